@@ -1,0 +1,124 @@
+"""Dispatch is a hint: it says which execution may have work. The row decides; the sweep repairs lost hints."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from flux.store import executions
+from flux.store.database import Database, Steps
+
+SWEEP_BATCH = 500
+
+
+class Worker(Protocol):
+    """What does the work in a process."""
+
+    async def run(self, id: str) -> None:
+        """Claim an execution and run it until it rests; return at once when it is not to be had."""
+        ...
+
+    def changed(self, id: str) -> None:
+        """Somebody else wrote to the log of an execution that may be running here."""
+        ...
+
+
+class Dispatch(Protocol):
+    """Brings executions with work to workers."""
+
+    def hint(self, id: str, pool: str, at: float | None = None) -> Steps[None]:
+        """Leave a hint in the admitting transaction; `at` in seconds since the epoch."""
+        ...
+
+    def nudge(self, id: str) -> None:
+        """The transaction is committed: run this execution, or tell its run that the log changed."""
+        ...
+
+    def timers_changed(self) -> None:
+        """An execution will be due at a later time."""
+        ...
+
+    async def work(self, pool: str, worker: Worker, *, concurrency: int, grace: float) -> None:
+        """Run what has work until cancelled, then let runs finish for `grace` seconds."""
+        ...
+
+
+class EmbeddedDispatch:
+    """Dispatch inside one process: a nudge is a function call, and idling costs nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._worker: Worker | None = None
+        self._ready: dict[str, None] = {}
+        self._again: set[str] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._concurrency = 0
+        self._more = False
+        self._sweep_due = asyncio.Event()
+
+    def hint(self, id: str, pool: str, at: float | None = None) -> Steps[None]:
+        """Nothing: the process that admits is the process that works."""
+        yield from ()
+
+    def timers_changed(self) -> None:
+        """Look at the timers again."""
+        self._sweep_due.set()
+
+    def nudge(self, id: str) -> None:
+        """Run an execution now, or tell its run that the log changed."""
+        if self._worker is None:
+            return
+        if id in self._tasks:
+            self._again.add(id)
+            self._worker.changed(id)
+        else:
+            self._ready[id] = None
+            self._start_ready()
+
+    async def work(self, pool: str, worker: Worker, *, concurrency: int, grace: float) -> None:
+        """Run what has work until cancelled, then let runs finish for `grace` seconds."""
+        self._worker, self._concurrency = worker, concurrency
+        try:
+            while True:
+                self._sweep_due.clear()
+                ids, seconds = await self._database.write(executions.sweep(pool, SWEEP_BATCH))
+                for id in ids:
+                    self.nudge(id)
+                self._more = len(ids) == SWEEP_BATCH
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await self._sweep_due.wait()
+        finally:
+            self._worker = None
+            await self._drain(grace)
+
+    def _start_ready(self) -> None:
+        while self._worker is not None and self._ready and len(self._tasks) < self._concurrency:
+            id = next(iter(self._ready))
+            del self._ready[id]
+            task = asyncio.create_task(self._worker.run(id), name=f"run {id}")
+            self._tasks[id] = task
+            task.add_done_callback(functools.partial(self._finished, id))
+
+    def _finished(self, id: str, task: asyncio.Task[None]) -> None:
+        del self._tasks[id]
+        if not task.cancelled():
+            task.result()
+        if id in self._again:
+            self._again.discard(id)
+            self._ready[id] = None
+        self._start_ready()
+        if self._more and not self._ready:
+            self._sweep_due.set()
+
+    async def _drain(self, grace: float) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=grace)
+        stopped: Sequence[asyncio.Task[None]] = list(self._tasks.values())
+        for task in stopped:
+            task.cancel()
+        if stopped:
+            await asyncio.wait(stopped)

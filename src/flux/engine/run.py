@@ -1,0 +1,128 @@
+"""One run of an execution: all that an executor may do to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from flux.errors import Fenced
+from flux.events import (
+    RUN_ENDS,
+    AssistantSaid,
+    CancelRequested,
+    DeltaEvent,
+    Entry,
+    ModelFailed,
+    RunStarted,
+    Stored,
+    ToolDone,
+    UsageCounted,
+)
+from flux.store import executions, log
+from flux.store.database import Database, Steps
+from flux.store.executions import Execution, encode_spent
+from flux.store.feed import Feed
+from flux.store.log import Then
+
+
+class Run:
+    """An execution as claimed by this worker. `failures` counts failed runs since the last progress."""
+
+    def __init__(self, execution: Execution, database: Database, feed: Feed) -> None:
+        self.id = execution.id
+        self.scope = execution.scope
+        self.epoch = execution.epoch
+        self.execution = execution
+        self.run_id = execution.run_id
+        self.failures = execution.failures
+        self.spent = execution.spent
+        self.left: Then | None = None
+        self.changed = asyncio.Event()
+        self.database = database
+        self._feed = feed
+        self._watched = execution.head
+
+    async def read(self, after: int) -> list[Stored]:
+        """The entries behind `after`."""
+        rows = await self.database.read(log.read(self.scope, self.id, after))
+        return [row.stored() for row in rows]
+
+    async def append(
+        self,
+        *entries: Entry,
+        also: Steps[None] | None = None,
+        seen: int | None = None,
+        then: Then | None = None,
+    ) -> bool:
+        """Append; leave the run in `then` if the head is still `seen`. False: the head has moved.
+
+        `also` runs in the same transaction; what it raises undoes the append.
+
+        :raises Fenced: another worker owns the execution now
+        """
+        spent = self._spent_with(entries)
+        usage = encode_spent(spent) if spent is not self.spent else None
+
+        def program() -> Steps[log.Appended]:
+            done = yield from log.append(
+                self.scope, self.id, self.epoch, self.run_id, entries, seen=seen, then=then, usage=usage
+            )
+            if also is not None:
+                yield from also
+            return done
+
+        done = await self.database.write(program())
+        self.spent = spent
+        self._note(entries)
+        self._feed.publish(self.id, done.rows, _settled(entries))
+        if then is not None and done.state == then.state:
+            self.left = then
+            return True
+        return then is None
+
+    def emit(self, delta: DeltaEvent) -> None:
+        """Show a delta to whoever reads this execution."""
+        self._feed.emit(self.id, delta)
+
+    async def cancel_requested(self) -> None:
+        """Return when somebody asks to stop this run.
+
+        :raises Fenced: the execution was taken away, or ended
+        """
+        while True:
+            await self.changed.wait()
+            self.changed.clear()
+            row = await self.database.read(executions.get(self.scope, self.id))
+            if row is None or row.epoch != self.epoch or row.state != "running":
+                raise Fenced(debug=f"{self.id} left epoch {self.epoch}")
+            entries = await self.read(self._watched)
+            self._watched = entries[-1].seq if entries else self._watched
+            if any(isinstance(s.entry, CancelRequested) and s.entry.run == self.run_id for s in entries):
+                return
+
+    def _note(self, entries: tuple[Entry, ...]) -> None:
+        for entry in entries:
+            if isinstance(entry, RunStarted):
+                self.run_id = entry.run
+            elif isinstance(entry, RUN_ENDS):
+                self.run_id = None
+            if isinstance(entry, (AssistantSaid, ToolDone, *RUN_ENDS)):
+                self.failures = 0
+
+    def _spent_with(self, entries: tuple[Entry, ...]) -> executions.Spent:
+        spent = self.spent
+        for entry in entries:
+            if isinstance(entry, AssistantSaid):
+                spent = spent.plus(entry.usage, entry.cost)
+            elif isinstance(entry, UsageCounted):
+                spent = spent.plus(entry.tokens, entry.cost)
+        return spent
+
+
+Executor = Callable[[Run], Awaitable[None]]
+
+
+def _settled(entries: tuple[Entry, ...]) -> tuple[str, ...]:
+    """The messages and calls whose deltas these entries replace."""
+    messages = tuple(e.message_id for e in entries if isinstance(e, (AssistantSaid, ModelFailed)))
+    return messages + tuple(e.call for e in entries if isinstance(e, ToolDone))

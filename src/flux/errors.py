@@ -1,0 +1,230 @@
+"""Every exception of Flux.
+
+FluxError
+├── InvalidInput            400  what the caller sent cannot be used
+│   ├── DefinitionInvalid        an agent definition is wrong
+│   ├── UnsupportedYet           a documented field whose machinery is not in this version
+│   └── SettingsInvalid          flux.toml or a FLUX_* variable is wrong
+├── Unauthorized            401
+├── Forbidden               403
+├── NotFound                404
+│   ├── SessionNotFound
+│   ├── AgentNotFound
+│   └── InterruptNotFound
+├── Conflict                409  the request met a state it cannot apply to
+│   ├── SessionEnded
+│   ├── SessionBusy
+│   ├── SessionExists
+│   ├── AgentExists
+│   ├── InterruptDecided
+│   └── IdempotencyMismatch
+├── TooLarge                413
+├── Unavailable             503  something Flux needs is missing or down
+│   ├── MissingKey               a model provider has no key
+│   ├── MissingPackage           an optional package is not installed
+│   ├── ServerUnreachable
+│   ├── DatabaseUnavailable
+│   ├── DatabaseLocked
+│   ├── DatabaseTooNew
+│   └── AddressInUse
+└── Fenced                  500  internal: this worker no longer owns the execution
+
+`str(error)` is for the caller: what was wrong and what to do, on one line. `error.debug` is for
+developers and never leaves the process. `error.details` is JSON for machines.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class FluxError(Exception):
+    """Something went wrong inside Flux; run again with --debug to see where."""
+
+    type: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str | None = None, *, debug: str = "", **details: Any) -> None:
+        super().__init__(message or type(self).__doc__ or type(self).__name__)
+        self.debug = debug
+        self.details = details
+
+
+class InvalidInput(FluxError):
+    """The input cannot be used."""
+
+    type = "invalid_input"
+    status = 400
+
+
+class DefinitionInvalid(InvalidInput):
+    """The agent definition is not valid."""
+
+    type = "definition_invalid"
+
+
+class UnsupportedYet(InvalidInput):
+    """This field is not available yet."""
+
+    type = "not_available_yet"
+
+
+class SettingsInvalid(InvalidInput):
+    """The settings are not valid."""
+
+    type = "settings_invalid"
+
+
+class Unauthorized(FluxError):
+    """Missing or invalid Authorization header"""
+
+    type = "unauthorized"
+    status = 401
+
+
+class Forbidden(FluxError):
+    """This is not allowed here."""
+
+    type = "forbidden"
+    status = 403
+
+
+class NotFound(FluxError):
+    """There is no such thing here."""
+
+    type = "not_found"
+    status = 404
+
+
+class SessionNotFound(NotFound):
+    """There is no such session; `flux agent session list` shows those that exist."""
+
+    type = "session_not_found"
+
+
+class AgentNotFound(NotFound):
+    """There is no such agent; `flux agent list` shows those that exist."""
+
+    type = "agent_not_found"
+
+
+class InterruptNotFound(NotFound):
+    """This session has no such question."""
+
+    type = "interrupt_not_found"
+
+
+class Conflict(FluxError):
+    """The request does not fit the present state."""
+
+    type = "conflict"
+    status = 409
+
+
+class SessionEnded(Conflict):
+    """The session has ended and takes no more messages; start a new one."""
+
+    type = "session_ended"
+
+
+class SessionBusy(Conflict):
+    """The session is working; wait for it, or send with another mode."""
+
+    type = "session_busy"
+
+
+class SessionExists(Conflict):
+    """A session of this name is open already."""
+
+    type = "session_exists"
+
+
+class AgentExists(Conflict):
+    """An agent of this name exists already; `flux agent update` or `apply` changes it."""
+
+    type = "agent_exists"
+
+
+class InterruptDecided(Conflict):
+    """The question is closed: it was decided before, or its run has ended."""
+
+    type = "interrupt_decided"
+
+
+class IdempotencyMismatch(Conflict):
+    """This Idempotency-Key was used before with another body; use a new key."""
+
+    type = "idempotency_mismatch"
+
+
+class TooLarge(FluxError):
+    """The request body is too large."""
+
+    type = "too_large"
+    status = 413
+
+
+class Unavailable(FluxError):
+    """Something Flux needs is not available."""
+
+    type = "unavailable"
+    status = 503
+
+
+class MissingKey(Unavailable):
+    """The model provider has no key."""
+
+    type = "missing_key"
+
+
+class MissingPackage(Unavailable):
+    """An optional package is not installed."""
+
+    type = "missing_package"
+
+
+class ServerUnreachable(Unavailable):
+    """The Flux server does not answer."""
+
+    type = "server_unreachable"
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database does not answer."""
+
+    type = "database_unavailable"
+
+
+class DatabaseLocked(Unavailable):
+    """The database is locked by another process; close that process and try again."""
+
+    type = "database_locked"
+
+
+class DatabaseTooNew(Unavailable):
+    """The database was written by a newer Flux; upgrade Flux to open it."""
+
+    type = "database_too_new"
+
+
+class AddressInUse(Unavailable):
+    """The address is in use by another process; choose another --port."""
+
+    type = "address_in_use"
+
+
+class Fenced(FluxError):
+    """This worker no longer owns the execution."""
+
+    type = "fenced"
+
+
+def error_tree() -> dict[str, type[FluxError]]:
+    """Every error class by its wire type."""
+    found: dict[str, type[FluxError]] = {}
+    todo: list[type[FluxError]] = [FluxError]
+    while todo:
+        cls = todo.pop()
+        found[cls.type] = cls
+        todo.extend(cls.__subclasses__())
+    return found

@@ -1,0 +1,385 @@
+"""The one event vocabulary: entries (durable, in the log) and deltas (ephemeral pieces of entries to come).
+
+The `type` of each class is its wire name. Every surface is a projection of these values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, get_args
+
+import msgspec
+from msgspec import Struct
+
+from flux.errors import DatabaseTooNew
+from flux.messages import AssistantPart, StopReason, TextPart, ToolCall, Usage
+
+Mode = Literal["queue", "steer", "interrupt", "reject"]
+Verdict = Literal["allow", "ask", "deny"]
+Outcome = Literal["success", "error", "denied", "cancelled", "interrupted", "timeout", "expired"]
+
+
+def _format(version: int) -> Any:
+    # A factory, so that `v` is written although defaults are left out.
+    return msgspec.field(default_factory=lambda: version)
+
+
+class Entry(Struct, frozen=True, tag_field="type", omit_defaults=True):
+    """One durable event of a log. A type whose format changes sets `version` and `v = _format(version)`."""
+
+    version: ClassVar[int] = 1
+
+    v: int = _format(1)
+
+
+class SessionStarted(Entry, frozen=True, tag="session_started", kw_only=True):
+    """The first entry of a session. `agent_version` is None for agents that are not stored."""
+
+    agent: str
+    instance: str
+    name: str
+    definition_digest: str
+    agent_version: int | None = None
+
+
+class UserSaid(Entry, frozen=True, tag="user_message", kw_only=True):
+    """An accepted message; `mode` says when it is consumed. `options` are those of its run."""
+
+    id: str
+    mode: Mode
+    parts: tuple[TextPart, ...]
+    options: dict[str, Any] = {}
+
+
+class RunStarted(Entry, frozen=True, tag="run_started", kw_only=True):
+    """A run began; `inputs` are the ids of the messages it consumed."""
+
+    run: str
+    inputs: tuple[str, ...]
+    definition_digest: str = ""
+
+
+class ContextFrozen(Entry, frozen=True, tag="context", kw_only=True):
+    """The prompt in front of the messages, frozen until it changes. `tools` are tool schemas."""
+
+    system: str
+    tools: tuple[dict[str, Any], ...]
+    digest: str
+
+
+class ModelFailed(Entry, frozen=True, tag="model_failed", kw_only=True):
+    """A model call gave no answer. `retry_at` in seconds since the epoch, None: not tried again."""
+
+    message_id: str
+    attempt: int
+    error: str
+    kind: str
+    transient: bool
+    retry_at: float | None = None
+
+
+class AssistantSaid(Entry, frozen=True, tag="assistant_message", kw_only=True):
+    """A complete answer of a model; `inputs` are the steering messages it consumed. `cost` in US dollars."""
+
+    message_id: str
+    parts: tuple[AssistantPart, ...]
+    inputs: tuple[str, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
+    stop: StopReason = "stop"
+    usage: Usage = Usage()
+    cost: float | None = None
+    model: str = ""
+
+
+class Gated(Entry, frozen=True, tag="gate", kw_only=True):
+    """What the gate decided for a call; `args` only when a hook changed them."""
+
+    call: str
+    verdict: Verdict
+    args_digest: str
+    rule: str
+    args: dict[str, Any] | None = None
+
+
+class ToolStarted(Entry, frozen=True, tag="tool_start", kw_only=True):
+    """A call is about to act."""
+
+    call: str
+    name: str
+
+
+class ToolDone(Entry, frozen=True, tag="tool_done", kw_only=True):
+    """The one result of a call; `outcome` is always the truth."""
+
+    call: str
+    name: str
+    status: Literal["success", "error"]
+    outcome: Outcome
+    content: str
+    artifact: str | None = None
+
+
+class ApprovalRequired(Entry, frozen=True, tag="approval_required", kw_only=True):
+    """A person must approve a call with exactly these arguments."""
+
+    id: str
+    call: str
+    agent: str
+    tool: str
+    args: dict[str, Any]
+    digest: str
+    channel: str = "tool"
+    reason: str | None = None
+    expires_at: float | None = None
+    session: str | None = None
+
+
+class InputRequired(Entry, frozen=True, tag="input_required", kw_only=True):
+    """A tool asks a person something."""
+
+    id: str
+    call: str
+    question: str
+    options: tuple[str, ...] = ()
+    session: str | None = None
+
+
+class Elicited(Entry, frozen=True, tag="elicitation", kw_only=True):
+    """An MCP server asks the person to do something."""
+
+    id: str
+    call: str
+    mode: str
+    message: str
+    server_name: str
+    elicitation_id: str
+    url: str | None = None
+    schema: dict[str, Any] | None = None
+    session: str | None = None
+
+
+class PlanReview(Entry, frozen=True, tag="plan_review", kw_only=True):
+    """A person must approve a plan."""
+
+    id: str
+    digest: str
+    steps: tuple[dict[str, Any], ...]
+    call: str | None = None
+    session: str | None = None
+
+
+class Paused(Entry, frozen=True, tag="pause", kw_only=True):
+    """Code paused by name."""
+
+    id: str
+    name: str
+    output: Any = None
+    call: str | None = None
+    session: str | None = None
+
+
+class InterruptAnswered(Entry, frozen=True, tag="interrupt_answered", kw_only=True):
+    """The winning answer to a question."""
+
+    id: str
+    decision: str
+    by: str
+    reason: str | None = None
+    always: bool = False
+    content: Any = None
+
+
+class ChatResponse(Entry, frozen=True, tag="chat_response", kw_only=True):
+    """The run ended well; `turn` counts the session's answers from 1."""
+
+    content: str
+    turn: int
+
+
+class RunFailed(Entry, frozen=True, tag="error", kw_only=True):
+    """The run failed; the session stays usable. `retryable`: the same message may work later."""
+
+    message: str
+    retryable: bool = False
+
+
+class Cancelled(Entry, frozen=True, tag="cancelled", kw_only=True):
+    """The run was stopped; `inputs` are the steering messages that were stopped with it."""
+
+    inputs: tuple[str, ...] = ()
+
+
+class CancelRequested(Entry, frozen=True, tag="cancel_requested", kw_only=True):
+    """Somebody asked to stop this run."""
+
+    run: str
+    by: str = ""
+
+
+class Planned(Entry, frozen=True, tag="plan", kw_only=True):
+    """The plan as it is now."""
+
+    steps: tuple[dict[str, Any], ...]
+
+
+class SubagentChanged(Entry, frozen=True, tag="subagent", kw_only=True):
+    """A child session changed its state."""
+
+    child: str
+    status: str
+    agent: str = ""
+
+
+class ChildDone(Entry, frozen=True, tag="child_done", kw_only=True):
+    """A child execution ended."""
+
+    child: str
+    outcome: str = ""
+
+
+class Compacted(Entry, frozen=True, tag="compaction", kw_only=True):
+    """Everything up to and with `upto` (a seq) is now told by `summary`."""
+
+    upto: int
+    summary: str
+    usage: Usage = Usage()
+
+
+class UsageCounted(Entry, frozen=True, tag="usage", kw_only=True):
+    """Tokens spent outside the session's own model calls."""
+
+    tokens: Usage
+    cost: float | None = None
+
+
+class Forked(Entry, frozen=True, tag="forked", kw_only=True):
+    """This session began as a copy of another."""
+
+    source: str = msgspec.field(name="from")
+    at: int
+
+
+class SessionEndedEntry(Entry, frozen=True, tag="session_end", kw_only=True):
+    """The session takes no more messages."""
+
+    reason: str
+    turns: int
+
+
+class UnknownEntry(Struct, frozen=True):
+    """An entry of a type this version does not know; it is passed on, never interpreted."""
+
+    type: str
+    data: dict[str, Any]
+
+
+RunEnd = ChatResponse | RunFailed | Cancelled
+Question = ApprovalRequired | InputRequired | Elicited | PlanReview | Paused
+RUN_ENDS = get_args(RunEnd)
+QUESTIONS = get_args(Question)
+
+ENTRY_TYPES: dict[str, type[Entry]] = {cls.__struct_config__.tag: cls for cls in Entry.__subclasses__()}  # type: ignore[misc]
+
+#: How the body of an older version becomes that of the next: (type, version) -> function.
+UPCASTS: Mapping[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+
+class Token(Struct, frozen=True, tag_field="type", tag="token"):
+    """A piece of an answer's visible text."""
+
+    message_id: str
+    attempt: int
+    text: str
+
+
+class Reasoning(Struct, frozen=True, tag_field="type", tag="reasoning"):
+    """A piece of an answer's reasoning."""
+
+    message_id: str
+    attempt: int
+    text: str
+
+
+class ToolOutput(Struct, frozen=True, tag_field="type", tag="tool_output"):
+    """A piece of what a running tool prints."""
+
+    call: str
+    text: str
+
+
+class Progress(Struct, frozen=True, tag_field="type", tag="progress"):
+    """A value a running task or tool reports."""
+
+    call: str
+    value: Any
+
+
+DeltaEvent = Token | Reasoning | ToolOutput | Progress
+DELTA_TYPES: dict[str, type] = {cls.__struct_config__.tag: cls for cls in get_args(DeltaEvent)}
+
+
+class Stored(Struct, frozen=True):
+    """An entry in its place: `seq` in the log, the writer's `epoch`, its `run`, and `at` (seconds since the epoch)."""
+
+    seq: int
+    epoch: int
+    run: str | None
+    at: float
+    entry: Entry | UnknownEntry
+
+
+class _Head(Struct):
+    type: str
+    v: int = 1
+
+
+_encoder = msgspec.json.Encoder(enc_hook=str)
+_head = msgspec.json.Decoder(_Head)
+_any = msgspec.json.Decoder()
+_decoders = {name: msgspec.json.Decoder(cls) for name, cls in ENTRY_TYPES.items()}
+
+
+_delta: msgspec.json.Decoder[DeltaEvent] = msgspec.json.Decoder(DeltaEvent)
+
+
+def type_of(event: Entry | UnknownEntry | DeltaEvent) -> str:
+    """The wire name of an event."""
+    if isinstance(event, UnknownEntry):
+        return event.type
+    return str(event.__struct_config__.tag)
+
+
+def encode(event: Entry | UnknownEntry | DeltaEvent) -> bytes:
+    """The JSON of an event, its type included."""
+    return _encoder.encode(event.data if isinstance(event, UnknownEntry) else event)
+
+
+def decode(body: bytes | str) -> Entry | UnknownEntry:
+    """The entry of a stored body; older versions are upcast.
+
+    :raises DatabaseTooNew: the entry has a newer format version than this Flux knows
+    """
+    head = _head.decode(body)
+    cls = ENTRY_TYPES.get(head.type)
+    if cls is None:
+        return UnknownEntry(head.type, _any.decode(body))
+    if head.v == cls.version:
+        return _decoders[head.type].decode(body)
+    if head.v > cls.version:
+        raise DatabaseTooNew(
+            f"an entry of type {head.type} has format {head.v}, this Flux knows {cls.version}; upgrade Flux"
+        )
+    return msgspec.convert(upcast(head.type, head.v, cls.version, _any.decode(body)), cls)
+
+
+def upcast(name: str, version: int, target: int, body: dict[str, Any]) -> dict[str, Any]:
+    """The body of an entry in its present version."""
+    while version < target:
+        body = UPCASTS[name, version](body)
+        version += 1
+    return body | {"v": target}
+
+
+def decode_delta(body: bytes | str) -> DeltaEvent:
+    """The delta of its JSON."""
+    return _delta.decode(body)

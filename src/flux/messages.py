@@ -1,0 +1,150 @@
+"""What a conversation is made of: messages and their parts, deltas, usage, stop reasons.
+
+These are the only message types inside Flux; `flux.models` alone knows those of providers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+StopReason = Literal["stop", "calls", "length", "content_filter", "cancelled"]
+FailureKind = Literal["transient", "rejected", "overflow", "auth", "unknown_model", "stalled"]
+
+
+class TextPart(Struct, frozen=True, tag_field="type", tag="text"):
+    """Visible text."""
+
+    text: str
+
+
+class ReasoningPart(Struct, frozen=True, tag_field="type", tag="reasoning", omit_defaults=True):
+    """Reasoning of a model; `signature`, `id` and `extra` go back to the `provider` that signed it."""
+
+    text: str
+    signature: str | None = None
+    id: str | None = None
+    provider: str | None = None
+    extra: dict[str, Any] | None = None
+
+
+class CallPart(Struct, frozen=True, tag_field="type", tag="call"):
+    """The place of a tool call among the other parts of an answer."""
+
+    call: str
+
+
+AssistantPart = TextPart | ReasoningPart | CallPart
+
+
+class ToolCall(Struct, frozen=True, omit_defaults=True):
+    """A tool call a model asked for.
+
+    `id` is ours and unique in the session; `wire_id` is the provider's. `invalid` holds the raw
+    arguments when they were not JSON and could not be repaired; `args` is then empty.
+    """
+
+    id: str
+    name: str
+    args: dict[str, Any] = {}
+    wire_id: str | None = None
+    invalid: str | None = None
+
+
+class Usage(Struct, frozen=True, omit_defaults=True):
+    """Tokens of one or more model calls; `input` includes `cache_read` and `cache_write`."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+
+    @property
+    def total(self) -> int:
+        """Input and output tokens together."""
+        return self.input + self.output
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input + other.input,
+            self.output + other.output,
+            self.cache_read + other.cache_read,
+            self.cache_write + other.cache_write,
+        )
+
+
+class UserMessage(Struct, frozen=True, weakref=True):
+    """What a person or a program said."""
+
+    parts: tuple[TextPart, ...]
+
+
+class AssistantMessage(Struct, frozen=True, weakref=True):
+    """One complete answer of a model. `cost` is in US dollars, None when the price is unknown."""
+
+    parts: tuple[AssistantPart, ...]
+    calls: tuple[ToolCall, ...] = ()
+    stop: StopReason = "stop"
+    usage: Usage = Usage()
+    cost: float | None = None
+    model: str = ""
+
+
+class ToolResult(Struct, frozen=True, weakref=True):
+    """The one result of a tool call, as a model sees it."""
+
+    call: ToolCall
+    content: str
+    is_error: bool = False
+
+
+Message = UserMessage | AssistantMessage | ToolResult
+
+
+class TextDelta(Struct, frozen=True):
+    """A piece of visible text."""
+
+    text: str
+
+
+class ReasoningDelta(Struct, frozen=True):
+    """A piece of reasoning."""
+
+    text: str
+
+
+Delta = TextDelta | ReasoningDelta
+
+
+class ModelFailure(Struct, frozen=True):
+    """A model call that gave no answer: data, not an exception.
+
+    `retry_after` is in seconds, when the provider said so. `kind` "transient" and "stalled" may be
+    tried again; "overflow" means that the prompt did not fit the context window.
+    """
+
+    message: str
+    kind: FailureKind = "rejected"
+    retry_after: float | None = None
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same call may succeed later."""
+        return self.kind in ("transient", "stalled")
+
+
+def text_of(parts: tuple[Any, ...]) -> str:
+    """The visible text of a message's parts."""
+    return "".join(part.text for part in parts if isinstance(part, TextPart))
+
+
+def with_call_ids(message: AssistantMessage, ids: tuple[str, ...]) -> AssistantMessage:
+    """The message with its calls renamed to `ids`, in order; the parts follow."""
+    renamed = {call.id: new for call, new in zip(message.calls, ids, strict=True)}
+    return msgspec.structs.replace(
+        message,
+        calls=tuple(msgspec.structs.replace(call, id=renamed[call.id]) for call in message.calls),
+        parts=tuple(CallPart(renamed[p.call]) if isinstance(p, CallPart) else p for p in message.parts),
+    )

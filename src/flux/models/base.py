@@ -1,0 +1,73 @@
+"""The model seam: a request goes in, deltas come out, and then one answer or one failure."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Literal, Protocol
+
+from msgspec import Struct
+
+from flux.messages import AssistantMessage, Delta, Message, ModelFailure
+
+ReasoningEffort = Literal["off", "minimal", "low", "medium", "high", "xhigh"]
+ModelEvent = Delta | AssistantMessage | ModelFailure
+
+
+class ToolSchema(Struct, frozen=True):
+    """A tool as a model sees it; `parameters` is a JSON Schema object."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+class ModelRequest(Struct, frozen=True):
+    """One model call.
+
+    `max_tokens` bounds visible output. `final` forbids tool calls but keeps the tool definitions
+    (tool choice "none"), because histories that contain calls need them.
+    """
+
+    system: str
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSchema, ...] = ()
+    max_tokens: int = 4096
+    reasoning: ReasoningEffort | None = None
+    final: bool = False
+
+
+class ModelLimits(Struct, frozen=True):
+    """What a model can take; in tokens, None when unknown."""
+
+    context: int | None = None
+    output: int | None = None
+
+
+class Model(Protocol):
+    """A model that can be called.
+
+    `stream` makes one attempt and never raises for what the provider does: it yields deltas and
+    then exactly one AssistantMessage or ModelFailure. Closing the iterator closes the connection.
+    """
+
+    name: str
+
+    def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        """Call the model once."""
+        ...
+
+    async def limits(self) -> ModelLimits:
+        """The context window and output limit of this model."""
+        ...
+
+
+class Models(Protocol):
+    """Finds the live model behind a "provider/model" name."""
+
+    def get(self, name: str) -> Model:
+        """The model of that name.
+
+        :raises DefinitionInvalid: the name has no `/`, or the provider is unknown
+        :raises MissingKey: the provider has no key
+        """
+        ...

@@ -1,0 +1,95 @@
+"""Models of real providers; their SDKs are loaded at the first call, in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal
+
+from msgspec import Struct
+
+from flux.models.base import Model, ModelEvent, ModelLimits, ModelRequest
+
+if TYPE_CHECKING:
+    from flux.models.wire import ProviderWire
+
+Wire = Literal["openai-chat", "openai-responses", "anthropic", "google", "ollama", "openrouter"]
+
+STALLED_AFTER = 60.0
+"""Seconds without a byte from the provider after which a call has stalled."""
+
+
+class Endpoint(Struct, frozen=True):
+    """Where a provider is called and with which key; `variable` is where the key came from."""
+
+    provider: str
+    wire: Wire
+    base_url: str
+    key: str | None = None
+    variable: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.provider!r}, {self.wire!r}, {self.base_url!r})"
+
+
+class ProviderModel(Model):
+    """A model behind an HTTP API. `stalled_after` is in seconds."""
+
+    def __init__(self, endpoint: Endpoint, model: str, *, stalled_after: float = STALLED_AFTER) -> None:
+        self.name = f"{endpoint.provider}/{model}"
+        self._endpoint = endpoint
+        self._model = model
+        self._stalled_after = stalled_after
+        self._wire: ProviderWire | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        """Call the model once; closing the iterator closes the connection."""
+        wire = await self._connected()
+        attempt = wire.attempt(request)
+        try:
+            async for event in attempt:
+                yield event
+        finally:
+            await attempt.aclose()
+
+    async def limits(self) -> ModelLimits:
+        """The context window and output limit of this model."""
+        return await (await self._connected()).limits()
+
+    async def preload(self) -> None:
+        """Load the provider's SDK now, so that the first call does not wait for it."""
+        await asyncio.to_thread(_module, self._endpoint.wire)
+
+    async def aclose(self) -> None:
+        """Close the connections kept for later calls."""
+        wire, self._wire = self._wire, None
+        if wire is not None and self._loop is asyncio.get_running_loop():
+            await wire.aclose()
+
+    async def _connected(self) -> ProviderWire:
+        """The wire of this event loop: connections cannot be used from another one."""
+        loop = asyncio.get_running_loop()
+        if self._wire is not None and self._loop is loop:
+            return self._wire
+        module = await asyncio.to_thread(_module, self._endpoint.wire)
+        if self._wire is None or self._loop is not loop:
+            self._loop = loop
+            self._wire = module.connect(self._endpoint, self._model, self._stalled_after)
+        return self._wire
+
+
+def _module(wire: Wire) -> ModuleType:
+    """The module that speaks this wire format."""
+    if wire == "anthropic":
+        from flux.models import wire_anthropic
+
+        return wire_anthropic
+    if wire == "google":
+        from flux.models import wire_google
+
+        return wire_google
+    from flux.models import wire_openai
+
+    return wire_openai

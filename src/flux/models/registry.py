@@ -1,0 +1,164 @@
+"""Finds the live model behind a "provider/model" name; knows addresses and keys, imports no SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from msgspec import Struct
+
+from flux.errors import DefinitionInvalid, MissingKey
+from flux.models.base import Model, Models
+from flux.models.providers import STALLED_AFTER, Endpoint, ProviderModel, Wire
+from flux.suggest import nearest
+
+ModelFactory = Callable[[str], Model]
+
+
+class ProviderSettings(Struct, frozen=True):
+    """A provider of the project's own: `[flux.ai.providers.NAME]`.
+
+    `api_key_env` names the variable with the key; None when the server asks for none.
+    """
+
+    name: str
+    base_url: str
+    api_key_env: str | None = None
+    wire: Wire = "openai-chat"
+
+
+class _BuiltIn(Struct, frozen=True):
+    """A provider Flux knows: `keys` are variables, the first that is set counts."""
+
+    wire: Wire
+    base_url: str
+    base_variable: str
+    keys: tuple[str, ...] = ()
+
+
+_OPENAI = ("https://api.openai.com/v1", "OPENAI_BASE_URL", ("OPENAI_API_KEY",))
+_BUILT_IN: Mapping[str, _BuiltIn] = {
+    "anthropic": _BuiltIn(
+        "anthropic", "https://api.anthropic.com", "ANTHROPIC_BASE_URL", ("ANTHROPIC_API_KEY",)
+    ),
+    "google": _BuiltIn(
+        "google",
+        "https://generativelanguage.googleapis.com",
+        "GOOGLE_GEMINI_BASE_URL",
+        ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
+    ),
+    "ollama": _BuiltIn("ollama", "http://127.0.0.1:11434", "OLLAMA_HOST"),
+    "openai": _BuiltIn("openai-responses", *_OPENAI),
+    "openai-chat": _BuiltIn("openai-chat", *_OPENAI),
+    "openrouter": _BuiltIn(
+        "openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_BASE_URL", ("OPENROUTER_API_KEY",)
+    ),
+}
+
+
+def available(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The built-in providers `environment` has a key for; Ollama counts when OLLAMA_HOST is set."""
+    return tuple(
+        name
+        for name, known in _BUILT_IN.items()
+        if any(environment.get(variable) for variable in known.keys or (known.base_variable,))
+    )
+
+
+class ModelRegistry(Models):
+    """Live models by name, each made once.
+
+    `environment` holds keys and addresses; it is read at each call, so a new key counts at once.
+    `factories` make the models of further prefixes from what follows the `/`. A model that sends
+    nothing for `stalled_after` seconds has stalled.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        providers: Mapping[str, ProviderSettings] | None = None,
+        factories: Mapping[str, ModelFactory] | None = None,
+        *,
+        stalled_after: float = STALLED_AFTER,
+    ) -> None:
+        self._environment = environment
+        self._providers = dict(providers or {})
+        self._factories = dict(factories or {})
+        self._stalled_after = stalled_after
+        self._made: dict[tuple[str, Endpoint | None], Model] = {}
+
+    def get(self, name: str) -> Model:
+        """The model of that name.
+
+        :raises DefinitionInvalid: the name has no `/`, or the provider is unknown
+        :raises MissingKey: the provider has no key
+        """
+        provider, model = self._split(name)
+        endpoint = None if provider in self._factories else self._endpoint(provider)
+        found = self._made.get((name, endpoint))
+        if found is None:
+            found = self._made[name, endpoint] = (
+                self._factories[provider](model)
+                if endpoint is None
+                else ProviderModel(endpoint, model, stalled_after=self._stalled_after)
+            )
+        return found
+
+    def check(self, name: str) -> None:
+        """Raise what `get` would raise, without making the model."""
+        provider, _ = self._split(name)
+        if provider not in self._factories:
+            self._endpoint(provider)
+
+    async def aclose(self) -> None:
+        """Close the connections of every model made."""
+        for model in self._made.values():
+            if isinstance(model, ProviderModel):
+                await model.aclose()
+
+    def _split(self, name: str) -> tuple[str, str]:
+        provider, _, model = name.partition("/")
+        if not provider or not model:
+            raise DefinitionInvalid(
+                f'model "{name}" must read provider/model, such as anthropic/claude-sonnet-4-5', field="model"
+            )
+        valid = sorted({*_BUILT_IN, *self._providers, *self._factories})
+        if provider not in valid:
+            near = nearest(provider.lower(), valid)
+            hint = f'; did you mean "{near}"?' if near else "."
+            raise DefinitionInvalid(
+                f'model "{name}" names an unknown provider "{provider}"{hint} Valid: {", ".join(valid)}',
+                field="model",
+            )
+        return provider, model
+
+    def _endpoint(self, provider: str) -> Endpoint:
+        own = self._providers.get(provider)
+        if own is not None:
+            variables = () if own.api_key_env is None else (own.api_key_env,)
+            return self._with_key(Endpoint(provider, own.wire, own.base_url.rstrip("/")), variables)
+        known = _BUILT_IN[provider]
+        base_url = self._environment.get(known.base_variable) or known.base_url
+        if known.wire == "ollama":
+            base_url = _ollama_address(base_url)
+        return self._with_key(Endpoint(provider, known.wire, base_url.rstrip("/")), known.keys)
+
+    def _with_key(self, endpoint: Endpoint, variables: tuple[str, ...]) -> Endpoint:
+        for variable in variables:
+            if key := self._environment.get(variable):
+                return Endpoint(endpoint.provider, endpoint.wire, endpoint.base_url, key, variable)
+        if variables:
+            raise MissingKey(
+                f"{endpoint.provider} needs a key: set {' or '.join(variables)}",
+                provider=endpoint.provider,
+                variables=list(variables),
+            )
+        return endpoint
+
+
+def _ollama_address(host: str) -> str:
+    """OLLAMA_HOST as Ollama reads it: scheme and port are optional, 0.0.0.0 is this machine."""
+    scheme, _, rest = host.rpartition("://")
+    name, colon, port = rest.rstrip("/").partition(":")
+    default = {"http": "80", "https": "443"}.get(scheme, "11434")
+    name = "127.0.0.1" if name in ("", "0.0.0.0") else name  # noqa: S104 - an address to replace, not to bind
+    return f"{scheme or 'http'}://{name}:{port if colon else default}"

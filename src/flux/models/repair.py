@@ -1,0 +1,74 @@
+"""Tool arguments as models write them: what can be read as a JSON object is, the rest is said to be invalid."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from typing import Any
+
+_FENCE = re.compile(r"^```\w*\s*(.*?)\s*```$", re.DOTALL)
+_TOKEN = re.compile(
+    r"""(?P<double>"(?:\\.|[^"\\])*") | (?P<single>'(?:\\.|[^'\\])*')
+    | \b(?P<word>True|False|None)\b | (?P<comma>,)(?=\s*[}\]])""",
+    re.DOTALL | re.VERBOSE,
+)
+_WORDS = {"True": "true", "False": "false", "None": "null"}
+
+Arguments = tuple[dict[str, Any], str | None]
+
+
+def arguments(raw: str | dict[str, Any] | None) -> Arguments:
+    """The arguments, and None; or `{}` and the raw text when no object can be read from it.
+
+    Repairs code fences, line breaks in strings, trailing commas, single quotes, Python literals and
+    JSON inside a JSON string; never text that was cut off.
+    """
+    if isinstance(raw, dict):
+        if raw.keys() != {"INVALID_JSON"}:
+            return raw, None
+        raw = str(raw["INVALID_JSON"])
+    text = (raw or "").strip()
+    if not text:
+        return {}, None
+    if fenced := _FENCE.match(text):
+        text = fenced[1]
+    for candidate in (text, _TOKEN.sub(_to_json, text)):
+        value = _loads(candidate)
+        if isinstance(value, str):
+            value = _loads(value)
+        if isinstance(value, dict):
+            return value, None
+    return {}, raw
+
+
+def complete(raw: str | dict[str, Any] | None) -> bool:
+    """Whether the arguments are a whole object: what an output limit cut off must not run."""
+    return isinstance(raw if isinstance(raw, dict) else _loads(raw or ""), dict)
+
+
+def _loads(text: str) -> Any:
+    """The value, None when it is not JSON; line breaks in strings are let through, NaN is not."""
+    try:
+        return json.loads(text, strict=False, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+def _to_json(token: re.Match[str]) -> str:
+    """One Python token as JSON."""
+    if token["comma"]:
+        return ""
+    if token["word"]:
+        return _WORDS[token["word"]]
+    if token["double"]:
+        return token["double"]
+    quoted = token["single"].replace("\n", "\\n").replace("\r", "\\r")
+    try:
+        return json.dumps(ast.literal_eval(quoted))
+    except (ValueError, SyntaxError):
+        return token[0]

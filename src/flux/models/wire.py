@@ -1,0 +1,222 @@
+"""One attempt at a model call, the same for every wire format."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Any
+
+import httpx2
+from pydantic_ai.messages import (
+    InstructionPart,
+    ModelMessage,
+    ModelResponse,
+    PartDeltaEvent,
+    PartStartEvent,
+    TextPart,
+    TextPartDelta,
+    ThinkingPart,
+    ThinkingPartDelta,
+)
+from pydantic_ai.models import Model as PydanticModel
+from pydantic_ai.models import ModelRequestParameters, StreamedResponse
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.tools import ToolDefinition
+
+from flux.messages import Delta, ModelFailure, ReasoningDelta, TextDelta
+from flux.models import limits
+from flux.models.base import ModelEvent, ModelLimits, ModelRequest, ReasoningEffort, ToolSchema
+from flux.models.convert import Converter, answer, usage
+from flux.models.failures import cut_off, failure
+from flux.models.providers import Endpoint
+
+CONNECT_TIMEOUT = 10.0
+
+THINKING_ALLOWANCE: dict[ReasoningEffort, int] = {
+    "minimal": 2_048,
+    "low": 8_192,
+    "medium": 24_576,
+    "high": 32_768,
+    "xhigh": 65_536,
+}
+"""Tokens granted for thinking on top of visible output, where the provider has one limit for both."""
+
+
+def timeouts(stalled_after: float) -> httpx2.Timeout:
+    """Silence of `stalled_after` seconds is a read timeout; connecting has a limit of its own."""
+    return httpx2.Timeout(stalled_after, connect=min(CONNECT_TIMEOUT, stalled_after))
+
+
+def http_client(stalled_after: float) -> httpx2.AsyncClient:
+    """A client of our own, so that closing it is ours too."""
+    return httpx2.AsyncClient(
+        timeout=timeouts(stalled_after),
+        limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
+    )
+
+
+class ProviderWire(ABC):
+    """Speaks one wire format to one model, on one event loop."""
+
+    def __init__(
+        self, endpoint: Endpoint, name: str, stalled_after: float, model: PydanticModel[Any]
+    ) -> None:
+        self.endpoint = endpoint
+        self.name = name
+        self.stalled_after = stalled_after
+        self.model = model
+        self._converter = Converter(endpoint.provider, model.system, reasoning=self.keeps_reasoning)
+        self._tools: tuple[tuple[ToolSchema, ...], list[ToolDefinition]] = ((), [])
+
+    @property
+    def profile(self) -> dict[str, Any]:
+        """What pydantic-ai knows of the model."""
+        return dict(self.model.profile)
+
+    @property
+    def keeps_reasoning(self) -> bool:
+        """Whether reasoning goes back to the model."""
+        return True
+
+    @property
+    def output_limit(self) -> int | None:
+        """The most tokens an answer may have, thinking included."""
+        return limits.output_limit(self.name)
+
+    @abstractmethod
+    def settings(self, request: ModelRequest) -> ModelSettings:
+        """The settings of this provider for one call."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close the connections kept for later calls."""
+
+    def finished(self, response: ModelResponse) -> bool:
+        """Whether the provider said that the answer is complete."""
+        return response.finish_reason is not None
+
+    async def limits(self) -> ModelLimits:
+        """The context window and output limit of the model."""
+        window = limits.context_window(self.endpoint.provider, self.name)
+        return ModelLimits(context=window, output=self.output_limit)
+
+    def open(
+        self, history: list[ModelMessage], settings: ModelSettings, parameters: ModelRequestParameters
+    ) -> AbstractAsyncContextManager[StreamedResponse]:
+        """The provider's stream; leaving the context closes its connection."""
+        return self.model.request_stream(history, settings, parameters)
+
+    async def attempt(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        """Deltas, and then one answer or one failure."""
+        listening = True
+        try:
+            async with aclosing(self._events(request)) as events:
+                async for event in events:
+                    listening = False
+                    yield event
+                    listening = True
+        except Exception as error:  # noqa: BLE001 - whatever a provider does to a call is a failure, not an exception
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError from error
+            if listening:
+                yield failure(error, self.endpoint, self.name, self.stalled_after)
+
+    async def _events(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        history = self._converter.history(request.messages)
+        async with self.open(history, self._settings(request), self._parameters(request)) as stream:
+            async for event in stream:
+                delta = _delta(event)
+                if delta is not None:
+                    yield delta
+            response = stream.get()
+        yield self._outcome(response)
+
+    def _outcome(self, response: ModelResponse) -> ModelEvent:
+        provider = self.endpoint.provider
+        if not self.finished(response):
+            return cut_off(self.endpoint)
+        if response.finish_reason == "error":
+            return ModelFailure(f"{provider} ended the answer with an error", "transient")
+        return answer(response, provider=provider, model=f"{provider}/{self.name}", cost=self._cost(response))
+
+    def _cost(self, response: ModelResponse) -> float | None:
+        reported = response.usage.cost
+        if reported is not None:
+            return float(reported)
+        return limits.cost(self.endpoint.provider, self.name, usage(response))
+
+    def _settings(self, request: ModelRequest) -> ModelSettings:
+        settings = self.settings(request)
+        allowed = settings.get("max_tokens", request.max_tokens + self.thinking_allowance(request.reasoning))
+        settings["max_tokens"] = min(allowed, self.output_limit or allowed)
+        if request.reasoning is not None:
+            settings["thinking"] = False if request.reasoning == "off" else request.reasoning
+        if request.final and request.tools:
+            settings["tool_choice"] = "none"
+        return settings
+
+    def thinking_allowance(self, effort: ReasoningEffort | None) -> int:
+        """Tokens to grant for thinking; 0 when the model will not think."""
+        profile = self.profile
+        always = profile.get("thinking_always_enabled", False)
+        if effort == "off":
+            effort = "minimal" if always else None
+        elif effort is None and (always or self.thinks_by_default):
+            effort = "medium"
+        elif not (always or profile.get("supports_thinking", False)):
+            effort = None
+        return THINKING_ALLOWANCE[effort] if effort else 0
+
+    @property
+    def thinks_by_default(self) -> bool:
+        """Whether the model thinks when it is not told how much."""
+        return bool(self.profile.get("thinking_enabled_by_default", False))
+
+    def _parameters(self, request: ModelRequest) -> ModelRequestParameters:
+        return ModelRequestParameters(
+            function_tools=self._definitions(request.tools),
+            instruction_parts=[InstructionPart(content=request.system)] if request.system else [],
+        )
+
+    def _definitions(self, tools: tuple[ToolSchema, ...]) -> list[ToolDefinition]:
+        """The tools for pydantic-ai, kept while they are the same."""
+        known, definitions = self._tools
+        if known is not tools:
+            definitions = [
+                ToolDefinition(
+                    name=tool.name, description=tool.description, parameters_json_schema=tool.parameters
+                )
+                for tool in tools
+            ]
+            self._tools = (tools, definitions)
+        return definitions
+
+
+def _delta(event: object) -> Delta | None:
+    """The piece of text or reasoning in an event of pydantic-ai, None when there is none."""
+    text: str | None = None
+    match event:
+        case (
+            PartDeltaEvent(delta=TextPartDelta(content_delta=text))
+            | PartStartEvent(part=TextPart(content=text))
+        ):
+            return TextDelta(text) if text else None
+        case (
+            PartDeltaEvent(delta=ThinkingPartDelta(content_delta=text))
+            | PartStartEvent(part=ThinkingPart(content=text))
+        ):
+            return ReasoningDelta(text) if text else None
+    return None
+
+
+def as_is(params: dict[str, Any], *names: str) -> dict[str, Any]:
+    """SDK parameters with the named lists moved to the extra body, which is sent untouched.
+
+    They are plain JSON already; the SDK would walk them through its types at each call.
+    """
+    moved = {name: params[name] for name in names if isinstance(params.get(name), list)}
+    extra = params.get("extra_body") or {}
+    return {**params, **{name: [] for name in moved}, "extra_body": {**extra, **moved}}

@@ -1,0 +1,114 @@
+"""The Anthropic wire format."""
+
+from __future__ import annotations
+
+from functools import cache, cached_property
+from typing import Any, TypeVar
+
+import httpx2
+import pydantic
+from anthropic import AsyncAnthropic
+from anthropic.resources.beta import AsyncBeta, AsyncMessages
+from pydantic_ai.models.anthropic import AnthropicModel, AnthropicModelSettings
+from pydantic_ai.profiles.anthropic import ANTHROPIC_THINKING_BUDGET_MAP
+from pydantic_ai.providers.anthropic import AnthropicProvider
+from pydantic_ai.settings import ModelSettings
+
+from flux.models.base import ModelRequest, ReasoningEffort
+from flux.models.providers import Endpoint
+from flux.models.wire import ProviderWire, as_is, http_client, timeouts
+
+_LEAST_BUDGET = 1024
+"""The smallest thinking budget Anthropic takes, in tokens."""
+
+_T = TypeVar("_T")
+
+
+def connect(endpoint: Endpoint, name: str, stalled_after: float) -> ProviderWire:
+    """The wire to a model of this endpoint."""
+    client = _Client(
+        base_url=endpoint.base_url,
+        api_key=endpoint.key or "none",
+        max_retries=0,
+        timeout=timeouts(stalled_after),
+        http_client=http_client(stalled_after),
+    )
+    client.auth_token = None
+    return _AnthropicWire(endpoint, name, stalled_after, client)
+
+
+class _AnthropicWire(ProviderWire):
+    """Messages, with the prompt cached: tools and system once, and the history up to its last message."""
+
+    def __init__(self, endpoint: Endpoint, name: str, stalled_after: float, client: _Client) -> None:
+        model = AnthropicModel(name, provider=AnthropicProvider(anthropic_client=client))
+        super().__init__(endpoint, name, stalled_after, model)
+        self._client = client
+
+    @property
+    def output_limit(self) -> int | None:
+        """The most tokens an answer may have, thinking included."""
+        limit: int | None = self.profile.get("anthropic_max_output_tokens")
+        return limit
+
+    def settings(self, request: ModelRequest) -> AnthropicModelSettings:
+        """Caching, and a thinking budget that stays below the output limit."""
+        settings = AnthropicModelSettings(
+            anthropic_cache_instructions=True,
+            anthropic_cache_tool_definitions=True,
+            anthropic_cache_messages=True,
+        )
+        effort = request.reasoning
+        if effort not in (None, "off") and self._thinks_by_budget:
+            self._add_budget(settings, request.max_tokens, effort)
+        return settings
+
+    @property
+    def _thinks_by_budget(self) -> bool:
+        profile = self.profile
+        return bool(profile.get("supports_thinking")) and not profile.get(
+            "anthropic_supports_adaptive_thinking", False
+        )
+
+    def _add_budget(self, settings: AnthropicModelSettings, visible: int, effort: ReasoningEffort) -> None:
+        budget = ANTHROPIC_THINKING_BUDGET_MAP[effort]
+        limit = self.output_limit or visible + budget
+        budget = max(min(budget, limit - visible), _LEAST_BUDGET)
+        settings["max_tokens"] = min(visible + budget, limit)
+        settings["anthropic_thinking"] = {"type": "enabled", "budget_tokens": budget}
+
+    async def aclose(self) -> None:
+        """Close the pool."""
+        await self._client.close()
+
+
+class _Client(AsyncAnthropic):
+    """The SDK's client without its two costs per call: walking the whole history through the types
+    of the request, and building each event of the stream by reflection."""
+
+    @cached_property
+    def beta(self) -> AsyncBeta:
+        """The interface pydantic-ai uses."""
+        return _Beta(self)
+
+    def _process_response_data(self, *, data: object, cast_to: type[_T], response: httpx2.Response) -> _T:
+        try:
+            return _adapter(cast_to).validate_python(data)
+        except pydantic.ValidationError:
+            return super()._process_response_data(data=data, cast_to=cast_to, response=response)
+
+
+class _Beta(AsyncBeta):
+    @cached_property
+    def messages(self) -> AsyncMessages:
+        return _Messages(self._client)
+
+
+class _Messages(AsyncMessages):
+    async def create(self, **params: Any) -> Any:  # type: ignore[override]
+        return await super().create(**as_is(params, "messages", "system", "tools"))
+
+
+@cache
+def _adapter(type_: type[_T]) -> pydantic.TypeAdapter[_T]:
+    return pydantic.TypeAdapter(type_)

@@ -1,0 +1,119 @@
+"""Settings: flag > environment (FLUX_*) > ./flux.toml > the user's flux.toml > default."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from flux.errors import SettingsInvalid
+from flux.suggest import unknown
+
+
+class Provider(Struct, frozen=True, forbid_unknown_fields=True):
+    """An OpenAI-compatible endpoint: `[flux.ai.providers.NAME]`. The key is read from `api_key_env`."""
+
+    base_url: str
+    api_key_env: str | None = None
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What an operator can set; times in seconds, sizes in bytes. `home` holds all state."""
+
+    home: Path
+    database_url: str = ""
+    server: str | None = None
+    server_host: str = "127.0.0.1"
+    server_port: int = 8000
+    auth_token: str | None = None
+    synchronous: Literal["full", "normal"] = "full"
+    heartbeat: float = 5.0
+    dead_after: float = 20.0
+    grace: float = 5.0
+    concurrency: int = 64
+    run_failures: int = 3
+    run_timeout: float = 3600.0
+    model_attempts: int = 4
+    model_stall: float = 60.0
+    max_message_bytes: int = 1_000_000
+    providers: dict[str, Provider] = {}
+
+    @property
+    def database(self) -> str:
+        """The database URL; by default one SQLite file in `home`."""
+        return self.database_url or f"sqlite:///{self.home / 'flux.db'}"
+
+
+_SCALARS = [f for f in Settings.__struct_fields__ if f not in ("providers",)]
+_FILE_KEYS = [f for f in _SCALARS if f not in ("home", "auth_token")]
+
+
+def load_settings(
+    environment: Mapping[str, str] | None = None, *, cwd: Path | None = None, **flags: Any
+) -> Settings:
+    """The settings in force here; `flags` that are None count as not given.
+
+    :raises SettingsInvalid: a file or variable holds something unknown or of the wrong type
+    """
+    env = os.environ if environment is None else environment
+    here = cwd or Path.cwd()
+    values: dict[str, Any] = {}
+    for path in (_config_home(env) / "flux.toml", here / "flux.toml"):
+        values |= _from_file(path)
+    values |= {name: env[f"FLUX_{name.upper()}"] for name in _SCALARS if env.get(f"FLUX_{name.upper()}")}
+    values |= {name: value for name, value in flags.items() if value is not None}
+    values["home"] = str(Path(values.get("home") or _default_home(env, here)).expanduser().absolute())
+    try:
+        return msgspec.convert(values, Settings, strict=False, dec_hook=lambda cls, value: cls(value))
+    except msgspec.ValidationError as error:
+        raise SettingsInvalid(f"settings: {error}") from error
+
+
+def _default_home(env: Mapping[str, str], here: Path) -> Path:
+    local = here / ".flux"
+    if local.is_dir():
+        return local
+    return Path(env.get("XDG_DATA_HOME") or _user_home(env) / ".local/share") / "flux"
+
+
+def _config_home(env: Mapping[str, str]) -> Path:
+    return Path(env.get("XDG_CONFIG_HOME") or _user_home(env) / ".config") / "flux"
+
+
+def _user_home(env: Mapping[str, str]) -> Path:
+    return Path(env.get("HOME") or Path.home())
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsInvalid(f"{path}: {error}") from error
+    _only(path, "", table, ["flux"])
+    flux = _table(path, "flux", table.get("flux", {}))
+    _only(path, "flux.", flux, [*_FILE_KEYS, "ai"])
+    ai = _table(path, "flux.ai", flux.get("ai", {}))
+    _only(path, "flux.ai.", ai, ["providers"])
+    values = {name: flux[name] for name in _FILE_KEYS if name in flux}
+    return values | ({"providers": ai["providers"]} if "providers" in ai else {})
+
+
+def _table(path: Path, name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise SettingsInvalid(f"{path}: [{name}] must be a table")
+    return value
+
+
+def _only(path: Path, prefix: str, table: Mapping[str, Any], valid: list[str]) -> None:
+    for key in table:
+        if key not in valid:
+            raise SettingsInvalid(
+                f"{path}: {unknown('setting', prefix + key, [prefix + name for name in valid])}"
+            )

@@ -1,0 +1,1 @@
+"""The one database: schema, programs of SQL, and one module per noun."""

@@ -1,0 +1,135 @@
+"""Postgres: the same programs over a psycopg pool, READ COMMITTED."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any, TypeVar, cast
+
+import psycopg
+import psycopg_pool
+from psycopg import sql as pgsql
+
+from flux.errors import DatabaseUnavailable
+from flux.store import schema
+from flux.store.database import CommitObserver, Steps, check_version, hide_password
+from flux.store.migrations import upgrade
+
+T = TypeVar("T")
+
+#: The database clock: the start of the statement, in seconds since the epoch.
+NOW = "extract(epoch from statement_timestamp())::float8"
+#: Serialises the first creation of the schema by several processes.
+SCHEMA_LOCK = 0x666C7578
+
+
+class PostgresDatabase:
+    """The shared database: many processes."""
+
+    def __init__(self, url: str, *, observer: CommitObserver | None = None, connections: int = 8) -> None:
+        self.url = url
+        self._observer = observer
+        self._pool = psycopg_pool.AsyncConnectionPool(
+            url,
+            min_size=1,
+            max_size=connections,
+            open=False,
+            kwargs={"autocommit": True, "prepare_threshold": 2},
+        )
+
+    async def open(self) -> PostgresDatabase:
+        """Connect, and make or migrate the schema.
+
+        :raises DatabaseUnavailable: the server does not answer
+        :raises DatabaseTooNew: the schema was made by a newer Flux
+        """
+        try:
+            await self._pool.open(wait=True, timeout=10)
+            await self._migrate()
+        except (psycopg.Error, psycopg_pool.PoolTimeout) as error:
+            await self._pool.close()
+            raise self._down(error) from error
+        return self
+
+    async def write(self, steps: Steps[T]) -> T:
+        """Run a program in its own transaction."""
+        try:
+            async with self._pool.connection() as connection:
+                async with connection.transaction():
+                    result = await _drive(connection, steps)
+                    if self._observer:
+                        self._observer.before()
+                if self._observer:
+                    self._observer.after()
+                return result
+        except (psycopg.OperationalError, psycopg_pool.PoolTimeout) as error:
+            raise self._down(error) from error
+
+    async def read(self, steps: Steps[T]) -> T:
+        """Run a program on one read-only snapshot."""
+        try:
+            async with self._pool.connection() as connection, connection.transaction():
+                await connection.execute("set transaction isolation level repeatable read read only")
+                return await _drive(connection, steps)
+        except (psycopg.OperationalError, psycopg_pool.PoolTimeout) as error:
+            raise self._down(error) from error
+
+    async def version(self) -> int:
+        """The newest transaction visible; changes when anybody has written."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute("select txid_snapshot_xmax(txid_current_snapshot())")
+            row = await cursor.fetchone()
+            return int(row[0]) if row else 0
+
+    async def close(self) -> None:
+        """Give back every connection."""
+        await self._pool.close()
+
+    def _down(self, error: Exception) -> DatabaseUnavailable:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return DatabaseUnavailable(
+            f"the database {hide_password(self.url)} does not answer: {reason}", debug=repr(error)
+        )
+
+    async def _migrate(self) -> None:
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute("select pg_advisory_xact_lock(%s)", (SCHEMA_LOCK,))
+            found = await _found_version(connection)
+            behind = check_version(found, self.url)
+            if behind and found is None:
+                for statement in schema.statements():
+                    await connection.execute(cast(Any, statement))
+                await connection.execute(
+                    "create table alembic_version (version_num varchar(32) not null primary key)"
+                )
+                await connection.execute("insert into alembic_version values (%s)", (schema.VERSION,))
+                behind = False
+        if behind:
+            upgrade(self.url)
+
+
+async def _found_version(connection: psycopg.AsyncConnection[Any]) -> str | None:
+    cursor = await connection.execute("select to_regclass('alembic_version')")
+    row = await cursor.fetchone()
+    if row is None or row[0] is None:
+        return None
+    cursor = await connection.execute("select version_num from alembic_version")
+    row = await cursor.fetchone()
+    return str(row[0]) if row else None
+
+
+async def _drive(connection: psycopg.AsyncConnection[Any], steps: Steps[T]) -> T:
+    try:
+        sql, parameters = next(steps)
+        while True:
+            cursor = await connection.execute(_translate(sql), parameters)
+            sql, parameters = steps.send(await cursor.fetchall() if cursor.description else [])
+    except StopIteration as stop:
+        return cast(T, stop.value)
+
+
+@functools.cache
+def _translate(sql: str) -> pgsql.SQL:
+    """Named parameters in psycopg's form. Statements are constants of the code, never user text."""
+    text = re.sub(r"(?<![:\w]):now\b", NOW, sql.replace("%", "%%"))
+    return pgsql.SQL(cast(Any, re.sub(r"(?<![:\w]):(\w+)", r"%(\1)s", text)))

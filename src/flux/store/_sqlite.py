@@ -1,0 +1,257 @@
+"""SQLite: one writer thread that groups programs into commits, and one reader thread.
+
+The two have their own connections (WAL), so a lock held by another process delays writes only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, cast
+
+from flux.errors import DatabaseLocked, DatabaseUnavailable
+from flux.store import schema
+from flux.store.database import CommitObserver, Row, Steps, check_version
+from flux.store.migrations import upgrade
+
+T = TypeVar("T")
+
+BUSY_SECONDS = 10.0
+GROUP = 64
+
+
+class _Job(NamedTuple):
+    steps: Steps[Any] | None
+    done: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+
+
+class SqliteDatabase:
+    """The embedded database: one file."""
+
+    def __init__(
+        self, path: Path, *, synchronous: str = "full", observer: CommitObserver | None = None
+    ) -> None:
+        self.url = f"sqlite:///{path}"
+        self._path = path
+        self._synchronous = synchronous
+        self._observer = observer
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="flux-db-read")
+        self._read_connection: sqlite3.Connection | None = None
+        self._writer: threading.Thread | None = None
+        self._closed = False
+
+    async def open(self) -> SqliteDatabase:
+        """Make or migrate the file, and start the threads.
+
+        :raises DatabaseTooNew: the file was written by a newer Flux
+        :raises DatabaseLocked: another process holds the file
+        :raises DatabaseUnavailable: the file cannot be opened
+        """
+        connection = await asyncio.get_running_loop().run_in_executor(self._reader, self._prepare)
+        self._writer = threading.Thread(
+            target=self._work, args=(connection,), name="flux-db-write", daemon=True
+        )
+        self._writer.start()
+        return self
+
+    async def write(self, steps: Steps[T]) -> T:
+        """Run a program; programs that wait together share one commit."""
+        return cast(T, await self._submit(steps))
+
+    async def read(self, steps: Steps[T]) -> T:
+        """Run a program on the reader's snapshot."""
+        return await asyncio.get_running_loop().run_in_executor(self._reader, self._read, steps)
+
+    async def version(self) -> int:
+        """SQLite's counter of commits by others, as the writer's connection sees it."""
+        return cast(int, await self._submit(None))
+
+    async def _submit(self, steps: Steps[Any] | None) -> Any:
+        if self._closed:
+            raise DatabaseUnavailable("the database is closed: Flux is shutting down")
+        loop = asyncio.get_running_loop()
+        job = _Job(steps, loop.create_future(), loop)
+        self._jobs.put(job)
+        # A caller that is cancelled does not take back what it handed in.
+        return await asyncio.shield(job.done)
+
+    async def close(self) -> None:
+        """Let the writer finish and close both connections."""
+        if self._closed:
+            return
+        self._closed = True
+        loop = asyncio.get_running_loop()
+        if self._writer is not None:
+            self._jobs.put(None)
+            await loop.run_in_executor(self._reader, self._writer.join)
+        if self._read_connection is not None:
+            await loop.run_in_executor(self._reader, self._read_connection.close)
+        self._reader.shutdown(wait=True)
+
+    # --- the reader thread
+
+    def _prepare(self) -> sqlite3.Connection:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            connection = self._connect()
+            _migrate(connection, self.url)
+            self._read_connection = self._connect()
+            self._read_connection.execute("pragma query_only=on")
+        except sqlite3.Error as error:
+            raise _translate(error, self._path) from error
+        except OSError as error:
+            raise DatabaseUnavailable(f"cannot open {self._path}: {error.strerror}") from error
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS
+        )
+        with suppress(FileNotFoundError):
+            self._path.chmod(0o600)
+        connection.execute("pragma journal_mode=wal")
+        connection.execute(f"pragma synchronous={self._synchronous}")
+        return connection
+
+    def _read(self, steps: Steps[T]) -> T:
+        connection = self._read_connection
+        if connection is None:
+            raise DatabaseUnavailable("the database is closed: Flux is shutting down")
+        try:
+            connection.execute("begin")
+            try:
+                return _drive(connection, steps)
+            finally:
+                connection.execute("rollback")
+        except sqlite3.Error as error:
+            raise _translate(error, self._path) from error
+
+    # --- the writer thread
+
+    def _work(self, connection: sqlite3.Connection) -> None:
+        while (job := self._jobs.get()) is not None:
+            if job.steps is None:
+                _settle(job, connection.execute("pragma data_version").fetchone()[0], None)
+            else:
+                self._commit_group(connection, [job, *self._waiting()])
+        connection.close()
+
+    def _waiting(self) -> list[_Job]:
+        """Programs that are waiting already and may share the commit."""
+        group: list[_Job] = []
+        while len(group) < GROUP:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if job is None or job.steps is None:
+                self._jobs.put(job)
+                break
+            group.append(job)
+        return group
+
+    def _commit_group(self, connection: sqlite3.Connection, group: list[_Job]) -> None:
+        results: list[tuple[_Job, Any, BaseException | None]] = []
+        try:
+            connection.execute("begin immediate")
+            results = [(job, *_attempt(connection, job.steps)) for job in group if job.steps]
+            if self._observer:
+                self._observer.before()
+            connection.execute("commit")
+            if self._observer:
+                self._observer.after()
+        except sqlite3.Error as error:
+            with suppress(sqlite3.Error):
+                connection.execute("rollback")
+            failure = _translate(error, self._path)
+            results = [(job, None, failure) for job in group]
+        for job, result, failed in results:
+            _settle(job, result, failed)
+
+
+def _attempt(connection: sqlite3.Connection, steps: Steps[Any]) -> tuple[Any, BaseException | None]:
+    """One program under a savepoint: its failure is its own, unless the database itself failed."""
+    connection.execute("savepoint program")
+    try:
+        result = _drive(connection, steps)
+    except sqlite3.OperationalError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a program raises goes to its caller
+        connection.execute("rollback to program")
+        connection.execute("release program")
+        return None, error
+    connection.execute("release program")
+    return result, None
+
+
+def _drive(connection: sqlite3.Connection, steps: Steps[T]) -> T:
+    now = time.time()
+    try:
+        sql, parameters = next(steps)
+        while True:
+            sql, parameters = steps.send(_execute(connection, sql, parameters, now))
+    except StopIteration as stop:
+        return cast(T, stop.value)
+
+
+def _execute(
+    connection: sqlite3.Connection, sql: str, parameters: Mapping[str, Any], now: float
+) -> list[Row]:
+    return connection.execute(sql, {**parameters, "now": now}).fetchall()
+
+
+def _settle(job: _Job, result: Any, failed: BaseException | None) -> None:
+    def settle() -> None:
+        if job.done.done():
+            return
+        if failed is None:
+            job.done.set_result(result)
+        else:
+            job.done.set_exception(failed)
+            job.done.exception()  # a caller that left does not make it "never retrieved"
+
+    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        job.loop.call_soon_threadsafe(settle)
+
+
+def _translate(error: sqlite3.Error, path: Path) -> Exception:
+    text = str(error)
+    if "locked" in text or "busy" in text:
+        return DatabaseLocked(
+            f"the database {path} is locked by another process; close it and try again", debug=text
+        )
+    return DatabaseUnavailable(f"the database {path} failed: {text}", debug=repr(error))
+
+
+def _migrate(connection: sqlite3.Connection, url: str) -> None:
+    """Bring a file to the present schema; two processes may try at once."""
+    if not check_version(_found_version(connection), url):
+        return
+    connection.execute("begin immediate")
+    found = _found_version(connection)
+    if found is not None or not check_version(found, url):
+        connection.execute("rollback")
+        if found != schema.VERSION:
+            upgrade(url)
+        return
+    for statement in schema.statements():
+        connection.execute(statement)
+    connection.execute("create table alembic_version (version_num varchar(32) not null primary key)")
+    connection.execute("insert into alembic_version values (?)", (schema.VERSION,))
+    connection.execute("commit")
+
+
+def _found_version(connection: sqlite3.Connection) -> str | None:
+    if not connection.execute("select 1 from sqlite_master where name = 'alembic_version'").fetchone():
+        return None
+    row = connection.execute("select version_num from alembic_version").fetchone()
+    return str(row[0]) if row else None

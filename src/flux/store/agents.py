@@ -1,0 +1,111 @@
+"""Stored agents: a current version per name, every version kept for the sessions that began with it."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from flux.errors import AgentExists, AgentNotFound
+from flux.store.database import Scope, Steps
+
+
+class AgentVersion(Struct, frozen=True):
+    """One version of a definition. `definition` is JSON; `created` in seconds since the epoch."""
+
+    name: str
+    version: int
+    digest: str
+    definition: str
+    author: str
+    created: float
+
+
+COLUMNS = "v.name, v.version, v.digest, v.definition, v.author, v.created"
+CURRENT = f"""
+select {COLUMNS} from agents a join agent_versions v
+  on v.tenant = a.tenant and v.name = a.name and v.version = a.version
+where a.tenant = :tenant"""
+
+
+def get(scope: Scope, name: str) -> Steps[AgentVersion | None]:
+    """The current version of an agent."""
+    rows = yield CURRENT + " and a.name = :name", {"tenant": scope.tenant, "name": name}
+    return AgentVersion(*rows[0]) if rows else None
+
+
+def get_version(scope: Scope, name: str, version: int) -> Steps[AgentVersion | None]:
+    """One version, also of an agent that was deleted since."""
+    rows = yield (
+        f"select {COLUMNS} from agent_versions v where tenant = :tenant and name = :name and version = :version",  # noqa: S608
+        {"tenant": scope.tenant, "name": name, "version": version},
+    )
+    return AgentVersion(*rows[0]) if rows else None
+
+
+def list_current(scope: Scope, after: str = "", limit: int = 50) -> Steps[list[AgentVersion]]:
+    """Agents by name, behind `after`."""
+    rows = yield (
+        CURRENT + " and a.name > :after order by a.name limit :limit",
+        {"tenant": scope.tenant, "after": after, "limit": limit},
+    )
+    return [AgentVersion(*row) for row in rows]
+
+
+def versions(scope: Scope, name: str) -> Steps[list[AgentVersion]]:
+    """Every version of an agent, newest first."""
+    rows = yield (
+        f"select {COLUMNS} from agent_versions v where tenant = :tenant and name = :name order by version desc",  # noqa: S608
+        {"tenant": scope.tenant, "name": name},
+    )
+    return [AgentVersion(*row) for row in rows]
+
+
+def put(
+    scope: Scope, name: str, digest: str, definition: str, *, create: bool, update: bool
+) -> Steps[AgentVersion]:
+    """Store a definition as the newest version; the same definition again changes nothing.
+
+    :raises AgentExists: the name is taken and `update` is False
+    :raises AgentNotFound: there is no such agent and `create` is False
+    """
+    current = yield from get(scope, name)
+    if current and not update:
+        raise AgentExists(
+            f"an agent {name!r} exists already; `flux agent update` or `flux agent apply` changes it"
+        )
+    if current is None and not create:
+        raise AgentNotFound(f"there is no agent {name!r}; `flux agent list` shows those that exist")
+    if current and current.digest == digest:
+        return current
+    rows = yield (
+        "insert into agent_versions (tenant, name, version, digest, definition, author, created)"
+        " select :tenant, :name, 1 + coalesce(max(version), 0), :digest, :definition, :author, :now"
+        " from agent_versions where tenant = :tenant and name = :name"
+        " returning name, version, digest, definition, author, created",
+        {
+            "tenant": scope.tenant,
+            "name": name,
+            "digest": digest,
+            "definition": definition,
+            "author": scope.principal,
+        },
+    )
+    made = AgentVersion(*rows[0])
+    yield (
+        "insert into agents (tenant, name, version, created, updated) values (:tenant, :name, :version, :now, :now)"
+        " on conflict (tenant, name) do update set version = excluded.version, updated = excluded.updated",
+        {"tenant": scope.tenant, "name": name, "version": made.version},
+    )
+    return made
+
+
+def delete(scope: Scope, name: str) -> Steps[None]:
+    """Remove an agent; its versions stay for the sessions that use them.
+
+    :raises AgentNotFound: there is no such agent
+    """
+    rows = yield (
+        "delete from agents where tenant = :tenant and name = :name returning name",
+        {"tenant": scope.tenant, "name": name},
+    )
+    if not rows:
+        raise AgentNotFound(f"there is no agent {name!r}; `flux agent list` shows those that exist")

@@ -1,0 +1,89 @@
+"""The one database: programs of SQL steps run in a transaction, on SQLite or Postgres.
+
+A program is a generator: it yields `(sql, parameters)`, is sent the rows, and returns its result. The
+SQL is the same text on both databases: named parameters, and `:now` for the database clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from flux.errors import DatabaseTooNew
+from flux.store.schema import VERSION
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+Steps = Generator[tuple[str, Mapping[str, Any]], list[Row], T]
+
+
+class Scope(NamedTuple):
+    """On whose behalf a store function acts."""
+
+    tenant: str
+    principal: str
+
+
+LOCAL = Scope("default", "local")
+
+
+class CommitObserver(Protocol):
+    """Is told of each commit; tests crash a process there."""
+
+    def before(self) -> None:
+        """The transaction is complete but not committed."""
+        ...
+
+    def after(self) -> None:
+        """The transaction is durable."""
+        ...
+
+
+class Database(Protocol):
+    """A database. `write` programs are atomic; what a program raises rolls it back and comes out here."""
+
+    url: str
+
+    async def write(self, steps: Steps[T]) -> T:
+        """Run a program in a write transaction.
+
+        :raises DatabaseUnavailable: the database does not answer; the commit may or may not have landed
+        :raises DatabaseLocked: another process holds the write lock for too long
+        """
+        ...
+
+    async def read(self, steps: Steps[T]) -> T:
+        """Run a program that only reads, on one snapshot."""
+        ...
+
+    async def version(self) -> int:
+        """A number that changes when another process has written."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was accepted and close."""
+        ...
+
+
+def one(sql: str, **parameters: Any) -> Steps[list[Row]]:
+    """The program of a single statement; returns its rows."""
+    return (yield sql, parameters)
+
+
+def check_version(found: str | None, url: str) -> bool:
+    """Whether migrations must run.
+
+    :raises DatabaseTooNew: the database has a version this Flux does not know
+    """
+    if found is not None and found > VERSION:
+        raise DatabaseTooNew(
+            f"the database {hide_password(url)} has schema {found}, this Flux knows {VERSION}; upgrade Flux to open it"
+        )
+    return found != VERSION
+
+
+def hide_password(url: str) -> str:
+    """A database URL fit to be shown."""
+    scheme, separator, rest = url.partition("://")
+    user, at, host = rest.rpartition("@")
+    return f"{scheme}{separator}{user.partition(':')[0]}{at}{host}" if at else url

@@ -1,0 +1,275 @@
+"""Rows of executions: create, claim, look up, list, and hand back."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from flux.errors import SessionExists
+from flux.messages import Usage
+from flux.store.database import Row, Scope, Steps
+
+State = Literal["idle", "scheduled", "running", "waiting", "ended"]
+
+
+class Spent(Struct, frozen=True, omit_defaults=True):
+    """What an execution has used; `cost` in US dollars."""
+
+    tokens: Usage = Usage()
+    cost: float = 0.0
+
+    def plus(self, tokens: Usage, cost: float | None) -> Spent:
+        """With one more model call."""
+        return Spent(self.tokens + tokens, self.cost + (cost or 0.0))
+
+
+class Execution(Struct, frozen=True):
+    """One row. `due`, `created` and `updated` are in seconds since the epoch."""
+
+    id: str
+    kind: str
+    tenant: str
+    owner: str
+    agent: str | None
+    agent_version: int | None
+    definition_digest: str | None
+    instance: str | None
+    name: str | None
+    title: str | None
+    workflow: str | None
+    source_version: int | None
+    state: State
+    outcome: str | None
+    waiting_for: str | None
+    head: int
+    epoch: int
+    run_id: str | None
+    worker: str | None
+    due: float | None
+    pool: str
+    failures: int
+    parent: str | None
+    driver: str | None
+    root: str
+    turns: int
+    usage: str
+    last_error: str | None
+    created: float
+    updated: float
+
+    @property
+    def scope(self) -> Scope:
+        """The owner's scope, under which its runs act."""
+        return Scope(self.tenant, self.owner)
+
+    @property
+    def spent(self) -> Spent:
+        """What it has used so far."""
+        return decode_spent(self.usage)
+
+
+COLUMNS = ", ".join(Execution.__struct_fields__)
+NOTHING_SPENT = "{}"
+
+decode_spent = msgspec.json.Decoder(Spent).decode
+
+
+def encode_spent(spent: Spent) -> str:
+    """The text of the usage column."""
+    return msgspec.json.encode(spent).decode()
+
+
+INSERT = """
+insert into executions (id, kind, tenant, owner, agent, agent_version, definition_digest, instance, name,
+  state, head, epoch, pool, failures, root, turns, usage, created, updated)
+values (:id, 'session', :tenant, :owner, :agent, :agent_version, :definition_digest, :instance, :name,
+  'idle', 0, 0, :pool, 0, :id, 0, :usage, :now, :now)
+on conflict do nothing returning created"""
+
+CLAIM = f"""
+update executions set state = 'running', worker = :worker, epoch = epoch + 1, waiting_for = null, updated = :now
+where id = :id and state = 'scheduled' and due <= :now and driver is null
+returning {COLUMNS}"""
+
+TIMER = """
+update executions set state = 'scheduled', waiting_for = null, updated = :now
+where state = 'waiting' and due <= :at and driver is null"""
+
+REAP = """
+update executions set state = 'scheduled', worker = null, epoch = epoch + 1, failures = failures + 1,
+  due = :now + :backoff, updated = :now
+where state = 'running' and worker = :worker and driver is null and failures = :failures
+returning id"""
+
+HANDBACK = """
+update executions set state = 'scheduled', worker = null, epoch = epoch + 1, failures = failures + :failed,
+  due = :now + :backoff, updated = :now
+where id = :id and epoch = :epoch and state = 'running'
+returning id"""
+
+FENCE_CHILDREN = "update executions set epoch = epoch + 1 where root = :id and driver is not null"
+
+
+def create_session(
+    scope: Scope,
+    *,
+    id: str,
+    agent: str,
+    agent_version: int | None,
+    definition_digest: str,
+    instance: str,
+    name: str,
+    pool: str = "default",
+) -> Steps[None]:
+    """A new idle session.
+
+    :raises SessionExists: an open session has this agent, instance and name
+    """
+    made = yield (
+        INSERT,
+        {
+            "id": id,
+            "tenant": scope.tenant,
+            "owner": scope.principal,
+            "agent": agent,
+            "agent_version": agent_version,
+            "definition_digest": definition_digest,
+            "instance": instance,
+            "name": name,
+            "pool": pool,
+            "usage": NOTHING_SPENT,
+        },
+    )
+    if not made:
+        raise SessionExists(f"agent {agent!r} already has an open session {name!r} for instance {instance!r}")
+
+
+def claim(id: str, worker: str) -> Steps[Execution | None]:
+    """Take a scheduled execution for `worker`; None when it is not to be had."""
+    rows = yield CLAIM, {"id": id, "worker": worker}
+    return Execution(*rows[0]) if rows else None
+
+
+def get(scope: Scope, id: str) -> Steps[Execution | None]:
+    """The row of an execution of this tenant."""
+    rows = yield (
+        f"select {COLUMNS} from executions where id = :id and tenant = :tenant",  # noqa: S608 - a constant
+        {"id": id, "tenant": scope.tenant},
+    )
+    return Execution(*rows[0]) if rows else None
+
+
+LIST = f"""
+select {COLUMNS} from executions e
+where tenant = :tenant and kind = 'session' and owner = :owner
+  and (cast(:agent as text) is null or agent = :agent)
+  and (cast(:state as text) is null or state = :state)
+  and (cast(:instance as text) is null or instance = :instance)
+  and (cast(:q as text) is null or lower(title) like :q escape '\\' or exists (
+    select 1 from events v where v.execution_id = e.id and v.type in ('user_message', 'assistant_message')
+      and lower(v.body) like :q escape '\\'))
+  and (cast(:created as double precision) is null or created < :created or (created = :created and id < :after))
+order by created desc, id desc limit :limit"""
+
+
+def list_sessions(
+    scope: Scope,
+    *,
+    agent: str | None = None,
+    state: str | None = None,
+    instance: str | None = None,
+    q: str | None = None,
+    after: tuple[float, str] | None = None,
+    limit: int = 50,
+) -> Steps[list[Execution]]:
+    """The scope's sessions, newest first; `after` is the (created, id) of the last row seen."""
+    parameters: dict[str, Any] = {
+        "tenant": scope.tenant,
+        "owner": scope.principal,
+        "agent": agent,
+        "state": state,
+        "instance": instance,
+        "q": None if q is None else f"%{_like(q.lower())}%",
+        "created": after[0] if after else None,
+        "after": after[1] if after else None,
+        "limit": limit,
+    }
+    rows = yield LIST, parameters
+    return [Execution(*row) for row in rows]
+
+
+def set_title(scope: Scope, id: str, title: str) -> Steps[bool]:
+    """Rename a session."""
+    rows = yield (
+        "update executions set title = :title, updated = :now where id = :id and tenant = :tenant returning id",
+        {"id": id, "tenant": scope.tenant, "title": title},
+    )
+    return bool(rows)
+
+
+def delete(scope: Scope, id: str) -> Steps[bool]:
+    """Remove an ended session with all it left behind."""
+    rows = yield (
+        "delete from executions where id = :id and tenant = :tenant and state = 'ended' returning id",
+        {"id": id, "tenant": scope.tenant},
+    )
+    if rows:
+        for table in ("events", "interrupts", "grants", "admissions"):
+            yield f"delete from {table} where execution_id = :id", {"id": id}  # noqa: S608 - constants
+    return bool(rows)
+
+
+def sweep(pool: str, limit: int) -> Steps[tuple[list[str], float | None]]:
+    """Wake timers; the ids that may be claimed now, oldest first, and seconds until the next timer."""
+    rows: list[Row] = yield "select :now", {}
+    at = rows[0][0]
+    yield TIMER, {"at": at}
+    rows = yield (
+        "select id from executions where state = 'scheduled' and pool = :pool and due <= :at order by due limit :limit",
+        {"pool": pool, "at": at, "limit": limit},
+    )
+    ids = [row[0] for row in rows]
+    rows = yield (
+        "select min(due) from executions where state = 'scheduled' and pool = :pool and due > :at",
+        {"pool": pool, "at": at},
+    )
+    scheduled = rows[0][0]
+    rows = yield "select min(due) from executions where state = 'waiting' and due > :at", {"at": at}
+    next_at = min((due for due in (scheduled, rows[0][0]) if due is not None), default=None)
+    return ids, None if next_at is None else next_at - at
+
+
+def owners() -> Steps[list[str]]:
+    """The workers that own running executions."""
+    rows = yield "select distinct worker from executions where state = 'running' and driver is null", {}
+    return [row[0] for row in rows]
+
+
+def reap(worker: str, backoffs: tuple[float, ...]) -> Steps[list[str]]:
+    """Hand back what a dead worker was running; `backoffs[n]` in seconds after n earlier failures."""
+    rows = yield (
+        "select distinct failures from executions where state = 'running' and worker = :worker and driver is null",
+        {"worker": worker},
+    )
+    reaped: list[str] = []
+    for (failures,) in rows:
+        backoff = backoffs[min(failures, len(backoffs) - 1)]
+        ids = yield REAP, {"worker": worker, "failures": failures, "backoff": backoff}
+        reaped += [row[0] for row in ids]
+    for id in reaped:
+        yield FENCE_CHILDREN, {"id": id}
+    return reaped
+
+
+def hand_back(id: str, epoch: int, *, failed: bool, backoff: float) -> Steps[bool]:
+    """Give up a running execution; it is scheduled again after `backoff` seconds. False: it was not ours."""
+    rows = yield HANDBACK, {"id": id, "epoch": epoch, "failed": int(failed), "backoff": backoff}
+    if rows:
+        yield FENCE_CHILDREN, {"id": id}
+    return bool(rows)
+
+
+def _like(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -1,0 +1,121 @@
+"""Durable questions to people, and standing grants."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from flux.store.database import Scope, Steps
+
+
+class Interrupt(Struct, frozen=True):
+    """One question. `payload` and `answer` are JSON; times in seconds since the epoch."""
+
+    id: str
+    execution_id: str
+    root: str
+    call: str | None
+    kind: str
+    payload: str
+    digest: str
+    state: str
+    answer: str | None
+    answered_by: str | None
+    expires_at: float | None
+    created: float
+
+
+COLUMNS = ", ".join(Interrupt.__struct_fields__)
+FIELDS = "i." + ", i.".join(Interrupt.__struct_fields__)
+
+
+def interrupt_id(session: str, call: str, n: int = 0) -> str:
+    """The id of the n-th question of a call; the same for a repeat, so that none is asked twice."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{session}/{call}/{n}"))
+
+
+def open_interrupt(
+    scope: Scope,
+    *,
+    id: str,
+    execution_id: str,
+    call: str | None,
+    kind: str,
+    payload: Any,
+    digest: str = "",
+    expires_at: float | None = None,
+) -> Steps[None]:
+    """Open a question; repeating it changes nothing."""
+    yield (
+        "insert into interrupts (id, execution_id, root, call, kind, payload, digest, state, expires_at, created)"
+        " select :id, e.id, e.root, cast(:call as text), :kind, :payload, :digest, 'open',"
+        " cast(:expires_at as double precision), :now from executions e where e.id = :execution_id and e.tenant = :tenant"
+        " on conflict do nothing",
+        {
+            "id": id,
+            "execution_id": execution_id,
+            "tenant": scope.tenant,
+            "call": call,
+            "kind": kind,
+            "payload": msgspec.json.encode(payload).decode(),
+            "digest": digest,
+            "expires_at": expires_at,
+        },
+    )
+
+
+def answer(scope: Scope, execution_id: str, id: str, *, answer: Any, by: str) -> Steps[bool]:
+    """Answer an open question; False when it is not open. `answer` is stored as JSON."""
+    rows = yield (
+        "update interrupts set state = 'answered', answer = :answer, answered_by = :by"
+        " where id = :id and execution_id = :execution_id and state = 'open' returning id",
+        {"id": id, "execution_id": execution_id, "answer": msgspec.json.encode(answer).decode(), "by": by},
+    )
+    return bool(rows)
+
+
+def get(scope: Scope, execution_id: str, id: str) -> Steps[Interrupt | None]:
+    """One question of a session."""
+    rows = yield (
+        f"select {FIELDS} from interrupts i join executions e on e.id = i.execution_id"  # noqa: S608 - constants
+        " where i.id = :id and i.execution_id = :execution_id and e.tenant = :tenant",
+        {"id": id, "execution_id": execution_id, "tenant": scope.tenant},
+    )
+    return Interrupt(*rows[0]) if rows else None
+
+
+def list_open(scope: Scope, execution_id: str) -> Steps[list[Interrupt]]:
+    """The open questions of a session, oldest first."""
+    rows = yield (
+        f"select {FIELDS} from interrupts i join executions e on e.id = i.execution_id"  # noqa: S608 - constants
+        " where i.execution_id = :execution_id and i.state = 'open' and e.tenant = :tenant order by i.created, i.id",
+        {"execution_id": execution_id, "tenant": scope.tenant},
+    )
+    return [Interrupt(*row) for row in rows]
+
+
+def expire(scope: Scope, execution_id: str, id: str) -> Steps[bool]:
+    """Close an open question whose time is over; False when it was answered meanwhile."""
+    rows = yield (
+        "update interrupts set state = 'expired' where id = :id and execution_id = :execution_id"
+        " and state = 'open' returning id",
+        {"id": id, "execution_id": execution_id},
+    )
+    return bool(rows)
+
+
+def grant(scope: Scope, execution_id: str, tool: str, by: str) -> Steps[None]:
+    """Let a tool run in this session without asking again."""
+    yield (
+        "insert into grants (execution_id, tool, by) values (:execution_id, :tool, :by) on conflict do nothing",
+        {"execution_id": execution_id, "tool": tool, "by": by},
+    )
+
+
+def grants(scope: Scope, execution_id: str) -> Steps[frozenset[str]]:
+    """The tools that run without asking in this session."""
+    rows = yield "select tool from grants where execution_id = :execution_id", {"execution_id": execution_id}
+    return frozenset(row[0] for row in rows)

@@ -1,0 +1,167 @@
+"""The append-only log of an execution: fenced append, and read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from flux.errors import Fenced
+from flux.events import (
+    RUN_ENDS,
+    AssistantSaid,
+    ChatResponse,
+    Entry,
+    RunFailed,
+    RunStarted,
+    Stored,
+    ToolDone,
+    decode,
+    encode,
+    type_of,
+)
+from flux.store.database import Scope, Steps
+from flux.store.executions import State
+
+INSERT = """
+insert into events (execution_id, seq, type, run_id, epoch, at, body)
+values (:id, :seq, :type, :run_id, :epoch, :now, :body)"""
+
+APPEND = """
+update executions set head = head + :n, updated = :now,
+  due = case when cast(:then as text) is not null and (:seen < 0 or head = :seen) then cast(:due as double precision) else due end,
+  worker = case when cast(:then as text) is not null and (:seen < 0 or head = :seen) then null else worker end,
+  waiting_for = case when cast(:then as text) is not null and (:seen < 0 or head = :seen)
+    then cast(:waiting_for as text) else waiting_for end,
+  outcome = coalesce(cast(:outcome as text), outcome),
+  run_id = case when :ends = 1 then null else coalesce(cast(:run_id as text), run_id) end,
+  failures = case when :resets = 1 then 0 else failures end,
+  turns = turns + :turns,
+  usage = coalesce(cast(:usage as text), usage),
+  last_error = case when :ends = 1 then cast(:error as text) else last_error end,
+  state = case when cast(:then as text) is not null and (:seen < 0 or head = :seen) then cast(:then as text) else state end
+where id = :id and tenant = :tenant and epoch = :epoch and state = 'running'
+returning head, state, updated"""
+
+CLOSE_INTERRUPTS = "update interrupts set state = 'cancelled' where execution_id = :id and state = 'open'"
+
+READ = """
+select seq, type, run_id, epoch, at, body from events
+where execution_id = :id and seq > :after
+  and exists (select 1 from executions where id = :id and tenant = :tenant)
+order by seq limit :limit"""
+
+NO_LIMIT = 1 << 62
+
+
+class Then(Struct, frozen=True):
+    """The state to leave a run in. `due` in seconds since the epoch."""
+
+    state: State
+    due: float | None = None
+    waiting_for: str | None = None
+    outcome: str | None = None
+
+
+class LogRow(Struct, frozen=True):
+    """An entry as it is stored; `body` is its JSON."""
+
+    seq: int
+    type: str
+    run: str | None
+    epoch: int
+    at: float
+    body: str
+
+    def stored(self) -> Stored:
+        """The entry in its place, decoded."""
+        return Stored(self.seq, self.epoch, self.run, self.at, decode(self.body))
+
+
+class Appended(Struct, frozen=True):
+    """What an append did: the rows as stored, and the state it left."""
+
+    rows: tuple[LogRow, ...]
+    head: int
+    state: State
+
+
+def append(
+    scope: Scope,
+    id: str,
+    epoch: int,
+    run: str | None,
+    entries: Sequence[Entry],
+    *,
+    seen: int | None = None,
+    then: Then | None = None,
+    usage: str | None = None,
+) -> Steps[Appended]:
+    """Append as the owner of `epoch`; leave the run in `then` if the head is still `seen`.
+
+    :raises Fenced: somebody else owns the execution now; nothing was written
+    """
+    ends = next((entry for entry in entries if isinstance(entry, RUN_ENDS)), None)
+    started = next((entry.run for entry in entries if isinstance(entry, RunStarted)), None)
+    rows = yield (
+        APPEND,
+        {
+            "id": id,
+            "tenant": scope.tenant,
+            "epoch": epoch,
+            "n": len(entries),
+            "seen": -1 if seen is None else seen,
+            "then": then.state if then else None,
+            "due": then.due if then else None,
+            "waiting_for": then.waiting_for if then else None,
+            "outcome": then.outcome if then else None,
+            "ends": int(ends is not None),
+            "run_id": started,
+            "resets": int(any(isinstance(e, (AssistantSaid, ToolDone, *RUN_ENDS)) for e in entries)),
+            "turns": sum(isinstance(entry, ChatResponse) for entry in entries),
+            "usage": usage,
+            "error": ends.message if isinstance(ends, RunFailed) else None,
+        },
+    )
+    if not rows:
+        raise Fenced(debug=f"append to {id} in epoch {epoch}")
+    head, state, at = rows[0]
+    written = yield from insert(id, entries, head, started or run, epoch, at)
+    if ends is not None:
+        yield CLOSE_INTERRUPTS, {"id": id}
+    return Appended(written, head, state)
+
+
+def insert(
+    id: str, entries: Sequence[Entry], head: int, run: str | None, epoch: int, at: float
+) -> Steps[tuple[LogRow, ...]]:
+    """Store entries so that the last one gets seq `head`; the caller has moved the head."""
+    written: list[LogRow] = []
+    first = head - len(entries) + 1
+    for seq, entry in enumerate(entries, first):
+        row = LogRow(seq, type_of(entry), run, epoch, at, encode(entry).decode())
+        yield (
+            INSERT,
+            {"id": id, "seq": seq, "type": row.type, "run_id": run, "epoch": epoch, "body": row.body},
+        )
+        written.append(row)
+    return tuple(written)
+
+
+def read(scope: Scope, id: str, after: int = 0, limit: int | None = None) -> Steps[list[LogRow]]:
+    """The entries behind `after`, in order; empty for an execution of another tenant."""
+    rows = yield (
+        READ,
+        {"id": id, "tenant": scope.tenant, "after": after, "limit": NO_LIMIT if limit is None else limit},
+    )
+    return [LogRow(*row) for row in rows]
+
+
+def last_compaction(scope: Scope, id: str) -> Steps[int]:
+    """The seq of the newest compaction, 0 when there is none."""
+    rows = yield (
+        "select max(seq) from events where execution_id = :id and type = 'compaction'"
+        " and exists (select 1 from executions where id = :id and tenant = :tenant)",
+        {"id": id, "tenant": scope.tenant},
+    )
+    return rows[0][0] or 0

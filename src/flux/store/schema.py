@@ -1,0 +1,77 @@
+"""The present schema, as both databases understand it. Older databases get here by `flux.store.migrations`."""
+
+from __future__ import annotations
+
+#: The newest migration. Versions sort as text.
+VERSION = "0001"
+
+SCHEMA = """
+create table executions (
+  id text primary key, kind text not null, tenant text not null, owner text not null,
+  agent text, agent_version integer, definition_digest text, instance text, name text, title text,
+  workflow text, source_version integer,
+  state text not null, outcome text, waiting_for text,
+  head integer not null, epoch integer not null, run_id text, worker text, due double precision,
+  pool text not null, failures integer not null, parent text, driver text, root text not null,
+  turns integer not null, usage text not null, last_error text,
+  created double precision not null, updated double precision not null
+);
+create unique index executions_open on executions (tenant, agent, instance, name) where state <> 'ended';
+create index executions_scheduled on executions (pool, due) where state = 'scheduled';
+create index executions_waiting on executions (due) where state = 'waiting' and due is not null;
+create index executions_running on executions (worker) where state = 'running';
+create index executions_listed on executions (tenant, created, id);
+create index executions_root on executions (root) where driver is not null;
+
+create table events (
+  execution_id text not null, seq integer not null, type text not null, run_id text,
+  epoch integer not null, at double precision not null, body text not null,
+  primary key (execution_id, seq)
+);
+
+create table interrupts (
+  id text primary key, execution_id text not null, root text not null, call text, kind text not null,
+  payload text not null, digest text not null, state text not null, answer text, answered_by text,
+  expires_at double precision, created double precision not null
+);
+create index interrupts_open on interrupts (execution_id) where state = 'open';
+
+create table grants (
+  execution_id text not null, tool text not null, by text not null, primary key (execution_id, tool)
+);
+
+create table workers (id text primary key, seen double precision not null, labels text not null);
+
+create table admissions (
+  tenant text not null, principal text not null, key text not null, body_digest text not null,
+  execution_id text not null, seq integer not null, at double precision not null,
+  primary key (tenant, principal, key)
+);
+
+create table waits (
+  execution_id text not null, target text not null, primary key (execution_id, target)
+);
+create index waits_target on waits (target);
+
+create table agents (
+  tenant text not null, name text not null, version integer not null, created double precision not null,
+  updated double precision not null, primary key (tenant, name)
+);
+
+create table agent_versions (
+  tenant text not null, name text not null, version integer not null, digest text not null,
+  definition text not null, author text not null, created double precision not null,
+  primary key (tenant, name, version)
+);
+create index agent_versions_digest on agent_versions (tenant, name, digest);
+
+create table configs (
+  tenant text not null, name text not null, value text not null, updated double precision not null,
+  primary key (tenant, name)
+)
+"""
+
+
+def statements() -> list[str]:
+    """The schema, statement by statement."""
+    return [part.strip() for part in SCHEMA.split(";\n") if part.strip()]

@@ -1,0 +1,28 @@
+"""Which processes are alive: heartbeat rows."""
+
+from __future__ import annotations
+
+from flux.store.database import Steps
+
+
+def beat(worker: str, labels: str = "{}") -> Steps[None]:
+    """Say that a worker is alive now."""
+    yield (
+        "insert into workers (id, seen, labels) values (:id, :now, :labels)"
+        " on conflict (id) do update set seen = excluded.seen, labels = excluded.labels",
+        {"id": worker, "labels": labels},
+    )
+
+
+def silent(worker: str, seconds: float) -> Steps[bool]:
+    """Whether a worker has not been seen for that long, or never."""
+    rows = yield (
+        "select 1 from workers where id = :id and seen > :now - :seconds",
+        {"id": worker, "seconds": seconds},
+    )
+    return not rows
+
+
+def forget(worker: str) -> Steps[None]:
+    """Remove a worker that has left."""
+    yield "delete from workers where id = :id", {"id": worker}

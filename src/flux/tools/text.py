@@ -1,0 +1,47 @@
+"""Text for a model to read: cut where it is too long, and never anything that cannot be encoded."""
+
+from __future__ import annotations
+
+MAX_LINE = 2_000
+"""Characters of one line that are shown."""
+
+
+def clip(text: str, max_chars: int) -> str:
+    """The text, or its head and tail with a note between them; at most `max_chars` or the note's length."""
+    if len(text) <= max_chars:
+        return text
+    room = max(max_chars - len(_note(len(text))), 0)
+    tail = room // 2
+    head = room - tail
+    return text[:head] + _note(len(text) - room) + text[len(text) - tail :]
+
+
+def _note(count: int) -> str:
+    return f"\n[... {count} characters left out ...]\n"
+
+
+def shorten(line: str, max_chars: int = MAX_LINE) -> str:
+    """A line, cut with a note when it is longer than `max_chars`."""
+    if len(line) <= max_chars:
+        return line
+    return f"{line[:max_chars]} [... {len(line) - max_chars} more characters in this line]"
+
+
+def printable(name: str) -> str:
+    """A file name on one line; bytes that are no UTF-8 and control characters are shown escaped."""
+    encodable = name.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in encodable)
+
+
+def lines_of(data: bytes) -> list[str]:
+    """The lines of a UTF-8 file without their ends; bytes that are no UTF-8 are replaced."""
+    text = data.decode("utf-8-sig", "replace")
+    lines = text.split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
+
+
+def is_binary(data: bytes) -> bool:
+    """Whether this is no text: there is a NUL in the first 64 KiB."""
+    return b"\0" in data[:65536]

@@ -1,0 +1,44 @@
+"""What every test gets: asyncio as the only event loop, and one way to say what a machine lacks."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+NODE_PROGRAMS = Path(sys.prefix) / "node" / "node_modules" / ".bin"  # filled by ./dev test
+LACKING = pytest.StashKey[set[str]]()
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def require_tool(pytestconfig: pytest.Config) -> Callable[[str], str]:
+    """Return a function that gives the path of a program, or skips (or fails) the test that needs it."""
+
+    def require(name: str) -> str:
+        path = shutil.which(name, path=f"{NODE_PROGRAMS}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
+        if path is not None:
+            return path
+        pytestconfig.stash[LACKING].add(name)
+        lack = f"{name} is not on this machine"
+        if os.environ.get("FLUX_TEST_REQUIRE") == "all":
+            pytest.fail(lack)
+        pytest.skip(lack)
+
+    return require
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[LACKING] = set()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    lacking = config.stash[LACKING]
+    if lacking:
+        terminalreporter.write_line(f"Not on this machine: {', '.join(sorted(lacking))}")
