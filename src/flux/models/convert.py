@@ -26,7 +26,7 @@ from flux.messages import (
 from flux.models.repair import arguments, complete
 
 _NEXT = "next"
-"""Key in `ReasoningPart.extra`: what a provider attached to the part that follows, to be sent back with it."""
+"""Key in `ReasoningPart.extra`: what a provider attached to the part that follows, to go back with it."""
 
 _TAGGED = "content"
 """The id pydantic-ai gives reasoning it found between tags in the text."""
@@ -73,9 +73,7 @@ class Converter:
             history.append(pai.ModelRequest(request))
         return history
 
-    def _convert(
-        self, message: Message, ids: dict[str, str]
-    ) -> pai.ModelResponse | pai.ModelRequestPart | None:
+    def _convert(self, message: Message, ids: dict[str, str]) -> pai.ModelResponse | pai.ModelRequestPart | None:
         """One message; `ids` maps our call ids to those on the wire and grows."""
         kept = self._kept.get(id(message))
         if kept is None or (kept.ids.items() - ids.items() and isinstance(message, ToolResult)):
@@ -194,9 +192,7 @@ def answer(response: pai.ModelResponse, *, provider: str, model: str, cost: floa
 def usage(response: pai.ModelResponse) -> Usage:
     """Tokens of the answer, as the provider counted them."""
     counted = response.usage
-    return Usage(
-        counted.input_tokens, counted.output_tokens, counted.cache_read_tokens, counted.cache_write_tokens
-    )
+    return Usage(counted.input_tokens, counted.output_tokens, counted.cache_read_tokens, counted.cache_write_tokens)
 
 
 def _reasoning(part: pai.ThinkingPart, provider: str) -> Iterator[ReasoningPart]:

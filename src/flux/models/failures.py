@@ -31,6 +31,7 @@ _UNKNOWN_MODEL = re.compile(
     r"not a valid model|model\S* .*(not found|does not exist|not supported)|unknown model", re.I
 )
 _LONGEST = 300
+_SHORTEST_KEY = 8
 
 
 def cut_off(endpoint: Endpoint) -> ModelFailure:
@@ -91,7 +92,7 @@ def _text(kind: FailureKind, error: Exception, endpoint: Endpoint, model: str, s
 def _auth_text(error: Exception, endpoint: Endpoint) -> str:
     status = f" ({error.status_code})" if isinstance(error, pai.ModelHTTPError) else ""
     if endpoint.variable is None:
-        return f"{endpoint.provider} asks for a key{status}: give it api_key_env in its provider settings"
+        return f"{endpoint.provider} asks for a key{status}: name its variable in api_key_env"
     return f"{endpoint.provider} refused the key in {endpoint.variable}{status}: check the key and its rights"
 
 
@@ -119,7 +120,7 @@ def _message(body: Any) -> str:
 
 
 def _line(text: str, key: str | None) -> str:
-    if key:
+    if key and len(key) >= _SHORTEST_KEY:
         text = text.replace(key, "***")
     text = " ".join(text.split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -32,21 +32,20 @@ class _BuiltIn(Struct, frozen=True):
     wire: Wire
     base_url: str
     base_variable: str
-    keys: tuple[str, ...] = ()
+    keys: tuple[str, ...]
+    needs_key: bool = True
 
 
 _OPENAI = ("https://api.openai.com/v1", "OPENAI_BASE_URL", ("OPENAI_API_KEY",))
 _BUILT_IN: Mapping[str, _BuiltIn] = {
-    "anthropic": _BuiltIn(
-        "anthropic", "https://api.anthropic.com", "ANTHROPIC_BASE_URL", ("ANTHROPIC_API_KEY",)
-    ),
+    "anthropic": _BuiltIn("anthropic", "https://api.anthropic.com", "ANTHROPIC_BASE_URL", ("ANTHROPIC_API_KEY",)),
     "google": _BuiltIn(
         "google",
         "https://generativelanguage.googleapis.com",
         "GOOGLE_GEMINI_BASE_URL",
         ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
     ),
-    "ollama": _BuiltIn("ollama", "http://127.0.0.1:11434", "OLLAMA_HOST"),
+    "ollama": _BuiltIn("ollama", "http://127.0.0.1:11434", "OLLAMA_HOST", ("OLLAMA_API_KEY",), needs_key=False),
     "openai": _BuiltIn("openai-responses", *_OPENAI),
     "openai-chat": _BuiltIn("openai-chat", *_OPENAI),
     "openrouter": _BuiltIn(
@@ -60,7 +59,7 @@ def available(environment: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(
         name
         for name, known in _BUILT_IN.items()
-        if any(environment.get(variable) for variable in known.keys or (known.base_variable,))
+        if any(map(environment.get, known.keys if known.needs_key else (known.base_variable,)))
     )
 
 
@@ -119,7 +118,7 @@ class ModelRegistry(Models):
         provider, _, model = name.partition("/")
         if not provider or not model:
             raise DefinitionInvalid(
-                f'model "{name}" must read provider/model, such as anthropic/claude-sonnet-4-5', field="model"
+                f'model "{name}" must read provider/model, such as anthropic/claude-sonnet-5-5', field="model"
             )
         valid = sorted({*_BUILT_IN, *self._providers, *self._factories})
         if provider not in valid:
@@ -140,13 +139,14 @@ class ModelRegistry(Models):
         base_url = self._environment.get(known.base_variable) or known.base_url
         if known.wire == "ollama":
             base_url = _ollama_address(base_url)
-        return self._with_key(Endpoint(provider, known.wire, base_url.rstrip("/")), known.keys)
+        endpoint = Endpoint(provider, known.wire, base_url.rstrip("/"))
+        return self._with_key(endpoint, known.keys, needed=known.needs_key)
 
-    def _with_key(self, endpoint: Endpoint, variables: tuple[str, ...]) -> Endpoint:
+    def _with_key(self, endpoint: Endpoint, variables: tuple[str, ...], *, needed: bool = True) -> Endpoint:
         for variable in variables:
             if key := self._environment.get(variable):
                 return Endpoint(endpoint.provider, endpoint.wire, endpoint.base_url, key, variable)
-        if variables:
+        if variables and needed:
             raise MissingKey(
                 f"{endpoint.provider} needs a key: set {' or '.join(variables)}",
                 provider=endpoint.provider,

@@ -1,10 +1,11 @@
-"""Tool arguments as models write them: what can be read as a JSON object is, the rest is said to be invalid."""
+"""Tool arguments as models write them: read where an object can be made out, else declared invalid."""
 
 from __future__ import annotations
 
 import ast
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 _FENCE = re.compile(r"^```\w*\s*(.*?)\s*```$", re.DOTALL)
@@ -18,15 +19,15 @@ _WORDS = {"True": "true", "False": "false", "None": "null"}
 Arguments = tuple[dict[str, Any], str | None]
 
 
-def arguments(raw: str | dict[str, Any] | None) -> Arguments:
+def arguments(raw: str | Mapping[str, Any] | None) -> Arguments:
     """The arguments, and None; or `{}` and the raw text when no object can be read from it.
 
     Repairs code fences, line breaks in strings, trailing commas, single quotes, Python literals and
     JSON inside a JSON string; never text that was cut off.
     """
-    if isinstance(raw, dict):
+    if isinstance(raw, Mapping):
         if raw.keys() != {"INVALID_JSON"}:
-            return raw, None
+            return dict(raw), None
         raw = str(raw["INVALID_JSON"])
     text = (raw or "").strip()
     if not text:
@@ -42,9 +43,9 @@ def arguments(raw: str | dict[str, Any] | None) -> Arguments:
     return {}, raw
 
 
-def complete(raw: str | dict[str, Any] | None) -> bool:
+def complete(raw: str | Mapping[str, Any] | None) -> bool:
     """Whether the arguments are a whole object: what an output limit cut off must not run."""
-    return isinstance(raw if isinstance(raw, dict) else _loads(raw or ""), dict)
+    return isinstance(raw, Mapping) or isinstance(_loads(raw or ""), dict)
 
 
 def _loads(text: str) -> Any:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Hashable
 from contextlib import AbstractAsyncContextManager, aclosing
-from typing import Any
+from functools import cache, cached_property
+from typing import Any, TypeVar, cast
 
 import httpx2
+import pydantic
 from pydantic_ai.messages import (
     InstructionPart,
     ModelMessage,
     ModelResponse,
-    PartDeltaEvent,
     PartStartEvent,
     TextPart,
     TextPartDelta,
@@ -32,7 +33,10 @@ from flux.models.convert import Converter, answer, usage
 from flux.models.failures import cut_off, failure
 from flux.models.providers import Endpoint
 
+_T = TypeVar("_T")
+
 CONNECT_TIMEOUT = 10.0
+"""Seconds."""
 
 THINKING_ALLOWANCE: dict[ReasoningEffort, int] = {
     "minimal": 2_048,
@@ -60,9 +64,7 @@ def http_client(stalled_after: float) -> httpx2.AsyncClient:
 class ProviderWire(ABC):
     """Speaks one wire format to one model, on one event loop."""
 
-    def __init__(
-        self, endpoint: Endpoint, name: str, stalled_after: float, model: PydanticModel[Any]
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, name: str, stalled_after: float, model: PydanticModel[Any]) -> None:
         self.endpoint = endpoint
         self.name = name
         self.stalled_after = stalled_after
@@ -70,7 +72,7 @@ class ProviderWire(ABC):
         self._converter = Converter(endpoint.provider, model.system, reasoning=self.keeps_reasoning)
         self._tools: tuple[tuple[ToolSchema, ...], list[ToolDefinition]] = ((), [])
 
-    @property
+    @cached_property
     def profile(self) -> dict[str, Any]:
         """What pydantic-ai knows of the model."""
         return dict(self.model.profile)
@@ -95,7 +97,7 @@ class ProviderWire(ABC):
 
     def finished(self, response: ModelResponse) -> bool:
         """Whether the provider said that the answer is complete."""
-        return response.finish_reason is not None
+        return response.finish_reason is not None or "finish_reason" in (response.provider_details or {})
 
     async def limits(self) -> ModelLimits:
         """The context window and output limit of the model."""
@@ -186,9 +188,7 @@ class ProviderWire(ABC):
         known, definitions = self._tools
         if known is not tools:
             definitions = [
-                ToolDefinition(
-                    name=tool.name, description=tool.description, parameters_json_schema=tool.parameters
-                )
+                ToolDefinition(name=tool.name, description=tool.description, parameters_json_schema=tool.parameters)
                 for tool in tools
             ]
             self._tools = (tools, definitions)
@@ -197,19 +197,26 @@ class ProviderWire(ABC):
 
 def _delta(event: object) -> Delta | None:
     """The piece of text or reasoning in an event of pydantic-ai, None when there is none."""
-    text: str | None = None
-    match event:
-        case (
-            PartDeltaEvent(delta=TextPartDelta(content_delta=text))
-            | PartStartEvent(part=TextPart(content=text))
-        ):
-            return TextDelta(text) if text else None
-        case (
-            PartDeltaEvent(delta=ThinkingPartDelta(content_delta=text))
-            | PartStartEvent(part=ThinkingPart(content=text))
-        ):
-            return ReasoningDelta(text) if text else None
-    return None
+    piece = event.part if isinstance(event, PartStartEvent) else getattr(event, "delta", None)
+    if isinstance(piece, TextPartDelta | ThinkingPartDelta):
+        text = piece.content_delta
+    elif isinstance(piece, TextPart | ThinkingPart):
+        text = piece.content
+    else:
+        return None
+    if not text:
+        return None
+    return TextDelta(text) if isinstance(piece, TextPart | TextPartDelta) else ReasoningDelta(text)
+
+
+def validated(type_: type[_T], data: object) -> _T:
+    """One event of a stream, validated in compiled code; raises pydantic.ValidationError."""
+    return cast(_T, _adapter(cast(Hashable, type_)).validate_python(data))
+
+
+@cache
+def _adapter(type_: Any) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(type_)
 
 
 def as_is(params: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, TypeVar
 
 import httpx2
@@ -12,11 +12,10 @@ from anthropic.resources.beta import AsyncBeta, AsyncMessages
 from pydantic_ai.models.anthropic import AnthropicModel, AnthropicModelSettings
 from pydantic_ai.profiles.anthropic import ANTHROPIC_THINKING_BUDGET_MAP
 from pydantic_ai.providers.anthropic import AnthropicProvider
-from pydantic_ai.settings import ModelSettings
 
-from flux.models.base import ModelRequest, ReasoningEffort
+from flux.models.base import ModelRequest
 from flux.models.providers import Endpoint
-from flux.models.wire import ProviderWire, as_is, http_client, timeouts
+from flux.models.wire import ProviderWire, as_is, http_client, timeouts, validated
 
 _LEAST_BUDGET = 1024
 """The smallest thinking budget Anthropic takes, in tokens."""
@@ -59,19 +58,16 @@ class _AnthropicWire(ProviderWire):
             anthropic_cache_messages=True,
         )
         effort = request.reasoning
-        if effort not in (None, "off") and self._thinks_by_budget:
-            self._add_budget(settings, request.max_tokens, effort)
+        if effort is not None and effort != "off" and self._thinks_by_budget:
+            self._add_budget(settings, request.max_tokens, ANTHROPIC_THINKING_BUDGET_MAP[effort])
         return settings
 
     @property
     def _thinks_by_budget(self) -> bool:
         profile = self.profile
-        return bool(profile.get("supports_thinking")) and not profile.get(
-            "anthropic_supports_adaptive_thinking", False
-        )
+        return bool(profile.get("supports_thinking")) and not profile.get("anthropic_supports_adaptive_thinking", False)
 
-    def _add_budget(self, settings: AnthropicModelSettings, visible: int, effort: ReasoningEffort) -> None:
-        budget = ANTHROPIC_THINKING_BUDGET_MAP[effort]
+    def _add_budget(self, settings: AnthropicModelSettings, visible: int, budget: int) -> None:
         limit = self.output_limit or visible + budget
         budget = max(min(budget, limit - visible), _LEAST_BUDGET)
         settings["max_tokens"] = min(visible + budget, limit)
@@ -93,7 +89,7 @@ class _Client(AsyncAnthropic):
 
     def _process_response_data(self, *, data: object, cast_to: type[_T], response: httpx2.Response) -> _T:
         try:
-            return _adapter(cast_to).validate_python(data)
+            return validated(cast_to, data)
         except pydantic.ValidationError:
             return super()._process_response_data(data=data, cast_to=cast_to, response=response)
 
@@ -105,10 +101,5 @@ class _Beta(AsyncBeta):
 
 
 class _Messages(AsyncMessages):
-    async def create(self, **params: Any) -> Any:  # type: ignore[override]
+    async def create(self, **params: Any) -> Any:
         return await super().create(**as_is(params, "messages", "system", "tools"))
-
-
-@cache
-def _adapter(type_: type[_T]) -> pydantic.TypeAdapter[_T]:
-    return pydantic.TypeAdapter(type_)

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import httpx2
+from google.genai import Client
+from google.genai.types import HttpOptions
 from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models import ModelRequestParameters, StreamedResponse
 from pydantic_ai.models.google import GoogleModel, GoogleModelSettings
@@ -31,7 +33,9 @@ class _GoogleWire(ProviderWire):
 
     def __init__(self, endpoint: Endpoint, name: str, stalled_after: float) -> None:
         self._trusted = ssl.create_default_context()
-        super().__init__(endpoint, name, stalled_after, _model(endpoint, name, httpx2.AsyncClient()))
+        self._timeouts = timeouts(stalled_after)
+        self._milliseconds = int(stalled_after * 1000)
+        super().__init__(endpoint, name, stalled_after, self._model(endpoint, name, self._http()))
 
     @property
     def thinks_by_default(self) -> bool:
@@ -52,16 +56,25 @@ class _GoogleWire(ProviderWire):
     async def _open(
         self, history: list[ModelMessage], settings: ModelSettings, parameters: ModelRequestParameters
     ) -> AsyncIterator[StreamedResponse]:
-        client = httpx2.AsyncClient(timeout=timeouts(self.stalled_after), verify=self._trusted)
-        async with client:
-            model = _model(self.endpoint, self.name, client)
+        async with self._http() as http:
+            model = self._model(self.endpoint, self.name, http)
             async with model.request_stream(history, settings, parameters) as stream:
                 yield stream
 
     async def aclose(self) -> None:
         """Nothing is kept between calls."""
 
+    def _http(self) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(timeout=self._timeouts, verify=self._trusted)
 
-def _model(endpoint: Endpoint, name: str, client: httpx2.AsyncClient) -> GoogleModel:
-    provider = GoogleProvider(api_key=endpoint.key, base_url=endpoint.base_url, http_client=client)
-    return GoogleModel(name, provider=provider)
+    def _model(self, endpoint: Endpoint, name: str, http: httpx2.AsyncClient) -> GoogleModel:
+        """Certificates are read once: the SDK would read them twice for each client it makes."""
+        options = HttpOptions(
+            base_url=endpoint.base_url,
+            httpx_async_client=http,
+            timeout=self._milliseconds,
+            client_args={"verify": self._trusted},
+            async_client_args={"verify": self._trusted, "ssl": self._trusted},
+        )
+        client = Client(vertexai=False, api_key=endpoint.key, http_options=options)
+        return GoogleModel(name, provider=GoogleProvider(client=client))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, TypeVar
 
 import httpx2
@@ -26,7 +26,7 @@ from pydantic_ai.settings import ModelSettings
 
 from flux.models.base import ModelLimits, ModelRequest
 from flux.models.providers import Endpoint
-from flux.models.wire import ProviderWire, http_client, timeouts
+from flux.models.wire import ProviderWire, as_is, http_client, timeouts, validated
 
 _COMPATIBLE = OpenAIModelProfile(openai_chat_supports_max_completion_tokens=False)
 """Servers that imitate OpenAI know `max_tokens`; not all know its successor."""
@@ -127,9 +127,7 @@ class _OllamaWire(_ChatWire):
 
     async def _window(self) -> int | None:
         shown = await self._ask("POST", "/api/show", {"model": self.name})
-        told = re.search(
-            r"\bnum_ctx\s+(\d+)", f"{shown.get('parameters') or ''}\n{shown.get('modelfile') or ''}"
-        )
+        told = re.search(r"\bnum_ctx\s+(\d+)", f"{shown.get('parameters') or ''}\n{shown.get('modelfile') or ''}")
         info = shown.get("model_info") or {}
         trained = next((value for key, value in info.items() if key.endswith(".context_length")), None)
         if told is None and trained is None:
@@ -178,7 +176,7 @@ class _Client(AsyncOpenAI):
 
     def _process_response_data(self, *, data: object, cast_to: type[_T], response: httpx2.Response) -> _T:
         try:
-            return _adapter(cast_to).validate_python(data)
+            return validated(cast_to, data)
         except pydantic.ValidationError:
             return super()._process_response_data(data=data, cast_to=cast_to, response=response)
 
@@ -190,15 +188,10 @@ class _Chat(AsyncChat):
 
 
 class _Completions(AsyncCompletions):
-    async def create(self, **params: Any) -> Any:  # type: ignore[override]
+    async def create(self, **params: Any) -> Any:
         return await super().create(**as_is(params, "messages", "tools"))
 
 
 class _Responses(AsyncResponses):
-    async def create(self, **params: Any) -> Any:  # type: ignore[override]
+    async def create(self, **params: Any) -> Any:
         return await super().create(**as_is(params, "input", "tools"))
-
-
-@cache
-def _adapter(type_: type[_T]) -> pydantic.TypeAdapter[_T]:
-    return pydantic.TypeAdapter(type_)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
@@ -43,10 +44,13 @@ def validate(schema: Schema, args: Mapping[str, Any]) -> Checked:
     References to other documents are never fetched.
     """
     try:
+        validator = _validator(_encoded(schema))
         repaired = _object(schema, dict(args), schema)
-        found = [_sentence(error) for error in _validator(_encoded(schema)).iter_errors(repaired)]
+        found = [_sentence(error) for error in validator.iter_errors(repaired)]
     except jsonschema_rs.ValidationError as error:
         return Checked(dict(args), (f"the tool's own schema cannot be used: {_cut(error.message)}",))
+    except RecursionError:
+        return Checked(dict(args), ("the arguments, or the tool's own schema, are nested without end",))
     strangers = _strangers(schema, repaired)
     if strangers:
         found = [text for text in found if not text.startswith("Additional properties")]
@@ -57,7 +61,8 @@ def _strangers(schema: Schema, args: Mapping[str, Any]) -> list[str]:
     if "properties" not in schema or any(schema.get(word) not in (None, False) for word in _COMPOSED):
         return []
     valid = schema["properties"]
-    return [f"{unknown('argument', name, valid)}" for name in args if name not in valid]
+    named = ", ".join(valid) or "none"
+    return [f"{unknown('argument', name, valid)} (valid: {named})" for name in args if name not in valid]
 
 
 def _sentence(error: jsonschema_rs.ValidationError) -> str:
@@ -86,7 +91,10 @@ def _refuse(uri: str) -> NoReturn:
 def _fits(schema: Any, value: Any, root: Schema) -> bool:
     """Whether a value is valid for a part of the schema `root`."""
     whole = {**schema, **{word: root[word] for word in ("$defs", "definitions") if word in root}}
-    return bool(_validator(_encoded(whole)).is_valid(value))
+    try:
+        return bool(_validator(_encoded(whole)).is_valid(value))
+    except jsonschema_rs.ValidationError:
+        return False  # it refers to something outside itself: leave the value as it is
 
 
 def _repair(schema: Any, value: Any, root: Schema) -> Any:
@@ -137,7 +145,8 @@ def _resolved(schema: Any, root: Schema) -> Any:
             return schema
         schema = root
         for step in reference[2:].split("/"):
-            schema = schema.get(step.replace("~1", "/").replace("~0", "~"), {})
+            name = step.replace("~1", "/").replace("~0", "~")
+            schema = schema.get(name) if isinstance(schema, dict) else None
     return schema
 
 
@@ -169,9 +178,14 @@ def _convert(value: Any, name: str) -> Any:
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=lambda _: _MISSING)
+        return json.loads(text, parse_constant=lambda _: _MISSING, parse_float=_finite)
     except (ValueError, RecursionError):
         return _MISSING
+
+
+def _finite(text: str) -> Any:
+    number = float(text)
+    return number if math.isfinite(number) else _MISSING
 
 
 class Signature(Struct, frozen=True):
@@ -200,8 +214,8 @@ def signature_of(function: Callable[..., Any]) -> Signature:
     parameters = inspect.signature(function).parameters
     context = next((key for key in parameters if hints.get(key) is ToolContext), None)
     fields = {key: _field(name, one, hints, notes) for key, one in parameters.items() if key != context}
-    model = _model(name, fields)
-    return Signature(description, _plain(model.model_json_schema()), _binder(model, tuple(fields)), context)
+    model, schema = _model(name, fields)
+    return Signature(description, schema, _binder(model, tuple(fields)), context)
 
 
 def _field(
@@ -210,19 +224,30 @@ def _field(
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
         raise DefinitionInvalid(f"{function}: a tool cannot take {parameter}; give each argument a name")
     given: Any = ... if parameter.default is parameter.empty else parameter.default
-    field = Field(given, alias=parameter.name, description=notes.get(parameter.name))
+    said: dict[str, Any] = {"description": notes[parameter.name]} if parameter.name in notes else {}
+    field: FieldInfo = Field(given, alias=parameter.name, **said)
     return hints.get(parameter.name, Any), field
 
 
-def _model(name: str, fields: Mapping[str, tuple[Any, FieldInfo]]) -> type[BaseModel]:
+def _model(name: str, fields: Mapping[str, tuple[Any, FieldInfo]]) -> tuple[type[BaseModel], dict[str, Any]]:
     # The prefix keeps an argument called `json` or `_x` from meaning something to Pydantic.
     prefixed: dict[str, Any] = {f"arg_{key}": field for key, field in fields.items()}
-    config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
     try:
-        return create_model(name, __config__=config, **prefixed)
+        model = create_model(name, __config__=ConfigDict(extra="forbid"), **prefixed)
+        schema = _plain(model.model_json_schema())
     except (TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise DefinitionInvalid(f"{name}: an argument has a type that JSON cannot carry: {reason}") from error
+    schema["properties"] = {key: _optional(part) for key, part in schema.get("properties", {}).items()}
+    return model, schema
+
+
+def _optional(part: dict[str, Any]) -> dict[str, Any]:
+    """An argument that may be null because it may be left out: shown as one that may be left out."""
+    branches = [branch for branch in part.get("anyOf", ()) if branch != {"type": "null"}]
+    if len(branches) != 1 or part.get("default", ...) is not None:
+        return part
+    return {**branches[0], **{key: item for key, item in part.items() if key not in ("anyOf", "default")}}
 
 
 def _binder(model: type[BaseModel], names: tuple[str, ...]) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -230,7 +255,8 @@ def _binder(model: type[BaseModel], names: tuple[str, ...]) -> Callable[[dict[st
         try:
             made = model.model_validate(args)
         except ValidationError as error:
-            raise ValueError("; ".join(f"`{e['loc'][-1]}`: {e['msg']}" for e in error.errors())) from error
+            found = ("`{}`: {}".format(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors())
+            raise ValueError("; ".join(found)) from error
         return {name: getattr(made, f"arg_{name}") for name in names}
 
     return bind
@@ -243,9 +269,7 @@ def _plain(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     return {
-        key: {name: _plain(part) for name, part in item.items()}
-        if key in ("properties", "$defs")
-        else _plain(item)
+        key: {name: _plain(part) for name, part in item.items()} if key in ("properties", "$defs") else _plain(item)
         for key, item in schema.items()
         if key != "title"
     }

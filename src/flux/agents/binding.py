@@ -1,0 +1,126 @@
+"""Binding: a definition becomes live models, tools, a sandbox and a prompt, in this process."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from flux.agents.definition import AgentDefinition
+from flux.errors import DefinitionInvalid
+from flux.events import ContextFrozen
+from flux.messages import Message, ToolCall
+from flux.models.base import Model, ModelRequest, Models, ToolSchema
+from flux.sandboxes.base import Sandbox
+from flux.sandboxes.local import LocalSandbox
+from flux.suggest import unknown
+from flux.tools.base import Answer, Tool, ToolContext
+from flux.tools.groups import resolve
+from flux.tools.schema import validate
+
+WORKSPACE_NOTES = "AGENTS.md"
+MAX_NOTES = 32_000
+
+
+class Bound:
+    """An agent that can run here."""
+
+    def __init__(self, definition: AgentDefinition, models: Models, tools: Mapping[str, Tool], sandbox: Sandbox) -> None:
+        self.definition = definition
+        self.tools = tools
+        self._models = models
+        self._sandbox = sandbox
+
+    def model(self, name: str) -> Model:
+        """The live model of a "provider/model" name."""
+        return self._models.get(name)
+
+    def arguments(self, call: ToolCall) -> dict[str, Any]:
+        """A call's arguments as the tool gets them: repaired where the schema says how."""
+        return validate(self.tools[call.name].parameters, call.args).args
+
+    def context(
+        self, *, session: str, call: str, output: Callable[[str], None], answer: Answer | None
+    ) -> ToolContext:
+        """What a running call may use."""
+        return ToolContext(session=session, call=call, sandbox=self._sandbox, output=output, answer=answer)
+
+    async def freeze(self) -> ContextFrozen:
+        """The prompt in front of the messages, as it is now."""
+        system = self.definition.system_prompt
+        notes = await self._notes()
+        if notes:
+            system += f"\n\n# {WORKSPACE_NOTES} of the workspace\n\n{notes}"
+        tools = tuple(msgspec.to_builtins(_schema(tool)) for tool in self.tools.values())
+        digest = hashlib.sha256(msgspec.json.encode([system, tools])).hexdigest()[:32]
+        return ContextFrozen(system=system, tools=tools, digest=digest)
+
+    def request(self, context: ContextFrozen, messages: tuple[Message, ...], *, final: bool) -> ModelRequest:
+        """The model call that these messages ask for."""
+        return ModelRequest(
+            system=context.system,
+            messages=messages,
+            tools=tuple(msgspec.convert(tool, ToolSchema) for tool in context.tools),
+            max_tokens=self.definition.max_tokens,
+            reasoning=self.definition.reasoning,
+            final=final,
+        )
+
+    async def _notes(self) -> str:
+        if not self.tools or not await self._sandbox.exists(WORKSPACE_NOTES):
+            return ""
+        try:
+            return (await self._sandbox.read(WORKSPACE_NOTES)).decode(errors="replace")[:MAX_NOTES]
+        except OSError:
+            return ""
+
+
+class Binder:
+    """Binds definitions in this process; `workspace` is where agents without a `cwd` act."""
+
+    def __init__(self, models: Models, workspace: Path, environment: Mapping[str, str]) -> None:
+        self._models = models
+        self._workspace = workspace
+        self._environment = environment
+        self._sandboxes: dict[str, Sandbox] = {}
+
+    def bind(self, definition: AgentDefinition) -> Bound:
+        """Make a definition live.
+
+        :raises DefinitionInvalid: its tools or its directory do not exist here
+        """
+        return Bound(definition, self._models, tools_of(definition), self._sandbox(definition))
+
+    def check(self, definition: AgentDefinition) -> None:
+        """Everything that can be known before the first run.
+
+        :raises DefinitionInvalid: a tool, model, provider or directory does not exist
+        """
+        offered = tools_of(definition)
+        for name in definition.tool_approvals:
+            if name not in offered:
+                raise DefinitionInvalid(f"tool_approvals: {unknown('tool', name, offered)}")
+        self._sandbox(definition)
+
+    def _sandbox(self, definition: AgentDefinition) -> Sandbox:
+        folder = str(self._workspace / Path(definition.cwd or ".").expanduser())
+        if folder not in self._sandboxes:
+            try:
+                self._sandboxes[folder] = LocalSandbox(folder, self._environment)
+            except OSError as error:
+                raise DefinitionInvalid(f"cwd: {error}") from error
+        return self._sandboxes[folder]
+
+
+def tools_of(definition: AgentDefinition) -> dict[str, Tool]:
+    """The tools an agent is offered, by name, in a stable order."""
+    if definition.approval_mode == "never":
+        return {}
+    return {tool.name: tool for tool in resolve(definition.tools)}
+
+
+def _schema(tool: Tool) -> ToolSchema:
+    return ToolSchema(tool.name, tool.description, tool.parameters)

@@ -1,0 +1,160 @@
+"""AgentDefinition: frozen, JSON-safe data that says what an agent is."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from flux.errors import DefinitionInvalid, UnsupportedYet
+from flux.suggest import nearest
+
+NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
+RESERVED = frozenset({"agent_chat", "sessions"})
+MAX_BYTES = 1_000_000
+
+ThinkingLevel = Literal["off", "minimal", "low", "medium", "high", "xhigh"]
+
+#: Documented fields whose machinery is not in this version.
+LATER = frozenset(
+    {
+        "tools_file",
+        "workflow_file",
+        "skills_dir",
+        "mcp_servers",
+        "agents",
+        "planning",
+        "max_plan_steps",
+        "approve_plan",
+        "long_term_memory",
+        "skills",
+        "subagents",
+        "stateful",
+        "routes",
+        "plan",
+    }
+)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Limit(_Frozen):
+    """What may be spent: tokens, and US dollars."""
+
+    max_tokens: int | None = Field(default=None, gt=0)
+    max_cost_usd: float | None = Field(default=None, gt=0)
+
+
+class Budget(_Frozen):
+    """Limits per run and per session."""
+
+    run: Limit = Limit()
+    session: Limit = Limit()
+
+
+class Compaction(_Frozen):
+    """When and how history is summarised; in tokens. `model` None: the agent's own."""
+
+    reserve_tokens: int | None = Field(default=None, gt=0)
+    keep_recent_tokens: int = Field(default=8000, gt=0)
+    model: str | None = None
+
+
+class AgentDefinition(_Frozen):
+    """An agent as data; keys of the YAML form map to these fields one to one."""
+
+    name: str
+    model: str
+    system_prompt: str = ""
+    description: str | None = None
+    tools: tuple[str | dict[str, Any], ...] = ()
+    max_tool_calls: int = Field(default=10, ge=1, le=1000)
+    max_turns: int | None = Field(default=None, ge=1, le=10_000)
+    max_concurrent_tools: int = Field(default=4, ge=1, le=64)
+    max_tokens: int = Field(default=4096, ge=1)
+    stream: bool = True
+    approval_mode: Literal["default", "always", "never"] = "default"
+    tool_approvals: dict[str, bool] = {}
+    reasoning_effort: Literal["low", "medium", "high"] | None = None
+    thinking_level: ThinkingLevel | None = None
+    fallback_models: tuple[str, ...] = ()
+    sandbox: Literal["auto", "local"] = "auto"
+    cwd: str | None = None
+    budget: Budget | None = None
+    compaction: Compaction | Literal[False] = Compaction()
+
+    @field_validator("name")
+    @classmethod
+    def _valid_name(cls, name: str) -> str:
+        if not NAME.match(name):
+            raise ValueError("must be a letter followed by at most 63 letters, digits, '-' or '_'")
+        if name in RESERVED:
+            raise ValueError(f"{name!r} is a reserved name")
+        return name
+
+    @field_validator("model", "fallback_models")
+    @classmethod
+    def _valid_model(cls, value: Any) -> Any:
+        for model in (value,) if isinstance(value, str) else value:
+            provider, slash, name = model.partition("/")
+            if not (provider and slash and name):
+                raise ValueError(f"{model!r} must be provider/model, for example anthropic/claude-sonnet-4-5")
+        return value
+
+    @model_validator(mode="after")
+    def _one_reasoning_field(self) -> AgentDefinition:
+        if self.reasoning_effort and self.thinking_level:
+            raise ValueError("give reasoning_effort or thinking_level, not both")
+        return self
+
+    @property
+    def reasoning(self) -> ThinkingLevel | None:
+        """The one internal form of both reasoning fields."""
+        return self.thinking_level or self.reasoning_effort
+
+    @property
+    def digest(self) -> str:
+        """The identity of this definition's content."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:32]
+
+    def to_json(self) -> str:
+        """The stored form: only what was given."""
+        return self.model_dump_json(exclude_unset=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> AgentDefinition:
+        """The definition of its stored form."""
+        return cls.model_validate_json(text)
+
+
+def define(fields: Any) -> AgentDefinition:
+    """The definition of a mapping of fields.
+
+    :raises DefinitionInvalid: a field is unknown, missing or wrong; every fault is named
+    :raises UnsupportedYet: a field is documented, but not available in this version
+    """
+    if not isinstance(fields, dict):
+        raise DefinitionInvalid(f"an agent definition is a mapping of fields, not {type(fields).__name__}")
+    later = sorted(str(key) for key in fields if key in LATER and fields[key] not in (None, False, [], {}))
+    if later:
+        raise UnsupportedYet(f"not available yet: {', '.join(later)}; leave it out in this version")
+    try:
+        return AgentDefinition.model_validate({key: value for key, value in fields.items() if key not in LATER})
+    except ValidationError as error:
+        raise DefinitionInvalid("; ".join(_fault(fault) for fault in error.errors(include_url=False))) from error
+
+
+def _fault(fault: Any) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        valid = {*AgentDefinition.model_fields, *LATER} if len(fault["loc"]) == 1 else set()
+        like = nearest(str(fault["loc"][-1]), valid)
+        return f"unknown field {where!r}" + (f"; did you mean {like!r}?" if like else "")
+    if fault["type"] == "missing":
+        return f"missing field {where!r}"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message

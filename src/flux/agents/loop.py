@@ -1,0 +1,193 @@
+"""The loop: reads the log, does the next missing thing, and leaves when there is none.
+
+A crash anywhere is repaired by running it again. Everything it knows is in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from flux.agents import prompt
+from flux.agents.binding import Bound
+from flux.agents.compaction import SummaryFailed, summarise
+from flux.agents.model_calls import Attempt, Partial, call_model, message_id, wait_until
+from flux.agents.steps import (
+    CallModel,
+    Compact,
+    Finish,
+    Idle,
+    Park,
+    Policy,
+    Settle,
+    StartRun,
+    Tools,
+    next_step,
+)
+from flux.agents.tool_calls import cancelled, tool_wave
+from flux.agents.transcript import Transcript, UserItem
+from flux.engine.run import Run
+from flux.errors import FluxError
+from flux.events import AssistantSaid, Entry, ModelFailed, RunFailed, RunStarted
+from flux.messages import Message
+from flux.store.log import Then
+
+T = TypeVar("T")
+
+IDLE = Then("idle")
+
+
+class Session:
+    """One session on this worker: its run, its transcript, and how its agent is bound."""
+
+    def __init__(self, run: Run, log: Transcript, bind: Callable[[], Awaitable[Bound]], policy: Policy, attempts: int) -> None:
+        self.run = run
+        self.log = log
+        self.policy = policy
+        self.attempts = attempts
+        self._bind = bind
+        self._bound: Bound | None = None
+
+    async def bound(self) -> Bound:
+        """The live agent; made when it is first needed."""
+        if self._bound is None:
+            self._bound = await self._bind()
+        return self._bound
+
+    async def catch_up(self) -> None:
+        """Read what is new in the log."""
+        self.log.extend(await self.run.read(self.log.head))
+
+
+async def run_session(session: Session) -> None:
+    """Run a session until it rests."""
+    while True:
+        await session.catch_up()
+        step = next_step(session.log, session.run.failures, session.policy, time.time())
+        if await _take(session, step):
+            return
+
+
+async def _take(session: Session, step: Any) -> bool:
+    """Do one step; True when the session rests."""
+    run, log = session.run, session.log
+    match step:
+        case Settle():
+            await run.append(*(cancelled(state) for state in step.calls), step.end)
+        case StartRun():
+            await _start(session, step)
+        case Tools():
+            bound = await session.bound()
+            repeats = log.run.repeats if log.run else {}
+            await _unless_cancelled(run, tool_wave(run, bound, step.calls, repeats))
+        case Park():
+            return await run.append(seen=log.head, then=Then("waiting", step.due, step.waiting_for))
+        case Compact():
+            await _compact(session, step)
+        case CallModel():
+            await _call(session, step)
+        case Finish():
+            if log.pending:
+                await run.append(step.end)
+                return False
+            return await run.append(step.end, seen=log.head, then=IDLE)
+        case Idle():
+            return await run.append(seen=log.head, then=IDLE)
+    return False
+
+
+async def _start(session: Session, step: StartRun) -> None:
+    run, log = session.run, session.log
+    digest = session.policy.definition.digest
+    entries: list[Entry] = [
+        RunStarted(run=run.run_id or str(uuid.uuid4()), inputs=(step.message.id,), definition_digest=digest)
+    ]
+    if log.context is None:
+        try:
+            entries.append(await (await session.bound()).freeze())
+        except FluxError as error:
+            entries.append(RunFailed(message=str(error)))
+    await run.append(*entries)
+
+
+async def _call(session: Session, step: CallModel) -> None:
+    run, log = session.run, session.log
+    state = log.run
+    if state is None:
+        raise FluxError(debug="a model call outside a run")
+    failed = sum(failure.kind != "overflow" for failure in state.failures)
+    attempt = Attempt(
+        message_id=message_id(state.id, state.model_calls),
+        attempt=1 + len(state.failures) + max(0, run.epoch - log.epoch),
+        inputs=step.inputs,
+        last=(failed + 1) % session.attempts == 0,
+        final=step.final,
+    )
+    partial = Partial()
+    entry = await _unless_cancelled(run, _attempt(session, step, attempt, partial))
+    if entry is None:
+        entry = partial.entry(attempt, step.model)
+    if entry is not None:
+        await run.append(entry)
+
+
+async def _attempt(session: Session, step: CallModel, attempt: Attempt, partial: Partial) -> AssistantSaid | ModelFailed:
+    """The model call; an agent that cannot be bound is a failure in the log like any other."""
+    log = session.log
+    await wait_until(step.not_before, time.time())
+    try:
+        bound = await session.bound()
+        context = log.context or await bound.freeze()
+        if log.context is None:
+            await session.run.append(context)
+        request = bound.request(context, _messages(log, step.inputs), final=step.final)
+        model = bound.model(step.model)
+    except prompt.PromptBroken:
+        raise
+    except FluxError as error:
+        return ModelFailed(
+            message_id=attempt.message_id, attempt=attempt.attempt, error=str(error), kind="rejected", transient=False
+        )
+    return await call_model(session.run, model, request, attempt, partial, time.time())
+
+
+def _messages(log: Transcript, inputs: tuple[str, ...]) -> tuple[Message, ...]:
+    joining = [UserItem(log.head, log.pending[id]) for id in inputs]
+    return prompt.build([*log.items, *joining])
+
+
+async def _compact(session: Session, step: Compact) -> None:
+    bound = await session.bound()
+    config = session.policy.definition.compaction
+    name = (config.model if config else None) or session.policy.definition.model
+    try:
+        entry = await _unless_cancelled(session.run, summarise(session.log, step.upto, bound.model(name)))
+    except SummaryFailed as error:
+        await session.run.append(RunFailed(message=str(error), retryable=True))
+        return
+    if entry is not None:
+        await session.run.append(entry)
+
+
+async def _unless_cancelled(run: Run, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result of work, or None when somebody asks to stop the run; the work is then cancelled.
+
+    :raises Fenced: the execution was taken away meanwhile; the work is then cancelled too
+    """
+    task = asyncio.create_task(work)
+    stop = asyncio.create_task(run.cancel_requested())
+    try:
+        await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+        if stop.done():
+            stop.result()
+        return task.result() if task.done() else None
+    finally:
+        for waiting in (task, stop):
+            if not waiting.done():
+                waiting.cancel()
+                with suppress(asyncio.CancelledError):
+                    await waiting

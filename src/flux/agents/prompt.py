@@ -1,0 +1,89 @@
+"""From a transcript to the messages of a model call, under an invariant that providers insist on.
+
+Each tool call has exactly one result, results follow their call in its order, and no part is empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from flux.agents.transcript import AnswerItem, Item, SummaryItem, UserItem
+from flux.errors import FluxError
+from flux.events import AssistantSaid, ToolDone
+from flux.messages import (
+    AssistantMessage,
+    CallPart,
+    Message,
+    TextPart,
+    ToolCall,
+    ToolResult,
+    UserMessage,
+)
+
+INTERRUPTED = "[interrupted: this call was not finished; its outcome is unknown]"
+NO_OUTPUT = "[no output]"
+SUMMARY = "Summary of the conversation so far:\n\n"
+
+
+class PromptBroken(FluxError):
+    """A prompt was built that no provider would accept."""
+
+    type = "prompt_broken"
+
+
+def build(items: Iterable[Item]) -> tuple[Message, ...]:
+    """The messages of a transcript's items.
+
+    :raises PromptBroken: the invariant does not hold; nothing was sent
+    """
+    messages = tuple(message for item in items for message in _messages(item))
+    check(messages)
+    return messages
+
+
+def check(messages: Sequence[Message]) -> None:
+    """Hold messages against the invariant.
+
+    :raises PromptBroken: it does not hold
+    """
+    awaited: list[str] = []
+    for message in messages:
+        if isinstance(message, ToolResult):
+            if not awaited or awaited.pop(0) != message.call.id:
+                raise PromptBroken(debug=f"result of {message.call.id} out of place")
+            if not message.content:
+                raise PromptBroken(debug=f"empty result of {message.call.id}")
+            continue
+        if awaited:
+            raise PromptBroken(debug=f"no result for {awaited[0]}")
+        if not message.parts or any(isinstance(part, TextPart) and not part.text for part in message.parts):
+            raise PromptBroken(debug="empty part")
+        if isinstance(message, AssistantMessage):
+            awaited = [call.id for call in message.calls]
+    if awaited:
+        raise PromptBroken(debug=f"no result for {awaited[0]}")
+
+
+def _messages(item: Item) -> list[Message]:
+    match item:
+        case UserItem():
+            parts = tuple(part for part in item.said.parts if part.text)
+            return [UserMessage(parts)] if parts else []
+        case SummaryItem():
+            return [UserMessage((TextPart(SUMMARY + item.text),))]
+        case AnswerItem():
+            return _answer(item.said, item.results)
+
+
+def _answer(said: AssistantSaid, results: dict[str, ToolDone]) -> list[Message]:
+    parts = tuple(part for part in said.parts if not (isinstance(part, TextPart) and not part.text))
+    if not any(isinstance(part, (TextPart, CallPart)) for part in parts):
+        return []
+    answer = AssistantMessage(parts, said.calls, said.stop, said.usage, said.cost, said.model)
+    return [answer, *(_result(call, results.get(call.id)) for call in said.calls)]
+
+
+def _result(call: ToolCall, done: ToolDone | None) -> ToolResult:
+    if done is None:
+        return ToolResult(call, INTERRUPTED, is_error=True)
+    return ToolResult(call, done.content or NO_OUTPUT, is_error=done.status == "error")

@@ -1,0 +1,208 @@
+"""What may be done with stored agents and their sessions: the service behind every surface."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from flux.agents.binding import Binder
+from flux.agents.definition import AgentDefinition
+from flux.engine.admission import Admission, Admitted, Decision, NewMessage, NewSession
+from flux.errors import AgentNotFound, InterruptNotFound, SessionBusy, SessionNotFound, TooLarge
+from flux.store import agents, executions, interrupts, log
+from flux.store.agents import AgentVersion
+from flux.store.database import Database, Scope
+from flux.store.executions import Execution
+from flux.store.feed import START, Cursor, Feed, Frame
+from flux.store.interrupts import Interrupt
+from flux.store.log import LogRow
+
+
+class Agents:
+    """Stored agents."""
+
+    def __init__(self, database: Database, binder: Binder) -> None:
+        self._database = database
+        self._binder = binder
+
+    async def put(self, scope: Scope, definition: AgentDefinition, *, create: bool, update: bool) -> AgentVersion:
+        """Check a definition and store it as the newest version.
+
+        :raises DefinitionInvalid: something in it does not exist here
+        :raises AgentExists, AgentNotFound: by `create` and `update`
+        """
+        self._binder.check(definition)
+        return await self._database.write(
+            agents.put(scope, definition.name, definition.digest, definition.to_json(), create=create, update=update)
+        )
+
+    async def get(self, scope: Scope, name: str) -> AgentVersion:
+        """The current version of an agent.
+
+        :raises AgentNotFound: there is none
+        """
+        found = await self._database.read(agents.get(scope, name))
+        if found is None:
+            raise AgentNotFound(f"there is no agent {name!r}; `flux agent list` shows those that exist")
+        return found
+
+    async def versions(self, scope: Scope, name: str) -> list[AgentVersion]:
+        """Every version, newest first.
+
+        :raises AgentNotFound: there is none
+        """
+        await self.get(scope, name)
+        return await self._database.read(agents.versions(scope, name))
+
+    async def list(self, scope: Scope, after: str, limit: int) -> list[AgentVersion]:
+        """Agents by name."""
+        return await self._database.read(agents.list_current(scope, after, limit))
+
+    async def delete(self, scope: Scope, name: str) -> None:
+        """Remove an agent; its sessions go on.
+
+        :raises AgentNotFound: there is none
+        """
+        await self._database.write(agents.delete(scope, name))
+
+
+class Sessions:
+    """Sessions of stored agents. Every method takes the caller's scope and finds only what is theirs."""
+
+    def __init__(self, database: Database, feed: Feed, admission: Admission, agents: Agents, max_message: int) -> None:
+        self._database = database
+        self._feed = feed
+        self._admission = admission
+        self._agents = agents
+        self._max_message = max_message
+
+    async def start(
+        self,
+        scope: Scope,
+        agent: str,
+        message: NewMessage | None = None,
+        *,
+        instance: str | None = None,
+        name: str = "default",
+        key: str | None = None,
+    ) -> Admitted:
+        """Start a session of an agent's current version.
+
+        :raises AgentNotFound, SessionExists, TooLarge, IdempotencyMismatch: it cannot start
+        """
+        self._check_size(message)
+        found = await self._agents.get(scope, agent)
+        session = NewSession(agent, found.digest, found.version, instance, name)
+        return await self._admission.start(scope, session, message, key=key)
+
+    async def send(self, scope: Scope, id: str, message: NewMessage, *, key: str | None = None) -> Admitted:
+        """Send a message; it is durable when this returns.
+
+        :raises SessionNotFound, SessionEnded, SessionBusy, TooLarge, IdempotencyMismatch: it was not accepted
+        """
+        self._check_size(message)
+        await self.get(scope, id)
+        return await self._admission.admit(scope, id, message, key=key)
+
+    async def answer(self, scope: Scope, id: str, interrupt: str, decision: Decision) -> Admitted:
+        """Answer a question.
+
+        :raises SessionNotFound, InterruptNotFound, InterruptDecided: there is no such open question
+        """
+        await self.get(scope, id)
+        return await self._admission.answer(scope, id, interrupt, decision)
+
+    async def cancel(self, scope: Scope, id: str) -> Admitted | None:
+        """Ask the present run to stop; None when nothing runs.
+
+        :raises SessionNotFound, SessionEnded: there is no open session
+        """
+        await self.get(scope, id)
+        return await self._admission.cancel(scope, id)
+
+    async def end(self, scope: Scope, id: str) -> Admitted:
+        """End a session for good.
+
+        :raises SessionNotFound, SessionEnded: there is no open session
+        """
+        await self.get(scope, id)
+        return await self._admission.end(scope, id)
+
+    async def get(self, scope: Scope, id: str) -> Execution:
+        """A session of this owner.
+
+        :raises SessionNotFound: there is none
+        """
+        row = await self._database.read(executions.get(scope, id))
+        if row is None or row.kind != "session" or row.owner != scope.principal:
+            raise SessionNotFound(f"there is no session {id[:80]!r}; `flux agent session list` shows those that exist")
+        return row
+
+    async def list(
+        self,
+        scope: Scope,
+        *,
+        agent: str | None = None,
+        state: str | None = None,
+        instance: str | None = None,
+        q: str | None = None,
+        after: tuple[float, str] | None = None,
+        limit: int = 50,
+    ) -> list[Execution]:
+        """Sessions of this owner, newest first."""
+        return await self._database.read(
+            executions.list_sessions(scope, agent=agent, state=state, instance=instance, q=q, after=after, limit=limit)
+        )
+
+    async def rename(self, scope: Scope, id: str, title: str) -> None:
+        """Change a session's title.
+
+        :raises SessionNotFound: there is none
+        """
+        await self.get(scope, id)
+        await self._database.write(executions.set_title(scope, id, title))
+
+    async def delete(self, scope: Scope, id: str) -> None:
+        """Remove an ended session and its log.
+
+        :raises SessionNotFound: there is none
+        :raises SessionBusy: it has not ended
+        """
+        await self.get(scope, id)
+        if not await self._database.write(executions.delete(scope, id)):
+            raise SessionBusy("the session is open; stop it first (`flux agent stop`)")
+
+    async def interrupts(self, scope: Scope, id: str) -> list[Interrupt]:
+        """The open questions of a session.
+
+        :raises SessionNotFound: there is none
+        """
+        await self.get(scope, id)
+        return await self._database.read(interrupts.list_open(scope, id))
+
+    async def interrupt(self, scope: Scope, id: str, interrupt: str) -> Interrupt:
+        """One question.
+
+        :raises SessionNotFound, InterruptNotFound: there is none
+        """
+        await self.get(scope, id)
+        found = await self._database.read(interrupts.get(scope, id, interrupt))
+        if found is None:
+            raise InterruptNotFound()
+        return found
+
+    async def entries(self, scope: Scope, id: str, after: int, limit: int) -> list[LogRow]:
+        """A page of a session's log.
+
+        :raises SessionNotFound: there is none
+        """
+        await self.get(scope, id)
+        return await self._database.read(log.read(scope, id, after, limit))
+
+    def follow(self, scope: Scope, id: str, after: Cursor = START) -> AsyncIterator[list[Frame]]:
+        """What happens in a session behind a cursor, as it happens. The caller has checked access."""
+        return self._feed.follow(scope, id, after)
+
+    def _check_size(self, message: NewMessage | None) -> None:
+        size = len(message.text.encode()) if message else 0
+        if size > self._max_message:
+            raise TooLarge(f"the message has {size:,} bytes, the limit is {self._max_message:,}; send a file's path instead")

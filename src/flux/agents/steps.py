@@ -1,0 +1,235 @@
+"""What a session does next: a pure function of its transcript. The order of the cases is the order here."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from flux.agents.definition import AgentDefinition, Limit
+from flux.agents.transcript import AnswerItem, CallState, RunState, Transcript, UserItem
+from flux.events import ChatResponse, ModelFailed, RunEnd, RunFailed, UserSaid
+from flux.events import Cancelled as CancelledEntry
+from flux.messages import text_of
+
+#: A retry that is further away than this gives up the worker meanwhile; in seconds.
+PARK_AFTER = 30.0
+WARN_REPEATS = 3
+FAIL_REPEATS = 5
+MIN_RESERVE = 20_000
+CHARS_PER_TOKEN = 4
+
+
+class Policy(Struct, frozen=True):
+    """What limits a session's runs. Times in seconds; `window` and `output` in tokens, None when unknown."""
+
+    definition: AgentDefinition
+    run_failures: int = 3
+    run_timeout: float = 3600.0
+    window: int | None = None
+    output: int | None = None
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The agent's model, then those to fall back on."""
+        return (self.definition.model, *self.definition.fallback_models)
+
+
+class Settle(Struct, frozen=True):
+    """Give every open call a result and end the run, in one append."""
+
+    calls: tuple[CallState, ...]
+    end: RunEnd
+
+
+class StartRun(Struct, frozen=True):
+    """Begin a run with a message."""
+
+    message: UserSaid
+
+
+class Tools(Struct, frozen=True):
+    """Resolve the calls that can be resolved now."""
+
+    calls: tuple[CallState, ...]
+
+
+class Park(Struct, frozen=True):
+    """Wait for a person or a time (`due`, seconds since the epoch), without a worker."""
+
+    waiting_for: str
+    due: float | None = None
+
+
+class Compact(Struct, frozen=True):
+    """Summarise everything up to a seq."""
+
+    upto: int
+
+
+class CallModel(Struct, frozen=True):
+    """Call a model, not before a time. `inputs` join now; `final` forbids tools."""
+
+    model: str
+    inputs: tuple[str, ...]
+    final: bool
+    not_before: float
+
+
+class Finish(Struct, frozen=True):
+    """End the run."""
+
+    end: RunEnd
+
+
+class Idle(Struct, frozen=True):
+    """Nothing to do."""
+
+
+Step = Settle | StartRun | Tools | Park | Compact | CallModel | Finish | Idle
+
+
+def next_step(log: Transcript, failures: int, policy: Policy, now: float) -> Step:
+    """The next missing thing."""
+    run = log.run
+    if run is None:
+        message = log.next_message()
+        return StartRun(message) if message else Idle()
+    end = _forced_end(log, run, failures, policy, now)
+    if end is not None:
+        return Settle(tuple(run.open_calls), end)
+    if run.open_calls:
+        ready = tuple(state for state in run.open_calls if not state.waiting)
+        return Tools(ready) if ready else Park(_question_kind(run))
+    if run.answer is not None and not run.calls and not log.steers and not run.failures:
+        return Finish(ChatResponse(content=text_of(run.answer.parts), turn=log.turns + 1))
+    return _model_step(log, run, policy, now)
+
+
+def _forced_end(log: Transcript, run: RunState, failures: int, policy: Policy, now: float) -> RunEnd | None:
+    if run.cancelled:
+        return CancelledEntry(inputs=log.steers)
+    if failures >= policy.run_failures:
+        return RunFailed(
+            message=f"the run failed {failures} times in a row on this machine; see the server's log", retryable=True
+        )
+    if now - run.started_at > policy.run_timeout and not any(state.waiting for state in run.open_calls):
+        return RunFailed(message=f"the run took longer than {policy.run_timeout:.0f} s", retryable=True)
+    spent = _over_budget(log, run, policy)
+    if spent:
+        return RunFailed(message=spent)
+    if max(run.repeats.values(), default=0) >= FAIL_REPEATS:
+        return RunFailed(message=f"the same tool call failed {FAIL_REPEATS} times in a row")
+    return None
+
+
+def _over_budget(log: Transcript, run: RunState, policy: Policy) -> str | None:
+    """Checked before work that costs, not after an answer that is already paid for."""
+    budget = policy.definition.budget
+    answered = run.answer is not None and not run.calls
+    if budget is None or answered:
+        return None
+    return _exceeded("run", budget.run, run.tokens, run.cost) or _exceeded(
+        "session", budget.session, log.tokens, log.cost
+    )
+
+
+def _exceeded(what: str, limit: Limit, tokens: int, cost: float) -> str | None:
+    if limit.max_tokens is not None and tokens >= limit.max_tokens:
+        return f"the {what}'s budget of {limit.max_tokens:,} tokens is used up ({tokens:,})"
+    if limit.max_cost_usd is not None and cost >= limit.max_cost_usd:
+        return f"the {what}'s budget of ${limit.max_cost_usd:.2f} is used up (${cost:.2f})"
+    return None
+
+
+def _question_kind(run: RunState) -> str:
+    kinds = {"approval_required": "approval", "input_required": "input", "plan_review": "plan"}
+    question = next(state.question for state in run.open_calls if state.question)
+    tag = str(question.__struct_config__.tag)
+    return kinds.get(tag, tag)
+
+
+def _model_step(log: Transcript, run: RunState, policy: Policy, now: float) -> Step:
+    last = run.failures[-1] if run.failures else None
+    given_up = sum(failure.retry_at is None and failure.kind != "overflow" for failure in run.failures)
+    if last is not None and last.kind == "overflow":
+        upto = None if run.compacted else cut(log, policy.definition)
+        return Compact(upto) if upto else Finish(_failed(last))
+    if given_up >= len(_models(run, policy)):
+        return Finish(_failed(run.failures[-1]))
+    if last is not None and last.retry_at is not None and last.retry_at - now > PARK_AFTER:
+        return Park("retry", last.retry_at)
+    upto = _overdue_compaction(log, run, policy)
+    if upto is not None:
+        return Compact(upto)
+    return CallModel(
+        model=_models(run, policy)[given_up],
+        inputs=log.steers,
+        final=_final(run, policy.definition),
+        not_before=(last.retry_at or 0.0) if last else 0.0,
+    )
+
+
+def _models(run: RunState, policy: Policy) -> tuple[str, ...]:
+    chosen = run.options.get("model")
+    return (chosen, *policy.definition.fallback_models) if isinstance(chosen, str) else policy.models
+
+
+def _failed(failure: ModelFailed) -> RunFailed:
+    return RunFailed(message=failure.error, retryable=failure.transient)
+
+
+def _final(run: RunState, definition: AgentDefinition) -> bool:
+    """Whether this call must be the last: the limit of tool iterations or of model calls is reached."""
+    turns = definition.max_turns
+    return run.iterations >= definition.max_tool_calls or (turns is not None and run.model_calls >= turns)
+
+
+def _overdue_compaction(log: Transcript, run: RunState, policy: Policy) -> int | None:
+    config = policy.definition.compaction
+    if config is False or policy.window is None or run.compacted:
+        return None
+    reserve = config.reserve_tokens or min(MIN_RESERVE, policy.output or MIN_RESERVE, policy.window // 3)
+    if used_tokens(log) <= policy.window - reserve:
+        return None
+    return cut(log, policy.definition)
+
+
+def used_tokens(log: Transcript) -> int:
+    """What the next prompt is likely to hold: the last call's tokens and an estimate of what came since."""
+    since = 0
+    for item in reversed(log.items):
+        if isinstance(item, AnswerItem):
+            since += sum(len(done.content) for done in item.results.values()) // CHARS_PER_TOKEN
+            if log.prompt_tokens:
+                break
+        since += _size(item) if not log.prompt_tokens or isinstance(item, UserItem) else 0
+    return log.prompt_tokens + since
+
+
+def cut(log: Transcript, definition: AgentDefinition) -> int | None:
+    """The seq up to which to summarise, keeping the recent tokens; None when there is nothing to gain.
+
+    Cuts fall between items, so a call is never parted from its result.
+    """
+    config = definition.compaction
+    keep = config.keep_recent_tokens if config else 8000
+    kept = 0
+    for index in range(len(log.items) - 1, 0, -1):
+        kept += _size(log.items[index])
+        if kept >= keep and log.items[index].seq > log.items[index - 1].seq:
+            return log.items[index].seq - 1
+    if len(log.items) > 1 and log.items[-1].seq > log.items[-2].seq:
+        return log.items[-1].seq - 1
+    return None
+
+
+def _size(item: object) -> int:
+    """A rough number of tokens."""
+    match item:
+        case UserItem():
+            chars = sum(len(part.text) for part in item.said.parts)
+        case AnswerItem():
+            chars = len(text_of(item.said.parts)) + sum(len(done.content) for done in item.results.values())
+            chars += sum(len(repr(call.args)) for call in item.said.calls)
+        case _:
+            chars = len(getattr(item, "text", ""))
+    return chars // CHARS_PER_TOKEN + 4

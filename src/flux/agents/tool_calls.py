@@ -1,0 +1,243 @@
+"""A wave of tool calls: prepare (find, validate, gate), execute, finalise.
+
+Reads overlap; everything else keeps the order in which the model asked. Results are committed one by
+one as they end, so a crash loses none; a started call whose effect is `once` is never run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from flux.agents import gate
+from flux.agents.binding import Bound
+from flux.agents.transcript import CallState
+from flux.engine.run import Run
+from flux.events import (
+    ApprovalRequired,
+    Entry,
+    Gated,
+    InputRequired,
+    Outcome,
+    Question,
+    ToolDone,
+    ToolOutput,
+    ToolStarted,
+)
+from flux.messages import ToolCall
+from flux.store import interrupts
+from flux.store.database import Steps
+from flux.tools.base import Answer, Done, Failed, NeedsInput, Tool, ToolContext, ToolOutcome
+from flux.tools.schema import validate
+
+INTERRUPTED = "[interrupted: the worker stopped while this call ran; its outcome is unknown and it was not run again]"
+WARN_AT = 3
+
+
+async def tool_wave(run: Run, bound: Bound, calls: Sequence[CallState], repeats: dict[str, int]) -> None:
+    """Bring every call of the wave one step on: to its result, or to a question."""
+    fresh = [state for state in calls if state.gate is None]
+    allowed = await _gate(run, bound, fresh) if fresh else []
+    ready = [*allowed, *(state for state in calls if state.gate is not None)]
+    order = {state.call.id: index for index, state in enumerate(calls)}
+    ready.sort(key=lambda state: order[state.call.id])
+    slots = asyncio.Semaphore(bound.definition.max_concurrent_tools)
+    for reading, group in itertools.groupby(ready, key=lambda state: _overlaps(bound, state)):
+        wave = [_Call(run, bound, state, slots, repeats) for state in group]
+        if reading:
+            await _together(wave)
+        else:
+            for call in wave:
+                await call.resolve()
+
+
+async def _together(wave: Sequence[_Call]) -> None:
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for call in wave:
+                tasks.create_task(call.resolve())
+    except ExceptionGroup as group:
+        # They fail alike: this worker lost the execution, or the database.
+        raise group.exceptions[0] from group
+
+
+async def _gate(run: Run, bound: Bound, fresh: Iterable[CallState]) -> list[CallState]:
+    """Decide for new calls in one append, with every question of the wave; returns those that may run."""
+    grants = await run.database.read(interrupts.grants(run.scope, run.id))
+    entries: list[Entry] = []
+    questions: list[ApprovalRequired] = []
+    allowed: list[CallState] = []
+    for state in fresh:
+        call = state.call
+        problem = _problem(bound, call)
+        if problem:
+            entries.append(_done(call, "error", problem))
+            continue
+        args = bound.arguments(call)
+        decision = gate.decide(bound.tools[call.name], args, bound.definition, grants)
+        digest = gate.digest(call.name, args)
+        entries.append(Gated(call=call.id, verdict=decision.verdict, args_digest=digest, rule=decision.rule))
+        if decision.verdict == "deny":
+            entries.append(_done(call, "denied", f"[denied: {decision.rule}]"))
+        elif decision.verdict == "ask":
+            questions.append(_approval(run, bound, call, args, digest, decision.rule))
+        else:
+            allowed.append(state)
+    await run.append(*entries, *questions, also=_open(run, questions))
+    return allowed
+
+
+def _problem(bound: Bound, call: ToolCall) -> str | None:
+    tool = bound.tools.get(call.name)
+    if tool is None:
+        return f"There is no tool {call.name!r}. Tools: {', '.join(sorted(bound.tools)) or 'none'}."
+    if call.invalid is not None:
+        return f"The arguments are not a JSON object: {call.invalid[:500]}"
+    errors = validate(tool.parameters, call.args).errors
+    return f"The arguments do not fit {call.name}: {'; '.join(errors)}" if errors else None
+
+
+def _approval(
+    run: Run, bound: Bound, call: ToolCall, args: dict[str, Any], digest: str, rule: str
+) -> ApprovalRequired:
+    return ApprovalRequired(
+        id=interrupts.interrupt_id(run.id, call.id),
+        call=call.id,
+        agent=bound.definition.name,
+        tool=call.name,
+        args=args,
+        digest=digest,
+        reason=rule,
+    )
+
+
+def _open(run: Run, questions: Sequence[Question]) -> Steps[None]:
+    for question in questions:
+        kind = "approval" if isinstance(question, ApprovalRequired) else "input"
+        yield from interrupts.open_interrupt(
+            run.scope,
+            id=question.id,
+            execution_id=run.id,
+            call=question.call,
+            kind=kind,
+            payload=question,
+            digest=getattr(question, "digest", ""),
+        )
+
+
+def _overlaps(bound: Bound, state: CallState) -> bool:
+    tool = bound.tools.get(state.call.name)
+    return tool is not None and tool.effect == "read"
+
+
+class _Call:
+    """One call on its way to a result."""
+
+    def __init__(
+        self, run: Run, bound: Bound, state: CallState, slots: asyncio.Semaphore, repeats: dict[str, int]
+    ) -> None:
+        self._run = run
+        self._bound = bound
+        self._state = state
+        self._slots = slots
+        self._repeats = repeats
+
+    async def resolve(self) -> None:
+        """Append the call's result, or its question."""
+        state, tool = self._state, self._bound.tools.get(self._state.call.name)
+        refusal = _refusal(state, tool)
+        if refusal is not None or tool is None:
+            await self._run.append(refusal or _done(state.call, "error", "There is no such tool any more."))
+            return
+        async with self._slots:
+            await self._run.append(ToolStarted(call=state.call.id, name=state.call.name))
+            outcome = await _execute(tool, self._bound.arguments(state.call), self._context())
+        await self._finalise(outcome)
+
+    def _context(self) -> ToolContext:
+        call = self._state.call.id
+        return self._bound.context(
+            session=self._run.id, call=call, output=_emitter(self._run, call), answer=_input(self._state)
+        )
+
+    async def _finalise(self, outcome: ToolOutcome) -> None:
+        call = self._state.call
+        match outcome:
+            case NeedsInput():
+                question = InputRequired(
+                    id=interrupts.interrupt_id(self._run.id, call.id, 1),
+                    call=call.id,
+                    question=str(outcome.payload.get("question", "")),
+                    options=tuple(outcome.payload.get("options") or ()),
+                )
+                await self._run.append(question, also=_open(self._run, [question]))
+            case Done():
+                await self._run.append(_done(call, "success", outcome.content))
+            case Failed():
+                content = outcome.content + self._warning()
+                await self._run.append(_done(call, "timeout" if outcome.timeout else "error", content))
+
+    def _warning(self) -> str:
+        call = self._state.call
+        failed = self._repeats.get(f"{call.name} {call.args!r}", 0) + 1
+        if failed < WARN_AT:
+            return ""
+        return f"\n[this call has failed {failed} times in a row with the same arguments; try something else]"
+
+
+def _refusal(state: CallState, tool: Tool | None) -> ToolDone | None:
+    """The result of a call that must not run: rejected, changed, or started before a crash."""
+    call, answer = state.call, state.answer
+    if state.started:
+        interrupted = tool is not None and tool.effect == "once"
+        return _done(call, "interrupted", INTERRUPTED) if interrupted else None
+    if answer is None or not isinstance(state.question, ApprovalRequired):
+        return None
+    if answer.decision != "approve":
+        reason = f": {answer.reason}" if answer.reason else ""
+        return _done(call, "denied", f"[rejected by a person{reason}]")
+    if state.gate is None or state.question.digest != state.gate.args_digest:
+        return _done(call, "denied", "[the approval was for other arguments]")
+    return None
+
+
+def _input(state: CallState) -> Answer | None:
+    answer = state.answer
+    if answer is None or not isinstance(state.question, InputRequired):
+        return None
+    return Answer(answer.decision, answer.content)
+
+
+async def _execute(tool: Tool, args: dict[str, Any], context: ToolContext) -> ToolOutcome:
+    try:
+        async with asyncio.timeout(tool.timeout):
+            return await tool.run(args, context)
+    except TimeoutError:
+        return Failed(f"[timed out after {tool.timeout or 0:g} s]", timeout=True)
+    except Exception as error:  # noqa: BLE001 - what a tool raises is its result, the model reads it
+        return Failed(f"{type(error).__name__}: {error}")
+
+
+def _emitter(run: Run, call: str) -> Callable[[str], None]:
+    def emit(text: str) -> None:
+        run.emit(ToolOutput(call, text))
+
+    return emit
+
+
+def _done(call: ToolCall, outcome: Outcome, content: str) -> ToolDone:
+    return ToolDone(
+        call=call.id,
+        name=call.name,
+        status="success" if outcome == "success" else "error",
+        outcome=outcome,
+        content=content,
+    )
+
+
+def cancelled(state: CallState) -> ToolDone:
+    """The result of a call whose run was stopped."""
+    text = "[cancelled while it ran; its outcome is unknown]" if state.started else "[cancelled before it ran]"
+    return _done(state.call, "cancelled", text)

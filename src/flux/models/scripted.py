@@ -1,0 +1,213 @@
+"""Models that follow a script: for tests, examples and a first minute without any key."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from flux.errors import DefinitionInvalid
+from flux.messages import (
+    AssistantMessage,
+    AssistantPart,
+    CallPart,
+    ModelFailure,
+    ReasoningDelta,
+    ReasoningPart,
+    TextDelta,
+    TextPart,
+    ToolCall,
+    ToolResult,
+    Usage,
+    UserMessage,
+    text_of,
+)
+from flux.models.base import Model, ModelEvent, ModelLimits, ModelRequest
+from flux.suggest import unknown
+
+
+class Call(Struct, frozen=True):
+    """A tool call of a script."""
+
+    name: str
+    args: dict[str, Any] = {}
+
+
+class Reply(Struct, frozen=True):
+    """One scripted answer. Without `usage`, tokens are counted as words."""
+
+    text: str = ""
+    calls: tuple[Call, ...] = ()
+    reasoning: str = ""
+    usage: Usage | None = None
+    cost: float | None = None
+
+
+Turn = Reply | ModelFailure
+Script = Sequence[Turn] | Callable[[ModelRequest], Turn]
+
+_PIECES = re.compile(r"\s*\S+\s*|\s+")
+
+
+class ScriptedModel(Model):
+    """Answers by a script: a function of the request, or a list with one turn per answer in the history.
+
+    A list is read by how many answers the request already holds, so a call that is made again after a
+    crash gets the same turn. Text is streamed word by word, with `delay` seconds before each.
+    """
+
+    def __init__(
+        self, script: Script, *, name: str = "scripted/test", delay: float = 0.0, context: int | None = None
+    ) -> None:
+        self.name = name
+        self.requests: list[ModelRequest] = []
+        self._script = script
+        self._delay = delay
+        self._context = context
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        """Stream the turn that is due."""
+        self.requests.append(request)
+        turn = self._turn(request)
+        if isinstance(turn, ModelFailure):
+            yield turn
+            return
+        for piece in _PIECES.findall(turn.reasoning):
+            await asyncio.sleep(self._delay)
+            yield ReasoningDelta(piece)
+        for piece in _PIECES.findall(turn.text):
+            await asyncio.sleep(self._delay)
+            yield TextDelta(piece)
+        yield _message(turn, request, self.name)
+
+    async def limits(self) -> ModelLimits:
+        """The context window the model was made with."""
+        return ModelLimits(context=self._context, output=None)
+
+    def _turn(self, request: ModelRequest) -> Turn:
+        if callable(self._script):
+            return self._script(request)
+        index = sum(isinstance(message, AssistantMessage) for message in request.messages)
+        return self._script[min(index, len(self._script) - 1)]
+
+
+def scripted(name: str) -> Model:
+    """The bundled model `scripted/NAME`.
+
+    :raises DefinitionInvalid: there is none of this name
+    """
+    scripts: dict[str, Callable[[ModelRequest], Turn]] = {"demo": demo, "echo": echo}
+    if name not in scripts:
+        raise DefinitionInvalid(unknown("scripted model", name, scripts))
+    return ScriptedModel(scripts[name], name=f"scripted/{name}", delay=0.02 if name == "demo" else 0.0)
+
+
+def echo(request: ModelRequest) -> Turn:
+    """Say what was said."""
+    return Reply(text=_last_user_text(request) or "…")
+
+
+HELP = """I am **scripted/demo**, a stand-in for a language model: I follow a fixed script, so you can try
+Flux without any key. I understand a few commands:
+
+- `list [folder]` shows a folder, `read FILE` shows a file
+- `write FILE TEXT` writes a file
+- `run COMMAND` runs a shell command; this agent asks you first
+- `ask` makes me ask *you* something
+
+Everything around me is real: the tools, the approvals, the log. Stop me with `kill -9` in the middle of
+anything and resume the session."""
+
+
+def demo(request: ModelRequest) -> Turn:
+    """Follow a few commands with whatever tools there are."""
+    last = request.messages[-1] if request.messages else None
+    if isinstance(last, ToolResult):
+        return Reply(text=_report(request))
+    text = _last_user_text(request)
+    word, _, rest = text.strip().partition(" ")
+    rest = rest.strip()
+    call = _demo_call(word.lower(), rest)
+    offered = {tool.name for tool in request.tools}
+    if call is None or request.final:
+        return Reply(text=_small_talk(text))
+    if call.name not in offered:
+        return Reply(text=f"I would call `{call.name}` for that, but this agent has no such tool.")
+    return Reply(text=f"I will use `{call.name}`.\n\n", calls=(call,), reasoning="The script has a tool for this.")
+
+
+def _demo_call(word: str, rest: str) -> Call | None:
+    name, _, content = rest.partition(" ")
+    match word:
+        case "list" | "ls" | "files":
+            return Call("list_directory", {"path": rest or "."})
+        case "read" | "show" | "cat" if rest:
+            return Call("read_file", {"path": rest})
+        case "write" if content:
+            return Call("write_file", {"path": name, "content": content + "\n"})
+        case "run" | "shell" | "$" if rest:
+            return Call("shell", {"command": rest})
+        case "ask":
+            question = rest or "Which colour do you like best?"
+            return Call("ask_user", {"question": question, "options": ["red", "green", "blue"]})
+    return None
+
+
+def _report(request: ModelRequest) -> str:
+    results: list[ToolResult] = []
+    for message in reversed(request.messages):
+        if not isinstance(message, ToolResult):
+            break
+        results.insert(0, message)
+    return "\n\n".join(_told(result) for result in results)
+
+
+def _told(result: ToolResult) -> str:
+    lines = result.content.strip().splitlines()
+    shown = "\n".join(lines[:40]) + ("\n…" if len(lines) > 40 else "")
+    verb = "did not work" if result.is_error else "says"
+    return f"`{result.call.name}` {verb}:\n\n```\n{shown}\n```"
+
+
+def _small_talk(text: str) -> str:
+    if text.strip().lower().rstrip("!.") in ("hi", "hello", "hey"):
+        return "Hello! " + HELP
+    return HELP
+
+
+def _last_user_text(request: ModelRequest) -> str:
+    for message in reversed(request.messages):
+        if isinstance(message, UserMessage):
+            return text_of(message.parts)
+    return ""
+
+
+def _message(turn: Reply, request: ModelRequest, name: str) -> AssistantMessage:
+    calls = tuple(
+        ToolCall(f"wire_{index}", call.name, call.args, f"wire_{index}") for index, call in enumerate(turn.calls)
+    )
+    parts: list[AssistantPart] = []
+    if turn.reasoning:
+        parts.append(ReasoningPart(turn.reasoning))
+    if turn.text:
+        parts.append(TextPart(turn.text))
+    parts.extend(CallPart(call.id) for call in calls)
+    return AssistantMessage(
+        parts=tuple(parts),
+        calls=calls,
+        stop="calls" if calls else "stop",
+        usage=turn.usage or Usage(_words(request), len(turn.text.split())),
+        cost=turn.cost,
+        model=name,
+    )
+
+
+def _words(request: ModelRequest) -> int:
+    words = len(request.system.split())
+    for message in request.messages:
+        text = message.content if isinstance(message, ToolResult) else text_of(message.parts)
+        words += len(text.split())
+    return words

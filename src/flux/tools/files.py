@@ -1,0 +1,170 @@
+"""Read, write and edit files."""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Annotated
+from weakref import WeakValueDictionary
+
+from pydantic import Field
+
+from flux.sandboxes.base import HostSandbox, Sandbox
+from flux.tools.base import Done, Failed, Tool, ToolContext, ToolOutcome
+from flux.tools.text import is_binary, lines_of, shorten
+from flux.tools.workspace import GroupConfig, builtin
+
+MAX_FILE = 50_000_000
+"""Bytes of the largest file that is read or edited."""
+
+# A lock lives as long as somebody holds or awaits it. It belongs to one event loop, so the loop is
+# part of the key.
+_writers: WeakValueDictionary[tuple[int, str, str], asyncio.Lock] = WeakValueDictionary()
+
+
+class FileTools:
+    """read_file, write_file, edit_file, file_info."""
+
+    def __init__(self, config: GroupConfig) -> None:
+        self._config = config
+
+    def tools(self) -> tuple[Tool, ...]:
+        """The tools of the group."""
+        return (
+            builtin(self.read_file, self._config, "read"),
+            builtin(self.write_file, self._config, "idempotent"),
+            builtin(self.edit_file, self._config, "once"),
+            builtin(self.file_info, self._config, "read"),
+        )
+
+    async def read_file(
+        self,
+        context: ToolContext,
+        path: str,
+        offset: Annotated[int, Field(ge=0)] = 0,
+        limit: Annotated[int, Field(ge=0)] = 0,
+    ) -> ToolOutcome:
+        """Read a text file. Each line is shown with its number and a tab before it.
+
+        Args:
+            path: The file, relative to the workspace; or an address such as artifact://ID.
+            offset: How many lines to skip.
+            limit: How many lines to show at most; 0 for as many as fit.
+        """
+        scheme, separator, address = path.partition("://")
+        if not separator:
+            data = await _small_file(context.sandbox, path)
+        elif scheme in context.resources:
+            data = await context.resources[scheme](address)
+        else:
+            known = ", ".join(f"{name}://" for name in sorted(context.resources)) or "none"
+            return Failed(f"{path}: there are no {scheme}:// addresses here; known: {known}")
+        if is_binary(data):
+            return Done(f"{path} is a binary file of {len(data):,} bytes; it is not shown.")
+        return Done(_page(lines_of(data), offset, limit, self._config.max_output_chars))
+
+    async def write_file(self, context: ToolContext, path: str, content: str) -> ToolOutcome:
+        """Write a text file; one that exists is replaced. Missing directories are made.
+
+        Args:
+            path: The file, relative to the workspace.
+            content: The whole new content.
+        """
+        data = content.encode()
+        async with _writing(context.sandbox, path):
+            await context.sandbox.write(path, data)
+        return Done(f"{path}: {len(data):,} bytes written")
+
+    async def edit_file(
+        self, context: ToolContext, path: str, old_string: str, new_string: str, replace_all: bool = False
+    ) -> ToolOutcome:
+        """Replace text in a file. The text is taken literally and must occur exactly once.
+
+        Args:
+            path: The file, relative to the workspace.
+            old_string: The text to replace, without line numbers, with enough around it to be unique.
+            new_string: The text to put in its place.
+            replace_all: Replace every occurrence.
+        """
+        if not old_string:
+            return Failed("old_string is empty; use write_file to make or replace a whole file")
+        if old_string == new_string:
+            return Failed("old_string and new_string are the same")
+        async with _writing(context.sandbox, path):
+            data = await _small_file(context.sandbox, path)
+            old, new = _like(data, old_string.encode()), _like(data, new_string.encode())
+            count = data.count(old)
+            if count != 1 and not (replace_all and count):
+                return Failed(_miscounted(path, count))
+            await context.sandbox.write(path, data.replace(old, new))
+        line = data[: data.index(old)].count(b"\n") + 1
+        where = f"line {line}" if count == 1 else f"the first in line {line}"
+        return Done(f"{path}: {count} replaced, {where}")
+
+    async def file_info(self, context: ToolContext, path: str) -> ToolOutcome:
+        """Say what is at a path: its type, size and time of change.
+
+        Args:
+            path: The file or directory, relative to the workspace.
+        """
+        found = await context.sandbox.stat(path)
+        kind = "directory" if found.is_directory else "file" if found.is_file else "special file"
+        link = " (through a symbolic link)" if found.is_symbolic_link else ""
+        changed = datetime.fromtimestamp(found.mtime, UTC).isoformat(timespec="seconds")
+        return Done(f"path: {path}\ntype: {kind}{link}\nsize: {found.size} bytes\nmodified: {changed}")
+
+
+async def _small_file(sandbox: Sandbox, path: str) -> bytes:
+    size = (await sandbox.stat(path)).size
+    if size > MAX_FILE:
+        raise OSError(f"{path} has {size:,} bytes, more than {MAX_FILE:,}; search it with grep")
+    return await sandbox.read(path)
+
+
+def _page(lines: list[str], offset: int, limit: int, max_chars: int) -> str:
+    """Numbered lines from `offset`, as many as fit, and how to go on when there are more."""
+    if not lines:
+        return "(the file is empty)"
+    if offset >= len(lines):
+        return f"(the file has {len(lines)} lines; nothing is left after offset {offset})"
+    wanted = lines[offset : offset + limit] if limit else lines[offset:]
+    room, shown = max_chars - 100, list[str]()
+    for number, line in enumerate(wanted, offset + 1):
+        text = f"{number:6}\t{shorten(line)}".replace("\0", "\ufffd")
+        room -= len(text) + 1
+        if room < 0 and shown:
+            break
+        shown.append(text)
+    end = offset + len(shown)
+    if end < len(lines):
+        shown.append(f"[lines {offset + 1} to {end} of {len(lines)}; read on with offset={end}]")
+    return "\n".join(shown)
+
+
+def _like(data: bytes, text: bytes) -> bytes:
+    """The text with the file's line ends, when all of them are CRLF."""
+    if b"\n" not in data or data.count(b"\n") != data.count(b"\r\n"):
+        return text
+    return text.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+
+def _miscounted(path: str, count: int) -> str:
+    if count == 0:
+        return f"{path}: old_string occurs 0 times; it must match the file exactly, spaces and line ends too"
+    return f"{path}: old_string occurs {count} times; add text around it, or set replace_all"
+
+
+@asynccontextmanager
+async def _writing(sandbox: Sandbox, path: str) -> AsyncIterator[None]:
+    """One writer at a time for a file, whatever name it goes by."""
+    if isinstance(sandbox, HostSandbox):
+        real = await sandbox.resolve(path)
+    else:
+        real = posixpath.normpath(posixpath.join(sandbox.cwd, path))
+    key = (id(asyncio.get_running_loop()), sandbox.name, real)
+    lock = _writers.setdefault(key, asyncio.Lock())
+    async with lock:
+        yield

@@ -1,0 +1,58 @@
+"""A typed async function as a tool."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel
+
+from flux.tools.base import Done, Effect, Failed, NeedsInput, Predicate, Tool, ToolContext, ToolOutcome
+from flux.tools.schema import signature_of
+
+
+def tool_of(
+    function: Callable[..., Awaitable[Any]],
+    *,
+    effect: Effect = "once",
+    timeout: float | None = None,
+    requires_approval: bool | Predicate = False,
+    source: str = "builtin",
+) -> Tool:
+    """A tool from a function: its name, docstring, type hints and defaults are what the model sees.
+
+    A parameter of type ToolContext gets the context. A result that is no ToolOutcome is shown as text
+    or JSON. `timeout` is in seconds. DefinitionInvalid when the function's signature cannot be used.
+    """
+    signature = signature_of(function)
+
+    async def run(args: dict[str, Any], context: ToolContext) -> ToolOutcome:
+        bound = signature.bind(args)
+        if signature.context is not None:
+            bound[signature.context] = context
+        return outcome_of(await function(**bound))
+
+    return Tool(
+        name=getattr(function, "__name__", type(function).__name__),
+        description=signature.description,
+        parameters=signature.parameters,
+        run=run,
+        effect=effect,
+        timeout=timeout,
+        requires_approval=requires_approval,
+        source=source,
+    )
+
+
+def outcome_of(value: Any) -> ToolOutcome:
+    """What a function returned, as an outcome: text as it is, anything else as JSON."""
+    if isinstance(value, Done | Failed | NeedsInput):
+        return value
+    if isinstance(value, str):
+        return Done(value)
+    return Done(msgspec.json.encode(value, enc_hook=_jsonable).decode())
+
+
+def _jsonable(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)

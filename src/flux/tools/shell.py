@@ -1,0 +1,97 @@
+"""Run shell commands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated
+
+from pydantic import Field
+
+from flux.sandboxes.base import ExecResult
+from flux.tools.base import Done, Failed, Tool, ToolContext, ToolOutcome
+from flux.tools.text import clip
+from flux.tools.workspace import GroupConfig, builtin
+
+_GRACE = 10.0
+_HEADINGS = 200
+
+
+class ShellTools:
+    """shell."""
+
+    def __init__(self, config: GroupConfig, sandbox: str) -> None:
+        self._config = config
+        self._sandbox = sandbox
+
+    def tools(self) -> tuple[Tool, ...]:
+        """The tools of the group."""
+        config = self._config
+        description = (
+            f"Run a shell command in the workspace and return its exit code and output.\n\n"
+            f"It runs in the sandbox `{self._sandbox}`, for at most {config.timeout:g} seconds, without input. "
+            f"What it starts in the background ends with it."
+        )
+        return (builtin(self.shell, config, "once", description=description, grace=_GRACE),)
+
+    async def shell(
+        self, context: ToolContext, command: str, timeout: Annotated[float, Field(gt=0)] | None = None
+    ) -> ToolOutcome:
+        """Run a shell command in the workspace.
+
+        Args:
+            command: The command, for bash.
+            timeout: Seconds it may take; no more than the tool's own limit.
+        """
+        blocked = blocked_by(command, self._config.blocklist)
+        if blocked is not None:
+            return Failed(f"not run: the command holds `{blocked}`, which this agent's blocklist refuses")
+        limit = min(timeout or self._config.timeout, self._config.timeout)
+        room = self._config.max_output_chars
+        result = await context.sandbox.exec(
+            command, timeout=limit, on_output=_Live(context.output, room), max_output_bytes=4 * room
+        )
+        if result.timed_out:
+            return Failed(f"ended after {limit:g} seconds\n{_report(result, room)}", timeout=True)
+        return Done(_report(result, room))
+
+
+def blocked_by(command: str, blocklist: tuple[str, ...]) -> str | None:
+    """The first entry of the blocklist that a command holds as whole words, None if there is none."""
+    return next((entry for entry in blocklist if _holds(command, entry)), None)
+
+
+def _holds(command: str, entry: str) -> bool:
+    words = r"\s+".join(re.escape(word) for word in entry.split())
+    return bool(words) and re.search(rf"(?<![\w.-]){words}(?![\w.-])", command) is not None
+
+
+def _report(result: ExecResult, max_chars: int) -> str:
+    room = max(max_chars - _HEADINGS, _HEADINGS // 2)
+    stderr = clip(result.stderr, room // 3)
+    stdout = clip(result.stdout, room - len(stderr))
+    lines = [] if result.exit_code is None else [f"exit_code: {result.exit_code}"]
+    if result.truncated or stdout != result.stdout or stderr != result.stderr:
+        lines.append("truncated: true")
+    lines += [_section("stdout", stdout), _section("stderr", stderr)]
+    return "\n".join(lines)
+
+
+def _section(name: str, text: str) -> str:
+    return f"{name}:\n{text.removesuffix(chr(10))}" if text else f"{name}: (empty)"
+
+
+class _Live:
+    """Passes output on to whoever watches, up to a number of characters."""
+
+    def __init__(self, output: Callable[[str], None], room: int) -> None:
+        self._output = output
+        self._room = room
+
+    def __call__(self, text: str) -> None:
+        if self._room <= 0:
+            return
+        self._output(text[: self._room])
+        self._room -= len(text)
+        if self._room <= 0:
+            self._output("\n[... what follows is not shown live ...]\n")
