@@ -1,0 +1,3 @@
+"""Flux: LLM agents as durable resources."""
+
+__version__ = "0.1.0"

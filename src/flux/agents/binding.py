@@ -28,7 +28,9 @@ MAX_NOTES = 32_000
 class Bound:
     """An agent that can run here."""
 
-    def __init__(self, definition: AgentDefinition, models: Models, tools: Mapping[str, Tool], sandbox: Sandbox) -> None:
+    def __init__(
+        self, definition: AgentDefinition, models: Models, tools: Mapping[str, Tool], sandbox: Sandbox
+    ) -> None:
         self.definition = definition
         self.tools = tools
         self._models = models
@@ -42,9 +44,7 @@ class Bound:
         """A call's arguments as the tool gets them: repaired where the schema says how."""
         return validate(self.tools[call.name].parameters, call.args).args
 
-    def context(
-        self, *, session: str, call: str, output: Callable[[str], None], answer: Answer | None
-    ) -> ToolContext:
+    def context(self, *, session: str, call: str, output: Callable[[str], None], answer: Answer | None) -> ToolContext:
         """What a running call may use."""
         return ToolContext(session=session, call=call, sandbox=self._sandbox, output=output, answer=answer)
 

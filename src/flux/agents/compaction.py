@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+
 from flux.agents.prompt import build
 from flux.agents.transcript import Transcript
 from flux.errors import Unavailable

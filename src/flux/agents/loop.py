@@ -44,7 +44,9 @@ IDLE = Then("idle")
 class Session:
     """One session on this worker: its run, its transcript, and how its agent is bound."""
 
-    def __init__(self, run: Run, log: Transcript, bind: Callable[[], Awaitable[Bound]], policy: Policy, attempts: int) -> None:
+    def __init__(
+        self, run: Run, log: Transcript, bind: Callable[[], Awaitable[Bound]], policy: Policy, attempts: int
+    ) -> None:
         self.run = run
         self.log = log
         self.policy = policy
@@ -135,7 +137,9 @@ async def _call(session: Session, step: CallModel) -> None:
         await run.append(entry)
 
 
-async def _attempt(session: Session, step: CallModel, attempt: Attempt, partial: Partial) -> AssistantSaid | ModelFailed:
+async def _attempt(
+    session: Session, step: CallModel, attempt: Attempt, partial: Partial
+) -> AssistantSaid | ModelFailed:
     """The model call; an agent that cannot be bound is a failure in the log like any other."""
     log = session.log
     await wait_until(step.not_before, time.time())

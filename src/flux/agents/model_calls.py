@@ -6,6 +6,7 @@ import asyncio
 import random
 import uuid
 from contextlib import aclosing
+
 from msgspec import Struct
 
 from flux.engine.run import Run

@@ -131,9 +131,7 @@ class Process:
             tasks.create_task(self.recovery.beat_while_busy(self.runner))
             tasks.create_task(self.recovery.sweep_while_read(self.feed))
             tasks.create_task(
-                self.dispatch.work(
-                    POOL, self.runner, concurrency=self.settings.concurrency, grace=self.settings.grace
-                )
+                self.dispatch.work(POOL, self.runner, concurrency=self.settings.concurrency, grace=self.settings.grace)
             )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from flux.agents.binding import Binder
 from flux.agents.definition import AgentDefinition
@@ -53,7 +53,7 @@ class Agents:
         await self.get(scope, name)
         return await self._database.read(agents.versions(scope, name))
 
-    async def list(self, scope: Scope, after: str, limit: int) -> list[AgentVersion]:
+    async def page(self, scope: Scope, after: str, limit: int) -> list[AgentVersion]:
         """Agents by name."""
         return await self._database.read(agents.list_current(scope, after, limit))
 
@@ -137,7 +137,7 @@ class Sessions:
             raise SessionNotFound(f"there is no session {id[:80]!r}; `flux agent session list` shows those that exist")
         return row
 
-    async def list(
+    async def page(
         self,
         scope: Scope,
         *,
@@ -198,11 +198,13 @@ class Sessions:
         await self.get(scope, id)
         return await self._database.read(log.read(scope, id, after, limit))
 
-    def follow(self, scope: Scope, id: str, after: Cursor = START) -> AsyncIterator[list[Frame]]:
+    def follow(self, scope: Scope, id: str, after: Cursor = START) -> AsyncGenerator[list[Frame], None]:
         """What happens in a session behind a cursor, as it happens. The caller has checked access."""
         return self._feed.follow(scope, id, after)
 
     def _check_size(self, message: NewMessage | None) -> None:
         size = len(message.text.encode()) if message else 0
         if size > self._max_message:
-            raise TooLarge(f"the message has {size:,} bytes, the limit is {self._max_message:,}; send a file's path instead")
+            raise TooLarge(
+                f"the message has {size:,} bytes, the limit is {self._max_message:,}; send a file's path instead"
+            )

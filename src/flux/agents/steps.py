@@ -6,8 +6,8 @@ from msgspec import Struct
 
 from flux.agents.definition import AgentDefinition, Limit
 from flux.agents.transcript import AnswerItem, CallState, RunState, Transcript, UserItem
-from flux.events import ChatResponse, ModelFailed, RunEnd, RunFailed, UserSaid
 from flux.events import Cancelled as CancelledEntry
+from flux.events import ChatResponse, ModelFailed, RunEnd, RunFailed, UserSaid
 from flux.messages import text_of
 
 #: A retry that is further away than this gives up the worker meanwhile; in seconds.

@@ -99,9 +99,7 @@ def _problem(bound: Bound, call: ToolCall) -> str | None:
     return f"The arguments do not fit {call.name}: {'; '.join(errors)}" if errors else None
 
 
-def _approval(
-    run: Run, bound: Bound, call: ToolCall, args: dict[str, Any], digest: str, rule: str
-) -> ApprovalRequired:
+def _approval(run: Run, bound: Bound, call: ToolCall, args: dict[str, Any], digest: str, rule: str) -> ApprovalRequired:
     return ApprovalRequired(
         id=interrupts.interrupt_id(run.id, call.id),
         call=call.id,

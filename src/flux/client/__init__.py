@@ -1,0 +1,6 @@
+"""The client of a Flux server: the only road from a surface to a session."""
+
+from flux.client.http import FluxClient
+from flux.client.session import Event, SessionHandle
+
+__all__ = ["Event", "FluxClient", "SessionHandle"]

@@ -144,9 +144,7 @@ class Admission:
         :raises SessionBusy: mode "reject", and the session is not idle
         :raises IdempotencyMismatch: the key was used with another body
         """
-        return await self._commit(
-            self._once(scope, key, (id, message), _admit(scope, id, message, self._dispatch))
-        )
+        return await self._commit(self._once(scope, key, (id, message), _admit(scope, id, message, self._dispatch)))
 
     async def answer(self, scope: Scope, id: str, interrupt: str, decision: Decision) -> Admitted:
         """Answer a question; the first answer wins, and repeating one's own winning answer is no error.
@@ -197,9 +195,7 @@ class Admission:
         return admitted, rows
 
 
-def _start(
-    scope: Scope, session: NewSession, message: NewMessage | None, dispatch: Dispatch
-) -> Steps[_Written]:
+def _start(scope: Scope, session: NewSession, message: NewMessage | None, dispatch: Dispatch) -> Steps[_Written]:
     id = str(uuid.uuid4())
     instance = session.instance or f"s-{id}"
     yield from executions.create_session(
@@ -245,9 +241,7 @@ def _admit(scope: Scope, id: str, message: NewMessage, dispatch: Dispatch) -> St
             raise Conflict(f"this session is driven by {row.root}; send the message there")
         raise SessionBusy("the session is working; wait for it, or send with mode queue, steer or interrupt")
     said: list[Entry] = [
-        UserSaid(
-            id=str(uuid.uuid4()), mode=message.mode, parts=(TextPart(message.text),), options=message.options
-        )
+        UserSaid(id=str(uuid.uuid4()), mode=message.mode, parts=(TextPart(message.text),), options=message.options)
     ]
     head, epoch, at, state, run_id, pool = moved[0]
     if message.mode == "interrupt" and run_id not in (None, fresh):
@@ -266,9 +260,7 @@ def _answer(scope: Scope, id: str, interrupt: str, decision: Decision, dispatch:
         raise InterruptNotFound(f"session {id} has no question {interrupt}")
     _check_decision(asked.kind, decision)
     moved = yield WAKE, {"id": asked.root, "tenant": scope.tenant, "run_id": None}
-    won = bool(moved) and (
-        yield from interrupts.answer(scope, id, interrupt, answer=decision, by=scope.principal)
-    )
+    won = bool(moved) and (yield from interrupts.answer(scope, id, interrupt, answer=decision, by=scope.principal))
     if not won:
         now = yield from interrupts.get(scope, id, interrupt)
         _refuse(now or asked, decision, scope.principal)

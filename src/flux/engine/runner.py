@@ -91,9 +91,7 @@ class Runner:
         backoff = BACKOFFS[min(run.failures + 1, len(BACKOFFS) - 1)] if failed else 0.0
         while True:
             try:
-                await self._database.write(
-                    executions.hand_back(run.id, run.epoch, failed=failed, backoff=backoff)
-                )
+                await self._database.write(executions.hand_back(run.id, run.epoch, failed=failed, backoff=backoff))
                 break
             except (DatabaseLocked, DatabaseUnavailable) as error:
                 logger.warning("cannot hand back %s yet: %s", run.id, error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
@@ -44,7 +44,7 @@ class ProviderModel(Model):
         self._wire: ProviderWire | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """Call the model once; closing the iterator closes the connection."""
         wire = await self._connected()
         attempt = wire.attempt(request)

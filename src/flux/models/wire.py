@@ -168,7 +168,7 @@ class ProviderWire(ABC):
             effort = "minimal" if always else None
         elif effort is None and (always or self.thinks_by_default):
             effort = "medium"
-        elif not (always or profile.get("supports_thinking", False)):
+        elif not (always or self.thinks_when_asked):
             effort = None
         return THINKING_ALLOWANCE[effort] if effort else 0
 
@@ -176,6 +176,11 @@ class ProviderWire(ABC):
     def thinks_by_default(self) -> bool:
         """Whether the model thinks when it is not told how much."""
         return bool(self.profile.get("thinking_enabled_by_default", False))
+
+    @property
+    def thinks_when_asked(self) -> bool:
+        """Whether the model can think."""
+        return bool(self.profile.get("supports_thinking", False))
 
     def _parameters(self, request: ModelRequest) -> ModelRequestParameters:
         return ModelRequestParameters(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx2
 import pydantic
@@ -14,7 +14,12 @@ from openai.resources.chat import AsyncChat, AsyncCompletions
 from openai.resources.responses import AsyncResponses
 from pydantic_ai.messages import ModelResponse
 from pydantic_ai.models.ollama import OllamaModel
-from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel, OpenAIResponsesModelSettings
+from pydantic_ai.models.openai import (
+    OpenAIChatModel,
+    OpenAIChatModelSettings,
+    OpenAIResponsesModel,
+    OpenAIResponsesModelSettings,
+)
 from pydantic_ai.models.openrouter import OpenRouterModel, OpenRouterModelSettings
 from pydantic_ai.profiles.openai import OpenAIModelProfile
 from pydantic_ai.providers import Provider
@@ -24,12 +29,24 @@ from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 from pydantic_ai.providers.openrouter import OpenRouterProvider
 from pydantic_ai.settings import ModelSettings
 
-from flux.models.base import ModelLimits, ModelRequest
+from flux.models.base import ModelLimits, ModelRequest, ReasoningEffort
 from flux.models.providers import Endpoint
 from flux.models.wire import ProviderWire, as_is, http_client, timeouts, validated
 
 _COMPATIBLE = OpenAIModelProfile(openai_chat_supports_max_completion_tokens=False)
 """Servers that imitate OpenAI know `max_tokens`; not all know its successor."""
+
+_OFFICIAL = ("openai", "openai-chat")
+
+_EFFORTS: dict[ReasoningEffort, Literal["none", "low", "medium", "high"]] = {
+    "off": "none",
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "high",
+}
+"""The levels all compatible servers know."""
 
 _OLLAMA_CONTEXT = 4096
 """Tokens Ollama gives a model when neither its Modelfile nor the server says otherwise."""
@@ -75,10 +92,21 @@ class _ChatWire(_OpenAIWire):
     """Chat completions."""
 
     def settings(self, request: ModelRequest) -> ModelSettings:
-        """Prompt caching where OpenRouter passes it on; elsewhere it needs no request."""
+        """OpenRouter is asked for caching and costs; an effort asked of a compatible server is sent as it is."""
         if self.endpoint.wire == "openrouter":
             return OpenRouterModelSettings(cache=True, openrouter_usage={"include": True})
-        return ModelSettings()
+        if request.reasoning is None or not self._compatible:
+            return ModelSettings()
+        return OpenAIChatModelSettings(openai_reasoning_effort=_EFFORTS[request.reasoning])
+
+    @property
+    def thinks_when_asked(self) -> bool:
+        """pydantic-ai does not know the models of compatible servers: who asks is taken at their word."""
+        return self._compatible or super().thinks_when_asked
+
+    @property
+    def _compatible(self) -> bool:
+        return self.endpoint.provider not in (*_OFFICIAL, "openrouter")
 
     def finished(self, response: ModelResponse) -> bool:
         """pydantic-ai takes a missing finish reason for "stop"; the raw one tells the two apart."""
@@ -150,7 +178,7 @@ def _model(endpoint: Endpoint, name: str, client: AsyncOpenAI) -> OpenAIChatMode
     if endpoint.wire == "openrouter":
         return OpenRouterModel(name, provider=OpenRouterProvider(openai_client=client))
     provider: Provider[AsyncOpenAI]
-    official = endpoint.provider in ("openai", "openai-chat")
+    official = endpoint.provider in _OFFICIAL
     if official:
         provider = OpenAIProvider(openai_client=client)
     else:

@@ -99,9 +99,7 @@ class PostgresDatabase:
             if behind and found is None:
                 for statement in schema.statements():
                     await connection.execute(cast(Any, statement))
-                await connection.execute(
-                    "create table alembic_version (version_num varchar(32) not null primary key)"
-                )
+                await connection.execute("create table alembic_version (version_num varchar(32) not null primary key)")
                 await connection.execute("insert into alembic_version values (%s)", (schema.VERSION,))
                 behind = False
         if behind:

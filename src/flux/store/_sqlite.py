@@ -36,9 +36,7 @@ class _Job(NamedTuple):
 class SqliteDatabase:
     """The embedded database: one file."""
 
-    def __init__(
-        self, path: Path, *, synchronous: str = "full", observer: CommitObserver | None = None
-    ) -> None:
+    def __init__(self, path: Path, *, synchronous: str = "full", observer: CommitObserver | None = None) -> None:
         self.url = f"sqlite:///{path}"
         self._path = path
         self._synchronous = synchronous
@@ -57,9 +55,7 @@ class SqliteDatabase:
         :raises DatabaseUnavailable: the file cannot be opened
         """
         connection = await asyncio.get_running_loop().run_in_executor(self._reader, self._prepare)
-        self._writer = threading.Thread(
-            target=self._work, args=(connection,), name="flux-db-write", daemon=True
-        )
+        self._writer = threading.Thread(target=self._work, args=(connection,), name="flux-db-write", daemon=True)
         self._writer.start()
         return self
 
@@ -113,9 +109,7 @@ class SqliteDatabase:
         return connection
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS
-        )
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
         with suppress(FileNotFoundError):
             self._path.chmod(0o600)
         connection.execute("pragma journal_mode=wal")
@@ -203,9 +197,7 @@ def _drive(connection: sqlite3.Connection, steps: Steps[T]) -> T:
         return cast(T, stop.value)
 
 
-def _execute(
-    connection: sqlite3.Connection, sql: str, parameters: Mapping[str, Any], now: float
-) -> list[Row]:
+def _execute(connection: sqlite3.Connection, sql: str, parameters: Mapping[str, Any], now: float) -> list[Row]:
     return connection.execute(sql, {**parameters, "now": now}).fetchall()
 
 
@@ -226,9 +218,7 @@ def _settle(job: _Job, result: Any, failed: BaseException | None) -> None:
 def _translate(error: sqlite3.Error, path: Path) -> Exception:
     text = str(error)
     if "locked" in text or "busy" in text:
-        return DatabaseLocked(
-            f"the database {path} is locked by another process; close it and try again", debug=text
-        )
+        return DatabaseLocked(f"the database {path} is locked by another process; close it and try again", debug=text)
     return DatabaseUnavailable(f"the database {path} failed: {text}", debug=repr(error))
 
 

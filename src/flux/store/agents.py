@@ -59,9 +59,7 @@ def versions(scope: Scope, name: str) -> Steps[list[AgentVersion]]:
     return [AgentVersion(*row) for row in rows]
 
 
-def put(
-    scope: Scope, name: str, digest: str, definition: str, *, create: bool, update: bool
-) -> Steps[AgentVersion]:
+def put(scope: Scope, name: str, digest: str, definition: str, *, create: bool, update: bool) -> Steps[AgentVersion]:
     """Store a definition as the newest version; the same definition again changes nothing.
 
     :raises AgentExists: the name is taken and `update` is False
@@ -69,9 +67,7 @@ def put(
     """
     current = yield from get(scope, name)
     if current and not update:
-        raise AgentExists(
-            f"an agent {name!r} exists already; `flux agent update` or `flux agent apply` changes it"
-        )
+        raise AgentExists(f"an agent {name!r} exists already; `flux agent update` or `flux agent apply` changes it")
     if current is None and not create:
         raise AgentNotFound(f"there is no agent {name!r}; `flux agent list` shows those that exist")
     if current and current.digest == digest:

@@ -8,7 +8,7 @@ reader finds a gap (another process wrote, or commits were published out of orde
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -39,9 +39,7 @@ class Cursor(NamedTuple):
         :raises InvalidInput: it is not a cursor
         """
         parts = text.split(".")
-        if 1 <= len(parts) <= 3 and all(
-            part.isascii() and part.isdigit() and len(part) < 19 for part in parts
-        ):
+        if 1 <= len(parts) <= 3 and all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
             return cls(*map(int, parts))
         raise InvalidInput(f"{text[:40]!r} is not a cursor; use the id of an event (SEQ.EPOCH.N) or a seq")
 
@@ -184,7 +182,7 @@ class Feed:
         channel.settle(settled)
         channel.trim()
 
-    async def follow(self, scope: Scope, id: str, after: Cursor = START) -> AsyncIterator[list[Frame]]:
+    async def follow(self, scope: Scope, id: str, after: Cursor = START) -> AsyncGenerator[list[Frame], None]:
         """Batches of frames behind a cursor, for as long as the caller reads."""
         channel = self._channels.setdefault(id, _Channel())
         reader = _Reader(channel.start, after)
@@ -210,7 +208,7 @@ class Feed:
                 self.reading.clear()
             self._drop_unused(id, channel)
 
-    async def _missing(self, scope: Scope, id: str, reader: _Reader) -> AsyncIterator[list[Frame]]:
+    async def _missing(self, scope: Scope, id: str, reader: _Reader) -> AsyncGenerator[list[Frame], None]:
         while True:
             rows = await self._database.read(log.read(scope, id, reader.seq, PAGE))
             if rows:
@@ -266,7 +264,7 @@ class Feed:
 
 def entry_frame(row: LogRow, n: int = 0) -> Frame:
     """The frame of an entry: its stored JSON with its place in front."""
-    place = f'{{"seq":{row.seq},"epoch":{row.epoch},"run":{_quoted(row.run)},"at":{row.at:.3f},'
+    place = f'{{"seq":{row.seq},"epoch":{row.epoch},"run_id":{_quoted(row.run)},"at":{row.at:.3f},'
     return Frame(Cursor(row.seq, row.epoch, n), row.type, place.encode() + row.body[1:].encode(), True)
 
 

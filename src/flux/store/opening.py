@@ -10,9 +10,7 @@ from flux.store._sqlite import SqliteDatabase
 from flux.store.database import CommitObserver, Database, hide_password
 
 
-async def open_database(
-    url: str, *, synchronous: str = "full", observer: CommitObserver | None = None
-) -> Database:
+async def open_database(url: str, *, synchronous: str = "full", observer: CommitObserver | None = None) -> Database:
     """Open `sqlite:///PATH` or `postgresql://…`, made or migrated to the present schema.
 
     :raises SettingsInvalid: the URL is of another kind
@@ -26,9 +24,7 @@ async def open_database(
         try:
             postgres = importlib.import_module("flux.store._postgres")
         except ImportError as error:
-            raise MissingPackage(
-                "Postgres needs an extra package: pip install 'flux-harness[postgres]'"
-            ) from error
+            raise MissingPackage("Postgres needs an extra package: pip install 'flux-harness[postgres]'") from error
         database: Database = await postgres.PostgresDatabase(url, observer=observer).open()
         return database
     raise SettingsInvalid(f"database_url {hide_password(url)!r} must begin with sqlite:/// or postgresql://")

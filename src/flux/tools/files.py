@@ -14,7 +14,7 @@ from pydantic import Field
 
 from flux.sandboxes.base import HostSandbox, Sandbox
 from flux.tools.base import Done, Failed, Tool, ToolContext, ToolOutcome
-from flux.tools.text import is_binary, lines_of, shorten
+from flux.tools.text import is_binary, is_utf16, lines_of, shorten
 from flux.tools.workspace import GroupConfig, builtin
 
 MAX_FILE = 50_000_000
@@ -95,6 +95,8 @@ class FileTools:
             return Failed("old_string and new_string are the same")
         async with _writing(context.sandbox, path):
             data = await _small_file(context.sandbox, path)
+            if is_utf16(data):
+                return Failed(f"{path} is UTF-16; only UTF-8 files can be edited")
             old, new = _like(data, old_string.encode()), _like(data, new_string.encode())
             count = data.count(old)
             if count != 1 and not (replace_all and count):

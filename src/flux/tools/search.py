@@ -141,7 +141,7 @@ async def _by_ripgrep(
     reader = _RipgrepLines(Matches(path, wanted), root)
     options = (
         "--no-config --no-ignore --hidden --sort=path --line-number --no-heading --with-filename "
-        "--color=never --no-messages --encoding=none --crlf --max-columns=4096 --max-columns-preview "
+        "--color=never --no-messages --crlf --max-columns=4096 --max-columns-preview "
         "--field-match-separator='\\x1f'"
     )
     skipped = " ".join(shlex.quote(f"--glob=!{name}/") for name in sorted(SKIPPED))

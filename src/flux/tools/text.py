@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+
 MAX_LINE = 2_000
 """Characters of one line that are shown."""
 
@@ -34,8 +36,8 @@ def printable(name: str) -> str:
 
 
 def lines_of(data: bytes) -> list[str]:
-    """The lines of a UTF-8 file without their ends; bytes that are no UTF-8 are replaced."""
-    text = data.decode("utf-8-sig", "replace")
+    """The lines of a text file without their ends; bytes that are no text are replaced."""
+    text = data.decode("utf-16" if is_utf16(data) else "utf-8-sig", "replace")
     lines = text.split("\n")
     if lines[-1] == "":
         lines.pop()
@@ -44,4 +46,9 @@ def lines_of(data: bytes) -> list[str]:
 
 def is_binary(data: bytes) -> bool:
     """Whether this is no text: there is a NUL in the first 64 KiB."""
-    return b"\0" in data[:65536]
+    return b"\0" in data[:65536] and not is_utf16(data)
+
+
+def is_utf16(data: bytes) -> bool:
+    """Whether the file says so in its first two bytes."""
+    return data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))

@@ -43,7 +43,7 @@ def responses(
     answer |= {"parallel_tool_calls": True, "tool_choice": "auto", "output": [], "status": "in_progress"}
     events: list[dict[str, Any]] = [{"type": "response.created", "response": answer}]
     items: list[dict[str, Any]] = [before] if before else []
-    events += [_item("done", 0, before)] if before else []
+    events += _reasoning(before) if before else []
     if texts:
         message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed"}
         part = {"type": "output_text", "text": "", "annotations": []}
@@ -70,6 +70,15 @@ def responses(
     return [_sse({**event, "sequence_number": n}, event["type"]) for n, event in enumerate(events)]
 
 
+def _reasoning(item: dict[str, Any]) -> list[dict[str, Any]]:
+    place = {"item_id": item["id"], "output_index": 0, "summary_index": 0}
+    events = [_item("added", 0, {**item, "summary": []})]
+    for part in item["summary"]:
+        events.append({"type": "response.reasoning_summary_part.added", "part": {**part, "text": ""}, **place})
+        events.append({"type": "response.reasoning_summary_text.delta", "delta": part["text"], **place})
+    return [*events, _item("done", 0, item)]
+
+
 def _item(what: str, index: int, item: Any) -> dict[str, Any]:
     return {"type": f"response.output_item.{what}", "output_index": index, "item": item}
 
@@ -84,7 +93,7 @@ def anthropic(
     usage = {"input_tokens": 7, "cache_read_input_tokens": 4, "output_tokens": 1}
     message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": []}
     events: list[dict[str, Any]] = [{"type": "message_start", "message": {**message, "usage": usage}}]
-    blocks = [(block, [block.pop("_delta")] if "_delta" in block else []) for block in map(dict, before)]
+    blocks = [(block, block.pop("_deltas", [])) for block in map(dict, before)]
     if texts:
         deltas = [{"type": "text_delta", "text": text} for text in texts]
         blocks.append(({"type": "text", "text": ""}, deltas))

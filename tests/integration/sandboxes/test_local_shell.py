@@ -44,7 +44,7 @@ def alive(pid: int) -> bool:
 
 async def gone(pids: list[int]) -> None:
     async with asyncio.timeout(10):
-        while any(alive(pid) for pid in pids):
+        while any(alive(pid) for pid in pids):  # noqa: ASYNC110 - nobody tells when another's child ends
             await asyncio.sleep(0.01)
 
 

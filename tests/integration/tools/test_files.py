@@ -107,6 +107,11 @@ async def test_an_edit_keeps_crlf_and_bytes_that_are_no_utf8(call: Call, workspa
     path.write_bytes(b"one\r\ntwo\r\nthr\xe9e\r\n")
     await call("edit_file", path="dos.txt", old_string="one\ntwo", new_string="1\n2\r\n2b")
     assert path.read_bytes() == b"1\r\n2\r\n2b\r\nthr\xe9e\r\n"
+    utf16 = "one".encode("utf-16")
+    (workspace / "utf16.txt").write_bytes(utf16)
+    assert await call("read_file", path="utf16.txt") == Done("     1\tone")
+    refused = Failed("utf16.txt is UTF-16; only UTF-8 files can be edited")
+    assert await call("edit_file", path="utf16.txt", old_string="one", new_string="1") == refused
     path.write_bytes(b"one\r\ntwo\nthree")
     await call("edit_file", path="dos.txt", old_string="two\nthree", new_string="2\n3")
     assert path.read_bytes() == b"one\r\n2\n3"

@@ -36,8 +36,10 @@ def test_lines_end_with_lf_or_crlf_and_nothing_else() -> None:
     assert lines_of("\ufeffone\r\ntwo\x0b\u2028\n\nlast".encode()) == ["one", "two\x0b\u2028", "", "last"]
     assert lines_of(b"one\n") == ["one"]
     assert lines_of(b"") == []
+    assert lines_of("é\n".encode("utf-16")) == ["é"]
 
 
 def test_text_with_a_nul_is_binary() -> None:
     assert is_binary(b"\x7fELF\0")
     assert not is_binary("grüße".encode("latin-1"))
+    assert not is_binary("grüße".encode("utf-16"))

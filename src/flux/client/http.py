@@ -1,0 +1,123 @@
+"""FluxClient: typed calls over HTTP, to a server or into an application in this process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any, Self
+
+import httpx
+import msgspec
+
+from flux.client.session import SessionHandle
+from flux.errors import FluxError, ServerUnreachable, error_tree
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 60.0
+
+
+class FluxClient:
+    """A connection to a Flux server; use it as an async context manager.
+
+    `transport` replaces the network, for example `flux.client.transport.InProcessTransport(app)`.
+    """
+
+    def __init__(
+        self, base_url: str, token: str | None = None, *, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self.base_url = base_url
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
+        self._http = httpx.AsyncClient(
+            base_url=base_url, headers=headers, transport=transport, timeout=timeout, trust_env=False
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._http.aclose()
+
+    def session(self, id: str, cursor: str = "0") -> SessionHandle:
+        """A handle on a session; nothing is sent."""
+        return SessionHandle(self, id, cursor)
+
+    async def start_session(
+        self, agent: str, message: str | None = None, *, instance: str | None = None, name: str | None = None,
+        key: str | None = None,
+    ) -> SessionHandle:  # fmt: skip
+        """Start a session of an agent.
+
+        :raises AgentNotFound, SessionExists: it cannot start
+        """
+        body = {"agent": agent, "message": message, "instance": instance, "name": name}
+        row = await self.post("/sessions", {k: v for k, v in body.items() if v is not None}, key=key)
+        return self.session(row["id"])
+
+    async def get(self, path: str, **query: Any) -> dict[str, Any]:
+        """GET a JSON object.
+
+        :raises FluxError: as the server says
+        :raises ServerUnreachable: there is no server
+        """
+        return await self._call("GET", path, params={k: v for k, v in query.items() if v is not None})
+
+    async def post(self, path: str, body: Any = None, *, key: str | None = None) -> dict[str, Any]:
+        """POST a JSON object; `key` is the Idempotency-Key."""
+        return await self._call("POST", path, json=body, headers={"Idempotency-Key": key} if key else {})
+
+    async def put(self, path: str, body: Any, **query: Any) -> dict[str, Any]:
+        """PUT a JSON object."""
+        return await self._call("PUT", path, json=body, params=query)
+
+    async def delete(self, path: str) -> None:
+        """DELETE."""
+        await self._call("DELETE", path)
+
+    async def pages(self, path: str, **query: Any) -> AsyncGenerator[dict[str, Any], None]:
+        """Every item of a list, page by page."""
+        cursor: str | None = None
+        while True:
+            page = await self.get(path, cursor=cursor, **query)
+            for item in page["items"]:
+                yield item
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
+    async def stream(self, path: str, headers: dict[str, str]) -> AsyncGenerator[bytes, None]:
+        """The bytes of a response as they come.
+
+        :raises FluxError: as the server says
+        """
+        async with self._http.stream("GET", path, headers=headers) as response:
+            if response.status_code >= 400:
+                raise _error(response.status_code, await response.aread())
+            async for chunk in response.aiter_raw():
+                yield chunk
+
+    async def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        try:
+            response = await self._http.request(method, path, **request)
+        except httpx.ConnectError as error:
+            raise ServerUnreachable(
+                f"no Flux server answers at {self.base_url}; start one with `flux start server`", debug=repr(error)
+            ) from error
+        except httpx.TransportError as error:
+            raise ServerUnreachable(f"{self.base_url}: {type(error).__name__} {error}".rstrip()) from error
+        if response.status_code >= 400:
+            raise _error(response.status_code, response.content)
+        return response.json() if response.content else {}
+
+
+def _error(status: int, body: bytes) -> FluxError:
+    """The server's error as the class it was there."""
+    try:
+        told = msgspec.json.decode(body)["error"]
+        cls = error_tree().get(told["type"], FluxError)
+        return cls(told["message"], **told.get("details", {}))
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return FluxError(f"the server answered {status}: {body[:200].decode(errors='replace')}")

@@ -1,0 +1,150 @@
+"""A session as a client holds it: send, watch, answer; reconnects by itself and loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from flux.client.sse import ServerEvent, parse
+from flux.errors import ServerUnreachable
+from flux.events import DELTA_TYPES, DeltaEvent, Entry, UnknownEntry, decode, decode_delta
+from flux.watch import RunWatch
+
+if TYPE_CHECKING:
+    from flux.client.http import FluxClient
+
+#: Seconds before the n-th attempt to reconnect.
+RECONNECT = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+STREAM = {"Accept": "text/event-stream"}
+
+
+class Event(Struct, frozen=True):
+    """One event of a session: a durable entry with its `seq`, or a delta (`seq` None).
+
+    `cursor` resumes behind it. `at` is in seconds since the epoch, 0.0 for deltas.
+    """
+
+    cursor: str
+    event: Entry | UnknownEntry | DeltaEvent
+    seq: int | None = None
+    run: str | None = None
+    at: float = 0.0
+
+
+class _Place(Struct):
+    seq: int
+    run_id: str | None = None
+    at: float = 0.0
+
+
+class SessionHandle:
+    """A session on a server. `cursor` is how far this client has read."""
+
+    def __init__(self, client: FluxClient, id: str, cursor: str = "0") -> None:
+        self.id = id
+        self.cursor = cursor
+        self._client = client
+        self._watch = RunWatch()
+
+    async def info(self) -> dict[str, Any]:
+        """The session's row.
+
+        :raises SessionNotFound: there is none
+        """
+        return await self._client.get(f"/sessions/{self.id}")
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """Everything behind the cursor, and then what happens, for as long as the caller reads.
+
+        :raises ServerUnreachable: the server stays away
+        :raises FluxError: the server refuses
+        """
+        failures = 0
+        while True:
+            try:
+                async with aclosing(self._stream()) as stream:
+                    async for event in stream:
+                        failures = 0
+                        self.cursor = event.cursor
+                        yield event
+            except httpx.TransportError as error:
+                failures += 1
+                if failures == len(RECONNECT):
+                    raise ServerUnreachable(
+                        "the connection to the server was lost; the session goes on there"
+                    ) from error
+            await asyncio.sleep(RECONNECT[failures])
+
+    async def post(
+        self, text: str, *, mode: str = "queue", model: str | None = None, key: str | None = None
+    ) -> dict[str, Any]:
+        """Send a message; it is durable when this returns. `message` in the answer is its id.
+
+        :raises SessionEnded, SessionBusy, TooLarge, IdempotencyMismatch: it was not accepted
+        """
+        body = {"message": text, "mode": mode} | ({"model": model} if model else {})
+        return await self._client.post(f"/sessions/{self.id}/messages", body, key=key)
+
+    async def send(self, text: str, *, mode: str = "queue", model: str | None = None) -> AsyncGenerator[Event, None]:
+        """Send a message and watch its run until it ends, or waits for a person."""
+        accepted = await self.post(text, mode=mode, model=model)
+        self._watch = RunWatch(accepted["message"])
+        async with aclosing(self.until_rest()) as events:
+            async for event in events:
+                yield event
+
+    async def until_rest(self) -> AsyncGenerator[Event, None]:
+        """Watch the run that this handle follows until it ends, or waits for a person."""
+        async with aclosing(self.events()) as events:
+            async for event in events:
+                yield event
+                if self._watch.feed(event.event) != "working":
+                    return
+
+    @property
+    def state(self) -> str:
+        """How the run this handle follows stands, as far as it was read: working, waiting or ended."""
+        return self._watch.state
+
+    async def answer(
+        self, interrupt: str, decision: str, *, reason: str | None = None, always: bool = False, content: Any = None
+    ) -> dict[str, Any]:
+        """Answer a question; the first answer wins.
+
+        :raises InterruptNotFound, InterruptDecided: there is no such open question
+        """
+        body = {"decision": decision, "reason": reason, "always": always, "content": content}
+        return await self._client.post(f"/sessions/{self.id}/interrupts/{interrupt}", body)
+
+    async def interrupts(self) -> list[dict[str, Any]]:
+        """The open questions."""
+        items: list[dict[str, Any]] = (await self._client.get(f"/sessions/{self.id}/interrupts"))["items"]
+        return items
+
+    async def cancel(self) -> dict[str, Any]:
+        """Stop the present run; the session stays usable."""
+        return await self._client.post(f"/sessions/{self.id}/cancel")
+
+    async def stop(self) -> dict[str, Any]:
+        """End the session for good."""
+        return await self._client.post(f"/sessions/{self.id}/stop")
+
+    async def _stream(self) -> AsyncGenerator[Event, None]:
+        path = f"/sessions/{self.id}/events"
+        async with aclosing(self._client.stream(path, {**STREAM, "Last-Event-ID": self.cursor})) as chunks:
+            async with aclosing(parse(chunks)) as events:
+                async for event in events:
+                    yield _typed(event)
+
+
+def _typed(event: ServerEvent) -> Event:
+    if event.type in DELTA_TYPES:
+        return Event(event.id, decode_delta(event.data))
+    place = msgspec.json.decode(event.data, type=_Place)
+    return Event(event.id, decode(event.data), place.seq, place.run_id, place.at)

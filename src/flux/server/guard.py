@@ -1,0 +1,86 @@
+"""In front of every route: which hosts may be named, which pages may call, how large a body may be."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from flux.errors import FluxError, Forbidden, TooLarge
+from flux.server.wire import error_body
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class Guard:
+    """ASGI middleware. `hosts` are names besides loopback; empty: only loopback; None: any.
+
+    A page of another site could otherwise reach a server on this machine through the user's browser.
+    """
+
+    def __init__(self, app: ASGIApp, *, hosts: frozenset[str] | None, max_body: int) -> None:
+        self._app = app
+        self._hosts = None if hosts is None else LOOPBACK | hosts
+        self._max_body = max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse, or pass on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        refusal = self._refusal(Headers(scope=scope))
+        if refusal is not None:
+            await _refuse(refusal, send)
+            return
+        try:
+            await self._app(scope, _Counted(receive, self._max_body), send)
+        except TooLarge as error:
+            await _refuse(error, send)
+
+    def _refusal(self, headers: Headers) -> FluxError | None:
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length) > self._max_body:
+            return _too_large(self._max_body)
+        host = _hostname(headers.get("host", ""))
+        if self._hosts is not None and host not in self._hosts:
+            return Forbidden(f"this server does not answer to the host name {host[:80]!r}")
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+            return Forbidden(f"pages of {origin[:80]!r} may not call this server")
+        return None
+
+
+class _Counted:
+    """A receive that refuses more bytes than allowed, also when no length was announced."""
+
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._seen = 0
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self._seen += len(message.get("body", b""))
+        if self._seen > self._limit:
+            raise _too_large(self._limit)
+        return message
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the request body is larger than {limit:,} bytes")
+
+
+def _hostname(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return host
+
+
+async def _refuse(error: FluxError, send: Send) -> None:
+    body = json.dumps(error_body(error)).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,206 @@
+"""/sessions: talking to agents."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import JSONResponse, Response
+
+from flux.engine.admission import Admitted, Decision, NewMessage
+from flux.events import UserSaid, decode
+from flux.server.context import process_of, scope_of, wants_events
+from flux.server.sse import EventStream
+from flux.server.wire import (
+    MAX_PAGE,
+    AnswerInterrupt,
+    Rename,
+    SendMessage,
+    StartSession,
+    decode_cursor,
+    encode_cursor,
+    interrupt_row,
+    page,
+    session_row,
+)
+from flux.store.executions import State
+from flux.store.feed import Cursor, Frame, entry_frame
+from flux.watch import RunWatch
+
+router = APIRouter(tags=["sessions"])
+
+Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=256)]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+EVENTS = {200: {"content": {"text/event-stream": {}}, "description": "The events of the run, until it rests"}}
+
+
+@router.post("/sessions", status_code=201)
+async def start_session(request: Request, body: StartSession, key: Key = None) -> dict[str, Any]:
+    """Start a session; with a message, its first run begins."""
+    sessions, scope = process_of(request).sessions, scope_of(request)
+    message = NewMessage(body.message, options=_options(body.model)) if body.message else None
+    admitted = await sessions.start(scope, body.agent, message, instance=body.instance, name=body.name, key=key)
+    return session_row(await sessions.get(scope, admitted.id)) | {"seq": admitted.seq}
+
+
+@router.get("/sessions")
+async def list_sessions(
+    request: Request,
+    agent: str | None = None,
+    state: State | None = None,
+    instance: str | None = None,
+    q: str | None = None,
+    limit: Limit = 50,
+    cursor: str | None = None,
+) -> dict[str, Any]:
+    """Sessions, newest first; `q` searches titles and texts."""
+    after = decode_cursor(cursor, float, str)
+    found = await process_of(request).sessions.page(
+        scope_of(request),
+        agent=agent,
+        state=state,
+        instance=instance,
+        q=q,
+        after=(after[0], after[1]) if after else None,
+        limit=limit + 1,
+    )
+    more = encode_cursor(found[limit - 1].created, found[limit - 1].id) if len(found) > limit else None
+    return page([session_row(row) for row in found[:limit]], more)
+
+
+@router.get("/sessions/{id}")
+async def get_session(request: Request, id: str) -> dict[str, Any]:
+    """One session."""
+    return session_row(await process_of(request).sessions.get(scope_of(request), id))
+
+
+@router.get("/sessions/{id}/events", response_model=None, responses=EVENTS)  # type: ignore[arg-type]
+async def session_events(
+    request: Request,
+    id: str,
+    after: str = "0",
+    limit: Limit = 100,
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
+) -> Response:
+    """The log behind `after`: a page of JSON, or by Accept a stream that stays open."""
+    sessions, scope = process_of(request).sessions, scope_of(request)
+    place = Cursor.parse(last_event_id or after)
+    if wants_events(request):
+        await sessions.get(scope, id)
+        return EventStream(sessions.follow(scope, id, place))
+    rows = await sessions.entries(scope, id, place.seq, limit + 1)
+    items = b",".join(entry_frame(row).data for row in rows[:limit])
+    more = b'"%d"' % rows[limit - 1].seq if len(rows) > limit else b"null"
+    return Response(b'{"items":[%b],"next_cursor":%b}' % (items, more), media_type="application/json")
+
+
+@router.get("/sessions/{id}/messages")
+async def session_messages(request: Request, id: str, after: int = 0, limit: Limit = 100) -> dict[str, Any]:
+    """What was said: the messages among the entries behind `after`."""
+    rows = await process_of(request).sessions.entries(scope_of(request), id, after, limit + 1)
+    said = [
+        {"seq": row.seq, "at": row.at, "role": role, "parts": _parts(row.body)}
+        for row in rows[:limit]
+        if (role := {"user_message": "user", "assistant_message": "assistant"}.get(row.type))
+    ]
+    return page(said, str(rows[limit - 1].seq) if len(rows) > limit else None)
+
+
+@router.post("/sessions/{id}/messages", status_code=202, response_model=None, responses=EVENTS)  # type: ignore[arg-type]
+async def send_message(request: Request, id: str, body: SendMessage, key: Key = None) -> Response:
+    """Send a message: 202 when it is durable, or by Accept the events of its run until it rests."""
+    sessions, scope = process_of(request).sessions, scope_of(request)
+    message = NewMessage(body.message, body.mode, _options(body.model))
+    admitted = await sessions.send(scope, id, message, key=key)
+    rows = await sessions.entries(scope, id, admitted.seq - 1, 1)
+    entry = decode(rows[0].body)
+    said = entry.id if isinstance(entry, UserSaid) else None
+    if wants_events(request):
+        start = Cursor(admitted.seq)
+        return EventStream(_until_rest(sessions.follow(scope, id, start), RunWatch(said)))
+    return _accepted(admitted, message=said)
+
+
+@router.get("/sessions/{id}/interrupts")
+async def list_interrupts(request: Request, id: str) -> dict[str, Any]:
+    """The open questions of a session."""
+    found = await process_of(request).sessions.interrupts(scope_of(request), id)
+    return page([interrupt_row(asked) for asked in found], None)
+
+
+@router.post("/sessions/{id}/interrupts/{iid}", status_code=202)
+async def answer_interrupt(request: Request, id: str, iid: str, body: AnswerInterrupt) -> Response:
+    """Answer a question; the first answer wins."""
+    decision = Decision(body.decision, body.reason, body.always, body.content)
+    return _accepted(await process_of(request).sessions.answer(scope_of(request), id, iid, decision))
+
+
+@router.post("/sessions/{id}/cancel", status_code=202)
+async def cancel_run(request: Request, id: str) -> Response:
+    """Stop the present run and keep the session."""
+    admitted = await process_of(request).sessions.cancel(scope_of(request), id)
+    if admitted is None:
+        return JSONResponse({"id": id, "cancelled": False}, 202)
+    return _accepted(admitted, cancelled=True)
+
+
+@router.post("/sessions/{id}/stop", status_code=202)
+async def stop_session(request: Request, id: str) -> Response:
+    """End the session for good."""
+    return _accepted(await process_of(request).sessions.end(scope_of(request), id))
+
+
+@router.put("/sessions/{id}/name")
+async def rename_session(request: Request, id: str, body: Rename) -> dict[str, Any]:
+    """Change the title."""
+    sessions, scope = process_of(request).sessions, scope_of(request)
+    await sessions.rename(scope, id, body.name)
+    return session_row(await sessions.get(scope, id))
+
+
+@router.delete("/sessions/{id}", status_code=204)
+async def delete_session(request: Request, id: str) -> None:
+    """Remove an ended session and its log."""
+    await process_of(request).sessions.delete(scope_of(request), id)
+
+
+@router.get("/agents/sessions")
+async def list_agent_sessions(
+    request: Request, state: State | None = None, limit: Limit = 50, cursor: str | None = None
+) -> dict[str, Any]:
+    """Sessions of all agents."""
+    return await list_sessions(request, state=state, limit=limit, cursor=cursor)
+
+
+@router.get("/agents/{name}/sessions")
+async def list_sessions_of(
+    request: Request, name: str, state: State | None = None, limit: Limit = 50, cursor: str | None = None
+) -> dict[str, Any]:
+    """Sessions of one agent."""
+    return await list_sessions(request, agent=name, state=state, limit=limit, cursor=cursor)
+
+
+async def _until_rest(batches: AsyncIterator[list[Frame]], watch: RunWatch) -> AsyncGenerator[list[Frame], None]:
+    """The frames up to and with the one after which the run waits or has ended."""
+    async with aclosing(batches):
+        async for batch in batches:
+            for index, frame in enumerate(batch, 1):
+                if frame.entry and watch.feed(decode(frame.data)) != "working":
+                    yield batch[:index]
+                    return
+            yield batch
+
+
+def _accepted(admitted: Admitted, **more: Any) -> JSONResponse:
+    return JSONResponse({"id": admitted.id, "seq": admitted.seq, "repeated": admitted.repeated, **more}, 202)
+
+
+def _options(model: str | None) -> dict[str, Any]:
+    return {"model": model} if model else {}
+
+
+def _parts(body: str) -> Any:
+    entry = decode(body)
+    return [{"type": "text", "text": part.text} for part in getattr(entry, "parts", ()) if hasattr(part, "text")]

@@ -1,0 +1,71 @@
+"""Server-sent events: frames that are encoded once, ids to resume from, a heartbeat against idle proxies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from flux.store.feed import Frame
+
+HEARTBEAT_SECONDS = 15.0
+HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+def encode_frame(frame: Frame) -> bytes:
+    """A frame on the wire. JSON holds no raw line breaks, so one data line is enough."""
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (str(frame.cursor).encode(), frame.type.encode(), frame.data)
+
+
+class EventStream(Response):
+    """Streams batches of frames until they end or the reader leaves."""
+
+    def __init__(self, batches: AsyncGenerator[list[Frame], None], status_code: int = 200) -> None:
+        self.status_code = status_code
+        self.background = None
+        self._batches = batches
+        self._quiet = True
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send; close the source when either side is done."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": HEADERS})
+        tasks = [
+            asyncio.create_task(self._pump(send)),
+            asyncio.create_task(_gone(receive)),
+            asyncio.create_task(self._heartbeat(send)),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _pump(self, send: Send) -> None:
+        async with aclosing(self._batches) as batches:
+            async for batch in batches:
+                self._quiet = False
+                body = b"".join(map(encode_frame, batch))
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _heartbeat(self, send: Send) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            if self._quiet:
+                await send({"type": "http.response.body", "body": b": ping\n\n", "more_body": True})
+            self._quiet = True
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

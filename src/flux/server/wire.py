@@ -1,0 +1,137 @@
+"""What goes over HTTP: request bodies, response rows, the error envelope."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any, Literal
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field
+
+from flux.errors import FluxError, InvalidInput
+from flux.events import Mode
+from flux.store.agents import AgentVersion
+from flux.store.executions import Execution
+from flux.store.interrupts import Interrupt
+
+MAX_PAGE = 200
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class StartSession(_Body):
+    """POST /sessions."""
+
+    agent: str
+    instance: str | None = Field(default=None, min_length=1, max_length=256)
+    name: str = Field(default="default", min_length=1, max_length=256)
+    message: str | None = Field(default=None, min_length=1)
+    model: str | None = None
+
+
+class SendMessage(_Body):
+    """POST /sessions/{id}/messages."""
+
+    message: str = Field(min_length=1)
+    mode: Mode = "queue"
+    model: str | None = None
+
+
+class AnswerInterrupt(_Body):
+    """POST /sessions/{id}/interrupts/{iid}."""
+
+    decision: Literal["approve", "reject", "accept", "decline", "cancel", "answer"]
+    reason: str | None = Field(default=None, max_length=10_000)
+    always: bool = False
+    content: Any = None
+
+
+class Rename(_Body):
+    """PUT /sessions/{id}/name."""
+
+    name: str = Field(min_length=1, max_length=256)
+
+
+def page(items: list[dict[str, Any]], next_cursor: str | None) -> dict[str, Any]:
+    """A page of a list."""
+    return {"items": items, "next_cursor": next_cursor}
+
+
+def error_body(error: FluxError) -> dict[str, Any]:
+    """The one error envelope."""
+    return {"error": {"type": error.type, "message": str(error), "details": error.details}}
+
+
+def session_row(row: Execution) -> dict[str, Any]:
+    """A session as lists and GET show it; times in seconds since the epoch."""
+    spent = row.spent
+    return {
+        "id": row.id,
+        "execution_id": row.id,
+        "agent_name": row.agent,
+        "agent_version": row.agent_version,
+        "instance": row.instance,
+        "name": row.name,
+        "title": row.title,
+        "state": row.state,
+        "waiting_for": row.waiting_for,
+        "outcome": row.outcome,
+        "run": row.run_id,
+        "head": row.head,
+        "turns": row.turns,
+        "usage": {**msgspec.structs.asdict(spent.tokens), "total": spent.tokens.total, "cost": spent.cost},
+        "last_error": row.last_error,
+        "started_at": row.created,
+        "updated_at": row.updated,
+    }
+
+
+def agent_row(found: AgentVersion) -> dict[str, Any]:
+    """An agent as lists and GET show it."""
+    return {
+        "name": found.name,
+        "version": found.version,
+        "digest": found.digest,
+        "definition": msgspec.json.decode(found.definition),
+        "author": found.author,
+        "created_at": found.created,
+    }
+
+
+def interrupt_row(found: Interrupt) -> dict[str, Any]:
+    """A question as GET shows it."""
+    return {
+        "id": found.id,
+        "session": found.execution_id,
+        "kind": found.kind,
+        "state": found.state,
+        "call": found.call,
+        "payload": msgspec.json.decode(found.payload),
+        "answer": msgspec.json.decode(found.answer) if found.answer else None,
+        "answered_by": found.answered_by,
+        "created_at": found.created,
+    }
+
+
+def encode_cursor(*parts: Any) -> str:
+    """An opaque place in a list."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(parts)).decode().rstrip("=")
+
+
+def decode_cursor(text: str | None, *types: type) -> list[Any] | None:
+    """The parts of a cursor.
+
+    :raises InvalidInput: it is none of ours
+    """
+    if not text:
+        return None
+    try:
+        parts = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=list[Any])
+    except (binascii.Error, ValueError, msgspec.DecodeError) as error:
+        raise InvalidInput("cursor: use the next_cursor of the page before") from error
+    if len(parts) != len(types) or not all(isinstance(part, cls) for part, cls in zip(parts, types, strict=True)):
+        raise InvalidInput("cursor: use the next_cursor of the page before")
+    return parts
