@@ -137,10 +137,10 @@ class SessionHandle:
 
     async def _stream(self) -> AsyncGenerator[Event, None]:
         path = f"/sessions/{self.id}/events"
-        async with aclosing(self._client.stream(path, {**STREAM, "Last-Event-ID": self.cursor})) as chunks:
-            async with aclosing(parse(chunks)) as events:
-                async for event in events:
-                    yield _typed(event)
+        chunks = self._client.stream(path, {**STREAM, "Last-Event-ID": self.cursor})
+        async with aclosing(chunks), aclosing(parse(chunks)) as events:
+            async for event in events:
+                yield _typed(event)
 
 
 def _typed(event: ServerEvent) -> Event:

@@ -103,10 +103,8 @@ class ModelRegistry(Models):
         return found
 
     def check(self, name: str) -> None:
-        """Raise what `get` would raise, without making the model."""
-        provider, _ = self._split(name)
-        if provider not in self._factories:
-            self._endpoint(provider)
+        """Raise what `get` would raise; loads no SDK."""
+        self.get(name)
 
     async def aclose(self) -> None:
         """Close the connections of every model made."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Mapping
@@ -10,10 +9,11 @@ from typing import Any
 
 _FENCE = re.compile(r"^```\w*\s*(.*?)\s*```$", re.DOTALL)
 _TOKEN = re.compile(
-    r"""(?P<double>"(?:\\.|[^"\\])*") | (?P<single>'(?:\\.|[^'\\])*')
+    r"""(?P<text>"(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*')
     | \b(?P<word>True|False|None)\b | (?P<comma>,)(?=\s*[}\]])""",
     re.DOTALL | re.VERBOSE,
 )
+_ESCAPE = re.compile(r"\\(?:x|U)(?P<code>(?<=x)[0-9a-fA-F]{2}|[0-9a-fA-F]{8})|\\(?P<character>.)|\"", re.DOTALL)
 _WORDS = {"True": "true", "False": "false", "None": "null"}
 
 Arguments = tuple[dict[str, Any], str | None]
@@ -66,10 +66,13 @@ def _to_json(token: re.Match[str]) -> str:
         return ""
     if token["word"]:
         return _WORDS[token["word"]]
-    if token["double"]:
-        return token["double"]
-    quoted = token["single"].replace("\n", "\\n").replace("\r", "\\r")
-    try:
-        return json.dumps(ast.literal_eval(quoted))
-    except (ValueError, SyntaxError):
-        return token[0]
+    return f'"{_ESCAPE.sub(_escape, token[0][1:-1])}"'
+
+
+def _escape(found: re.Match[str]) -> str:
+    """A Python escape, or a quote that needs none in Python, as JSON has it."""
+    if found["code"]:
+        return json.dumps(chr(int(found["code"], 16)))[1:-1]
+    if found["character"] == "'":
+        return "'"
+    return found[0] if found["character"] else '\\"'

@@ -35,7 +35,7 @@ def get(scope: Scope, name: str) -> Steps[AgentVersion | None]:
 def get_version(scope: Scope, name: str, version: int) -> Steps[AgentVersion | None]:
     """One version, also of an agent that was deleted since."""
     rows = yield (
-        f"select {COLUMNS} from agent_versions v where tenant = :tenant and name = :name and version = :version",  # noqa: S608
+        f"select {COLUMNS} from agent_versions v where tenant = :tenant and name = :name and version = :version",
         {"tenant": scope.tenant, "name": name, "version": version},
     )
     return AgentVersion(*rows[0]) if rows else None
@@ -53,7 +53,7 @@ def list_current(scope: Scope, after: str = "", limit: int = 50) -> Steps[list[A
 def versions(scope: Scope, name: str) -> Steps[list[AgentVersion]]:
     """Every version of an agent, newest first."""
     rows = yield (
-        f"select {COLUMNS} from agent_versions v where tenant = :tenant and name = :name order by version desc",  # noqa: S608
+        f"select {COLUMNS} from agent_versions v where tenant = :tenant and name = :name order by version desc",
         {"tenant": scope.tenant, "name": name},
     )
     return [AgentVersion(*row) for row in rows]

@@ -52,7 +52,8 @@ def open_interrupt(
     yield (
         "insert into interrupts (id, execution_id, root, call, kind, payload, digest, state, expires_at, created)"
         " select :id, e.id, e.root, cast(:call as text), :kind, :payload, :digest, 'open',"
-        " cast(:expires_at as double precision), :now from executions e where e.id = :execution_id and e.tenant = :tenant"
+        " cast(:expires_at as double precision), :now from executions e"
+        " where e.id = :execution_id and e.tenant = :tenant"
         " on conflict do nothing",
         {
             "id": id,
@@ -80,7 +81,7 @@ def answer(scope: Scope, execution_id: str, id: str, *, answer: Any, by: str) ->
 def get(scope: Scope, execution_id: str, id: str) -> Steps[Interrupt | None]:
     """One question of a session."""
     rows = yield (
-        f"select {FIELDS} from interrupts i join executions e on e.id = i.execution_id"  # noqa: S608 - constants
+        f"select {FIELDS} from interrupts i join executions e on e.id = i.execution_id"
         " where i.id = :id and i.execution_id = :execution_id and e.tenant = :tenant",
         {"id": id, "execution_id": execution_id, "tenant": scope.tenant},
     )
@@ -90,7 +91,7 @@ def get(scope: Scope, execution_id: str, id: str) -> Steps[Interrupt | None]:
 def list_open(scope: Scope, execution_id: str) -> Steps[list[Interrupt]]:
     """The open questions of a session, oldest first."""
     rows = yield (
-        f"select {FIELDS} from interrupts i join executions e on e.id = i.execution_id"  # noqa: S608 - constants
+        f"select {FIELDS} from interrupts i join executions e on e.id = i.execution_id"
         " where i.execution_id = :execution_id and i.state = 'open' and e.tenant = :tenant order by i.created, i.id",
         {"execution_id": execution_id, "tenant": scope.tenant},
     )

@@ -27,19 +27,21 @@ INSERT = """
 insert into events (execution_id, seq, type, run_id, epoch, at, body)
 values (:id, :seq, :type, :run_id, :epoch, :now, :body)"""
 
-APPEND = """
+#: The run leaves: a state is given, and the head is still the one its writer has seen.
+LEAVES = "cast(:then as text) is not null and (:seen < 0 or head = :seen)"
+
+APPEND = f"""
 update executions set head = head + :n, updated = :now,
-  due = case when cast(:then as text) is not null and (:seen < 0 or head = :seen) then cast(:due as double precision) else due end,
-  worker = case when cast(:then as text) is not null and (:seen < 0 or head = :seen) then null else worker end,
-  waiting_for = case when cast(:then as text) is not null and (:seen < 0 or head = :seen)
-    then cast(:waiting_for as text) else waiting_for end,
+  due = case when {LEAVES} then cast(:due as double precision) else due end,
+  worker = case when {LEAVES} then null else worker end,
+  waiting_for = case when {LEAVES} then cast(:waiting_for as text) else waiting_for end,
   outcome = coalesce(cast(:outcome as text), outcome),
   run_id = case when :ends = 1 then null else coalesce(cast(:run_id as text), run_id) end,
   failures = case when :resets = 1 then 0 else failures end,
   turns = turns + :turns,
   usage = coalesce(cast(:usage as text), usage),
   last_error = case when :ends = 1 then cast(:error as text) else last_error end,
-  state = case when cast(:then as text) is not null and (:seen < 0 or head = :seen) then cast(:then as text) else state end
+  state = case when {LEAVES} then cast(:then as text) else state end
 where id = :id and tenant = :tenant and epoch = :epoch and state = 'running'
 returning head, state, updated"""
 

@@ -75,7 +75,11 @@ async def test_a_refused_key_is_called_by_its_variable(wire: Wire, server: Serve
 @pytest.mark.behaviour("models:failures:unknown-model")
 @pytest.mark.parametrize(
     ("name", "successor"),
-    [("anthropic/claude-3-opus-x", "claude-opus"), ("google/gemini-1.0-flash", "gemini-"), ("openai/gpt-3", "gpt-")],
+    [
+        ("anthropic/claude-3-opus-x", "claude-opus"),
+        ("google/gemini-1.0-flash", "gemini-"),
+        ("openai/gpt-3", "gpt-"),
+    ],
 )
 async def test_an_unknown_model_is_answered_with_one_that_is_served(
     server: Server, connect: Connect, name: str, successor: str
@@ -92,7 +96,11 @@ OVERFLOWS = [
     ("anthropic", 400, "prompt is too long: 210000 tokens > 200000 maximum"),
     ("openai", 400, "Your input exceeds the context window of this model."),
     ("openai-chat", 400, "This model's maximum context length is 8192 tokens."),
-    ("google", 400, "The input token count (2000000) exceeds the maximum number of tokens allowed (1048576)."),
+    (
+        "google",
+        400,
+        "The input token count (2000000) exceeds the maximum number of tokens allowed (1048576).",
+    ),
     ("openrouter", 400, "This endpoint's maximum context length is 131072 tokens."),
     ("ollama", 400, "the request exceeds the available context size, try increasing it"),
     ("own", 400, "The number of tokens to keep is greater than the context length"),

@@ -141,14 +141,19 @@ async def test_google_is_given_a_level_or_a_budget(server: Server, connect: Conn
     await answered(models.get("google/gemini-3.8-flash"), asking("hello", reasoning="high"))
     await answered(models.get("google/gemini-2.5-flash"), asking("hello", reasoning="low"))
     level, budget = (request.body["generationConfig"]["thinkingConfig"] for request in server.requests)
-    assert level["thinkingLevel"].lower() == "high"
-    assert budget["thinkingBudget"] == 2048
+    assert level["thinking_level"].lower() == "high"
+    assert budget["thinking_budget"] == 2048
 
 
 @pytest.mark.behaviour("models:reasoning:budget-added")
 @pytest.mark.parametrize(
     "name",
-    ["openai/gpt-5.6-sol", "openai-chat/gpt-5.6-sol", "anthropic/claude-haiku-4-5", "google/gemini-3.8-flash"],
+    [
+        "openai/gpt-5.6-sol",
+        "openai-chat/gpt-5.6-sol",
+        "anthropic/claude-haiku-4-5",
+        "google/gemini-3.8-flash",
+    ],
 )
 async def test_thinking_is_granted_on_top_of_visible_output_up_to_the_maximum(
     server: Server, connect: Connect, name: str

@@ -64,7 +64,11 @@ def responses(
         cut = finish == "length"
         usage: dict[str, Any] = {"input_tokens": 11, "output_tokens": 7, "total_tokens": 18}
         usage |= {"input_tokens_details": {"cached_tokens": 4}, "output_tokens_details": {}}
-        end: dict[str, Any] = {"output": items, "usage": usage, "status": "incomplete" if cut else "completed"}
+        end: dict[str, Any] = {
+            "output": items,
+            "usage": usage,
+            "status": "incomplete" if cut else "completed",
+        }
         end |= {"incomplete_details": {"reason": "max_output_tokens"}} if cut else {}
         events.append({"type": f"response.{end['status']}", "response": {**answer, **end}})
     return [_sse({**event, "sequence_number": n}, event["type"]) for n, event in enumerate(events)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -182,7 +182,7 @@ async def list_sessions_of(
     return await list_sessions(request, agent=name, state=state, limit=limit, cursor=cursor)
 
 
-async def _until_rest(batches: AsyncIterator[list[Frame]], watch: RunWatch) -> AsyncGenerator[list[Frame], None]:
+async def _until_rest(batches: AsyncGenerator[list[Frame], None], watch: RunWatch) -> AsyncGenerator[list[Frame], None]:
     """The frames up to and with the one after which the run waits or has ended."""
     async with aclosing(batches):
         async for batch in batches:

@@ -1,0 +1,121 @@
+"""Names, keys and addresses, without any SDK."""
+
+import subprocess
+import sys
+
+import pytest
+
+from flux.errors import DefinitionInvalid, MissingKey
+from flux.models.base import Model
+from flux.models.providers import Endpoint
+from flux.models.registry import ModelRegistry, ProviderSettings, available
+
+OWN = {"own": ProviderSettings("own", "http://127.0.0.1:8000/v1", "OWN_KEY")}
+
+
+@pytest.mark.behaviour("models:names:checked")
+@pytest.mark.parametrize("name", ["claude", "", "/x", "openai/"])
+def test_a_name_without_both_halves_is_refused_with_an_example(name: str) -> None:
+    with pytest.raises(DefinitionInvalid, match=r"must read provider/model, such as anthropic/"):
+        ModelRegistry({}).check(name)
+
+
+@pytest.mark.behaviour("models:names:checked")
+def test_an_unknown_provider_is_answered_with_the_nearest_and_all_valid_ones() -> None:
+    registry = ModelRegistry({}, OWN, {"scripted": _never})
+    with pytest.raises(DefinitionInvalid) as refused:
+        registry.get("antropic/claude")
+    assert 'did you mean "anthropic"?' in str(refused.value)
+    assert "google, ollama, openai, openai-chat, openrouter, own, scripted" in str(refused.value)
+
+
+def test_the_model_is_everything_after_the_first_slash() -> None:
+    model = ModelRegistry({"OPENROUTER_API_KEY": "k"}).get("openrouter/meta-llama/llama-4")
+    assert model.name == "openrouter/meta-llama/llama-4"
+
+
+@pytest.mark.behaviour("models:keys:missing")
+@pytest.mark.parametrize(
+    ("name", "variables"),
+    [
+        ("openai/gpt", ["OPENAI_API_KEY"]),
+        ("openai-chat/gpt", ["OPENAI_API_KEY"]),
+        ("anthropic/claude", ["ANTHROPIC_API_KEY"]),
+        ("google/gemini", ["GOOGLE_API_KEY", "GEMINI_API_KEY"]),
+        ("openrouter/a/b", ["OPENROUTER_API_KEY"]),
+        ("own/model", ["OWN_KEY"]),
+    ],
+)
+def test_a_missing_key_is_named(name: str, variables: list[str]) -> None:
+    with pytest.raises(MissingKey) as missing:
+        ModelRegistry({}, OWN).check(name)
+    assert str(missing.value).endswith(" or ".join(variables))
+    ModelRegistry({variables[-1]: "k"}, OWN).check(name)
+
+
+def test_a_server_without_keys_needs_none() -> None:
+    registry = ModelRegistry({}, {"local": ProviderSettings("local", "http://127.0.0.1:8000/v1")})
+    registry.check("local/model")
+    registry.check("ollama/llama3.2")
+
+
+def test_a_model_is_made_once_and_again_when_its_key_changes() -> None:
+    environment = {"OPENAI_API_KEY": "one"}
+    registry = ModelRegistry(environment)
+    first = registry.get("openai/gpt")
+    assert registry.get("openai/gpt") is first
+    environment["OPENAI_API_KEY"] = "two"
+    assert registry.get("openai/gpt") is not first
+
+
+def test_a_factory_is_given_what_follows_the_slash() -> None:
+    asked: list[str] = []
+
+    def factory(name: str) -> Model:
+        asked.append(name)
+        return ModelRegistry({}).get("ollama/x")
+
+    registry = ModelRegistry({}, factories={"scripted": factory})
+    assert registry.get("scripted/demo") is registry.get("scripted/demo")
+    assert asked == ["demo"]
+
+
+def test_providers_with_a_key_are_available() -> None:
+    assert available({}) == ()
+    environment = {"GEMINI_API_KEY": "k", "OLLAMA_HOST": "127.0.0.1", "ANTHROPIC_API_KEY": ""}
+    assert available(environment) == ("google", "ollama")
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:11434"),
+        ("0.0.0.0:8080", "http://127.0.0.1:8080"),
+        ("https://ollama.example", "https://ollama.example:443"),
+        ("http://box:11434/", "http://box:11434"),
+        (":5000", "http://127.0.0.1:5000"),
+    ],
+)
+def test_ollama_host_is_read_as_ollama_reads_it(host: str, address: str) -> None:
+    registry = ModelRegistry({"OLLAMA_HOST": host})
+    assert address in repr(registry._endpoint("ollama"))
+
+
+def test_a_key_is_not_in_the_representation() -> None:
+    assert "secret" not in repr(Endpoint("openai", "openai-chat", "http://x", "secret", "OPENAI_API_KEY"))
+
+
+@pytest.mark.behaviour("models:import:light")
+def test_checking_a_name_loads_no_sdk() -> None:
+    program = (
+        "import sys; from flux.models.registry import ModelRegistry;"
+        "ModelRegistry({'OPENAI_API_KEY': 'k'}).check('openai/gpt');"
+        "heavy = {'openai', 'anthropic', 'google.genai', 'pydantic_ai', 'pydantic', 'genai_prices', 'httpx2'};"
+        "sys.exit(' '.join(heavy & sys.modules.keys()) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+def _never(name: str) -> Model:
+    raise AssertionError(name)
