@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from flux.agents.definition import AgentDefinition
-from flux.errors import DefinitionInvalid
+from flux.errors import DefinitionInvalid, MissingKey
 from flux.events import ContextFrozen
 from flux.messages import Message, ToolCall
 from flux.models.base import Model, ModelRequest, Models, ToolSchema
@@ -99,11 +99,25 @@ class Binder:
 
         :raises DefinitionInvalid: a tool, model, provider or directory does not exist
         """
+        self.problems(definition)
         offered = tools_of(definition)
         for name in definition.tool_approvals:
             if name not in offered:
                 raise DefinitionInvalid(f"tool_approvals: {unknown('tool', name, offered)}")
         self._sandbox(definition)
+
+    def problems(self, definition: AgentDefinition) -> list[str]:
+        """What keeps the agent from running here now, but may be put right without changing it.
+
+        :raises DefinitionInvalid: a provider does not exist
+        """
+        missing: list[str] = []
+        for name in (definition.model, *definition.fallback_models):
+            try:
+                self._models.check(name)
+            except MissingKey as error:
+                missing.append(str(error))
+        return missing
 
     def _sandbox(self, definition: AgentDefinition) -> Sandbox:
         folder = str(self._workspace / Path(definition.cwd or ".").expanduser())

@@ -21,7 +21,7 @@ from flux.engine.run import Run
 from flux.engine.runner import Runner
 from flux.errors import AgentNotFound, FluxError
 from flux.models.base import ModelLimits
-from flux.models.registry import ModelFactory, ModelRegistry, ProviderSettings
+from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
 from flux.models.scripted import scripted
 from flux.settings import Settings
 from flux.store import agents
@@ -104,6 +104,7 @@ class Process:
         environment: Mapping[str, str],
     ) -> None:
         self.settings = settings
+        self.worker_id = lock.id
         self.database = database
         self.models = models
         self.binder = Binder(models, workspace, environment)
@@ -154,12 +155,11 @@ async def open_process(
         stack.push_async_callback(database.close)
         lock = WorkerLock(settings.home / "workers")
         stack.callback(lock.release)
-        providers = {
-            name: ProviderSettings(name, provider.base_url, provider.api_key_env)
-            for name, provider in settings.providers.items()
-        }
         models = ModelRegistry(
-            environment, providers, {"scripted": scripted, **(factories or {})}, stalled_after=settings.model_stall
+            environment,
+            provider_settings(settings.providers),
+            {"scripted": scripted, **(factories or {})},
+            stalled_after=settings.model_stall,
         )
         stack.push_async_callback(models.aclose)
         process = Process(settings, database, models, lock, workspace=workspace, environment=environment)

@@ -45,6 +45,10 @@ class Agents:
             raise AgentNotFound(f"there is no agent {name!r}; `flux agent list` shows those that exist")
         return found
 
+    def problems(self, found: AgentVersion) -> list[str]:
+        """What keeps an agent from running in this process now."""
+        return self._binder.problems(AgentDefinition.from_json(found.definition))
+
     async def versions(self, scope: Scope, name: str) -> list[AgentVersion]:
         """Every version, newest first.
 

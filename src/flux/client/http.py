@@ -73,9 +73,19 @@ class FluxClient:
         """PUT a JSON object."""
         return await self._call("PUT", path, json=body, params=query)
 
-    async def delete(self, path: str) -> None:
-        """DELETE."""
-        await self._call("DELETE", path)
+    async def request(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """Any other call; an empty answer is an empty object."""
+        return await self._call(method, path, json=body)
+
+    async def messages(self, id: str) -> list[dict[str, Any]]:
+        """Everything that was said in a session."""
+        found: list[dict[str, Any]] = []
+        after: str | None = "0"
+        while after is not None:
+            page = await self.get(f"/sessions/{id}/messages", after=after)
+            found += page["items"]
+            after = page["next_cursor"]
+        return found
 
     async def pages(self, path: str, **query: Any) -> AsyncGenerator[dict[str, Any], None]:
         """Every item of a list, page by page."""

@@ -38,18 +38,7 @@ class WorkerLock:
 
     def is_free(self, worker: str) -> bool:
         """Whether another worker's file exists and nobody holds its lock."""
-        path = self._folder / worker
-        try:
-            file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        finally:
-            os.close(file)
-        return True
+        return _is_locked(self._folder / worker) is False
 
     def forget(self, worker: str) -> None:
         """Remove the file of a dead worker."""
@@ -59,6 +48,26 @@ class WorkerLock:
         """Leave in good order."""
         self._path.unlink(missing_ok=True)
         os.close(self._file)
+
+
+def is_alive(folder: Path, worker: str) -> bool:
+    """Whether a worker of this folder of locks is alive."""
+    return _is_locked(folder / worker) is True
+
+
+def _is_locked(path: Path) -> bool | None:
+    """Whether somebody holds the lock of a file; None when there is no such file."""
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(file)
+    return False
 
 
 class Recovery:

@@ -71,3 +71,7 @@ class Models(Protocol):
         :raises MissingKey: the provider has no key
         """
         ...
+
+    def check(self, name: str) -> None:
+        """Raise what `get` would raise, at little cost."""
+        ...

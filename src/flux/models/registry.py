@@ -9,6 +9,7 @@ from msgspec import Struct
 from flux.errors import DefinitionInvalid, MissingKey
 from flux.models.base import Model, Models
 from flux.models.providers import STALLED_AFTER, Endpoint, ProviderModel, Wire
+from flux.settings import Provider
 from flux.suggest import nearest
 
 ModelFactory = Callable[[str], Model]
@@ -26,7 +27,7 @@ class ProviderSettings(Struct, frozen=True):
     wire: Wire = "openai-chat"
 
 
-class _BuiltIn(Struct, frozen=True):
+class BuiltIn(Struct, frozen=True):
     """A provider Flux knows: `keys` are variables, the first that is set counts."""
 
     wire: Wire
@@ -37,28 +38,35 @@ class _BuiltIn(Struct, frozen=True):
 
 
 _OPENAI = ("https://api.openai.com/v1", "OPENAI_BASE_URL", ("OPENAI_API_KEY",))
-_BUILT_IN: Mapping[str, _BuiltIn] = {
-    "anthropic": _BuiltIn("anthropic", "https://api.anthropic.com", "ANTHROPIC_BASE_URL", ("ANTHROPIC_API_KEY",)),
-    "google": _BuiltIn(
+BUILT_IN: Mapping[str, BuiltIn] = {
+    "anthropic": BuiltIn("anthropic", "https://api.anthropic.com", "ANTHROPIC_BASE_URL", ("ANTHROPIC_API_KEY",)),
+    "google": BuiltIn(
         "google",
         "https://generativelanguage.googleapis.com",
         "GOOGLE_GEMINI_BASE_URL",
         ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
     ),
-    "ollama": _BuiltIn("ollama", "http://127.0.0.1:11434", "OLLAMA_HOST", ("OLLAMA_API_KEY",), needs_key=False),
-    "openai": _BuiltIn("openai-responses", *_OPENAI),
-    "openai-chat": _BuiltIn("openai-chat", *_OPENAI),
-    "openrouter": _BuiltIn(
+    "ollama": BuiltIn("ollama", "http://127.0.0.1:11434", "OLLAMA_HOST", ("OLLAMA_API_KEY",), needs_key=False),
+    "openai": BuiltIn("openai-responses", *_OPENAI),
+    "openai-chat": BuiltIn("openai-chat", *_OPENAI),
+    "openrouter": BuiltIn(
         "openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_BASE_URL", ("OPENROUTER_API_KEY",)
     ),
 }
+
+
+def provider_settings(providers: Mapping[str, Provider]) -> dict[str, ProviderSettings]:
+    """The project's own providers, from the settings."""
+    return {
+        name: ProviderSettings(name, provider.base_url, provider.api_key_env) for name, provider in providers.items()
+    }
 
 
 def available(environment: Mapping[str, str]) -> tuple[str, ...]:
     """The built-in providers `environment` has a key for; Ollama counts when OLLAMA_HOST is set."""
     return tuple(
         name
-        for name, known in _BUILT_IN.items()
+        for name, known in BUILT_IN.items()
         if any(map(environment.get, known.keys if known.needs_key else (known.base_variable,)))
     )
 
@@ -118,7 +126,7 @@ class ModelRegistry(Models):
             raise DefinitionInvalid(
                 f'model "{name}" must read provider/model, such as anthropic/claude-sonnet-5-5', field="model"
             )
-        valid = sorted({*_BUILT_IN, *self._providers, *self._factories})
+        valid = sorted({*BUILT_IN, *self._providers, *self._factories})
         if provider not in valid:
             near = nearest(provider.lower(), valid)
             hint = f'; did you mean "{near}"?' if near else "."
@@ -133,7 +141,7 @@ class ModelRegistry(Models):
         if own is not None:
             variables = () if own.api_key_env is None else (own.api_key_env,)
             return self._with_key(Endpoint(provider, own.wire, own.base_url.rstrip("/")), variables)
-        known = _BUILT_IN[provider]
+        known = BUILT_IN[provider]
         base_url = self._environment.get(known.base_variable) or known.base_url
         if known.wire == "ollama":
             base_url = _ollama_address(base_url)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Hashable
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, aclosing
 from functools import cache, cached_property
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, get_args, get_origin
 
 import httpx2
 import pydantic
@@ -32,8 +32,6 @@ from flux.models.base import ModelEvent, ModelLimits, ModelRequest, ReasoningEff
 from flux.models.convert import Converter, answer, usage
 from flux.models.failures import cut_off, failure
 from flux.models.providers import Endpoint
-
-_T = TypeVar("_T")
 
 CONNECT_TIMEOUT = 10.0
 """Seconds."""
@@ -214,13 +212,26 @@ def _delta(event: object) -> Delta | None:
     return TextDelta(text) if isinstance(piece, TextPart | TextPartDelta) else ReasoningDelta(text)
 
 
-def validated(type_: type[_T], data: object) -> _T:
-    """One event of a stream, validated in compiled code; raises pydantic.ValidationError."""
-    return cast(_T, _adapter(cast(Hashable, type_)).validate_python(data))
+def event_type(type_: Any, data: object) -> Any:
+    """The class of an event among those of a union, by its `type`: trying all of them is slow."""
+    if isinstance(type_, type) or not isinstance(data, dict):
+        return type_
+    return _members(type_).get(data.get("type"), type_)
 
 
 @cache
-def _adapter(type_: Any) -> pydantic.TypeAdapter[Any]:
+def _members(union: Any) -> dict[object, type[pydantic.BaseModel]]:
+    """The classes of a union by the value of their `type` field."""
+    found: dict[object, type[pydantic.BaseModel]] = {}
+    for member in get_args(get_args(union)[0] if get_origin(union) is Annotated else union):
+        if isinstance(member, type) and issubclass(member, pydantic.BaseModel) and "type" in member.model_fields:
+            found.update(dict.fromkeys(get_args(member.model_fields["type"].annotation), member))
+    return found
+
+
+@cache
+def adapter(type_: Any) -> pydantic.TypeAdapter[Any]:
+    """Validates events of this type in compiled code."""
     return pydantic.TypeAdapter(type_)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx2
 import pydantic
@@ -15,12 +15,10 @@ from pydantic_ai.providers.anthropic import AnthropicProvider
 
 from flux.models.base import ModelRequest
 from flux.models.providers import Endpoint
-from flux.models.wire import ProviderWire, as_is, http_client, timeouts, validated
+from flux.models.wire import ProviderWire, adapter, as_is, event_type, http_client, timeouts
 
 _LEAST_BUDGET = 1024
 """The smallest thinking budget Anthropic takes, in tokens."""
-
-_T = TypeVar("_T")
 
 
 def connect(endpoint: Endpoint, name: str, stalled_after: float) -> ProviderWire:
@@ -87,11 +85,12 @@ class _Client(AsyncAnthropic):
         """The interface pydantic-ai uses."""
         return _Beta(self)
 
-    def _process_response_data(self, *, data: object, cast_to: type[_T], response: httpx2.Response) -> _T:
+    def _process_response_data(self, *, data: object, cast_to: Any, response: httpx2.Response) -> Any:
+        event = event_type(cast_to, data)
         try:
-            return validated(cast_to, data)
+            return adapter(event).validate_python(data)
         except pydantic.ValidationError:
-            return super()._process_response_data(data=data, cast_to=cast_to, response=response)
+            return super()._process_response_data(data=data, cast_to=event, response=response)
 
 
 class _Beta(AsyncBeta):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import httpx2
 import pydantic
@@ -31,7 +31,7 @@ from pydantic_ai.settings import ModelSettings
 
 from flux.models.base import ModelLimits, ModelRequest, ReasoningEffort
 from flux.models.providers import Endpoint
-from flux.models.wire import ProviderWire, as_is, http_client, timeouts, validated
+from flux.models.wire import ProviderWire, adapter, as_is, event_type, http_client, timeouts
 
 _COMPATIBLE = OpenAIModelProfile(openai_chat_supports_max_completion_tokens=False)
 """Servers that imitate OpenAI know `max_tokens`; not all know its successor."""
@@ -51,10 +51,11 @@ _EFFORTS: dict[ReasoningEffort, Literal["none", "low", "medium", "high"]] = {
 _OLLAMA_CONTEXT = 4096
 """Tokens Ollama gives a model when neither its Modelfile nor the server says otherwise."""
 
+_LEFT_OUT: dict[str, Any] = {"sequence_number": 0, "logprobs": []}
+"""What compatible servers leave out of response events; without it each would be built by reflection."""
+
 _LIMITS_KEPT = 60.0
 """Seconds after which Ollama is asked again: the window changes when the model is loaded."""
-
-_T = TypeVar("_T")
 
 
 def connect(endpoint: Endpoint, name: str, stalled_after: float) -> ProviderWire:
@@ -202,11 +203,14 @@ class _Client(AsyncOpenAI):
         """Responses."""
         return _Responses(self)
 
-    def _process_response_data(self, *, data: object, cast_to: type[_T], response: httpx2.Response) -> _T:
+    def _process_response_data(self, *, data: object, cast_to: Any, response: httpx2.Response) -> Any:
+        event = event_type(cast_to, data)
+        if event is not cast_to and isinstance(data, dict):
+            data = {**_LEFT_OUT, **data}
         try:
-            return validated(cast_to, data)
+            return adapter(event).validate_python(data)
         except pydantic.ValidationError:
-            return super()._process_response_data(data=data, cast_to=cast_to, response=response)
+            return super()._process_response_data(data=data, cast_to=event, response=response)
 
 
 class _Chat(AsyncChat):

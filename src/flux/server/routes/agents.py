@@ -7,9 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query, Request
 
 from flux.agents.definition import define
+from flux.agents.sessions import Agents
 from flux.errors import DefinitionInvalid
 from flux.server.context import process_of, scope_of
 from flux.server.wire import MAX_PAGE, agent_row, decode_cursor, encode_cursor, page
+from flux.store.agents import AgentVersion
 
 router = APIRouter(prefix="/agents", tags=["agents"])
 
@@ -20,7 +22,7 @@ Definition = Annotated[dict[str, Any], Body(description="An agent definition; `f
 async def create_agent(request: Request, definition: Definition) -> dict[str, Any]:
     """Store a new agent."""
     agents = process_of(request).agents
-    return agent_row(await agents.put(scope_of(request), define(definition), create=True, update=False))
+    return _told(agents, await agents.put(scope_of(request), define(definition), create=True, update=False))
 
 
 @router.get("")
@@ -37,7 +39,8 @@ async def list_agents(
 @router.get("/{name}")
 async def get_agent(request: Request, name: str) -> dict[str, Any]:
     """The current version of an agent."""
-    return agent_row(await process_of(request).agents.get(scope_of(request), name))
+    agents = process_of(request).agents
+    return _told(agents, await agents.get(scope_of(request), name))
 
 
 @router.get("/{name}/versions")
@@ -54,10 +57,15 @@ async def put_agent(request: Request, name: str, definition: Definition, create:
     if wanted.name != name:
         raise DefinitionInvalid(f"name: the definition says {wanted.name!r}, the address {name!r}")
     agents = process_of(request).agents
-    return agent_row(await agents.put(scope_of(request), wanted, create=create, update=True))
+    return _told(agents, await agents.put(scope_of(request), wanted, create=create, update=True))
 
 
 @router.delete("/{name}", status_code=204)
 async def delete_agent(request: Request, name: str) -> None:
     """Remove an agent; its sessions go on with the version they began with."""
     await process_of(request).agents.delete(scope_of(request), name)
+
+
+def _told(agents: Agents, found: AgentVersion) -> dict[str, Any]:
+    """An agent, with what keeps it from running here now."""
+    return agent_row(found) | {"problems": agents.problems(found)}

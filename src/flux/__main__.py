@@ -1,0 +1,5 @@
+"""`python -m flux`."""
+
+from flux.surfaces.cli.main import main
+
+main()

@@ -1,0 +1,228 @@
+"""`flux agent`: create, change, look at and start agents."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flux.errors import InvalidInput, UnsupportedYet
+from flux.surfaces.cli.connect import connect, run
+from flux.surfaces.cli.options import (
+    Command,
+    format_option,
+    print_json,
+    print_table,
+    server_option,
+    settings_for,
+    when,
+)
+from flux.surfaces.cli.session import session
+
+FIELDS = (
+    click.option("--file", "file", type=click.Path(exists=True, path_type=Path), help="A YAML file or a directory."),
+    click.option("--model", help="provider/model."),
+    click.option("--system-prompt", help="The instructions."),
+    click.option("--system-prompt-file", type=click.Path(exists=True, dir_okay=False, path_type=Path)),
+    click.option("--description", help="What the agent is for."),
+    click.option("--tools", multiple=True, metavar="NAME", help="A tool or group of tools; may be repeated."),
+    click.option("--tools-file", type=click.Path(), hidden=True),
+    click.option("--workflow-file", type=click.Path(), hidden=True),
+    click.option("--mcp-server", "mcp_servers", multiple=True, hidden=True),
+    click.option("--skills-dir", type=click.Path(), hidden=True),
+    click.option("--planning/--no-planning", default=None, hidden=True),
+    click.option("--max-tool-calls", type=int),
+    click.option("--max-tokens", type=int, help="Longest visible answer, in tokens."),
+    click.option("--reasoning-effort", type=click.Choice(["low", "medium", "high"])),
+)
+
+
+def field_options(command: Command) -> Command:
+    """One option per field that has one; flags win over the file."""
+    for option in reversed(FIELDS):
+        command = option(command)
+    return command
+
+
+@click.group()
+def agent() -> None:
+    """Create, change and start agents."""
+
+
+agent.add_command(session)
+
+
+@agent.command()
+@click.argument("name")
+@field_options
+@format_option()
+@server_option
+def create(name: str, format_: str, server: str | None, **flags: Any) -> None:
+    """Store a new agent."""
+    fields = {"name": name} | _fields(flags) | {"name": name}
+    if "system_prompt" not in fields:
+        raise InvalidInput("an agent needs instructions: give --system-prompt, --system-prompt-file or --file")
+    _report("Created", run(_send(server, "POST", "/agents", fields)), format_)
+
+
+@agent.command()
+@click.argument("name")
+@field_options
+@format_option()
+@server_option
+def update(name: str, format_: str, server: str | None, **flags: Any) -> None:
+    """Change an agent; fields that are not given are kept."""
+    _report("Updated", run(_update(server, name, _fields(flags))), format_)
+
+
+@agent.command()
+@click.argument("file", type=click.Path(exists=True, path_type=Path))
+@format_option()
+@server_option
+def apply(file: Path, format_: str, server: str | None) -> None:
+    """Create or update the agent that FILE describes."""
+    from flux.agents.define.yaml import define_from
+
+    definition = define_from(file, os.environ)
+    fields = definition.model_dump(mode="json", exclude_unset=True)
+    _report("Applied", run(_send(server, "PUT", f"/agents/{definition.name}?create=true", fields)), format_)
+
+
+@agent.command("list")
+@click.option("--limit", type=click.IntRange(1), default=200, show_default=True)
+@format_option()
+@server_option
+def list_agents(limit: int, format_: str, server: str | None) -> None:
+    """List the agents."""
+    found = run(_list(server, limit))
+    if format_ == "json":
+        print_json(found)
+        return
+    rows = [
+        (row["name"], row["version"], row["definition"]["model"], row["definition"].get("description") or "")
+        for row in found
+    ]
+    print_table(("NAME", "VERSION", "MODEL", "DESCRIPTION"), rows, "No agents yet; `flux agent create` makes one.")
+
+
+@agent.command()
+@click.argument("name")
+@click.option("--effective", is_flag=True, help="Also what is not given: every field with its value in force.")
+@format_option("yaml")
+@server_option
+def show(name: str, effective: bool, format_: str, server: str | None) -> None:
+    """Show an agent."""
+    from flux.agents.define.yaml import to_yaml
+    from flux.agents.definition import AgentDefinition
+
+    found = run(_send(server, "GET", f"/agents/{name}"))
+    definition = AgentDefinition.model_validate(found["definition"])
+    if format_ == "json":
+        print_json(found | ({"definition": definition.model_dump(mode="json")} if effective else {}))
+        return
+    click.echo(f"# version {found['version']}, digest {found['digest']}, {when(found['created_at'])}")
+    for problem in found["problems"]:
+        click.echo(f"# {problem}")
+    if effective:
+        definition = AgentDefinition.model_validate(definition.model_dump())
+    click.echo(to_yaml(definition), nl=False)
+
+
+@agent.command()
+@click.argument("name")
+@server_option
+def export(name: str, server: str | None) -> None:
+    """Print an agent as YAML that `apply` takes."""
+    from flux.agents.define.yaml import to_yaml
+    from flux.agents.definition import AgentDefinition
+
+    found = run(_send(server, "GET", f"/agents/{name}"))
+    click.echo(to_yaml(AgentDefinition.model_validate(found["definition"])), nl=False)
+
+
+@agent.command()
+@click.argument("name")
+@server_option
+def delete(name: str, server: str | None) -> None:
+    """Delete an agent; its sessions go on."""
+    run(_send(server, "DELETE", f"/agents/{name}"))
+    click.echo(f"Deleted agent {name}.")
+
+
+@agent.command()
+@click.argument("name")
+@click.option("--mode", type=click.Choice(["terminal", "web", "api"]), default="terminal", show_default=True)
+@click.option("--session", "session_id", metavar="ID", help="Go on with a session.")
+@click.option("--port", type=int, default=8080, hidden=True)
+@click.option("--host", hidden=True)
+@server_option
+def start(name: str, mode: str, session_id: str | None, port: int, host: str | None, server: str | None) -> int:
+    """Talk to an agent."""
+    if mode != "terminal":
+        raise UnsupportedYet(
+            f"--mode {mode} is not available yet; use --mode terminal, or the HTTP API of `flux start server`"
+        )
+    return run(_talk(server, name, session_id))
+
+
+@agent.command()
+@click.argument("session_id", metavar="SESSION")
+@server_option
+def stop(session_id: str, server: str | None) -> None:
+    """End a session for good."""
+    run(_send(server, "POST", f"/sessions/{session_id}/stop"))
+    click.echo(f"Stopped session {session_id}.")
+
+
+def _fields(flags: dict[str, Any]) -> dict[str, Any]:
+    """The fields that were given: those of the file, then the flags."""
+    from flux.agents.define.yaml import load_fields
+
+    file, prompt_file = flags.pop("file"), flags.pop("system_prompt_file")
+    if prompt_file and flags["system_prompt"] is not None:
+        raise click.UsageError("give --system-prompt or --system-prompt-file, not both")
+    if prompt_file:
+        flags["system_prompt"] = prompt_file.read_text()
+    given = {name: value for name, value in flags.items() if value not in (None, ())}
+    given |= {name: list(value) for name, value in given.items() if isinstance(value, tuple)}
+    return (load_fields(file, os.environ) if file else {}) | given
+
+
+async def _send(server: str | None, method: str, path: str, body: Any = None) -> dict[str, Any]:
+    async with connect(settings_for(server), worker=False) as client:
+        return await client.request(method, path, body)
+
+
+async def _update(server: str | None, name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    async with connect(settings_for(server), worker=False) as client:
+        before = await client.get(f"/agents/{name}")
+        return await client.put(f"/agents/{name}", before["definition"] | fields | {"name": name})
+
+
+async def _list(server: str | None, limit: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    async with connect(settings_for(server), worker=False) as client:
+        async for row in client.pages("/agents"):
+            found.append(row)
+            if len(found) == limit:
+                break
+    return found
+
+
+async def _talk(server: str | None, name: str | None, session_id: str | None) -> int:
+    from flux.surfaces.cli.chat import talk
+
+    settings = settings_for(server)
+    async with connect(settings) as client:
+        return await talk(client, settings, name, session_id)
+
+
+def _report(done: str, found: dict[str, Any], format_: str) -> None:
+    if format_ == "json":
+        print_json(found)
+        return
+    click.echo(f"{done} agent {found['name']} (version {found['version']}).")
+    for problem in found["problems"]:
+        click.echo(f"Note: {problem}", err=True)

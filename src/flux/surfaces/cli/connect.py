@@ -1,0 +1,69 @@
+"""Which server a command talks to; this is the only place that decides.
+
+The flag, environment or file; else the live server of this home; else one embedded in this process.
+A configured server that is down is an error, never another database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from flux.client import FluxClient
+from flux.engine.recovery import is_alive
+from flux.settings import Settings
+
+T = TypeVar("T")
+
+EMBEDDED = "http://localhost"
+
+
+@asynccontextmanager
+async def connect(settings: Settings, *, worker: bool = True) -> AsyncIterator[FluxClient]:
+    """A client of the server in force; `worker`: an embedded one also runs what has work."""
+    url = settings.server or live_server(settings.home)
+    if url is not None:
+        async with FluxClient(url, settings.auth_token) as client:
+            yield client
+        return
+    from flux.agents.process import open_process
+    from flux.client.transport import InProcessTransport
+    from flux.server.app import create_app
+
+    async with AsyncExitStack() as stack:
+        opening = open_process(settings, environment=os.environ, workspace=Path.cwd(), worker=worker)
+        process = await stack.enter_async_context(opening)
+        client = FluxClient(EMBEDDED, transport=InProcessTransport(create_app(process)))
+        yield await stack.enter_async_context(client)
+
+
+def live_server(home: Path) -> str | None:
+    """The address of the server that runs on this home, if one does."""
+    try:
+        found = json.loads((home / "server.json").read_text())
+        return str(found["url"]) if is_alive(home / "workers", found["worker"]) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's work; SIGTERM and a closed terminal stop it in good order."""
+
+    async def guarded() -> T:
+        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            with suppress(NotImplementedError):
+                loop.add_signal_handler(number, task.cancel)
+        return await task
+
+    try:
+        return asyncio.run(guarded())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None

@@ -1,0 +1,98 @@
+"""`flux doctor` and `flux health`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import click
+
+import flux
+from flux.errors import FluxError
+from flux.settings import Settings
+from flux.surfaces.cli.connect import connect, live_server, run
+from flux.surfaces.cli.options import format_option, print_json, server_option, settings_for
+
+
+class Finding(NamedTuple):
+    """One line of the report. `remedy` is empty when all is well."""
+
+    what: str
+    found: str
+    ok: bool
+    remedy: str = ""
+
+
+@click.command()
+@format_option()
+@server_option
+def doctor(format_: str, server: str | None) -> int:
+    """What is configured, what is missing, how to fix it."""
+    settings = settings_for(server)
+    findings = [*_machine(settings), *_providers(settings), run(_server(settings))]
+    if format_ == "json":
+        print_json([finding._asdict() for finding in findings])
+    else:
+        for finding in findings:
+            click.echo(f"{'ok     ' if finding.ok else 'missing'}  {finding.what}: {finding.found}")
+            if finding.remedy:
+                click.echo(f"         {finding.remedy}")
+    return 0 if all(finding.ok for finding in findings if finding.what in ("home", "server")) else 1
+
+
+@click.command()
+@format_option()
+@server_option
+def health(format_: str, server: str | None) -> None:
+    """Ask the server in force whether it is well."""
+    answer = run(_health(settings_for(server)))
+    if format_ == "json":
+        print_json(answer)
+    else:
+        click.echo(f"{answer['status']} (flux {answer['version']})")
+
+
+async def _health(settings: Settings) -> dict[str, Any]:
+    async with connect(settings, worker=False) as client:
+        return await client.get("/ready")
+
+
+def _machine(settings: Settings) -> Iterator[Finding]:
+    yield Finding("flux", f"{flux.__version__} on Python {sys.version.split()[0]}", True)
+    home = settings.home if settings.home.exists() else settings.home.parent
+    while not home.exists():
+        home = home.parent
+    writable = os.access(home, os.W_OK)
+    yield Finding(
+        "home", str(settings.home), writable, "" if writable else "set FLUX_HOME to a folder you may write to"
+    )
+    for program, use in (("rg", "faster search"), ("bwrap", "isolated sandboxes")):
+        path = shutil.which(program)
+        yield Finding(program, path or "not found", path is not None, "" if path else f"optional: install it for {use}")
+
+
+def _providers(settings: Settings) -> Iterator[Finding]:
+    from flux.models.registry import BUILT_IN, ModelRegistry, provider_settings
+
+    registry = ModelRegistry(os.environ, provider_settings(settings.providers))
+    for name in (*BUILT_IN, *settings.providers):
+        try:
+            registry.check(f"{name}/any")
+        except FluxError as error:
+            yield Finding(f"provider {name}", "no key", False, str(error))
+        else:
+            yield Finding(f"provider {name}", "not asked: it needs no key" if name == "ollama" else "has a key", True)
+
+
+async def _server(settings: Settings) -> Finding:
+    configured = settings.server or live_server(settings.home)
+    where = configured or f"embedded, database {settings.home / 'flux.db'}"
+    try:
+        async with connect(settings, worker=False) as client:
+            await client.get("/ready")
+    except FluxError as error:
+        return Finding("server", where, False, str(error))
+    return Finding("server", where, True)

@@ -1,0 +1,104 @@
+"""The `flux` command: a tree of commands, each imported only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+import flux
+from flux.errors import FluxError, InvalidInput
+from flux.suggest import unknown
+
+FAILED = 1
+USAGE = 2
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are `module:attribute` with a line of help, until they are needed."""
+
+    def __init__(self, *args: Any, lazy: dict[str, tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order they are told."""
+        return list(self._lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in self._lazy:
+            return None
+        module, _, attribute = self._lazy[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; an unknown one is named with the nearest."""
+        if args and args[0] not in self._lazy and not args[0].startswith("-"):
+            ctx.fail(unknown("command", args[0], self._lazy))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_) for name, (_, help_) in self._lazy.items()])
+
+
+CLI = "flux.surfaces.cli"
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    lazy={
+        "chat": (f"{CLI}.chat:chat", "Talk to an agent in this terminal."),
+        "agent": (f"{CLI}.agent:agent", "Create, change and start agents."),
+        "start": (f"{CLI}.start:start", "Start a server."),
+        "server": (f"{CLI}.start:server", "The server, the other way round."),
+        "health": (f"{CLI}.doctor:health", "Ask a server whether it is well."),
+        "doctor": (f"{CLI}.doctor:doctor", "What is configured, what is missing, how to fix it."),
+        "schema": (f"{CLI}.schema:schema", "Print the JSON Schema of an agent's YAML."),
+    },
+)
+@click.version_option(flux.__version__, prog_name="flux")
+@click.option("--debug", is_flag=True, help="Show the trace of an error.")
+def cli(debug: bool) -> None:
+    """Flux: LLM agents as durable resources."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 usage, 130 interrupted."""
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in args
+    try:
+        result = cli.main([arg for arg in args if arg != "--debug"], standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        click.echo(f"Error: {_one_line(error)}", err=True)
+        sys.exit(USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(FAILED)
+    except FluxError as error:
+        if debug:
+            traceback.print_exc()
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(USAGE if isinstance(error, InvalidInput) else FAILED)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def _one_line(error: click.ClickException) -> str:
+    text = " ".join(error.format_message().split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    return f"{text}; see `{context.command_path} --help`" if context else text

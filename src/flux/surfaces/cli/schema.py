@@ -1,0 +1,20 @@
+"""`flux schema`: schemas for editors."""
+
+from __future__ import annotations
+
+import click
+
+from flux.surfaces.cli.options import print_json
+
+
+@click.group()
+def schema() -> None:
+    """Print a JSON Schema."""
+
+
+@schema.command("agent")
+def schema_agent() -> None:
+    """The schema of an agent's YAML; editors complete from it."""
+    from flux.agents.definition import AgentDefinition
+
+    print_json(AgentDefinition.model_json_schema())

@@ -1,0 +1,104 @@
+"""`flux agent session`: find sessions, look at them, go on with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from flux.surfaces.cli.connect import connect, run
+from flux.surfaces.cli.options import format_option, print_json, print_table, server_option, settings_for, when
+
+STATES = ["idle", "scheduled", "running", "waiting", "ended"]
+
+
+@click.group()
+def session() -> None:
+    """Find sessions, look at them, go on with them."""
+
+
+@session.command("list")
+@click.argument("agent", required=False)
+@click.option("--state", type=click.Choice(STATES))
+@click.option("--search", "q", metavar="TEXT", help="Only sessions whose title or text holds TEXT.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@format_option()
+@server_option
+def list_sessions(
+    agent: str | None, state: str | None, q: str | None, limit: int, format_: str, server: str | None
+) -> None:
+    """List sessions, newest first."""
+    found = run(_list(server, limit, agent=agent, state=state, q=q))
+    if format_ == "json":
+        print_json(found)
+        return
+    rows = [
+        (row["id"], row["agent_name"], _state(row), row["turns"], when(row["started_at"]), row["title"] or "")
+        for row in found
+    ]
+    header = ("SESSION", "AGENT", "STATE", "TURNS", "STARTED", "TITLE")
+    print_table(header, rows, "No sessions yet; `flux chat` starts one.")
+
+
+@session.command()
+@click.argument("session_id", metavar="SESSION")
+@format_option()
+@server_option
+def show(session_id: str, format_: str, server: str | None) -> None:
+    """Show a session and what was said in it."""
+    row, messages = run(_show(server, session_id))
+    if format_ == "json":
+        print_json(row | {"messages": messages})
+        return
+    usage = row["usage"]
+    click.echo(f"Session: {row['id']}")
+    click.echo(f"Agent:   {row['agent_name']} (version {row['agent_version']})")
+    click.echo(f"State:   {_state(row)}")
+    click.echo(f"Started: {when(row['started_at'])}, {row['turns']} turns")
+    click.echo(f"Usage:   {usage['total']:,} tokens, ${usage['cost']:.4f}")
+    if row["last_error"]:
+        click.echo(f"Error:   {row['last_error']}")
+    for message in messages:
+        text = "".join(part["text"] for part in message["parts"])
+        if text:
+            click.echo(f"\n{'>' if message['role'] == 'user' else '<'} {_safe(text)}")
+
+
+@session.command()
+@click.argument("session_id", metavar="SESSION")
+@server_option
+def resume(session_id: str, server: str | None) -> int:
+    """Go on with a session in this terminal."""
+    return run(_resume(server, session_id))
+
+
+async def _list(server: str | None, limit: int, **query: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    async with connect(settings_for(server), worker=False) as client:
+        async for row in client.pages("/sessions", **query):
+            found.append(row)
+            if len(found) == limit:
+                break
+    return found
+
+
+async def _show(server: str | None, id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    async with connect(settings_for(server), worker=False) as client:
+        row = await client.get(f"/sessions/{id}")
+        return row, await client.messages(id)
+
+
+async def _resume(server: str | None, id: str) -> int:
+    from flux.surfaces.cli.chat import talk
+
+    settings = settings_for(server)
+    async with connect(settings) as client:
+        return await talk(client, settings, None, id)
+
+
+def _state(row: dict[str, Any]) -> str:
+    return f"waiting for {row['waiting_for']}" if row["waiting_for"] else str(row["state"])
+
+
+def _safe(text: str) -> str:
+    return "".join(char for char in text if char.isprintable() or char in "\n\t")

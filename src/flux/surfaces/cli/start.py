@@ -1,0 +1,134 @@
+"""`flux start server` and `flux server start`."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from flux.errors import AddressInUse, InvalidInput, UnsupportedYet
+from flux.server.guard import LOOPBACK
+from flux.settings import Settings
+from flux.surfaces.cli.connect import live_server, run
+from flux.surfaces.cli.options import settings_for
+
+if TYPE_CHECKING:
+    from uvicorn import Server
+
+#: Seconds that open connections get when the server stops.
+LEAVE_SECONDS = 1
+
+
+@click.group()
+def start() -> None:
+    """Start a server."""
+
+
+@click.group()
+def server() -> None:
+    """The server."""
+
+
+@click.command()
+@click.option("--host", help="The address to listen on.  [default: 127.0.0.1]")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="The port to listen on; 0 takes a free one.  [default: 8000]"
+)
+@click.option("--no-worker", is_flag=True, help="Serve only; run nothing.")
+@click.option("--allow-remote", is_flag=True, help="Allow an address that other machines can reach.")
+def start_server(host: str | None, port: int | None, no_worker: bool, allow_remote: bool) -> None:
+    """Start a server; it also runs agents unless told not to."""
+    settings = settings_for(server_host=host, server_port=port)
+    remote = settings.server_host not in LOOPBACK
+    if remote and not allow_remote:
+        raise InvalidInput(
+            f"{settings.server_host} can be reached from other machines and auth is off: "
+            "anybody could run commands here; add --allow-remote if a proxy in front checks who calls"
+        )
+    if remote:
+        click.echo("Warning: auth is off; whoever reaches this address can run commands here.", err=True)
+    run(_serve(settings, worker=not no_worker, remote=remote))
+
+
+@click.command()
+def start_worker() -> None:
+    """Start a worker of its own (needs Postgres)."""
+    raise UnsupportedYet(
+        "a worker of its own needs Postgres and is not available yet; `flux start server` runs agents too"
+    )
+
+
+start.add_command(start_server, "server")
+start.add_command(start_worker, "worker")
+server.add_command(start_server, "start")
+
+
+async def _serve(settings: Settings, *, worker: bool, remote: bool) -> None:
+    import uvicorn
+
+    from flux.agents.process import open_process
+    from flux.server.app import create_app
+
+    with _listen(settings.server_host, settings.server_port) as listener:
+        async with open_process(settings, environment=os.environ, workspace=Path.cwd(), worker=worker) as process:
+            app = create_app(process, hosts=None if remote else frozenset())
+            config = uvicorn.Config(
+                app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=LEAVE_SECONDS
+            )
+            url = _url(listener)
+            with _announced(settings.home, url, process.worker_id):
+                click.echo(f"Flux server on {url} (home: {settings.home})")
+                await _until_stopped(uvicorn.Server(config), listener)
+
+
+async def _until_stopped(server: Server, listener: socket.socket) -> None:
+    """Serve until uvicorn's own signal handling ends it, or this task is cancelled."""
+    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        server.should_exit = True
+        await serving
+
+
+@contextmanager
+def _listen(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise AddressInUse(
+                    f"port {port} on {host} is in use by another process; choose another with --port"
+                ) from error
+            raise InvalidInput(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        yield listener
+
+
+@contextmanager
+def _announced(home: Path, url: str, worker: str) -> Iterator[None]:
+    """Let commands on this home find the server, unless another one is there already."""
+    path = home / "server.json"
+    if live_server(home) is not None:
+        yield
+        return
+    path.write_text(json.dumps({"url": url, "worker": worker}))
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
