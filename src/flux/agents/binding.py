@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from flux.agents.definition import AgentDefinition
-from flux.errors import DefinitionInvalid, MissingKey
+from flux.errors import DefinitionInvalid, FluxError, MissingKey
 from flux.events import ContextFrozen
 from flux.messages import Message, ToolCall
 from flux.models.base import Model, ModelRequest, Models, ToolSchema
@@ -79,10 +80,20 @@ class Bound:
 
 
 class Binder:
-    """Binds definitions in this process; `workspace` is where agents without a `cwd` act."""
+    """Binds definitions in this process; `workspace` is where agents without a `cwd` act.
 
-    def __init__(self, models: Models, workspace: Path, environment: Mapping[str, str]) -> None:
+    `tools` are tools made in code; a definition asks for one by its key, as for a bundled one.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        workspace: Path,
+        environment: Mapping[str, str],
+        tools: Mapping[str, Tool] | None = None,
+    ) -> None:
         self._models = models
+        self._own = dict(tools or {})
         self._workspace = workspace
         self._environment = environment
         self._sandboxes: dict[str, Sandbox] = {}
@@ -92,7 +103,7 @@ class Binder:
 
         :raises DefinitionInvalid: its tools or its directory do not exist here
         """
-        return Bound(definition, self._models, tools_of(definition), self._sandbox(definition))
+        return Bound(definition, self._models, tools_of(definition, self._own), self._sandbox(definition))
 
     def check(self, definition: AgentDefinition) -> None:
         """Everything that can be known before the first run.
@@ -100,7 +111,7 @@ class Binder:
         :raises DefinitionInvalid: a tool, model, provider or directory does not exist
         """
         self.problems(definition)
-        offered = tools_of(definition)
+        offered = tools_of(definition, self._own)
         for name in definition.tool_approvals:
             if name not in offered:
                 raise DefinitionInvalid(f"tool_approvals: {unknown('tool', name, offered)}")
@@ -119,6 +130,11 @@ class Binder:
                 missing.append(str(error))
         return missing
 
+    async def preload(self, definition: AgentDefinition) -> None:
+        """Make the first call of the agent's model fast."""
+        with suppress(FluxError):
+            await self._models.get(definition.model).preload()
+
     def _sandbox(self, definition: AgentDefinition) -> Sandbox:
         folder = str(self._workspace / Path(definition.cwd or ".").expanduser())
         if folder not in self._sandboxes:
@@ -129,11 +145,16 @@ class Binder:
         return self._sandboxes[folder]
 
 
-def tools_of(definition: AgentDefinition) -> dict[str, Tool]:
-    """The tools an agent is offered, by name, in a stable order."""
+def tools_of(definition: AgentDefinition, own: Mapping[str, Tool]) -> dict[str, Tool]:
+    """The tools an agent is offered, by name, in a stable order: bundled ones, then those of `own` it names.
+
+    :raises DefinitionInvalid: a tool does not exist
+    """
     if definition.approval_mode == "never":
         return {}
-    return {tool.name: tool for tool in resolve(definition.tools)}
+    named = [entry for entry in definition.tools if isinstance(entry, str) and entry in own]
+    bundled = resolve(entry for entry in definition.tools if entry not in named)
+    return {tool.name: tool for tool in (*bundled, *(own[name] for name in named))}
 
 
 def _schema(tool: Tool) -> ToolSchema:

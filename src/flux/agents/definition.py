@@ -102,7 +102,7 @@ class AgentDefinition(_Frozen):
         for model in (value,) if isinstance(value, str) else value:
             provider, slash, name = model.partition("/")
             if not (provider and slash and name):
-                raise ValueError(f"{model!r} must be provider/model, for example anthropic/claude-sonnet-4-5")
+                raise ValueError(f"{model!r} must be provider/model, for example anthropic/claude-sonnet-5-5")
         return value
 
     @model_validator(mode="after")

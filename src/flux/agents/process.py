@@ -28,6 +28,7 @@ from flux.store import agents
 from flux.store.database import CommitObserver, Database, Scope
 from flux.store.feed import Feed
 from flux.store.opening import open_database
+from flux.tools.base import Tool
 
 KEPT_TRANSCRIPTS = 256
 POOL = "default"
@@ -102,12 +103,13 @@ class Process:
         *,
         workspace: Path,
         environment: Mapping[str, str],
+        tools: Mapping[str, Tool] | None = None,
     ) -> None:
         self.settings = settings
         self.worker_id = lock.id
         self.database = database
         self.models = models
-        self.binder = Binder(models, workspace, environment)
+        self.binder = Binder(models, workspace, environment, tools)
         self.feed = Feed(database)
         self.dispatch = EmbeddedDispatch(database)
         self.agents = Agents(database, self.binder)
@@ -143,10 +145,13 @@ async def open_process(
     environment: Mapping[str, str],
     workspace: Path,
     factories: Mapping[str, ModelFactory] | None = None,
+    tools: Mapping[str, Tool] | None = None,
     observer: CommitObserver | None = None,
     worker: bool = True,
 ) -> AsyncIterator[Process]:
     """Open everything, work while the context is open, close everything.
+
+    `factories` make models of further prefixes; `tools` made in code can be named by definitions.
 
     :raises DatabaseUnavailable, DatabaseLocked, DatabaseTooNew: the database cannot be used
     """
@@ -162,7 +167,7 @@ async def open_process(
             stalled_after=settings.model_stall,
         )
         stack.push_async_callback(models.aclose)
-        process = Process(settings, database, models, lock, workspace=workspace, environment=environment)
+        process = Process(settings, database, models, lock, workspace=workspace, environment=environment, tools=tools)
         stack.push_async_callback(process.feed.close)
         if worker:
             task = asyncio.create_task(process.work(), name="worker")

@@ -64,7 +64,18 @@ def check(messages: Sequence[Message]) -> None:
         raise PromptBroken(debug=f"no result for {awaited[0]}")
 
 
-def _messages(item: Item) -> list[Message]:
+def _messages(item: Item) -> tuple[Message, ...]:
+    """An item's messages; the same objects each time, so that their conversion can be kept too."""
+    if item.built is not None:
+        return item.built
+    messages = tuple(_build(item))
+    complete = not isinstance(item, AnswerItem) or len(item.results) == len(item.said.calls)
+    if complete:
+        item.built = messages
+    return messages
+
+
+def _build(item: Item) -> list[Message]:
     match item:
         case UserItem():
             parts = tuple(part for part in item.said.parts if part.text)

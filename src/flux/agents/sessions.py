@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 from flux.agents.binding import Binder
@@ -23,6 +24,13 @@ class Agents:
     def __init__(self, database: Database, binder: Binder) -> None:
         self._database = database
         self._binder = binder
+        self._preloading: set[asyncio.Task[None]] = set()
+
+    def preload(self, found: AgentVersion) -> None:
+        """Load in the background what the agent's first model call needs."""
+        task = asyncio.create_task(self._binder.preload(AgentDefinition.from_json(found.definition)))
+        self._preloading.add(task)
+        task.add_done_callback(self._preloading.discard)
 
     async def put(self, scope: Scope, definition: AgentDefinition, *, create: bool, update: bool) -> AgentVersion:
         """Check a definition and store it as the newest version.
@@ -95,6 +103,8 @@ class Sessions:
         """
         self._check_size(message)
         found = await self._agents.get(scope, agent)
+        if message is None:
+            self._agents.preload(found)
         session = NewSession(agent, found.digest, found.version, instance, name)
         return await self._admission.start(scope, session, message, key=key)
 
@@ -153,7 +163,7 @@ class Sessions:
         limit: int = 50,
     ) -> list[Execution]:
         """Sessions of this owner, newest first."""
-        return await self._database.read(
+        return await self._database.scan(
             executions.list_sessions(scope, agent=agent, state=state, instance=instance, q=q, after=after, limit=limit)
         )
 

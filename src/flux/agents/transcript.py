@@ -28,7 +28,7 @@ from flux.events import (
     UnknownEntry,
     UserSaid,
 )
-from flux.messages import ToolCall
+from flux.messages import Message, ToolCall
 
 
 @dataclass
@@ -50,10 +50,11 @@ class CallState:
 
 @dataclass
 class UserItem:
-    """A message in the place where it was consumed."""
+    """A message in the place where it was consumed. `built` keeps its prompt messages between calls."""
 
     seq: int
     said: UserSaid
+    built: tuple[Message, ...] | None = None
 
 
 @dataclass
@@ -63,6 +64,7 @@ class AnswerItem:
     seq: int
     said: AssistantSaid
     results: dict[str, ToolDone] = field(default_factory=dict)
+    built: tuple[Message, ...] | None = None
 
 
 @dataclass
@@ -71,6 +73,7 @@ class SummaryItem:
 
     seq: int
     text: str
+    built: tuple[Message, ...] | None = None
 
 
 Item = UserItem | AnswerItem | SummaryItem

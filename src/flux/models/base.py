@@ -60,6 +60,10 @@ class Model(Protocol):
         """The context window and output limit of this model."""
         ...
 
+    async def preload(self) -> None:
+        """Do in the background what would make the first call slow."""
+        ...
+
 
 class Models(Protocol):
     """Finds the live model behind a "provider/model" name."""

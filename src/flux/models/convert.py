@@ -6,9 +6,9 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 from pydantic_ai import messages as pai
-from pydantic_core import to_jsonable_python
 
 from flux.messages import (
     AssistantMessage,
@@ -222,4 +222,4 @@ def _tool_call(part: pai.ToolCallPart, taken: set[str]) -> ToolCall:
 
 
 def _json(details: dict[str, Any] | None) -> dict[str, Any] | None:
-    return to_jsonable_python(details) if details else None
+    return msgspec.to_builtins(details, enc_hook=str) if details else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
+from flux.errors import MissingPackage
 from flux.models.base import Model, ModelEvent, ModelLimits, ModelRequest
 
 if TYPE_CHECKING:
@@ -81,15 +82,21 @@ class ProviderModel(Model):
 
 
 def _module(wire: Wire) -> ModuleType:
-    """The module that speaks this wire format."""
-    if wire == "anthropic":
-        from flux.models import wire_anthropic
+    """The module that speaks this wire format.
 
-        return wire_anthropic
-    if wire == "google":
-        from flux.models import wire_google
+    :raises MissingPackage: the provider's SDK is not installed
+    """
+    try:
+        if wire == "anthropic":
+            from flux.models import wire_anthropic
 
-        return wire_google
-    from flux.models import wire_openai
+            return wire_anthropic
+        if wire == "google":
+            from flux.models import wire_google
 
-    return wire_openai
+            return wire_google
+        from flux.models import wire_openai
+
+        return wire_openai
+    except ImportError as error:
+        raise MissingPackage(f"models of {wire} need the package {error.name or 'pydantic-ai-slim'}") from error

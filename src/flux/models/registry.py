@@ -49,9 +49,7 @@ BUILT_IN: Mapping[str, BuiltIn] = {
     "ollama": BuiltIn("ollama", "http://127.0.0.1:11434", "OLLAMA_HOST", ("OLLAMA_API_KEY",), needs_key=False),
     "openai": BuiltIn("openai-responses", *_OPENAI),
     "openai-chat": BuiltIn("openai-chat", *_OPENAI),
-    "openrouter": BuiltIn(
-        "openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_BASE_URL", ("OPENROUTER_API_KEY",)
-    ),
+    "openrouter": BuiltIn("openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_BASE_URL", ("OPENROUTER_API_KEY",)),
 }
 
 
@@ -144,7 +142,7 @@ class ModelRegistry(Models):
         known = BUILT_IN[provider]
         base_url = self._environment.get(known.base_variable) or known.base_url
         if known.wire == "ollama":
-            base_url = _ollama_address(base_url)
+            base_url = ollama_address(base_url)
         endpoint = Endpoint(provider, known.wire, base_url.rstrip("/"))
         return self._with_key(endpoint, known.keys, needed=known.needs_key)
 
@@ -161,7 +159,7 @@ class ModelRegistry(Models):
         return endpoint
 
 
-def _ollama_address(host: str) -> str:
+def ollama_address(host: str) -> str:
     """OLLAMA_HOST as Ollama reads it: scheme and port are optional, 0.0.0.0 is this machine."""
     scheme, _, rest = host.rpartition("://")
     name, colon, port = rest.rstrip("/").partition(":")

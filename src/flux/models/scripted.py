@@ -87,6 +87,9 @@ class ScriptedModel(Model):
         """The context window the model was made with."""
         return ModelLimits(context=self._context, output=None)
 
+    async def preload(self) -> None:
+        """A script is ready at once."""
+
     def _turn(self, request: ModelRequest) -> Turn:
         if callable(self._script):
             return self._script(request)

@@ -42,8 +42,9 @@ class SqliteDatabase:
         self._synchronous = synchronous
         self._observer = observer
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="flux-db-read")
+        self._scanner = ThreadPoolExecutor(1, thread_name_prefix="flux-db-scan")
         self._read_connection: sqlite3.Connection | None = None
+        self._scan_connection: sqlite3.Connection | None = None
         self._writer: threading.Thread | None = None
         self._closed = False
 
@@ -54,7 +55,7 @@ class SqliteDatabase:
         :raises DatabaseLocked: another process holds the file
         :raises DatabaseUnavailable: the file cannot be opened
         """
-        connection = await asyncio.get_running_loop().run_in_executor(self._reader, self._prepare)
+        connection = await asyncio.get_running_loop().run_in_executor(self._scanner, self._prepare)
         self._writer = threading.Thread(target=self._work, args=(connection,), name="flux-db-write", daemon=True)
         self._writer.start()
         return self
@@ -64,8 +65,14 @@ class SqliteDatabase:
         return cast(T, await self._submit(steps))
 
     async def read(self, steps: Steps[T]) -> T:
-        """Run a program on the reader's snapshot."""
-        return await asyncio.get_running_loop().run_in_executor(self._reader, self._read, steps)
+        """Run a short program on the reader's snapshot; readers wait for nobody, so right here."""
+        return self._read(self._read_connection, steps)
+
+    async def scan(self, steps: Steps[T]) -> T:
+        """Run a long program on a snapshot of its own, beside everything else."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._scanner, lambda: self._read(self._scan_connection, steps)
+        )
 
     async def version(self) -> int:
         """SQLite's counter of commits by others, as the writer's connection sees it."""
@@ -88,20 +95,22 @@ class SqliteDatabase:
         loop = asyncio.get_running_loop()
         if self._writer is not None:
             self._jobs.put(None)
-            await loop.run_in_executor(self._reader, self._writer.join)
-        if self._read_connection is not None:
-            await loop.run_in_executor(self._reader, self._read_connection.close)
-        self._reader.shutdown(wait=True)
+            await loop.run_in_executor(self._scanner, self._writer.join)
+        for connection in (self._read_connection, self._scan_connection):
+            if connection is not None:
+                await loop.run_in_executor(self._scanner, connection.close)
+        self._read_connection = self._scan_connection = None
+        self._scanner.shutdown(wait=True)
 
-    # --- the reader thread
+    # --- reading
 
     def _prepare(self) -> sqlite3.Connection:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             connection = self._connect()
             _migrate(connection, self.url)
-            self._read_connection = self._connect()
-            self._read_connection.execute("pragma query_only=on")
+            self._read_connection = self._connect_reader()
+            self._scan_connection = self._connect_reader()
         except sqlite3.Error as error:
             raise _translate(error, self._path) from error
         except OSError as error:
@@ -116,8 +125,12 @@ class SqliteDatabase:
         connection.execute(f"pragma synchronous={self._synchronous}")
         return connection
 
-    def _read(self, steps: Steps[T]) -> T:
-        connection = self._read_connection
+    def _connect_reader(self) -> sqlite3.Connection:
+        connection = self._connect()
+        connection.execute("pragma query_only=on")
+        return connection
+
+    def _read(self, connection: sqlite3.Connection | None, steps: Steps[T]) -> T:
         if connection is None:
             raise DatabaseUnavailable("the database is closed: Flux is shutting down")
         try:

@@ -53,7 +53,11 @@ class Database(Protocol):
         ...
 
     async def read(self, steps: Steps[T]) -> T:
-        """Run a program that only reads, on one snapshot."""
+        """Run a short program that only reads, on one snapshot."""
+        ...
+
+    async def scan(self, steps: Steps[T]) -> T:
+        """Run a program that reads much, on one snapshot, without holding up others."""
         ...
 
     async def version(self) -> int:

@@ -114,7 +114,8 @@ class _Channel:
                     batch.append(frame)
             elif reader.wants(frame):
                 reader.delta = (frame.cursor.epoch, frame.cursor.n)
-                batch.append(frame)
+                # A reader may have had more or fewer entries than there were when the delta was made.
+                batch.append(frame._replace(cursor=Cursor(reader.seq, *reader.delta)))
             reader.index += 1
         return batch, False
 

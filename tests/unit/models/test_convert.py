@@ -1,6 +1,7 @@
 """Each message is converted once, for as long as it lives."""
 
 import gc
+import weakref
 
 import pytest
 from pydantic_ai.messages import ModelRequest, ModelResponse, ToolCallPart, ToolReturnPart
@@ -38,11 +39,12 @@ def test_a_history_that_grew_converts_only_what_is_new() -> None:
 def test_a_conversion_goes_with_its_message() -> None:
     converter = Converter("openai", "openai")
     history = exchange(1)
-    converter.history(history)
-    assert len(converter._kept) == 4
-    del history
+    answer = converter.history(history)[1]
+    conversion = weakref.ref(answer)
+    assert converter.history(history)[1] is answer
+    del answer, history
     gc.collect()
-    assert len(converter._kept) == 0
+    assert conversion() is None
 
 
 def test_a_result_follows_its_call_when_the_history_before_it_changes() -> None:

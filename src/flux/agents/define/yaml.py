@@ -12,7 +12,8 @@ import yaml
 from flux.agents.definition import MAX_BYTES, AgentDefinition, define
 from flux.errors import DefinitionInvalid
 
-VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+#: `${NAME}`, or `${NAME:-what counts when it is not set}`.
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
 class _Loader(yaml.SafeLoader):
@@ -99,7 +100,7 @@ def _read(path: Path) -> str:
 
 def _expand(value: Any, environment: Mapping[str, str], where: str) -> Any:
     if isinstance(value, str):
-        return VARIABLE.sub(lambda match: _variable(match[1], environment, where), value)
+        return VARIABLE.sub(lambda match: _variable(match, environment, where), value)
     if isinstance(value, list):
         return [_expand(item, environment, where) for item in value]
     if isinstance(value, dict):
@@ -107,10 +108,12 @@ def _expand(value: Any, environment: Mapping[str, str], where: str) -> Any:
     return value
 
 
-def _variable(name: str, environment: Mapping[str, str], where: str) -> str:
-    if name not in environment:
+def _variable(match: re.Match[str], environment: Mapping[str, str], where: str) -> str:
+    name, default = match.groups()
+    value = environment.get(name) or default
+    if value is None:
         raise DefinitionInvalid(f"{where}: the variable {name} is not set")
-    return environment[name]
+    return value
 
 
 def _one_line(error: Exception) -> str:

@@ -20,10 +20,10 @@ FIRST_AGENT = "flux"
 DEMO_MODEL = "scripted/demo"
 #: The model of the bundled agent, by the variable that makes it usable; the first that is set counts.
 FIRST_MODELS = {
-    "ANTHROPIC_API_KEY": "anthropic/claude-sonnet-4-5",
-    "OPENAI_API_KEY": "openai/gpt-5-mini",
-    "GOOGLE_API_KEY": "google/gemini-2.5-flash",
-    "GEMINI_API_KEY": "google/gemini-2.5-flash",
+    "ANTHROPIC_API_KEY": "anthropic/claude-sonnet-5-5",
+    "OPENAI_API_KEY": "openai/gpt-5.6-terra",
+    "GOOGLE_API_KEY": "google/gemini-3.8-flash",
+    "GEMINI_API_KEY": "google/gemini-3.8-flash",
     "OPENROUTER_API_KEY": "openrouter/openrouter/auto",
 }
 NO_KEY = f"No provider key is set, so {DEMO_MODEL} answers; set ANTHROPIC_API_KEY or OPENAI_API_KEY for a real model."
@@ -112,7 +112,7 @@ async def _apply_file(client: FluxClient, path: Path) -> str:
 
 async def _apply_first_agent(client: FluxClient, model: str | None) -> tuple[str, str | None]:
     if model is not None and "/" not in model:
-        raise InvalidInput(f"--model {model!r} must be provider/model, for example anthropic/claude-sonnet-4-5")
+        raise InvalidInput(f"--model {model!r} must be provider/model, for example anthropic/claude-sonnet-5-5")
     found = model or first_model(os.environ) or await _ollama_model(os.environ)
     await client.put(f"/agents/{FIRST_AGENT}", first_agent(found or DEMO_MODEL), create=True)
     return FIRST_AGENT, None if found else NO_KEY
@@ -127,8 +127,9 @@ async def _ollama_model(environment: Mapping[str, str]) -> str | None:
     """The first model of an Ollama on this machine, None when there is none."""
     import httpx
 
-    host = environment.get("OLLAMA_HOST", "127.0.0.1:11434")
-    url = host if "://" in host else f"http://{host}"
+    from flux.models.registry import ollama_address
+
+    url = ollama_address(environment.get("OLLAMA_HOST") or "127.0.0.1")
     try:
         async with httpx.AsyncClient(timeout=OLLAMA_SECONDS, trust_env=False) as http:
             models = (await http.get(f"{url}/api/tags")).json()["models"]

@@ -1,0 +1,19 @@
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.integration.server.serving import Served, serving
+
+
+@pytest.fixture(scope="package", params=["in-process", "socket"])
+async def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    """A running server, reached in this process and over a loopback socket."""
+    async with serving(tmp_path_factory.mktemp("home"), in_process=request.param == "in-process") as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+async def on_socket(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    """A running server, reached over a loopback socket."""
+    async with serving(tmp_path_factory.mktemp("home"), in_process=False) as running:
+        yield running
