@@ -14,6 +14,7 @@ import flux
 from flux.agents.process import Process
 from flux.errors import FluxError, InvalidInput, NotFound
 from flux.server.guard import Guard
+from flux.server.sse import HEARTBEAT_SECONDS
 from flux.server.routes import agents, health, sessions
 from flux.server.wire import error_body
 from flux.suggest import nearest
@@ -24,10 +25,17 @@ logger = logging.getLogger(__name__)
 BODY_PER_MESSAGE_BYTE = 6
 
 
-def create_app(process: Process, *, hosts: frozenset[str] | None = frozenset()) -> FastAPI:
-    """The application of a process. `hosts` are the names it answers to besides loopback; None: any."""
+def create_app(
+    process: Process, *, hosts: frozenset[str] | None = frozenset(), heartbeat: float = HEARTBEAT_SECONDS
+) -> FastAPI:
+    """The application of a process.
+
+    `hosts` are the names it answers to besides loopback; None: any. A stream in which nothing happens
+    says so every `heartbeat` seconds.
+    """
     app = FastAPI(title="Flux", version=flux.__version__, docs_url=None, redoc_url=None)
     app.state.process = process
+    app.state.heartbeat = heartbeat
     app.include_router(health.router)
     app.include_router(sessions.router)
     app.include_router(agents.router)

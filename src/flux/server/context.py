@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+
 from fastapi import Request
 
 from flux.agents.process import Process
+from flux.server.sse import EventStream
 from flux.store.database import LOCAL, Scope
+from flux.store.feed import Frame
 
 
 def process_of(request: Request) -> Process:
@@ -17,6 +21,11 @@ def process_of(request: Request) -> Process:
 def scope_of(request: Request) -> Scope:
     """On whose behalf the request acts. With auth off there is one local operator."""
     return LOCAL
+
+
+def stream(request: Request, batches: AsyncGenerator[list[Frame], None]) -> EventStream:
+    """Frames as server-sent events."""
+    return EventStream(batches, request.app.state.heartbeat)
 
 
 def wants_events(request: Request) -> bool:

@@ -25,12 +25,13 @@ def encode_frame(frame: Frame) -> bytes:
 
 
 class EventStream(Response):
-    """Streams batches of frames until they end or the reader leaves."""
+    """Streams batches of frames until they end or the reader leaves; `heartbeat` in seconds."""
 
-    def __init__(self, batches: AsyncGenerator[list[Frame], None], status_code: int = 200) -> None:
-        self.status_code = status_code
+    def __init__(self, batches: AsyncGenerator[list[Frame], None], heartbeat: float = HEARTBEAT_SECONDS) -> None:
+        self.status_code = 200
         self.background = None
         self._batches = batches
+        self._heartbeat_seconds = heartbeat
         self._quiet = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,7 +61,7 @@ class EventStream(Response):
 
     async def _heartbeat(self, send: Send) -> None:
         while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await asyncio.sleep(self._heartbeat_seconds)
             if self._quiet:
                 await send({"type": "http.response.body", "body": b": ping\n\n", "more_body": True})
             self._quiet = True

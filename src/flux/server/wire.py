@@ -10,10 +10,11 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from flux.errors import FluxError, InvalidInput
-from flux.events import Mode
+from flux.events import AssistantSaid, Mode, ToolDone, UserSaid, decode
 from flux.store.agents import AgentVersion
 from flux.store.executions import Execution
 from flux.store.interrupts import Interrupt
+from flux.store.log import LogRow
 
 MAX_PAGE = 200
 
@@ -114,6 +115,24 @@ def interrupt_row(found: Interrupt) -> dict[str, Any]:
         "answered_by": found.answered_by,
         "created_at": found.created,
     }
+
+
+def message_row(row: LogRow) -> dict[str, Any] | None:
+    """A message or tool result as GET messages shows it; None for other entries."""
+    if row.type not in ("user_message", "assistant_message", "tool_done"):
+        return None
+    entry = decode(row.body)
+    place = {"seq": row.seq, "at": row.at}
+    match entry:
+        case UserSaid():
+            return {**place, "role": "user", "id": entry.id, "parts": msgspec.to_builtins(entry.parts)}
+        case AssistantSaid():
+            told = {"parts": msgspec.to_builtins(entry.parts), "calls": msgspec.to_builtins(entry.calls)}
+            return {**place, "role": "assistant", "id": entry.message_id, **told}
+        case ToolDone():
+            told = {"call": entry.call, "name": entry.name, "outcome": entry.outcome, "content": entry.content}
+            return {**place, "role": "tool", **told}
+    return None
 
 
 def encode_cursor(*parts: Any) -> str:

@@ -114,8 +114,9 @@ class _Channel:
                     batch.append(frame)
             elif reader.wants(frame):
                 reader.delta = (frame.cursor.epoch, frame.cursor.n)
-                # A reader may have had more or fewer entries than there were when the delta was made.
-                batch.append(frame._replace(cursor=Cursor(reader.seq, *reader.delta)))
+                # A reader may have other entries behind it than there were when the delta was made.
+                own = frame.cursor.seq == reader.seq
+                batch.append(frame if own else frame._replace(cursor=Cursor(reader.seq, *reader.delta)))
             reader.index += 1
         return batch, False
 

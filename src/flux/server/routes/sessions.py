@@ -11,8 +11,7 @@ from fastapi.responses import JSONResponse, Response
 
 from flux.engine.admission import Admitted, Decision, NewMessage
 from flux.events import UserSaid, decode
-from flux.server.context import process_of, scope_of, wants_events
-from flux.server.sse import EventStream
+from flux.server.context import process_of, scope_of, stream, wants_events
 from flux.server.wire import (
     MAX_PAGE,
     AnswerInterrupt,
@@ -22,6 +21,7 @@ from flux.server.wire import (
     decode_cursor,
     encode_cursor,
     interrupt_row,
+    message_row,
     page,
     session_row,
 )
@@ -89,7 +89,7 @@ async def session_events(
     place = Cursor.parse(last_event_id or after)
     if wants_events(request):
         await sessions.get(scope, id)
-        return EventStream(sessions.follow(scope, id, place))
+        return stream(request, sessions.follow(scope, id, place))
     rows = await sessions.entries(scope, id, place.seq, limit + 1)
     items = b",".join(entry_frame(row).data for row in rows[:limit])
     more = b'"%d"' % rows[limit - 1].seq if len(rows) > limit else b"null"
@@ -98,13 +98,9 @@ async def session_events(
 
 @router.get("/sessions/{id}/messages")
 async def session_messages(request: Request, id: str, after: int = 0, limit: Limit = 100) -> dict[str, Any]:
-    """What was said: the messages among the entries behind `after`."""
+    """What was said and done: messages and tool results among the entries behind `after`."""
     rows = await process_of(request).sessions.entries(scope_of(request), id, after, limit + 1)
-    said = [
-        {"seq": row.seq, "at": row.at, "role": role, "parts": _parts(row.body)}
-        for row in rows[:limit]
-        if (role := {"user_message": "user", "assistant_message": "assistant"}.get(row.type))
-    ]
+    said = [message for row in rows[:limit] if (message := message_row(row)) is not None]
     return page(said, str(rows[limit - 1].seq) if len(rows) > limit else None)
 
 
@@ -119,7 +115,7 @@ async def send_message(request: Request, id: str, body: SendMessage, key: Key = 
     said = entry.id if isinstance(entry, UserSaid) else None
     if wants_events(request):
         start = Cursor(admitted.seq)
-        return EventStream(_until_rest(sessions.follow(scope, id, start), RunWatch(said)))
+        return stream(request, _until_rest(sessions.follow(scope, id, start), RunWatch(said)))
     return _accepted(admitted, message=said)
 
 
@@ -199,8 +195,3 @@ def _accepted(admitted: Admitted, **more: Any) -> JSONResponse:
 
 def _options(model: str | None) -> dict[str, Any]:
     return {"model": model} if model else {}
-
-
-def _parts(body: str) -> Any:
-    entry = decode(body)
-    return [{"type": "text", "text": part.text} for part in getattr(entry, "parts", ()) if hasattr(part, "text")]

@@ -54,14 +54,14 @@ def show(session_id: str, format_: str, server: str | None) -> None:
     click.echo(f"Session: {row['id']}")
     click.echo(f"Agent:   {row['agent_name']} (version {row['agent_version']})")
     click.echo(f"State:   {_state(row)}")
-    click.echo(f"Started: {when(row['started_at'])}, {row['turns']} turns")
+    click.echo(f"Started: {when(row['started_at'])}")
+    click.echo(f"Turns:   {row['turns']}")
     click.echo(f"Usage:   {usage['total']:,} tokens, ${usage['cost']:.4f}")
     if row["last_error"]:
         click.echo(f"Error:   {row['last_error']}")
     for message in messages:
-        text = "".join(part["text"] for part in message["parts"])
-        if text:
-            click.echo(f"\n{'>' if message['role'] == 'user' else '<'} {_safe(text)}")
+        for line in _told(message):
+            click.echo(line)
 
 
 @session.command()
@@ -94,6 +94,14 @@ async def _resume(server: str | None, id: str) -> int:
     settings = settings_for(server)
     async with connect(settings) as client:
         return await talk(client, settings, None, id)
+
+
+def _told(message: dict[str, Any]) -> list[str]:
+    """The lines that tell one message or tool result."""
+    if message["role"] == "tool":
+        return [f"  {message['name']}: {message['outcome']}"]
+    text = "".join(part["text"] for part in message["parts"] if part["type"] == "text").strip()
+    return [f"\n{'>' if message['role'] == 'user' else '<'} {_safe(text)}"] if text else []
 
 
 def _state(row: dict[str, Any]) -> str:

@@ -1,0 +1,54 @@
+"""Starts processes fast: everything is imported once, then each process is a fork.
+
+A request is a line of JSON on stdin: `{"start": PLAN}` -> its pid, `{"wait": PID}` -> `exit N`, `signal N`
+or `stopped`.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import traceback
+from typing import Any
+
+import msgspec
+
+from tests.crash.driver import Plan, run
+
+
+def serve() -> None:
+    """Answer requests until stdin closes."""
+    gc.freeze()
+    for line in sys.stdin:
+        request: dict[str, Any] = msgspec.json.decode(line)
+        reply = _start(request["start"]) if "start" in request else _wait(request["wait"])
+        print(reply, flush=True)
+
+
+def _start(plan: Any) -> str:
+    pid = os.fork()
+    if pid:
+        return str(pid)
+    status = 1
+    try:
+        run(msgspec.convert(plan, Plan))
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _wait(pid: int) -> str:
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    if os.WIFSTOPPED(status):
+        return "stopped"
+    return f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    serve()
