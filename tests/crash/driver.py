@@ -24,7 +24,7 @@ from flux.agents.process import Process, open_process
 from flux.agents.prompt import PromptBroken, check
 from flux.engine.admission import Decision, NewMessage
 from flux.errors import InterruptDecided
-from flux.messages import AssistantMessage, ModelFailure, TextDelta
+from flux.messages import AssistantMessage, ModelFailure, TextDelta, TextPart
 from flux.models.base import Model, ModelEvent, ModelLimits, ModelRequest
 from flux.settings import Settings
 from flux.store.database import LOCAL
@@ -142,11 +142,6 @@ class RecordingModel(Model):
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """Answer by the script."""
         turn = sum(isinstance(message, AssistantMessage) for message in request.messages)
-        if request.system == compaction.SYSTEM:
-            self._stage.calls.add("summary")
-            self._stage.reach("summary")
-            yield AssistantMessage((), ())
-            return
         self._stage.calls.add("model", turn=turn, problem=_problem(request))
         self._stage.reach(f"model {turn}")
         async with aclosing(self._script.stream(request)) as events:
@@ -162,16 +157,19 @@ class RecordingModel(Model):
 
 
 class LongModel(RecordingModel):
-    """Its window overflows until the history is a summary."""
+    """Its window overflows when there is history, until that is a summary."""
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """Overflow, summarise, or answer."""
         if request.system == compaction.SYSTEM:
             self._stage.calls.add("summary")
             self._stage.reach("summary")
-            yield AssistantMessage((msgspec.convert({"type": "text", "text": "They said much."}, Any),))
-            return
-        yield ModelFailure("too long", "overflow")
+            yield said("They said much.")
+        elif any(isinstance(message, AssistantMessage) for message in request.messages):
+            yield ModelFailure("too long", "overflow")
+        else:
+            self._stage.calls.add("model", turn=0, problem=_problem(request))
+            yield said("Noted.")
 
 
 class BlockingModel(RecordingModel):
@@ -190,7 +188,12 @@ class BlockingModel(RecordingModel):
             self._stage.reach("all running")
             self._all.set()
         await self._all.wait()
-        yield AssistantMessage((msgspec.convert({"type": "text", "text": "Done."}, Any),))
+        yield said("Done.")
+
+
+def said(text: str) -> AssistantMessage:
+    """An answer without calls."""
+    return AssistantMessage((TextPart(text),))
 
 
 def _problem(request: ModelRequest) -> str:

@@ -129,10 +129,9 @@ class Process:
 
     async def work(self) -> None:
         """Run what has work until cancelled; then finish or hand over within the grace period."""
-        await self.recovery.sweep()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.recovery.beat_while_busy(self.runner))
-            tasks.create_task(self.recovery.sweep_while_read(self.feed))
+            tasks.create_task(self.recovery.watch(self.feed))
             tasks.create_task(
                 self.dispatch.work(POOL, self.runner, concurrency=self.settings.concurrency, grace=self.settings.grace)
             )

@@ -13,6 +13,8 @@ from flux.errors import FluxError, ServerUnreachable, error_tree
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 60.0
+#: Each stream holds a connection, so their number has no limit here.
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 
 
 class FluxClient:
@@ -28,7 +30,7 @@ class FluxClient:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
         self._http = httpx.AsyncClient(
-            base_url=base_url, headers=headers, transport=transport, timeout=timeout, trust_env=False
+            base_url=base_url, headers=headers, transport=transport, timeout=timeout, limits=LIMITS, trust_env=False
         )
 
     async def __aenter__(self) -> Self:

@@ -49,7 +49,7 @@ update executions set head = head + 1, updated = :now,
   state = case when state = 'idle' or (:wakes = 1 and state = 'waiting' and run_id is not null)
     then 'scheduled' else state end
 where id = :id and tenant = :tenant and driver is null and state <> 'ended' and (:mode <> 'reject' or state = 'idle')
-returning head, epoch, updated, state, run_id, pool"""
+returning head, epoch, state, run_id, pool"""
 
 #: The head moves for an entry from outside; a waiting execution wakes.
 WAKE = """
@@ -58,7 +58,7 @@ update executions set head = head + 1, updated = :now,
   state = case when state = 'waiting' then 'scheduled' else state end
 where id = :id and tenant = :tenant and driver is null and state <> 'ended'
   and (cast(:run_id as text) is null or run_id = :run_id)
-returning head, epoch, updated, state, run_id, pool"""
+returning head, epoch, state, run_id, pool"""
 
 MOVE = "update executions set head = head + 1 where id = :id returning head"
 
@@ -66,7 +66,7 @@ END = """
 update executions set head = head + 1, updated = :now, state = 'ended', outcome = 'cancelled', epoch = epoch + 1,
   worker = null, due = null, waiting_for = null
 where id = :id and tenant = :tenant and driver is null and state <> 'ended'
-returning head, epoch, updated, run_id, turns"""
+returning head, epoch, run_id, turns"""
 
 CLEAR_RUN = "update executions set head = head + 1, run_id = null where id = :id returning head"
 
@@ -186,12 +186,11 @@ class Admission:
         if key is None:
             return (yield from program)
         digest = hashlib.sha256(msgspec.json.encode(body)).hexdigest()
-        before = yield from admissions.find(scope, key, digest)
+        before = yield from admissions.claim(scope, key, digest)
         if before:
             return Admitted(before.execution_id, before.seq, repeated=True), ()
         admitted, rows = yield from program
-        if not (yield from admissions.record(scope, key, digest, admitted.id, admitted.seq)):
-            raise Conflict("another request with this Idempotency-Key is under way; try again")
+        yield from admissions.record(scope, key, admitted.id, admitted.seq)
         return admitted, rows
 
 
@@ -243,11 +242,11 @@ def _admit(scope: Scope, id: str, message: NewMessage, dispatch: Dispatch) -> St
     said: list[Entry] = [
         UserSaid(id=str(uuid.uuid4()), mode=message.mode, parts=(TextPart(message.text),), options=message.options)
     ]
-    head, epoch, at, state, run_id, pool = moved[0]
+    head, epoch, state, run_id, pool = moved[0]
     if message.mode == "interrupt" and run_id not in (None, fresh):
         said.insert(0, CancelRequested(run=run_id, by=scope.principal))
         head = (yield MOVE, {"id": id})[0][0]
-    rows = yield from _write(id, (head, epoch, at, state, run_id, pool), said)
+    rows = yield from _write(id, (head, epoch, state, run_id, pool), said)
     if state == "scheduled":
         yield from dispatch.hint(id, pool)
     return Admitted(id, head), rows
@@ -264,7 +263,7 @@ def _answer(scope: Scope, id: str, interrupt: str, decision: Decision, dispatch:
     if not won:
         now = yield from interrupts.get(scope, id, interrupt)
         _refuse(now or asked, decision, scope.principal)
-    if decision.always and asked.kind == "approval":
+    if decision.always and (asked.kind, decision.decision) == ("approval", "approve"):
         tool = msgspec.json.decode(asked.payload)["tool"]
         yield from interrupts.grant(scope, id, tool, scope.principal)
     entry = InterruptAnswered(
@@ -276,7 +275,7 @@ def _answer(scope: Scope, id: str, interrupt: str, decision: Decision, dispatch:
         content=decision.content,
     )
     rows = yield from _write(id, moved[0], [entry])
-    yield from dispatch.hint(asked.root, moved[0][5])
+    yield from dispatch.hint(asked.root, moved[0][4])
     return Admitted(id, moved[0][0]), rows
 
 
@@ -302,9 +301,11 @@ def _cancel(scope: Scope, id: str, run: str, dispatch: Dispatch) -> Steps[_Writt
     moved = yield WAKE, {"id": id, "tenant": scope.tenant, "run_id": run}
     if not moved:
         row = _open((yield from executions.get(scope, id)))
+        if row.driver is not None:
+            raise Conflict(f"this session is driven by {row.root}; cancel that one")
         return Admitted(id, row.head), ()
     rows = yield from _write(id, moved[0], [CancelRequested(run=run, by=scope.principal)])
-    yield from dispatch.hint(id, moved[0][5])
+    yield from dispatch.hint(id, moved[0][4])
     return Admitted(id, moved[0][0]), rows
 
 
@@ -313,20 +314,20 @@ def _end(scope: Scope, id: str, reason: str) -> Steps[_Written]:
     if not moved:
         row = _open((yield from executions.get(scope, id)))
         raise Conflict(f"this session is driven by {row.root}; end that one")
-    head, epoch, at, run_id, turns = moved[0]
+    head, epoch, run_id, turns = moved[0]
     entries: list[Entry] = [SessionEndedEntry(reason=reason, turns=turns)]
     if run_id is not None:
         head = (yield CLEAR_RUN, {"id": id})[0][0]
         entries.insert(0, Cancelled())
-    rows = yield from log.insert(id, entries, head, run_id, epoch, at)
+    rows = yield from log.insert(id, entries, head, run_id, epoch)
     yield log.CLOSE_INTERRUPTS, {"id": id}
     yield executions.FENCE_CHILDREN, {"id": id}
     return Admitted(id, head), rows
 
 
 def _write(id: str, moved: Row, entries: Sequence[Entry]) -> Steps[tuple[log.LogRow, ...]]:
-    head, epoch, at, _, run_id, _ = moved
-    return (yield from log.insert(id, entries, head, run_id, epoch, at))
+    head, epoch, _, run_id, _ = moved
+    return (yield from log.insert(id, entries, head, run_id, epoch))
 
 
 def _open(row: Execution | None, *, ended_too: bool = False) -> Execution:
@@ -337,6 +338,7 @@ def _open(row: Execution | None, *, ended_too: bool = False) -> Execution:
     return row
 
 
-def _title(text: str) -> str:
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    return line if len(line) <= TITLE_CHARS else line[: TITLE_CHARS - 1] + "…"
+def _title(text: str) -> str | None:
+    lines = (" ".join("".join(c if c.isprintable() else " " for c in line).split()) for line in text.splitlines())
+    line = next(filter(None, lines), None)
+    return line if line is None or len(line) <= TITLE_CHARS else line[: TITLE_CHARS - 1] + "…"

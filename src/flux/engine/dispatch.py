@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
+from flux.errors import DatabaseLocked, DatabaseUnavailable
 from flux.store import executions
 from flux.store.database import Database, Steps
 
+logger = logging.getLogger(__name__)
+
 SWEEP_BATCH = 500
+RETRY_SECONDS = 1.0
 
 
 class Worker(Protocol):
@@ -84,16 +89,25 @@ class EmbeddedDispatch:
         try:
             while True:
                 self._sweep_due.clear()
-                ids, seconds = await self._database.write(executions.sweep(pool, SWEEP_BATCH))
-                for id in ids:
-                    self.nudge(id)
-                self._more = len(ids) == SWEEP_BATCH
+                seconds = await self._sweep(pool)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(seconds):
                         await self._sweep_due.wait()
         finally:
             self._worker = None
             await self._drain(grace)
+
+    async def _sweep(self, pool: str) -> float | None:
+        """Nudge what may be claimed; returns the seconds until the next timer."""
+        try:
+            ids, seconds = await self._database.write(executions.sweep(pool, SWEEP_BATCH))
+        except (DatabaseLocked, DatabaseUnavailable) as error:
+            logger.warning("no sweep: %s", error)
+            return RETRY_SECONDS
+        for id in ids:
+            self.nudge(id)
+        self._more = len(ids) == SWEEP_BATCH
+        return seconds
 
     def _start_ready(self) -> None:
         while self._worker is not None and self._ready and len(self._tasks) < self._concurrency:

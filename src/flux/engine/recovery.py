@@ -110,15 +110,15 @@ class Recovery:
                 logger.warning("no heartbeat: %s", error)
             await asyncio.sleep(self._heartbeat)
 
-    async def sweep_while_read(self, feed: Feed) -> None:
-        """Look for dead workers while somebody here waits for news."""
+    async def watch(self, feed: Feed) -> None:
+        """Look for dead workers at once, and then while somebody here waits for news."""
         while True:
-            await feed.reading.wait()
             try:
                 await self.sweep()
             except (DatabaseLocked, DatabaseUnavailable) as error:
                 logger.warning("no sweep: %s", error)
             await asyncio.sleep(TICK_SECONDS)
+            await feed.reading.wait()
 
     async def _is_dead(self, worker: str) -> bool:
         if self._lock.is_free(worker):

@@ -25,7 +25,8 @@ from flux.store.executions import State
 
 INSERT = """
 insert into events (execution_id, seq, type, run_id, epoch, at, body)
-values (:id, :seq, :type, :run_id, :epoch, :now, :body)"""
+values (:id, :seq, :type, :run_id, :epoch, :now, :body)
+returning at"""
 
 #: The run leaves: a state is given, and the head is still the one its writer has seen.
 LEAVES = "cast(:then as text) is not null and (:seen < 0 or head = :seen)"
@@ -43,7 +44,7 @@ update executions set head = head + :n, updated = :now,
   last_error = case when :ends = 1 then cast(:error as text) else last_error end,
   state = case when {LEAVES} then cast(:then as text) else state end
 where id = :id and tenant = :tenant and epoch = :epoch and state = 'running'
-returning head, state, updated"""
+returning head, state"""
 
 CLOSE_INTERRUPTS = "update interrupts set state = 'cancelled' where execution_id = :id and state = 'open'"
 
@@ -127,26 +128,21 @@ def append(
     )
     if not rows:
         raise Fenced(debug=f"append to {id} in epoch {epoch}")
-    head, state, at = rows[0]
-    written = yield from insert(id, entries, head, started or run, epoch, at)
+    head, state = rows[0]
+    written = yield from insert(id, entries, head, started or run, epoch)
     if ends is not None:
         yield CLOSE_INTERRUPTS, {"id": id}
     return Appended(written, head, state)
 
 
-def insert(
-    id: str, entries: Sequence[Entry], head: int, run: str | None, epoch: int, at: float
-) -> Steps[tuple[LogRow, ...]]:
+def insert(id: str, entries: Sequence[Entry], head: int, run: str | None, epoch: int) -> Steps[tuple[LogRow, ...]]:
     """Store entries so that the last one gets seq `head`; the caller has moved the head."""
     written: list[LogRow] = []
     first = head - len(entries) + 1
     for seq, entry in enumerate(entries, first):
-        row = LogRow(seq, type_of(entry), run, epoch, at, encode(entry).decode())
-        yield (
-            INSERT,
-            {"id": id, "seq": seq, "type": row.type, "run_id": run, "epoch": epoch, "body": row.body},
-        )
-        written.append(row)
+        type, body = type_of(entry), encode(entry).decode()
+        rows = yield INSERT, {"id": id, "seq": seq, "type": type, "run_id": run, "epoch": epoch, "body": body}
+        written.append(LogRow(seq, type, run, epoch, rows[0][0], body))
     return tuple(written)
 
 

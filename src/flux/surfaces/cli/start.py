@@ -21,7 +21,7 @@ from flux.surfaces.cli.connect import live_server, run
 from flux.surfaces.cli.options import settings_for
 
 if TYPE_CHECKING:
-    from uvicorn import Server
+    from uvicorn import Config
 
 #: Seconds that open connections get when the server stops.
 LEAVE_SECONDS = 1
@@ -86,11 +86,19 @@ async def _serve(settings: Settings, *, worker: bool, remote: bool) -> None:
             url = _url(listener)
             with _announced(settings.home, url, process.worker_id):
                 click.echo(f"Flux server on {url} (home: {settings.home})")
-                await _until_stopped(uvicorn.Server(config), listener)
+                await _until_stopped(config, listener)
 
 
-async def _until_stopped(server: Server, listener: socket.socket) -> None:
-    """Serve until uvicorn's own signal handling ends it, or this task is cancelled."""
+async def _until_stopped(config: Config, listener: socket.socket) -> None:
+    """Serve until this task is cancelled. Signals are ours: runs are handed over after the last request."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+    server = Server(config)
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))
     try:
         await asyncio.shield(serving)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-_FENCE = re.compile(r"(\s*)(`{3,}(?=[^`]*$)|~{3,})")
-_ITEM = re.compile(r"(\s*)([-*+]|\d{1,9}[.)])(\s+(?=\S)|$)")
-_RULE = re.compile(r"\s{0,3}([-*_])[ \t]*(?:\1[ \t]*){2,}$")
-_STARTS_BLOCK = re.compile(r"\s{0,3}(?:#{1,6}(?:\s|$)|>)")
-_INTERRUPTS = re.compile(r"\s{0,3}(?:[-*+]|1[.)])\s+\S")
+_FENCE = re.compile(r" *(`{3,}(?=[^`]*$)|~{3,})")
+_ITEM = re.compile(r" {0,3}([-*+]|\\d{1,9}[.)])( +(?=\\S)|$)")
+_RULE = re.compile(r" {0,3}([-*_]) *(?:\\1 *){2,}$")
+_INTERRUPTS = re.compile(r" {0,3}(?:[-*+]|1[.)]) +\\S")
+_STARTS_BLOCK = re.compile(r" *(?:`{3}|~{3}|#{1,6}(?: |$)|>|(?:[-*+]|\\d{1,9}[.)])(?: |$)|([-*_])(?: *\\1){2,}$)")
 
 
 class Blocks:
@@ -21,7 +21,7 @@ class Blocks:
     def __init__(self) -> None:
         self._lines: list[str] = []
         self._rest = ""
-        self._fence: tuple[int, str] | None = None
+        self._fence = ""
         self._item: int | None = None
 
     @property
@@ -36,60 +36,47 @@ class Blocks:
 
     def _line(self, line: str) -> str:
         """Take one line; returns the block it completes, or an empty string."""
-        bare, indent = line.rstrip(), _indent(line)
-        if self._fence is not None:
-            if not self._leaves_item(bare, indent):
-                return self._fenced(line, bare)
-            self._fence = None
+        bare = line.rstrip().expandtabs(4)
+        indent = len(bare) - len(bare.lstrip(" "))
+        left = bool(bare) and self._item is not None and indent < self._item
+        if self._fence and not left:
+            return self._fenced(line, bare)
         if not bare:
             return self._blank(line)
-        done = self._take() if self._begins(bare, indent) else ""
+        done = self._take() if self._fence or self._begins(bare, indent) else ""
         self._open(bare, indent)
         self._lines.append(line)
         return done
 
     def _fenced(self, line: str, bare: str) -> str:
         self._lines.append(line)
-        _, marker = self._fence or (0, "")
         closing = bare.strip()
-        if len(closing) >= len(marker) and set(closing) == {marker[0]}:
-            self._fence = None
-            return "" if self._item is not None else self._take()
-        return ""
+        if len(closing) < len(self._fence) or set(closing) != {self._fence[0]}:
+            return ""
+        self._fence = ""
+        return self._take() if self._item is None else ""
 
     def _blank(self, line: str) -> str:
         self._lines.append(line)
         return self._take() if self._item is None and self._has_text() else ""
 
-    def _leaves_item(self, bare: str, indent: int) -> bool:
-        return bool(bare) and self._item is not None and indent < self._item
-
     def _begins(self, bare: str, indent: int) -> bool:
         """Whether this line is the first of another block."""
         if not self._has_text():
             return False
-        item = _item(bare)
         if self._item is None:
-            return bool(_fence(bare, indent)) or (item is not None and bool(_INTERRUPTS.match(bare)))
-        if indent >= self._item:
-            return False
+            return indent < 4 and bool(_FENCE.match(bare) or (_INTERRUPTS.match(bare) and not _RULE.match(bare)))
         after_blank = not self._lines[-1].strip()
-        return bool(after_blank or item or _fence(bare, indent) or _RULE.match(bare) or _STARTS_BLOCK.match(bare))
+        return indent < self._item and (after_blank or bool(_STARTS_BLOCK.match(bare)))
 
     def _open(self, bare: str, indent: int) -> None:
         """Note what this line opens: a list item, a fence, or both."""
-        inside = self._item if self._item is not None and indent >= self._item else 0
-        if not inside:
-            fresh = not self._has_text()
-            item = _item(bare) if indent < 4 and fresh else None
-            if fresh:
-                self._item = item
-            rest = bare[item:] if item is not None else bare
-        else:
-            rest = bare
-        opened = _FENCE.match(rest)
-        if opened and (inside or _indent(rest) < 4):
-            self._fence = (indent, opened[2])
+        content = bare
+        if not self._has_text():
+            self._item = item_content(bare) if indent < 4 else None
+            content = bare[self._item or 0 :]
+        opened = _FENCE.match(content)
+        self._fence = opened[1] if opened and (self._item is not None or indent < 4) else ""
 
     def _has_text(self) -> bool:
         return any(line.strip() for line in self._lines)
@@ -101,25 +88,17 @@ class Blocks:
 
 def is_tight(before: str, block: str) -> bool:
     """Whether a block is the next item of a list without blank lines between its items."""
-    return _starts_item(before) and _starts_item(block) and bool(before.rsplit("\n", 2)[-2:][0].strip())
+    ends_blank = not before.rsplit("\n", 2)[-2:][0].strip()
+    return _is_item(before) and _is_item(block) and not ends_blank
 
 
-def _starts_item(block: str) -> bool:
-    return _item(block.lstrip("\n").partition("\n")[0]) is not None
-
-
-def _item(bare: str) -> int | None:
+def item_content(bare: str) -> int | None:
     """Where the content of a list item begins, None when the line is no item."""
-    found = _ITEM.match(bare.expandtabs(4))
+    found = _ITEM.match(bare)
     if found is None or _RULE.match(bare):
         return None
-    return found.end() if 0 < len(found[3]) < 5 else found.end(2) + 1
+    return found.end() if 0 < len(found[2]) < 5 else found.end(1) + 1
 
 
-def _fence(bare: str, indent: int) -> bool:
-    return indent < 4 and _FENCE.match(bare) is not None
-
-
-def _indent(line: str) -> int:
-    expanded = line.expandtabs(4)
-    return len(expanded) - len(expanded.lstrip(" "))
+def _is_item(block: str) -> bool:
+    return item_content(block.lstrip("\n").partition("\n")[0].rstrip().expandtabs(4)) is not None
