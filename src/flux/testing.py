@@ -1,7 +1,7 @@
 """For tests of agents: scripted models, a process that dies at a chosen commit, and a count of effects.
 
-    model = ScriptedModel([Reply("Let me look.", calls=(Call("look"),)), Reply("Done.")])
-    async with open_process(settings, factories={"test": lambda name: model}, tools={"look": look}, ...):
+`open_process(..., factories={"test": lambda name: ScriptedModel([Reply("Hello.")])})` gives the model
+`test/any` to definitions.
 """
 
 from __future__ import annotations

@@ -365,19 +365,28 @@ async def crowd(stage: Stage) -> None:
         starts = (
             process.sessions.start(LOCAL, "clerk", NewMessage("Go."), instance=str(n), key=str(n)) for n in range(MANY)
         )
-        ids = {admitted.id for admitted in await asyncio.gather(*starts)}
+        await asyncio.gather(*starts)
+        await all_idle(stage)
 
-        async def all_idle() -> bool:
-            return not await process.sessions.page(LOCAL, state="running", limit=1) and not await process.sessions.page(
-                LOCAL, state="scheduled", limit=1
-            )
 
-        await stage.until(all_idle)
-        stage.calls.add("idle", sessions=len(ids))
+async def recover(stage: Stage) -> None:
+    """Nothing but what is there already."""
+    async with opened(stage, "blocking"):
+        await all_idle(stage)
+
+
+async def all_idle(stage: Stage) -> None:
+    """Until no session has work."""
+
+    async def reached() -> bool:
+        busy = [await stage.process.sessions.page(LOCAL, state=state, limit=1) for state in ("running", "scheduled")]
+        return not any(busy)
+
+    await stage.until(reached)
 
 
 SCENARIOS: dict[str, Callable[[Stage], Awaitable[None]]] = {
-    scenario.__name__: scenario for scenario in (chat, admit, ask, answer, work, say_more, long, crowd)
+    scenario.__name__: scenario for scenario in (chat, admit, ask, answer, work, say_more, long, crowd, recover)
 }
 
 

@@ -35,7 +35,7 @@ def _start(plan: Any) -> str:
     try:
         run(msgspec.convert(plan, Plan))
         status = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the outermost handler of a process
         traceback.print_exc()
     finally:
         sys.stderr.flush()

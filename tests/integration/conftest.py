@@ -87,3 +87,9 @@ async def open_another(database_url: str) -> AsyncIterator[Open]:
 @pytest.fixture
 async def database(open_another: Open) -> Database:
     return await open_another()
+
+
+@pytest.fixture
+async def other_database(open_another: Open) -> Database:
+    """The same data as `database`, opened a second time."""
+    return await open_another()

@@ -27,6 +27,7 @@ from flux.agents.steps import (
     StartRun,
     Tools,
     next_step,
+    tries,
 )
 from flux.agents.tool_calls import cancelled, tool_wave
 from flux.agents.transcript import Transcript, UserItem
@@ -108,7 +109,7 @@ async def _start(session: Session, step: StartRun) -> None:
     entries: list[Entry] = [
         RunStarted(run=run.run_id or str(uuid.uuid4()), inputs=(step.message.id,), definition_digest=digest)
     ]
-    if log.context is None:
+    if log.context is None and run.failures < session.policy.run_failures:
         try:
             entries.append(await (await session.bound()).freeze())
         except FluxError as error:
@@ -121,12 +122,12 @@ async def _call(session: Session, step: CallModel) -> None:
     state = log.run
     if state is None:
         raise FluxError(debug="a model call outside a run")
-    failed = sum(failure.kind != "overflow" for failure in state.failures)
+    tried = state.failures[-1].attempt if state.failures else 0
     attempt = Attempt(
         message_id=message_id(state.id, state.model_calls),
-        attempt=1 + len(state.failures) + max(0, run.epoch - log.epoch),
+        attempt=1 + tried + max(0, run.epoch - log.epoch),
         inputs=step.inputs,
-        last=(failed + 1) % session.attempts == 0,
+        last=tries(state) + 1 >= session.attempts,
         final=step.final,
     )
     partial = Partial()

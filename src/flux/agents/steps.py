@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from flux.agents.definition import AgentDefinition, Limit
-from flux.agents.transcript import AnswerItem, CallState, RunState, Transcript, UserItem
+from flux.agents.transcript import AnswerItem, CallState, RunState, SummaryItem, Transcript, UserItem
 from flux.events import Cancelled as CancelledEntry
 from flux.events import ChatResponse, ModelFailed, RunEnd, RunFailed, UserSaid
 from flux.messages import text_of
@@ -111,7 +111,7 @@ def _forced_end(log: Transcript, run: RunState, failures: int, policy: Policy, n
         return RunFailed(
             message=f"the run failed {failures} times in a row on this machine; see the server's log", retryable=True
         )
-    if now - run.started_at > policy.run_timeout and not any(state.waiting for state in run.open_calls):
+    if now - run.active_since > policy.run_timeout and not any(state.waiting for state in run.open_calls):
         return RunFailed(message=f"the run took longer than {policy.run_timeout:.0f} s", retryable=True)
     spent = _over_budget(log, run, policy)
     if spent:
@@ -150,7 +150,7 @@ def _question_kind(run: RunState) -> str:
 def _model_step(log: Transcript, run: RunState, policy: Policy, now: float) -> Step:
     last = run.failures[-1] if run.failures else None
     given_up = sum(failure.retry_at is None and failure.kind != "overflow" for failure in run.failures)
-    if last is not None and last.kind == "overflow":
+    if last is not None and run.overflowed:
         upto = None if run.compacted else cut(log, policy.definition)
         return Compact(upto) if upto else Finish(_failed(last))
     if given_up >= len(_models(run, policy)):
@@ -166,6 +166,15 @@ def _model_step(log: Transcript, run: RunState, policy: Policy, now: float) -> S
         final=_final(run, policy.definition),
         not_before=(last.retry_at or 0.0) if last else 0.0,
     )
+
+
+def tries(run: RunState) -> int:
+    """How often the model that is due was tried in vain."""
+    count = 0
+    for failure in run.failures:
+        if failure.kind != "overflow":
+            count = 0 if failure.retry_at is None else count + 1
+    return count
 
 
 def _models(run: RunState, policy: Policy) -> tuple[str, ...]:
@@ -213,11 +222,13 @@ def cut(log: Transcript, definition: AgentDefinition) -> int | None:
     config = definition.compaction
     keep = config.keep_recent_tokens if config else 8000
     kept = 0
-    for index in range(len(log.items) - 1, 0, -1):
+    # To summarise nothing but the last summary would gain nothing.
+    first = 1 if log.items and isinstance(log.items[0], SummaryItem) else 0
+    for index in range(len(log.items) - 1, first, -1):
         kept += _size(log.items[index])
         if kept >= keep and log.items[index].seq > log.items[index - 1].seq:
             return log.items[index].seq - 1
-    if len(log.items) > 1 and log.items[-1].seq > log.items[-2].seq:
+    if len(log.items) > first + 1 and log.items[-1].seq > log.items[-2].seq:
         return log.items[-1].seq - 1
     return None
 

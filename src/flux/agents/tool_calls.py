@@ -82,7 +82,7 @@ async def _gate(run: Run, bound: Bound, fresh: Iterable[CallState]) -> list[Call
         if decision.verdict == "deny":
             entries.append(_done(call, "denied", f"[denied: {decision.rule}]"))
         elif decision.verdict == "ask":
-            questions.append(_approval(run, bound, call, args, digest, decision.rule))
+            questions.append(_approval(run, bound, state, args, digest, decision.rule))
         else:
             allowed.append(state)
     await run.append(*entries, *questions, also=_open(run, questions))
@@ -99,9 +99,12 @@ def _problem(bound: Bound, call: ToolCall) -> str | None:
     return f"The arguments do not fit {call.name}: {'; '.join(errors)}" if errors else None
 
 
-def _approval(run: Run, bound: Bound, call: ToolCall, args: dict[str, Any], digest: str, rule: str) -> ApprovalRequired:
+def _approval(
+    run: Run, bound: Bound, state: CallState, args: dict[str, Any], digest: str, rule: str
+) -> ApprovalRequired:
+    call = state.call
     return ApprovalRequired(
-        id=interrupts.interrupt_id(run.id, call.id),
+        id=interrupts.interrupt_id(run.id, call.id, state.asked),
         call=call.id,
         agent=bound.definition.name,
         tool=call.name,
@@ -165,7 +168,7 @@ class _Call:
         match outcome:
             case NeedsInput():
                 question = InputRequired(
-                    id=interrupts.interrupt_id(self._run.id, call.id, 1),
+                    id=interrupts.interrupt_id(self._run.id, call.id, self._state.asked),
                     call=call.id,
                     question=str(outcome.payload.get("question", "")),
                     options=tuple(outcome.payload.get("options") or ()),
@@ -210,11 +213,11 @@ def _input(state: CallState) -> Answer | None:
 
 async def _execute(tool: Tool, args: dict[str, Any], context: ToolContext) -> ToolOutcome:
     try:
-        async with asyncio.timeout(tool.timeout):
+        async with asyncio.timeout(tool.timeout) as limit:
             return await tool.run(args, context)
-    except TimeoutError:
-        return Failed(f"[timed out after {tool.timeout or 0:g} s]", timeout=True)
     except Exception as error:  # noqa: BLE001 - what a tool raises is its result, the model reads it
+        if limit.expired():
+            return Failed(f"[timed out after {tool.timeout:g} s]", timeout=True)
         return Failed(f"{type(error).__name__}: {error}")
 
 

@@ -30,15 +30,19 @@ from flux.events import (
 )
 from flux.messages import Message, ToolCall
 
+#: What may be in a log beside the entries of its worker.
+FROM_OUTSIDE = (SessionStarted, UserSaid, CancelRequested, InterruptAnswered)
+
 
 @dataclass
 class CallState:
-    """Where one tool call stands. `last` is the newest fact about it."""
+    """Where one tool call stands; `asked` counts its questions."""
 
     call: ToolCall
     gate: Gated | None = None
     question: Question | None = None
     answer: InterruptAnswered | None = None
+    asked: int = 0
     started: bool = False
     done: ToolDone | None = None
 
@@ -69,7 +73,7 @@ class AnswerItem:
 
 @dataclass
 class SummaryItem:
-    """What stands for everything before."""
+    """What stands for everything up to and with `seq`."""
 
     seq: int
     text: str
@@ -81,12 +85,17 @@ Item = UserItem | AnswerItem | SummaryItem
 
 @dataclass
 class RunState:
-    """The run that is open in the log. `failures` are those of the model call that is due."""
+    """The run that is open in the log.
+
+    `failures` are those of the model call that is due. `active_since` is when it started, or was last
+    answered by a person, or may retry, in seconds since the epoch. `overflowed`: the prompt is known to be
+    too long.
+    """
 
     id: str
     inputs: tuple[str, ...]
     options: dict[str, object]
-    started_at: float
+    active_since: float
     definition_digest: str
     calls: dict[str, CallState] = field(default_factory=dict)
     answer: AssistantSaid | None = None
@@ -96,6 +105,7 @@ class RunState:
     tokens: int = 0
     cost: float = 0.0
     compacted: bool = False
+    overflowed: bool = False
     cancelled: bool = False
     repeats: dict[str, int] = field(default_factory=dict)
 
@@ -106,7 +116,10 @@ class RunState:
 
 
 class Transcript:
-    """A session's log so far. Entries are only ever added, so one may be kept and fed what is new."""
+    """A session's log so far. Entries are only ever added, so one may be kept and fed what is new.
+
+    `epoch` is that of the newest entry which a worker wrote.
+    """
 
     def __init__(self) -> None:
         self.head = 0
@@ -128,7 +141,8 @@ class Transcript:
     def extend(self, entries: Iterable[Stored]) -> Transcript:
         """Add what is new."""
         for stored in entries:
-            self.head, self.epoch = stored.seq, stored.epoch
+            self.head = stored.seq
+            self.epoch = self.epoch if isinstance(stored.entry, FROM_OUTSIDE) else stored.epoch
             self._add(stored)
         return self
 
@@ -146,7 +160,7 @@ class Transcript:
         entry = stored.entry
         if isinstance(entry, UnknownEntry):
             return
-        if self._add_session(entry, stored.seq) or self._add_question(entry):
+        if self._add_session(entry, stored.seq) or self._add_question(entry, stored.at):
             return
         if isinstance(entry, RunStarted):
             self._start(entry, stored)
@@ -163,7 +177,7 @@ class Transcript:
             case ContextFrozen():
                 self.context = entry
             case Compacted():
-                self._compact(entry, seq)
+                self._compact(entry)
             case CancelRequested():
                 self._cancels.add(entry.run)
                 if self.run is not None and self.run.id == entry.run:
@@ -174,17 +188,20 @@ class Transcript:
                 return False
         return True
 
-    def _add_question(self, entry: Entry) -> bool:
+    def _add_question(self, entry: Entry, at: float) -> bool:
         calls = self.run.calls if self.run else {}
         if isinstance(entry, QUESTIONS):
             if entry.call in calls:
                 # An answer may stand before its question: it counts wherever it is.
                 calls[entry.call].question = entry
                 calls[entry.call].answer = self._answers.get(entry.id)
+                calls[entry.call].asked += 1
                 calls[entry.call].started = False
             return True
         if isinstance(entry, InterruptAnswered):
             self._answers[entry.id] = entry
+            if self.run is not None:
+                self.run.active_since = at
             for state in calls.values():
                 if state.question is not None and state.question.id == entry.id:
                     state.answer = entry
@@ -197,7 +214,7 @@ class Transcript:
             id=entry.run,
             inputs=entry.inputs,
             options=first.options if first else {},
-            started_at=stored.at,
+            active_since=stored.at,
             definition_digest=entry.definition_digest,
             cancelled=entry.run in self._cancels,
         )
@@ -207,6 +224,8 @@ class Transcript:
         match entry:
             case ModelFailed():
                 run.failures.append(entry)
+                run.overflowed = entry.kind == "overflow"
+                run.active_since = max(run.active_since, entry.retry_at or 0.0)
             case AssistantSaid():
                 self._answer(run, entry, seq)
             case Gated():
@@ -231,7 +250,7 @@ class Transcript:
         run.answer = entry
         run.calls = {call.id: CallState(call) for call in entry.calls}
         run.failures = []
-        run.compacted = False
+        run.compacted = run.overflowed = False
         run.model_calls += 1
         run.iterations += bool(entry.calls)
         run.tokens += entry.usage.total
@@ -260,11 +279,12 @@ class Transcript:
             if said is not None:
                 self.items.append(UserItem(seq, said))
 
-    def _compact(self, entry: Compacted, seq: int) -> None:
-        self.items = [SummaryItem(seq, entry.summary), *(item for item in self.items if item.seq > entry.upto)]
+    def _compact(self, entry: Compacted) -> None:
+        self.items = [SummaryItem(entry.upto, entry.summary), *(item for item in self.items if item.seq > entry.upto)]
         self.tokens += entry.usage.total
         self.prompt_tokens = 0
         self.context = None
         if self.run is not None:
             self.run.compacted = True
+            self.run.overflowed = False
             self.run.tokens += entry.usage.total

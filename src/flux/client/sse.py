@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import codecs
-import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import NamedTuple
-
-_LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 class ServerEvent(NamedTuple):
@@ -23,18 +20,29 @@ class Parser:
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
-        self._rest = ""
+        self._begun: list[str] = []
+        self._after_cr = False
         self._id = ""
         self._type = ""
         self._data: list[str] = []
 
     def feed(self, chunk: bytes) -> list[ServerEvent]:
         """The events that are complete now."""
-        text = self._rest + self._decoder.decode(chunk)
-        # A CR at the end may be the first half of CR LF: wait for what follows.
-        held = "\r" if text.endswith("\r") else ""
-        *lines, rest = _LINE_END.split(text[: len(text) - len(held)])
-        self._rest = rest + held
+        text = self._decoder.decode(chunk)
+        if not text:
+            return []
+        # A CR ends its line at once; the LF that may follow it belongs to it.
+        half, self._after_cr = self._after_cr, text.endswith("\r")
+        if half:
+            text = text.removeprefix("\n")
+        if "\r" in text:
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
+        first, *more = text.split("\n")
+        self._begun.append(first)
+        if not more:
+            return []
+        lines = ["".join(self._begun), *more[:-1]]
+        self._begun = [more[-1]]
         events = [self._line(line) for line in lines]
         return [event for event in events if event is not None]
 

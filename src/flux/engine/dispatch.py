@@ -90,6 +90,10 @@ class EmbeddedDispatch:
             while True:
                 self._sweep_due.clear()
                 seconds = await self._sweep(pool)
+                if self._more and not self._ready:
+                    # There is room for more: look again, behind the claims of those just started.
+                    await asyncio.sleep(0)
+                    continue
                 with suppress(TimeoutError):
                     async with asyncio.timeout(seconds):
                         await self._sweep_due.wait()
@@ -103,6 +107,7 @@ class EmbeddedDispatch:
             ids, seconds = await self._database.write(executions.sweep(pool, SWEEP_BATCH))
         except (DatabaseLocked, DatabaseUnavailable) as error:
             logger.warning("no sweep: %s", error)
+            self._more = False
             return RETRY_SECONDS
         for id in ids:
             self.nudge(id)

@@ -56,10 +56,23 @@ class Run:
     ) -> bool:
         """Append; leave the run in `then` if the head is still `seen`. False: the head has moved.
 
-        `also` runs in the same transaction; what it raises undoes the append.
+        `also` runs in the same transaction; what it raises undoes the append. A caller that is cancelled
+        does not take it back: it is finished first, so that whoever reads next finds it.
 
         :raises Fenced: another worker owns the execution now
         """
+        task = asyncio.create_task(self._append(entries, also, seen, then))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait((task,))
+            if not task.cancelled():
+                task.exception()
+            raise
+
+    async def _append(
+        self, entries: tuple[Entry, ...], also: Steps[None] | None, seen: int | None, then: Then | None
+    ) -> bool:
         spent = self._spent_with(entries)
         usage = encode_spent(spent) if spent is not self.spent else None
 

@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from flux.engine.dispatch import Dispatch
 from flux.engine.run import Executor, Run
 from flux.errors import DatabaseLocked, DatabaseUnavailable, Fenced, FluxError
-from flux.store import executions
-from flux.store.database import Database
+from flux.store import executions, workers
+from flux.store.database import Database, Steps
+from flux.store.executions import Execution
 from flux.store.feed import Feed
 
 logger = logging.getLogger(__name__)
 
+#: Seconds between attempts while the database does not answer.
+RETRY_SECONDS = 1.0
 #: Seconds to wait after the n-th failure of a run.
 BACKOFFS = (0.0, 1.0, 5.0, 30.0, 60.0)
 
@@ -52,9 +55,11 @@ class Runner:
     async def run(self, id: str) -> None:
         """Claim an execution and run it until it rests; return at once when it is not to be had."""
         try:
-            execution = await self._database.write(executions.claim(id, self._worker))
+            execution = await self._database.write(_claim(id, self._worker))
         except (DatabaseLocked, DatabaseUnavailable) as error:
-            logger.warning("cannot claim %s: %s", id, error)
+            logger.warning("cannot claim %s yet: %s", id, error)
+            await asyncio.sleep(RETRY_SECONDS)
+            self._dispatch.timers_changed()
             return
         if execution is None:
             return
@@ -95,5 +100,13 @@ class Runner:
                 break
             except (DatabaseLocked, DatabaseUnavailable) as error:
                 logger.warning("cannot hand back %s yet: %s", run.id, error)
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(RETRY_SECONDS)
         self._dispatch.timers_changed()
+
+
+def _claim(id: str, worker: str) -> Steps[Execution | None]:
+    """Claim with a heartbeat in the same transaction, so that a fresh owner is not taken for a silent one."""
+    execution = yield from executions.claim(id, worker)
+    if execution is not None:
+        yield from workers.beat(worker)
+    return execution

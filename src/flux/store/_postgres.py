@@ -10,7 +10,7 @@ import psycopg
 import psycopg_pool
 from psycopg import sql as pgsql
 
-from flux.errors import DatabaseUnavailable
+from flux.errors import DatabaseUnavailable, InvalidInput
 from flux.store import schema
 from flux.store.database import CommitObserver, Steps, check_version, hide_password
 from flux.store.migrations import upgrade
@@ -64,6 +64,8 @@ class PostgresDatabase:
                 return result
         except (psycopg.OperationalError, psycopg_pool.PoolTimeout) as error:
             raise self._down(error) from error
+        except psycopg.DataError as error:
+            raise _unusable(error) from error
 
     async def read(self, steps: Steps[T]) -> T:
         """Run a program on one read-only snapshot."""
@@ -73,17 +75,22 @@ class PostgresDatabase:
                 return await _drive(connection, steps)
         except (psycopg.OperationalError, psycopg_pool.PoolTimeout) as error:
             raise self._down(error) from error
+        except psycopg.DataError as error:
+            raise _unusable(error) from error
 
     async def scan(self, steps: Steps[T]) -> T:
         """The same as `read`: nobody waits for a long one."""
         return await self.read(steps)
 
     async def version(self) -> int:
-        """The newest transaction visible; changes when anybody has written."""
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute("select txid_snapshot_xmax(txid_current_snapshot())")
-            row = await cursor.fetchone()
-            return int(row[0]) if row else 0
+        """A digest of which transactions are over; changes when anybody has written."""
+        try:
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute("select hashtextextended(txid_current_snapshot()::text, 0)")
+                row = await cursor.fetchone()
+                return int(row[0]) if row else 0
+        except (psycopg.OperationalError, psycopg_pool.PoolTimeout) as error:
+            raise self._down(error) from error
 
     async def close(self) -> None:
         """Give back every connection."""
@@ -108,6 +115,10 @@ class PostgresDatabase:
                 behind = False
         if behind:
             upgrade(self.url)
+
+
+def _unusable(error: psycopg.DataError) -> InvalidInput:
+    return InvalidInput(f"the database cannot store this: {str(error).strip().splitlines()[0]}", debug=repr(error))
 
 
 async def _found_version(connection: psycopg.AsyncConnection[Any]) -> str | None:

@@ -25,6 +25,11 @@ select {COLUMNS} from agents a join agent_versions v
   on v.tenant = a.tenant and v.name = a.name and v.version = a.version
 where a.tenant = :tenant"""
 
+LOCK = "update agents set updated = updated where tenant = :tenant and name = :name"
+TAKE_NAME = """
+insert into agents (tenant, name, version, created, updated) values (:tenant, :name, 0, :now, :now)
+on conflict do nothing returning name"""
+
 
 def get(scope: Scope, name: str) -> Steps[AgentVersion | None]:
     """The current version of an agent."""
@@ -65,6 +70,7 @@ def put(scope: Scope, name: str, digest: str, definition: str, *, create: bool, 
     :raises AgentExists: the name is taken and `update` is False
     :raises AgentNotFound: there is no such agent and `create` is False
     """
+    yield LOCK, {"tenant": scope.tenant, "name": name}
     current = yield from get(scope, name)
     if current and not update:
         raise AgentExists(f"an agent {name!r} exists already; `flux agent update` or `flux agent apply` changes it")
@@ -72,6 +78,15 @@ def put(scope: Scope, name: str, digest: str, definition: str, *, create: bool, 
         raise AgentNotFound(f"there is no agent {name!r}; `flux agent list` shows those that exist")
     if current and current.digest == digest:
         return current
+    if current is None:
+        made = yield TAKE_NAME, {"tenant": scope.tenant, "name": name}
+        if not made:  # somebody else was faster
+            return (yield from put(scope, name, digest, definition, create=create, update=update))
+    return (yield from _add_version(scope, name, digest, definition))
+
+
+def _add_version(scope: Scope, name: str, digest: str, definition: str) -> Steps[AgentVersion]:
+    """The caller holds the agent's row."""
     rows = yield (
         "insert into agent_versions (tenant, name, version, digest, definition, author, created)"
         " select :tenant, :name, 1 + coalesce(max(version), 0), :digest, :definition, :author, :now"
@@ -87,8 +102,7 @@ def put(scope: Scope, name: str, digest: str, definition: str, *, create: bool, 
     )
     made = AgentVersion(*rows[0])
     yield (
-        "insert into agents (tenant, name, version, created, updated) values (:tenant, :name, :version, :now, :now)"
-        " on conflict (tenant, name) do update set version = excluded.version, updated = excluded.updated",
+        "update agents set version = :version, updated = :now where tenant = :tenant and name = :name",
         {"tenant": scope.tenant, "name": name, "version": made.version},
     )
     return made

@@ -64,6 +64,7 @@ class _Reader:
         self.index = index
         self.seq = after.seq
         self.delta = (after.epoch, after.n)
+        self.behind = True  # the log may hold entries that the channel does not
 
     def stamp(self, frame: Frame) -> Frame:
         """An entry from the log, with what this reader knows of the deltas in its cursor."""
@@ -82,6 +83,7 @@ class _Channel:
     def __init__(self) -> None:
         self.frames: list[Frame] = []
         self.start = 0
+        self.fresh = 0  # the index from which a new reader needs frames
         self.head = 0
         self.epoch = 0
         self.n = 0
@@ -99,6 +101,12 @@ class _Channel:
                 future.set_result(None)
         self.waiting.clear()
 
+    def look_again(self) -> None:
+        """Somebody else may have written to the log."""
+        for reader in self.readers:
+            reader.behind = True
+        self.wake()
+
     def has_more(self, reader: _Reader) -> bool:
         return reader.index < self.start + len(self.frames)
 
@@ -106,9 +114,9 @@ class _Channel:
         """What a reader has not seen yet, up to the first gap in the entries; whether there is a gap."""
         batch: list[Frame] = []
         for frame in self.frames[reader.index - self.start :]:
+            if frame.cursor.seq > reader.seq + frame.entry:
+                return batch, True
             if frame.entry:
-                if frame.cursor.seq > reader.seq + 1:
-                    return batch, True
                 if frame.cursor.seq == reader.seq + 1:
                     reader.seq += 1
                     batch.append(frame)
@@ -154,7 +162,9 @@ class Feed:
         channel.runs += 1
         self._watch()
         channel.settle(tuple({frame.subject for frame in channel.frames}))
-        channel.epoch, channel.n, channel.head = epoch, 0, head
+        channel.trim()
+        channel.fresh = channel.start + len(channel.frames)
+        channel.epoch, channel.n, channel.head = epoch, 0, max(head, channel.head)
 
     def end(self, id: str) -> None:
         """The run is over in this process."""
@@ -187,22 +197,26 @@ class Feed:
     async def follow(self, scope: Scope, id: str, after: Cursor = START) -> AsyncGenerator[list[Frame], None]:
         """Batches of frames behind a cursor, for as long as the caller reads."""
         channel = self._channels.setdefault(id, _Channel())
-        reader = _Reader(channel.start, after)
+        reader = _Reader(max(channel.start, channel.fresh), after)
         channel.readers.add(reader)
         self._readers += 1
         self.reading.set()
         self._watch()
         try:
-            gap = True
             while True:
-                if gap:
+                looked, before = reader.behind, reader.seq
+                if looked:
+                    reader.behind = False
                     async for batch in self._missing(scope, id, reader):
                         yield batch
                 batch, gap = channel.take(reader)
+                if gap and looked and reader.seq == before:
+                    return  # deleted: what the channel speaks of is not in the log any more
+                reader.behind |= gap
                 if batch:
                     yield batch
-                elif not gap:
-                    gap = await self._woken(channel, reader)
+                elif not reader.behind:
+                    await _news(channel, reader)
         finally:
             channel.readers.discard(reader)
             self._readers -= 1
@@ -218,17 +232,6 @@ class Feed:
                 yield [reader.stamp(entry_frame(row)) for row in rows]
             if len(rows) < PAGE:
                 return
-
-    async def _woken(self, channel: _Channel, reader: _Reader) -> bool:
-        """Wait for frames; True when woken without any, because the log may hold more."""
-        if not channel.has_more(reader):
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            channel.waiting.add(future)
-            try:
-                await future
-            finally:
-                channel.waiting.discard(future)
-        return not channel.has_more(reader)
 
     def _drop_unused(self, id: str, channel: _Channel) -> None:
         if channel.runs <= 0 and not channel.readers and self._channels.get(id) is channel:
@@ -248,10 +251,10 @@ class Feed:
             now = seen
             with suppress(DatabaseLocked, DatabaseUnavailable):
                 now = await self._database.version()
-            foreign, seen = seen is not None and now != seen, now
+            foreign, seen = now != seen, now  # at first too: something may have come before this look
             if foreign:
                 for channel in self._channels.values():
-                    channel.wake()
+                    channel.look_again()
                 self.on_foreign_write()
             await asyncio.sleep(POLL_SECONDS)
 
@@ -268,6 +271,18 @@ def entry_frame(row: LogRow, n: int = 0) -> Frame:
     """The frame of an entry: its stored JSON with its place in front."""
     place = f'{{"seq":{row.seq},"epoch":{row.epoch},"run_id":{_quoted(row.run)},"at":{row.at:.3f},'
     return Frame(Cursor(row.seq, row.epoch, n), row.type, place.encode() + row.body[1:].encode(), True)
+
+
+async def _news(channel: _Channel, reader: _Reader) -> None:
+    """Wait for frames, or for a reason to read the log."""
+    if channel.has_more(reader):
+        return
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    channel.waiting.add(future)
+    try:
+        await future
+    finally:
+        channel.waiting.discard(future)
 
 
 def _nothing() -> None:

@@ -29,6 +29,7 @@ class Interrupt(Struct, frozen=True):
 
 
 COLUMNS = ", ".join(Interrupt.__struct_fields__)
+OURS = "exists (select 1 from executions where id = :execution_id and tenant = :tenant)"
 FIELDS = "i." + ", i.".join(Interrupt.__struct_fields__)
 
 
@@ -72,8 +73,14 @@ def answer(scope: Scope, execution_id: str, id: str, *, answer: Any, by: str) ->
     """Answer an open question; False when it is not open. `answer` is stored as JSON."""
     rows = yield (
         "update interrupts set state = 'answered', answer = :answer, answered_by = :by"
-        " where id = :id and execution_id = :execution_id and state = 'open' returning id",
-        {"id": id, "execution_id": execution_id, "answer": msgspec.json.encode(answer).decode(), "by": by},
+        f" where id = :id and execution_id = :execution_id and state = 'open' and {OURS} returning id",
+        {
+            "id": id,
+            "execution_id": execution_id,
+            "tenant": scope.tenant,
+            "answer": msgspec.json.encode(answer).decode(),
+            "by": by,
+        },
     )
     return bool(rows)
 
@@ -102,8 +109,8 @@ def expire(scope: Scope, execution_id: str, id: str) -> Steps[bool]:
     """Close an open question whose time is over; False when it was answered meanwhile."""
     rows = yield (
         "update interrupts set state = 'expired' where id = :id and execution_id = :execution_id"
-        " and state = 'open' returning id",
-        {"id": id, "execution_id": execution_id},
+        f" and state = 'open' and {OURS} returning id",
+        {"id": id, "execution_id": execution_id, "tenant": scope.tenant},
     )
     return bool(rows)
 
@@ -111,12 +118,17 @@ def expire(scope: Scope, execution_id: str, id: str) -> Steps[bool]:
 def grant(scope: Scope, execution_id: str, tool: str, by: str) -> Steps[None]:
     """Let a tool run in this session without asking again."""
     yield (
-        "insert into grants (execution_id, tool, by) values (:execution_id, :tool, :by) on conflict do nothing",
-        {"execution_id": execution_id, "tool": tool, "by": by},
+        "insert into grants (execution_id, tool, by)"
+        " select id, cast(:tool as text), cast(:by as text) from executions"
+        " where id = :execution_id and tenant = :tenant on conflict do nothing",
+        {"execution_id": execution_id, "tenant": scope.tenant, "tool": tool, "by": by},
     )
 
 
 def grants(scope: Scope, execution_id: str) -> Steps[frozenset[str]]:
     """The tools that run without asking in this session."""
-    rows = yield "select tool from grants where execution_id = :execution_id", {"execution_id": execution_id}
+    rows = yield (
+        f"select tool from grants where execution_id = :execution_id and {OURS}",
+        {"execution_id": execution_id, "tenant": scope.tenant},
+    )
     return frozenset(row[0] for row in rows)

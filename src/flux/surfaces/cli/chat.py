@@ -63,7 +63,8 @@ async def talk(
     client: FluxClient, settings: Settings, agent: str | None, session: str | None, notice: str | None = None
 ) -> int:
     """Open the terminal on a new session of an agent, or on a session."""
-    from flux.surfaces import terminal
+    from flux.surfaces.terminal.chat import chat as talk_here
+    from flux.surfaces.terminal.plain import pipe
 
     handle: SessionHandle | None = None
     if session is not None:
@@ -72,10 +73,15 @@ async def talk(
     name = agent or ""
     _refuse_problems(await _get_agent(client, name, resumed=handle is not None))
     if not sys.stdin.isatty():
-        return await terminal.pipe(client, agent=name, session=handle, text=sys.stdin.read())
-    history = settings.home / "history"
-    return await terminal.chat(
-        client, agent=name, session=handle, resume_command=_resume_command, notice=notice, history=history
+        text = sys.stdin.read()
+        return await pipe(client, agent=name, session=handle, text=text, resume_command=_resume_command)
+    return await talk_here(
+        client,
+        agent=name,
+        session=handle,
+        resume_command=_resume_command,
+        notice=notice,
+        history=settings.home / "history",
     )
 
 

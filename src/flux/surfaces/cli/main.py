@@ -95,6 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exc()
         click.echo(f"Error: {error}", err=True)
         sys.exit(USAGE if isinstance(error, InvalidInput) else FAILED)
+    except Exception as error:  # noqa: BLE001 - the last handler: a person gets one line, --debug the trace
+        if debug:
+            traceback.print_exc()
+        click.echo(f"Error: a fault in Flux ({type(error).__name__}: {error}); --debug shows where", err=True)
+        sys.exit(FAILED)
     sys.exit(result if isinstance(result, int) else 0)
 
 

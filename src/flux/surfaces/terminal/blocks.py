@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 _FENCE = re.compile(r" *(`{3,}(?=[^`]*$)|~{3,})")
-_ITEM = re.compile(r" {0,3}([-*+]|\\d{1,9}[.)])( +(?=\\S)|$)")
-_RULE = re.compile(r" {0,3}([-*_]) *(?:\\1 *){2,}$")
-_INTERRUPTS = re.compile(r" {0,3}(?:[-*+]|1[.)]) +\\S")
-_STARTS_BLOCK = re.compile(r" *(?:`{3}|~{3}|#{1,6}(?: |$)|>|(?:[-*+]|\\d{1,9}[.)])(?: |$)|([-*_])(?: *\\1){2,}$)")
+_ITEM = re.compile(r" {0,3}([-*+]|\d{1,9}[.)])( +(?=\S)|$)")
+_RULE = re.compile(r" {0,3}([-*_]) *(?:\1 *){2,}$")
+_INTERRUPTS = re.compile(r" {0,3}(?:[-*+]|1[.)]) +\S")
+_STARTS_BLOCK = re.compile(r" *(?:`{3}|~{3}|#{1,6}(?: |$)|>|(?:[-*+]|\d{1,9}[.)])(?: |$)|([-*_])(?: *\1){2,}$)")
 
 
 class Blocks:

@@ -1,0 +1,222 @@
+"""The chat: one person, one session, one terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flux.client import FluxClient, SessionHandle
+from flux.errors import FluxError
+from flux.surfaces.terminal.commands import help_text, parse, unknown_command
+from flux.surfaces.terminal.history import past
+from flux.surfaces.terminal.keyboard import quiet
+from flux.surfaces.terminal.live import LiveView
+from flux.surfaces.terminal.plain import PlainView, documented_resume, pipe
+from flux.surfaces.terminal.problems import problem, start_problem
+from flux.surfaces.terminal.signals import Signals
+from flux.surfaces.terminal.turn import Conversation
+from flux.surfaces.terminal.view import View
+
+PAST_LINES = 8
+WORKING = ("scheduled", "running", "waiting")
+
+
+async def chat(
+    client: FluxClient,
+    *,
+    agent: str,
+    session: SessionHandle | None,
+    resume_command: Callable[[str], str] = documented_resume,
+    notice: str | None = None,
+    history: Path | None = None,
+) -> int:
+    """Talk until the person leaves; the exit code.
+
+    `history` is a file for typed lines. Without a terminal, all of standard input is one message.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return await pipe(client, agent=agent, session=session, text=sys.stdin.read(), resume_command=resume_command)
+    signals = Signals()
+    try:
+        with quiet(sys.stdin.fileno()), signals:
+            return await _talk(client, agent, session, signals, resume_command, notice, history)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if signals.left_by is None or task is None:
+            raise
+        task.uncancel()
+        return 128 + signals.left_by
+    except OSError:
+        return 1  # the terminal is gone, and nobody is left to tell
+
+
+async def _talk(
+    client: FluxClient,
+    agent: str,
+    session: SessionHandle | None,
+    signals: Signals,
+    resume_command: Callable[[str], str],
+    notice: str | None,
+    history: Path | None,
+) -> int:
+    loading = asyncio.create_task(_load("prompt"))  # a quarter of a second, while the session starts
+    view = _view()
+    try:
+        resumed = await session.info() if session is not None else None
+        session = session or await client.start_session(agent)
+    except FluxError as error:
+        view.line(start_problem(error), "error")
+        await loading
+        return 1
+    _header(view, agent, session.id, notice)
+    conversation = Conversation(session, view, (await loading).Prompt(history), signals)
+    talk = Chat(client, agent, session, view, conversation)
+    if isinstance(view, LiveView):
+        conversation.ready = asyncio.create_task(_load_markdown(view))
+    if resumed is not None:
+        await talk.catch_up(resumed)
+    while not conversation.leaving:
+        await talk.step()
+    view.line(f"Session: {session.id}\nResume with: {resume_command(session.id)}")
+    return 0
+
+
+def _view() -> View:
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") in ("dumb", "unknown", "")
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    return PlainView(sys.stdout, sys.stdout) if plain else LiveView(sys.stdout)
+
+
+def _header(view: View, agent: str, session: str, notice: str | None) -> None:
+    view.line(f"Flux Agent — {agent}", "ask")
+    view.line(f"Session: {session}")
+    view.line("Type /help for commands, Ctrl+D to exit.")
+    if notice:
+        view.line(notice, "dim")
+
+
+async def _load(name: str) -> Any:
+    """A module that the first prompt should not wait for."""
+    return await asyncio.to_thread(importlib.import_module, f"flux.surfaces.terminal.{name}")
+
+
+async def _load_markdown(view: LiveView) -> None:
+    view.markdown = (await _load("markdown")).Markdown
+
+
+class Chat:
+    """What the person types: messages and commands."""
+
+    def __init__(
+        self, client: FluxClient, agent: str, session: SessionHandle, view: View, conversation: Conversation
+    ) -> None:
+        self._client = client
+        self._agent = agent
+        self._session = session
+        self._view = view
+        self._conversation = conversation
+        self._model: str | None = None
+        self._last = ""
+        self._commands = {
+            "/help": self._help,
+            "/session": self._say_session,
+            "/usage": self._usage,
+            "/model": self._choose_model,
+            "/retry": self._retry,
+            "/approve": self._approve,
+            "/cancel": self._cancel,
+            "/fork": self._fork,
+            "/quit": self._quit,
+        }
+
+    async def catch_up(self, info: dict[str, Any]) -> None:
+        """Show the last exchange of a resumed session, and go on with what it does."""
+        try:
+            found = await past(self._client, self._session.id, info["head"])
+            self._last = found.asked
+            if found.asked:
+                self._view.user(_clipped(found.asked))
+                self._view.line(_clipped(found.answered), "dim")
+            await self._conversation.resume(found, info)
+        except FluxError as error:
+            self._view.line(problem(error), "error")
+
+    async def step(self) -> None:
+        """One line of the person, and what comes of it."""
+        line = await self._conversation.prompt()
+        if line is None:
+            return
+        command = parse(line)
+        try:
+            if command is None:
+                await self._send(line)
+            elif command[0] in self._commands:
+                await self._commands[command[0]](command[1])
+            else:
+                self._view.line(unknown_command(command[0]))
+        except FluxError as error:
+            self._view.line(problem(error), "error")
+
+    async def _send(self, text: str) -> None:
+        self._last = text
+        await self._conversation.turn(text, self._model)
+
+    async def _help(self, _: str) -> None:
+        self._view.line(help_text())
+
+    async def _say_session(self, _: str) -> None:
+        info = await self._session.info()
+        title = f" · {info['title']}" if info.get("title") else ""
+        self._view.line(f"Session: {self._session.id}{title}")
+
+    async def _usage(self, _: str) -> None:
+        info = await self._session.info()
+        self._view.line(usage_line(info["usage"], info["turns"]))
+
+    async def _choose_model(self, name: str) -> None:
+        if name:
+            self._model = None if name == "default" else name
+        chosen = self._model or "the agent's own"
+        hint = "; /model default returns to the agent's own" if self._model else ""
+        self._view.line(f"Model of the next messages: {chosen}{hint}")
+
+    async def _retry(self, _: str) -> None:
+        if not self._last:
+            self._view.line("There is no message to send again.")
+            return
+        self._view.user(self._last)
+        await self._send(self._last)
+
+    async def _approve(self, _: str) -> None:
+        if not await self._session.interrupts():
+            self._view.line("There are no open questions.")
+            return
+        await self._conversation.ask_again()
+
+    async def _cancel(self, _: str) -> None:
+        answer = await self._session.cancel()
+        self._view.line("Cancelled." if answer.get("cancelled") else "Nothing is running.")
+
+    async def _fork(self, _: str) -> None:
+        self._view.line("Forking is not available yet.")
+
+    async def _quit(self, _: str) -> None:
+        self._conversation.leaving = True
+
+
+def usage_line(usage: dict[str, Any], turns: int) -> str:
+    """Tokens, cost and turns on one line."""
+    cached = f" ({usage['cache_read']:,} cached)" if usage.get("cache_read") else ""
+    cost = f" · ${usage['cost']:.4f}" if usage.get("cost") else ""
+    plural = "" if turns == 1 else "s"
+    return f"Tokens: {usage['input']:,} in{cached}, {usage['output']:,} out{cost} · {turns} turn{plural}"
+
+
+def _clipped(text: str) -> str:
+    lines = text.strip().split("\n")
+    return "\n".join(lines[:PAST_LINES] + (["…"] if len(lines) > PAST_LINES else []))

@@ -1,0 +1,47 @@
+"""The slash commands: their names, what they say about themselves, and how a line is read."""
+
+from __future__ import annotations
+
+import re
+
+from flux.suggest import nearest
+
+COMMANDS = {
+    "/help": "show this list",
+    "/session": "show the session's id",
+    "/usage": "show the tokens and cost of this session",
+    "/model [provider/model]": "show or choose the model of the next messages",
+    "/retry": "send the last message again",
+    "/approve": "ask the open questions again",
+    "/cancel": "stop the present run",
+    "/fork": "continue from here in a copy",
+    "/quit": "leave; the session stays",
+}
+NAMES = tuple(usage.split()[0] for usage in COMMANDS)
+KEYS = {
+    "Alt+Enter": "a new line",
+    "Ctrl+C": "cancel the run, or clear the line",
+    "Ctrl+D": "leave",
+}
+
+#: A path such as /etc/hosts is a message, not a command.
+_COMMAND = re.compile(r"(/[A-Za-z_-]*)(?:\s+(.*))?$")
+
+
+def parse(line: str) -> tuple[str, str] | None:
+    """The command and its argument, None when the line is a message."""
+    found = _COMMAND.match(line.rstrip())
+    return (found[1], found[2] or "") if found else None
+
+
+def help_text() -> str:
+    """What /help says."""
+    rows = COMMANDS | KEYS
+    width = max(map(len, rows))
+    return "\n".join(f"{name:{width}}  {says}" for name, says in rows.items())
+
+
+def unknown_command(name: str) -> str:
+    """One line about a name that is no command."""
+    like = nearest(name, NAMES)
+    return f"Unknown command {name}; " + (f"did you mean {like}?" if like else "/help lists them.")

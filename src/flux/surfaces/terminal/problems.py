@@ -1,0 +1,23 @@
+"""What an error tells the person at the terminal: one line, and what to do."""
+
+from __future__ import annotations
+
+from flux.errors import FluxError, SessionEnded, Unauthorized
+
+SIGN_IN = "set FLUX_AUTH_TOKEN or run `flux auth login`"
+
+
+def problem(error: FluxError) -> str:
+    """The line for an error while chatting."""
+    if isinstance(error, Unauthorized):
+        return f"Error: {error} (401); {SIGN_IN}"
+    if isinstance(error, SessionEnded):
+        return f"Error: {error} (leave with Ctrl+D first)"
+    return f"Error: {error}"
+
+
+def start_problem(error: FluxError) -> str:
+    """The line for an error before there is a session."""
+    if isinstance(error, Unauthorized):
+        return f"Error starting agent: {error}: 401; {SIGN_IN}"
+    return f"Error starting agent: {error}"

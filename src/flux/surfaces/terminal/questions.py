@@ -1,0 +1,160 @@
+"""What an agent asks a person, and how the person answers at a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import webbrowser
+from collections.abc import Mapping
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct
+
+from flux.events import ApprovalRequired, Elicited, InputRequired, Paused, PlanReview, Question
+from flux.surfaces.terminal.text import value_lines, visible
+from flux.surfaces.terminal.view import View, step_text
+
+APPROVE = {"a": "approve", "A": "Always", "r": "reject"}
+APPROVE_LABEL = "[a]pprove [A]lways [r]eject "
+YES_NO = {"y": "yes", "n": "no"}
+
+
+class Keys(Protocol):
+    """How a person is asked. All raise KeyboardInterrupt on Ctrl+C and EOFError on Ctrl+D."""
+
+    async def key(self, label: str, keys: Mapping[str, str], enter: str | None = None) -> str:
+        """One of `keys`, or what Enter alone means."""
+
+    async def line(self, label: str) -> str:
+        """One line, without spaces around it."""
+
+
+class Reply(Struct, frozen=True):
+    """An answer as the server takes it."""
+
+    decision: str
+    reason: str | None = None
+    always: bool = False
+    content: Any = None
+
+
+async def ask(question: Question, view: View, keys: Keys) -> Reply:
+    """Show a question and take its answer."""
+    match question:
+        case ApprovalRequired():
+            return await _approval(question, view, keys)
+        case InputRequired():
+            return await _input(question, view, keys)
+        case Elicited():
+            return await _elicited(question, view, keys)
+        case PlanReview():
+            return await _plan(question, view, keys)
+        case Paused():
+            return await _paused(question, view, keys)
+
+
+async def _approval(asked: ApprovalRequired, view: View, keys: Keys) -> Reply:
+    view.line(f"{asked.agent} asks to call {asked.tool}", "ask")
+    if asked.args:
+        view.quote(_arguments(asked.args))
+    if asked.reason:
+        view.line(f"Reason: {asked.reason}", "dim")
+    choice = await keys.key(APPROVE_LABEL, APPROVE)
+    if choice == "r":
+        return await _rejected(keys)
+    return Reply("approve", always=choice == "A")
+
+
+async def _rejected(keys: Keys) -> Reply:
+    return Reply("reject", reason=await keys.line("Reason (Enter for none): ") or None)
+
+
+def _arguments(args: Mapping[str, Any]) -> str:
+    """Every argument in full; long ones below their name."""
+    parts = []
+    for name, value in args.items():
+        text = value_lines(value)
+        below = "\n" in text.rstrip("\n")
+        parts.append(f"{visible(name)}:" + (f"\n{_indented(text)}" if below else f" {text}"))
+    return "\n".join(parts)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.rstrip("\n").split("\n"))
+
+
+async def _input(asked: InputRequired, view: View, keys: Keys) -> Reply:
+    view.line(asked.question, "ask")
+    for number, option in enumerate(asked.options, 1):
+        view.line(f"  {number}. {option}")
+    text = ""
+    while not text:
+        text = await keys.line("Number or text: " if asked.options else "Answer: ")
+    return Reply("answer", content=chosen(text, asked.options))
+
+
+def chosen(text: str, options: tuple[str, ...]) -> str:
+    """The option a number stands for, else the text itself."""
+    if text.isascii() and text.isdigit() and 0 < int(text) <= len(options):
+        return options[int(text) - 1]
+    return text
+
+
+async def _elicited(asked: Elicited, view: View, keys: Keys) -> Reply:
+    view.line(f"[{asked.server_name}] {asked.message}", "ask")
+    if asked.url is None:
+        return await _form(asked, view, keys)
+    view.line(asked.url)
+    if await keys.key("Open browser to authorize? [Y/n] ", YES_NO, enter="y") == "n":
+        return Reply("decline")
+    if urlsplit(asked.url).scheme not in ("http", "https"):
+        view.line("This is no web address, so it was not opened.", "error")
+        return Reply("decline")
+    if not await asyncio.to_thread(webbrowser.open, asked.url):
+        view.line("No browser could be opened; open the address yourself.", "dim")
+    return Reply("accept")
+
+
+async def _form(asked: Elicited, view: View, keys: Keys) -> Reply:
+    """Ask for each field; an empty answer to a required one declines."""
+    schema = asked.schema or {}
+    content: dict[str, Any] = {}
+    for name, field in schema.get("properties", {}).items():
+        required = name in schema.get("required", ())
+        hint = f" ({field['description']})" if field.get("description") else ""
+        text = await keys.line(f"{visible(field.get('title') or name)}{visible(hint)}: ")
+        if text:
+            content[name] = _typed(text, field.get("type"))
+        elif required:
+            view.line("Declined: this was needed.", "dim")
+            return Reply("decline")
+    return Reply("accept", content=content)
+
+
+def _typed(text: str, kind: str | None) -> Any:
+    """Text as the value its schema wants; the asking server checks it."""
+    if kind == "boolean":
+        return text.lower() in ("y", "yes", "true", "1", "on")
+    if kind in ("integer", "number"):
+        try:
+            return msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            return text
+    return text
+
+
+async def _plan(asked: PlanReview, view: View, keys: Keys) -> Reply:
+    view.line("A plan to review", "ask")
+    view.quote("\n".join(f"{number}. {step_text(step)}" for number, step in enumerate(asked.steps, 1)))
+    if await keys.key("[a]pprove [r]eject ", {"a": "approve", "r": "reject"}) == "r":
+        return await _rejected(keys)
+    return Reply("approve")
+
+
+async def _paused(asked: Paused, view: View, keys: Keys) -> Reply:
+    view.line(f"Paused: {asked.name}", "ask")
+    if asked.output is not None:
+        view.quote(value_lines(asked.output))
+    text = await keys.line("Continue with (Enter for nothing): ")
+    return Reply("answer", content=text or None)

@@ -1,0 +1,241 @@
+"""What a conversation needs to be shown, and how the events of a session become that."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from flux.events import (
+    AssistantSaid,
+    Cancelled,
+    Compacted,
+    Gated,
+    ModelFailed,
+    Outcome,
+    Planned,
+    RunFailed,
+    RunStarted,
+    SessionEndedEntry,
+    SubagentChanged,
+    Token,
+    ToolDone,
+    ToolOutput,
+    ToolStarted,
+    UserSaid,
+)
+from flux.messages import ToolCall, text_of
+from flux.surfaces.terminal.text import first_line
+
+Look = Literal["plain", "dim", "error", "ask"]
+
+OUTCOMES: dict[Outcome, str] = {
+    "success": "Done.",
+    "error": "Failed",
+    "denied": "Denied.",
+    "cancelled": "Cancelled.",
+    "interrupted": "Interrupted.",
+    "timeout": "Timed out.",
+    "expired": "Expired.",
+}
+STOPS = {
+    "length": "The answer was cut: it reached the model's output limit.",
+    "content_filter": "The provider's content filter stopped the answer.",
+}
+
+
+class View(Protocol):
+    """Shows a conversation. Nothing given to it is trusted."""
+
+    def begin(self) -> None:
+        """A run works from now on."""
+
+    def rest(self) -> None:
+        """Nothing works any more."""
+
+    def tick(self) -> None:
+        """Due every 50 ms while a run works."""
+
+    def prompted(self) -> None:
+        """A prompt was shown and answered; the cursor is at the start of a line."""
+
+    def space(self) -> None:
+        """An empty line before a prompt."""
+
+    def text(self, piece: str) -> None:
+        """A piece of the answer's Markdown."""
+
+    def end_text(self) -> None:
+        """The answer's text is complete, or is given up."""
+
+    def user(self, text: str) -> None:
+        """A message that was not typed here."""
+
+    def call_started(self, call: ToolCall) -> None:
+        """A tool begins."""
+
+    def call_output(self, call: ToolCall, piece: str) -> None:
+        """A piece of what it prints."""
+
+    def call_done(self, call: ToolCall, outcome: Outcome, words: str) -> None:
+        """It has ended; `words` say how."""
+
+    def line(self, text: str, look: Look = "plain") -> None:
+        """Something the chat itself says."""
+
+    def quote(self, text: str) -> None:
+        """Text in full that a person must judge, kept apart from what the chat says."""
+
+
+class Projection:
+    """Turns the events of a session, in order, into what a view shows."""
+
+    def __init__(self, view: View) -> None:
+        self.end: RunFailed | Cancelled | None = None
+        self._view = view
+        self._calls: dict[str, ToolCall] = {}
+        self._message = ""
+        self._attempt = 0
+        self._announced = 0
+        self._shown = ""
+        self._own: list[str] = []
+        self._said: dict[str, str] = {}
+
+    def typed(self, text: str) -> None:
+        """This message was typed here: it is on the screen already."""
+        self._own.append(text)
+
+    def queued(self, message: UserSaid) -> None:
+        """Remember a message until the run that consumes it."""
+        text = text_of(message.parts)
+        if text in self._own:
+            self._own.remove(text)
+        else:
+            self._said[message.id] = text
+
+    def feed(self, event: Any) -> None:
+        """Show one event; those it does not know show nothing."""
+        shower = _SHOWERS.get(type(event))
+        if shower is not None:
+            shower(self, event)
+
+    def _token(self, token: Token) -> None:
+        if (token.message_id, token.attempt) != (self._message, self._attempt):
+            self._begin(token.message_id, token.attempt)
+        self._shown += token.text
+        self._view.text(token.text)
+
+    def _begin(self, message: str, attempt: int) -> None:
+        again = message == self._message and attempt > self._attempt
+        if self._shown:
+            self._view.end_text()
+        if again and attempt > self._announced:
+            self._view.line(f"… trying again (attempt {attempt})", "dim")
+        if message != self._message:
+            self._announced = 0
+        self._message, self._attempt, self._shown = message, attempt, ""
+
+    def _assistant(self, said: AssistantSaid) -> None:
+        text = text_of(said.parts)
+        if said.message_id != self._message:
+            self._begin(said.message_id, 1)
+        elif not text.startswith(self._shown):
+            self._begin(said.message_id, self._attempt + 1)
+        self._view.text(text[len(self._shown) :])
+        self._view.end_text()
+        self._shown = ""
+        self._calls |= {call.id: call for call in said.calls}
+        self._consumed(said.inputs)
+        if said.stop in STOPS:
+            self._view.line(STOPS[said.stop], "dim")
+
+    def _model_failed(self, failed: ModelFailed) -> None:
+        if failed.retry_at is None:
+            return
+        self._view.end_text()
+        self._message, self._shown = failed.message_id, ""
+        self._attempt, self._announced = failed.attempt, failed.attempt + 1
+        wait = max(0, round(failed.retry_at - time.time()))
+        when = f" in {wait} s" if wait else ""
+        self._view.line(f"… {first_line(failed.error)}; trying again{when} (attempt {failed.attempt + 1})", "dim")
+
+    def _gated(self, gated: Gated) -> None:
+        call = self._calls.get(gated.call)
+        if call is not None and gated.args is not None:
+            self._calls[gated.call] = msgspec.structs.replace(call, args=gated.args)
+
+    def _call(self, id: str, name: str) -> ToolCall:
+        return self._calls.get(id) or ToolCall(id, name)
+
+    def _tool_started(self, started: ToolStarted) -> None:
+        self._view.call_started(self._call(started.call, started.name))
+
+    def _tool_output(self, output: ToolOutput) -> None:
+        if output.call in self._calls:
+            self._view.call_output(self._calls[output.call], output.text)
+
+    def _tool_done(self, done: ToolDone) -> None:
+        words = OUTCOMES[done.outcome]
+        if done.outcome == "error":
+            words += f": {first_line(done.content)}"
+        self._view.call_done(self._call(done.call, done.name), done.outcome, words)
+
+    def _run_started(self, started: RunStarted) -> None:
+        self.end = None
+        self._consumed(started.inputs)
+
+    def _consumed(self, inputs: tuple[str, ...]) -> None:
+        for text in [self._said.pop(id) for id in inputs if id in self._said]:
+            self._view.user(text)
+
+    def _run_failed(self, failed: RunFailed) -> None:
+        self.end = failed
+        self._view.end_text()
+        again = " /retry sends the message again." if failed.retryable else ""
+        self._view.line(f"Error: {failed.message}{again}", "error")
+
+    def _cancelled(self, cancelled: Cancelled) -> None:
+        self.end = cancelled
+        self._view.end_text()
+        self._view.line("Cancelled.", "dim")
+
+    def _ended(self, ended: SessionEndedEntry) -> None:
+        self._view.end_text()
+        self._view.line(f"The session has ended ({ended.reason}).", "dim")
+
+    def _planned(self, plan: Planned) -> None:
+        steps = [f"  {n}. {step_text(step)}" for n, step in enumerate(plan.steps, 1)]
+        self._view.line("\n".join(["Plan", *steps]), "dim")
+
+    def _subagent(self, changed: SubagentChanged) -> None:
+        self._view.line(f"… {changed.agent or 'sub-agent'}: {changed.status}", "dim")
+
+    def _compacted(self, _: Compacted) -> None:
+        self._view.line("… earlier messages were summarised to save space", "dim")
+
+
+def step_text(step: dict[str, Any]) -> str:
+    """A step of a plan on one line."""
+    text = str(step.get("description") or step.get("name") or step)
+    return f"{text} [{step['status']}]" if step.get("status") else text
+
+
+_SHOWERS: dict[type, Callable[[Projection, Any], None]] = {
+    Token: Projection._token,
+    UserSaid: Projection.queued,
+    RunStarted: Projection._run_started,
+    AssistantSaid: Projection._assistant,
+    ModelFailed: Projection._model_failed,
+    Gated: Projection._gated,
+    ToolStarted: Projection._tool_started,
+    ToolOutput: Projection._tool_output,
+    ToolDone: Projection._tool_done,
+    RunFailed: Projection._run_failed,
+    Cancelled: Projection._cancelled,
+    SessionEndedEntry: Projection._ended,
+    Planned: Projection._planned,
+    SubagentChanged: Projection._subagent,
+    Compacted: Projection._compacted,
+}
