@@ -17,7 +17,7 @@ from flux.testing import EffectCounter
 from tests.crash import judge
 from tests.crash.databases import fresh_schema
 from tests.crash.driver import MANY, Plan
-from tests.crash.process import Zygote, set_fault
+from tests.crash.process import Zygote, set_fault, wait_for_line
 
 KILLED = f"signal {signal.SIGKILL.value}"
 FINISHED = "exit 0"
@@ -267,20 +267,24 @@ def test_a_kill_while_the_history_is_summarised_summarises_it_again(zygote: Zygo
 
 @pytest.mark.behaviour("durability:worker:frozen")
 def test_a_worker_that_wakes_after_its_death_is_refused(zygote: Zygote, home: Path) -> None:
-    brief = {"heartbeat": 0.1, "dead_after": 0.5}
+    patient, strict = {"heartbeat": 0.1, "dead_after": 60}, {"heartbeat": 0.1, "dead_after": 0.5}
     set_fault(home, "after pay", "stop")
-    frozen = zygote.start(Plan(str(home), "work", settings=brief))
+    frozen = zygote.start(Plan(str(home), "work", settings=patient))
     assert zygote.wait(frozen) == "stopped"
-    try:
-        assert zygote.play(Plan(str(home), "work", settings=brief)) == FINISHED
-        before = judge.session(home)
-    finally:
-        os.kill(frozen, signal.SIGCONT)
+    set_fault(home, "model 1", "stop")
+    heir = zygote.start(Plan(str(home), "work", settings=strict))
+    assert zygote.wait(heir) == "stopped"  # in the middle of the run it took over
+    before = judge.session(home)
+    assert before.row.state == "running"
+    assert before.done()["pay", 4].outcome == "interrupted"
+    os.kill(frozen, signal.SIGCONT)
+    wait_for_line(home / "log", "stops: This worker no longer owns the execution.")
+    assert judge.session(home).log == before.log
+    os.kill(heir, signal.SIGCONT)
+    assert zygote.wait(heir) == FINISHED
     assert zygote.wait(frozen) == FINISHED
     after = judge.session(home)
-    assert after.log == before.log
     assert judge.faults(after) + judge.recovery_faults(home, None, after) == []
-    assert after.done()["pay", 4].outcome == "interrupted"
 
 
 @pytest.mark.behaviour("durability:worker:poison")

@@ -16,6 +16,7 @@ import pytest
 
 from tests.aimock import KEY, Aimock, aimock
 
+PROMPT = r"\x1b\[0m>"
 FLUX = [sys.executable, "-m", "flux"]
 AGENT = """\
 name: tidy
@@ -83,8 +84,9 @@ def test_an_agent_works_asks_is_killed_and_finishes(workspace: Path, provider: A
     terminal = _flux(workspace, "chat", "agent.yaml")
     terminal.expect("Flux Agent — tidy")
     terminal.expect(r"Session: ([0-9a-f-]{36})")
-    session = re.sub(r"\x1b\[[0-9;]*m", "", terminal.match.group(1)) if terminal.match else ""
-    terminal.expect("> ")
+    assert isinstance(terminal.match, re.Match)
+    session = terminal.match.group(1)
+    terminal.expect(PROMPT)
     terminal.sendline("Tidy my notes")
     terminal.expect("list_directory")
     terminal.expect("edit_file")

@@ -27,8 +27,7 @@ class Child(NamedTuple):
 
     def cpu(self) -> float:
         """Processor seconds of its threads so far."""
-        threads = Path(f"/proc/{self.pid}/task").iterdir()
-        return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
+        return cpu_of(self.pid)
 
     def rss(self) -> float:
         """Megabytes it has in memory."""
@@ -40,6 +39,12 @@ class Ended(NamedTuple):
 
     wall: float
     cpu: float
+
+
+def cpu_of(pid: int) -> float:
+    """Processor seconds of a process's threads so far."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 
 
 def rss(pid: int) -> float:

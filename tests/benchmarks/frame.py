@@ -122,7 +122,7 @@ def ms(seconds: float) -> float:
 
 def table(groups: dict[str, list[Row]]) -> str:
     """All rows of all benchmarks, aligned."""
-    cells = [HEADER]
+    cells: list[tuple[str, ...]] = [HEADER]
     for name, rows in groups.items():
         cells += [(name if row is rows[0] else "", *_cells(row)) for row in rows]
     widths = [max(len(line[column]) for line in cells) for column in range(len(HEADER))]
@@ -172,4 +172,3 @@ def save(path: Path, groups: dict[str, list[Row]]) -> None:
     """Write the report."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report(groups), indent=2) + "\n")
-

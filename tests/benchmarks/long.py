@@ -56,16 +56,15 @@ async def measure(size: Size, home: Path) -> list[Row]:
 
 
 def _opened(name: str, seconds: list[float], least: float, target: float | None) -> Row:
-    return Row(
-        name=name, figure=ms(median(seconds)), unit="ms", limit=ms(least), limit_is=RAW, target=target
-    )
+    return Row(name=name, figure=ms(median(seconds)), unit="ms", limit=ms(least), limit_is=RAW, target=target)
 
 
 async def _visit(server: Child, id: str, size: Size) -> tuple[float, float, Turn, Turn]:
-    page = await _read(server, f"/sessions/{id}/events?limit={PAGE}", "application/json", lambda data: b"]," in data[-99:])
     last = b'"seq":%d,' % size.entries
-    stream = await _read(server, f"/sessions/{id}/events", "text/event-stream", lambda data: last in data[-4096:])
-    line = await Line.open(server.url, id)
+    path = f"/sessions/{id}/events"
+    page = await _read(server, f"{path}?limit={PAGE}", "application/json", lambda data: b'"next_cursor"' in data)
+    stream = await _read(server, path, "text/event-stream", lambda data: last in data[-4096:])
+    line = Line(server.url, id)
     first, second = await line.say(), await line.say()
     line.close()
     return page, stream, first, second

@@ -21,10 +21,10 @@ async def measure(size: Size, home: Path) -> list[Row]:
         found = await at_once([partial(say, one) for one in await sessions(client, size.sessions)], size.rounds)
     async with flux_server(home / "served") as server, FluxClient(server.url) as client:
         await make_agent(client)
-        opened = await lines(server.url, [one.id for one in await sessions(client, size.sessions)])
+        opened = lines(server.url, [one.id for one in await sessions(client, size.sessions)])
         served = await at_once([line.say for line in opened], size.rounds, server.cpu)
     async with replaying(replay.save(home / "stream.json", frames(opened[0].answer))) as server:
-        opened = await lines(server.url, ["raw"] * size.sessions)
+        opened = lines(server.url, ["raw"] * size.sessions)
         raw = await at_once([line.say for line in opened], size.rounds, server.cpu)
     return [
         *rows(f"{size.sessions} in process", found, direct, DIRECT, turns_per_second=300, cpu=5.0),
@@ -32,7 +32,9 @@ async def measure(size: Size, home: Path) -> list[Row]:
     ]
 
 
-def rows(where: str, found: Found, limit: Found, limit_is: str, *, turns_per_second: float | None, cpu: float | None) -> list[Row]:
+def rows(
+    where: str, found: Found, limit: Found, limit_is: str, *, turns_per_second: float | None, cpu: float | None
+) -> list[Row]:
     """Turns per second, CPU per turn, and whether every token arrived."""
     turns, took = found
     base, base_took = limit

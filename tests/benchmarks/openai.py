@@ -10,8 +10,16 @@ from typing import Any
 
 from openai import AsyncOpenAI
 from pydantic_ai.direct import model_request_stream
-from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, TextPartDelta, UserPromptPart
-from pydantic_ai.messages import PartDeltaEvent, PartStartEvent
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    PartDeltaEvent,
+    PartStartEvent,
+    TextPart,
+    TextPartDelta,
+    UserPromptPart,
+)
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
@@ -68,7 +76,7 @@ def _one_row(size: Size, found: Found, limit: Found, name: str, first: bool) -> 
 async def _flux(size: Size, home: Path, provider: str) -> tuple[Found, Found]:
     ids = await with_past(home, size.sessions, size.history // 2, f"openai-chat/{MODEL}")
     async with flux_server(home, OPENAI_BASE_URL=provider, OPENAI_API_KEY=KEY) as server:
-        talk: list[Say] = [line.say for line in await lines(server.url, ids)]
+        talk: list[Say] = [line.say for line in lines(server.url, ids)]
         await at_once(talk, 1)
         one = await one_by_one(talk * 10, size.turns, size.warm_up, server.cpu)
         return one, await at_once(talk, size.rounds, server.cpu)

@@ -81,7 +81,7 @@ async def main(file: str) -> None:
     held: set[asyncio.WriteTransport] = set()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Replay(pieces, held), "127.0.0.1", 0, backlog=2000)
-    print("http://127.0.0.1:%d" % server.sockets[0].getsockname()[1], flush=True)
+    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()
 
 

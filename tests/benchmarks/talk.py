@@ -20,7 +20,7 @@ from flux.messages import TextPart, Usage
 from flux.server.app import create_app
 from flux.settings import load_settings
 from flux.store import log
-from flux.store.database import Steps
+from flux.store.database import LOCAL, Steps
 from tests.benchmarks.frame import TEXT, TOKENS, Spent, own_cpu, spent
 
 AGENT = "bench"
@@ -47,9 +47,12 @@ Found = tuple[list[Turn], Spent]
 class Line:
     """A connection that sends messages and reads the answers as raw bytes: a load that costs next to nothing."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, url: str, session: str) -> None:
+        place = urlsplit(url)
+        self._host, self._port = place.hostname or "", place.port or 0
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        path = f"/sessions/{session}/messages"
         body = json.dumps({"message": TEXT}).encode()
         self._request = (
             f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n"
@@ -57,20 +60,15 @@ class Line:
         ).encode() + body
         self.answer = b""
 
-    @classmethod
-    async def open(cls, url: str, session: str) -> Line:
-        """Connect; `session` is the id of the session to talk to."""
-        place = urlsplit(url)
-        return cls(*await asyncio.open_connection(place.hostname, place.port), f"/sessions/{session}/messages")
-
     async def say(self) -> Turn:
-        """One turn."""
+        """One turn; connects first if it must."""
+        reader, writer = await self._connected()
         began = time.perf_counter()
         accepted = first = 0.0
         data = b""
-        self._writer.write(self._request)
+        writer.write(self._request)
         while not data.endswith(b"\r\n0\r\n\r\n"):
-            piece = await self._reader.read(1 << 16)
+            piece = await reader.read(1 << 16)
             if not piece:
                 raise ConnectionError(f"the server hung up after {data[:200]!r}")
             data += piece
@@ -80,9 +78,17 @@ class Line:
         self.answer = data
         return Turn(accepted, first, time.perf_counter() - began, data.count(TOKEN))
 
+    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A server closes a connection that has long been quiet."""
+        if self._reader is None or self._writer is None or self._reader.at_eof():
+            self.close()
+            self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
+        return self._reader, self._writer
+
     def close(self) -> None:
         """Hang up."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 async def say(session: SessionHandle) -> Turn:
@@ -101,9 +107,7 @@ async def say(session: SessionHandle) -> Turn:
     return Turn(accepted, first, time.perf_counter() - began, tokens)
 
 
-async def one_by_one(
-    lines: Sequence[Say], turns: int, warm_up: int, cpu: Callable[[], float] = own_cpu
-) -> Found:
+async def one_by_one(lines: Sequence[Say], turns: int, warm_up: int, cpu: Callable[[], float] = own_cpu) -> Found:
     """Turns in sequence, on one line after the other; the warm-up uses the first."""
     for _ in range(warm_up):
         await lines[0]()
@@ -114,9 +118,7 @@ async def one_by_one(
     return await spent(all_turns(), cpu)
 
 
-async def at_once(
-    lines: Sequence[Say], rounds: int, cpu: Callable[[], float] = own_cpu
-) -> Found:
+async def at_once(lines: Sequence[Say], rounds: int, cpu: Callable[[], float] = own_cpu) -> Found:
     """So many turns on every line, all lines together, after one each to warm up."""
     await asyncio.gather(*(line() for line in lines))
 
@@ -136,9 +138,11 @@ def lines_needed(turns: int) -> int:
 async def embedded(home: Path, *, worker: bool = True) -> AsyncIterator[tuple[FluxClient, Process]]:
     """Flux in this process, with the agent of the benchmarks."""
     settings = load_settings({}, cwd=home, home=str(home))
-    async with open_process(settings, environment=os.environ, workspace=home, worker=worker) as process:
-        async with FluxClient("http://localhost", transport=InProcessTransport(create_app(process))) as client:
-            yield client, process
+    async with (
+        open_process(settings, environment=os.environ, workspace=home, worker=worker) as process,
+        FluxClient("http://localhost", transport=InProcessTransport(create_app(process))) as client,
+    ):
+        yield client, process
 
 
 async def make_agent(client: FluxClient, model: str = ECHO) -> None:
@@ -151,18 +155,18 @@ async def sessions(client: FluxClient, count: int) -> list[SessionHandle]:
     return [await client.start_session(AGENT) for _ in range(count)]
 
 
-async def lines(url: str, ids: Sequence[str]) -> list[Line]:
+def lines(url: str, ids: Sequence[str]) -> list[Line]:
     """A line to each session."""
-    return [await Line.open(url, id) for id in ids]
+    return [Line(url, id) for id in ids]
 
 
 async def with_past(home: Path, count: int, turns: int, model: str = ECHO) -> list[str]:
     """Sessions in the database of `home` that have had so many turns; their ids."""
     async with embedded(home, worker=False) as (client, process):
         await make_agent(client, model)
-        ids = [session.id for session in await sessions(client, count)]
-        for id in ids:
-            await process.database.write(_past(id, turns, model))
+        started = await asyncio.gather(*(process.sessions.start(LOCAL, AGENT) for _ in range(count)))
+        ids = [session.id for session in started]
+        await asyncio.gather(*(process.database.write(_past(id, turns, model)) for id in ids))
     return ids
 
 
@@ -174,7 +178,7 @@ def _past(id: str, turns: int, model: str) -> Steps[None]:
         "update executions set head = head + :n, turns = :turns where id = :id returning head",
         {"id": id, "n": len(entries), "turns": turns},
     )
-    yield from log.insert(id, entries, rows[0][0], None, 0, time.time())
+    yield from log.insert(id, entries, rows[0][0], None, 0)
 
 
 def _turn(n: int, model: str) -> list[Entry]:

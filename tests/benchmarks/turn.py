@@ -41,7 +41,7 @@ async def measure(size: Size, home: Path) -> list[Row]:
     rows = _rows("in process", found, direct)
     async with flux_server(home / "served") as server, FluxClient(server.url) as client:
         await make_agent(client)
-        opened = await lines(server.url, [s.id for s in await sessions(client, lines_needed(size.turns))])
+        opened = lines(server.url, [s.id for s in await sessions(client, lines_needed(size.turns))])
         found = await one_by_one([line.say for line in opened], size.turns, size.warm_up, server.cpu)
         raw = await _raw(size, home, opened[0].answer)
     return rows + _rows("socket", found, direct, raw)
@@ -65,7 +65,7 @@ async def call_model() -> Turn:
 
 async def _raw(size: Size, home: Path, answer: bytes) -> Found:
     async with replaying(replay.save(home / "stream.json", frames(answer))) as server:
-        line = await Line.open(server.url, "raw")
+        line = Line(server.url, "raw")
         return await one_by_one([line.say] * lines_needed(size.turns), size.turns, size.warm_up, server.cpu)
 
 

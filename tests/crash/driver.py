@@ -334,6 +334,7 @@ async def follow(stage: Stage, id: str) -> None:
     cursor = Cursor.parse(before[-1].detail["cursor"]) if before else Cursor()
     async with aclosing(stage.process.sessions.follow(LOCAL, id, cursor)) as batches:
         async for batch in batches:
+            stage.commits.happened.set()
             for frame in batch:
                 data = msgspec.json.decode(frame.data)
                 shown = {key: data[key] for key in ("attempt", "message_id", "text", "seq", "epoch") if key in data}

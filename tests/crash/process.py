@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -74,3 +75,12 @@ def set_fault(home: Path, point: str, fault: str = "kill") -> None:
     """Let a fault wait at a point."""
     (home / "faults").mkdir(parents=True, exist_ok=True)
     (home / "faults" / point).write_text(fault)
+
+
+def wait_for_line(path: Path, text: str) -> None:
+    """Wait until a process has written this to a file."""
+    until = time.monotonic() + GUARD
+    while not (path.exists() and text in path.read_text()):
+        if time.monotonic() > until:
+            raise AssertionError(f"{text!r} was not written to {path}")
+        time.sleep(0.02)

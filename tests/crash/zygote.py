@@ -7,10 +7,12 @@ or `stopped`.
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -20,6 +22,8 @@ from tests.crash.driver import Plan, run
 
 def serve() -> None:
     """Answer requests until stdin closes."""
+    with suppress(ImportError):  # the extra package may be missing
+        importlib.import_module("flux.store._postgres")
     gc.freeze()
     for line in sys.stdin:
         request: dict[str, Any] = msgspec.json.decode(line)

@@ -106,6 +106,12 @@ class Sessions:
         assert await self.database.write(executions.hand_back(row.id, row.epoch, failed=True, backoff=HOUR))
         return row.id
 
+    async def backed_off_now(self) -> str:
+        """Scheduled again at once, because its run failed."""
+        row = await self.row(await self.running())
+        assert await self.database.write(executions.hand_back(row.id, row.epoch, failed=True, backoff=0))
+        return row.id
+
     async def ended(self) -> str:
         id = await self.idle()
         await self.admission.end(self.scope, id)

@@ -124,14 +124,14 @@ class EmbeddedDispatch:
 
     def _finished(self, id: str, task: asyncio.Task[None]) -> None:
         del self._tasks[id]
-        if not task.cancelled():
-            task.result()
         if id in self._again:
             self._again.discard(id)
             self._ready[id] = None
         self._start_ready()
         if self._more and not self._ready:
             self._sweep_due.set()
+        if not task.cancelled():
+            task.result()
 
     async def _drain(self, grace: float) -> None:
         if self._tasks:

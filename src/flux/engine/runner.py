@@ -55,7 +55,7 @@ class Runner:
     async def run(self, id: str) -> None:
         """Claim an execution and run it until it rests; return at once when it is not to be had."""
         try:
-            execution = await self._database.write(_claim(id, self._worker))
+            execution = await self._claim(id)
         except (DatabaseLocked, DatabaseUnavailable) as error:
             logger.warning("cannot claim %s yet: %s", id, error)
             await asyncio.sleep(RETRY_SECONDS)
@@ -76,6 +76,17 @@ class Runner:
                 self.busy.clear()
         if run.left is not None and run.left.due is not None:
             self._dispatch.timers_changed()
+
+    async def _claim(self, id: str) -> Execution | None:
+        claiming = asyncio.ensure_future(self._database.write(_claim(id, self._worker)))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            await asyncio.wait((claiming,))
+            # What was claimed nevertheless must not stay ours.
+            if claiming.exception() is None and (execution := claiming.result()) is not None:
+                await asyncio.shield(self._hand_back(Run(execution, self._database, self._feed), failed=False))
+            raise
 
     async def _execute(self, run: Run) -> None:
         """The outermost handler: whatever happens, an execution we own is never just dropped."""

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -55,7 +55,12 @@ class SqliteDatabase:
         :raises DatabaseLocked: another process holds the file
         :raises DatabaseUnavailable: the file cannot be opened
         """
-        connection = await asyncio.get_running_loop().run_in_executor(self._scanner, self._prepare)
+        try:
+            connection = await asyncio.get_running_loop().run_in_executor(self._scanner, self._prepare)
+        except BaseException:
+            self._closed = True
+            self._scanner.shutdown(wait=False)
+            raise
         self._writer = threading.Thread(target=self._work, args=(connection,), name="flux-db-write", daemon=True)
         self._writer.start()
         return self
@@ -70,6 +75,7 @@ class SqliteDatabase:
 
     async def scan(self, steps: Steps[T]) -> T:
         """Run a long program on a snapshot of its own, beside everything else."""
+        self._check_open()
         return await asyncio.get_running_loop().run_in_executor(
             self._scanner, lambda: self._read(self._scan_connection, steps)
         )
@@ -79,13 +85,16 @@ class SqliteDatabase:
         return cast(int, await self._submit(None))
 
     async def _submit(self, steps: Steps[Any] | None) -> Any:
-        if self._closed:
-            raise DatabaseUnavailable("the database is closed: Flux is shutting down")
+        self._check_open()
         loop = asyncio.get_running_loop()
         job = _Job(steps, loop.create_future(), loop)
         self._jobs.put(job)
         # A caller that is cancelled does not take back what it handed in.
         return await asyncio.shield(job.done)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DatabaseUnavailable("the database is closed: Flux is shutting down")
 
     async def close(self) -> None:
         """Let the writer finish and close both connections."""
@@ -105,16 +114,18 @@ class SqliteDatabase:
     # --- reading
 
     def _prepare(self) -> sqlite3.Connection:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            connection = self._connect()
-            _migrate(connection, self.url)
-            self._read_connection = self._connect_reader()
-            self._scan_connection = self._connect_reader()
-        except sqlite3.Error as error:
-            raise _translate(error, self._path) from error
-        except OSError as error:
-            raise DatabaseUnavailable(f"cannot open {self._path}: {error.strerror}") from error
+        with ExitStack() as opened:
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                connection = opened.enter_context(closing(self._connect()))
+                _migrate(connection, self.url)
+                self._read_connection = opened.enter_context(closing(self._connect_reader()))
+                self._scan_connection = opened.enter_context(closing(self._connect_reader()))
+            except sqlite3.Error as error:
+                raise _translate(error, self._path) from error
+            except OSError as error:
+                raise DatabaseUnavailable(f"cannot open {self._path}: {error.strerror}") from error
+            opened.pop_all()
         return connection
 
     def _connect(self) -> sqlite3.Connection:
@@ -147,10 +158,16 @@ class SqliteDatabase:
     def _work(self, connection: sqlite3.Connection) -> None:
         while (job := self._jobs.get()) is not None:
             if job.steps is None:
-                _settle(job, connection.execute("pragma data_version").fetchone()[0], None)
+                self._look(connection, job)
             else:
                 self._commit_group(connection, [job, *self._waiting()])
         connection.close()
+
+    def _look(self, connection: sqlite3.Connection, job: _Job) -> None:
+        try:
+            _settle(job, connection.execute("pragma data_version").fetchone()[0], None)
+        except sqlite3.Error as error:
+            _settle(job, None, _translate(error, self._path))
 
     def _waiting(self) -> list[_Job]:
         """Programs that are waiting already and may share the commit."""

@@ -8,10 +8,9 @@ import pytest
 from flux.engine.admission import NewMessage
 from flux.errors import Conflict, SessionBusy, SessionEnded, SessionNotFound
 from flux.events import CancelRequested, Mode, RunStarted, UserSaid
-from flux.store import executions
 from flux.store.database import Database
+from flux.store.executions import Execution
 from flux.store.log import Then
-from tests.integration.conftest import Open
 from tests.integration.states import EVE, HELLO, HOUR, Sessions, a_session
 
 MODES: tuple[Mode, ...] = ("queue", "steer", "interrupt", "reject")
@@ -125,6 +124,25 @@ async def test_starting_with_a_message_is_one_admission(sessions: Sessions) -> N
     ]
 
 
+@pytest.mark.behaviour("engine:admit:title")
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("", None),
+        (" \n\t", None),
+        ("\x00", None),
+        ("a\x00b\x1b[31m red", "a b [31m red"),
+        ("long " * 40, ("long " * 16)[:79] + "…"),
+    ],
+)
+async def test_the_title_is_the_first_line_fit_to_be_shown(sessions: Sessions, text: str, title: str | None) -> None:
+    id = await sessions.idle()
+    await sessions.admission.admit(sessions.scope, id, NewMessage(text))
+    assert (await sessions.row(id)).title == title
+    await sessions.admission.admit(sessions.scope, id, NewMessage("Later"))
+    assert (await sessions.row(id)).title == (title or "Later")
+
+
 @pytest.mark.behaviour("engine:admit:any-text")
 @pytest.mark.parametrize("text", ["nul \x00 inside", "\x00", "emoji 🙂 'quotes' \"and\" \\ %s :now :id", "", "\u2028"])
 async def test_any_text_comes_back_as_it_was_said(sessions: Sessions, text: str) -> None:
@@ -135,36 +153,27 @@ async def test_any_text_comes_back_as_it_was_said(sessions: Sessions, text: str)
 
 
 @pytest.mark.behaviour("engine:admit:races-going-idle")
-async def test_a_message_that_races_going_idle_is_never_left_lying(sessions: Sessions, open_another: Open) -> None:
+async def test_a_message_that_races_going_idle_is_never_left_lying(
+    sessions: Sessions, other_database: Database
+) -> None:
     """Either the run sees that the head moved and stays, or the message finds the session idle and wakes it."""
-    other = Sessions(await open_another())
-    for attempt in range(25):
-        id = await sessions.running()
-        row = await sessions.row(id)
-        left: list[log_state] = []
+    there = Sessions(other_database)
+    for attempt in range(30):
+        row = await sessions.row(await sessions.running())
+        left: list[str] = []
 
-        async def leave(row: executions.Execution = row, left: "list[log_state]" = left) -> None:
-            done = await sessions.append(row, seen=row.head, then=Then("idle"))
-            left.append(done.state)
+        async def leave(row: Execution = row, left: list[str] = left) -> None:
+            left.append((await sessions.append(row, seen=row.head, then=Then("idle"))).state)
+
+        async def say(id: str = row.id) -> None:
+            await there.admission.admit(there.scope, id, HELLO)
 
         async with anyio.create_task_group() as group:
-            first, second = (leave, _admit) if attempt % 2 else (_admit, leave)
-            for step in (first, second):
-                if step is leave:
-                    group.start_soon(leave)
-                else:
-                    group.start_soon(_admit, other, id)
-        after = await sessions.row(id)
-        assert after.state == ("scheduled" if left == ["idle"] else "running"), left
-        said = (await sessions.entries(id))[-1]
-        assert isinstance(said, UserSaid)
-
-
-log_state = str
-
-
-async def _admit(sessions: Sessions, id: str) -> None:
-    await sessions.admission.admit(sessions.scope, id, HELLO)
+            for step in (leave, say) if attempt % 2 else (say, leave):
+                group.start_soon(step)
+        after = await sessions.row(row.id)
+        assert after.state == ("scheduled" if left == ["idle"] else "running")
+        assert isinstance((await sessions.entries(row.id))[-1], UserSaid)
 
 
 @pytest.mark.behaviour("engine:admit:races-going-idle")
@@ -179,8 +188,10 @@ async def test_leaving_with_the_head_one_has_seen_fails_once_it_moved(sessions: 
 
 
 @pytest.mark.behaviour("engine:admit:concurrent")
-async def test_messages_at_the_same_time_all_land_in_one_order(database: Database, open_another: Open) -> None:
-    here, there = Sessions(database), Sessions(await open_another())
+async def test_messages_at_the_same_time_all_land_in_one_order(
+    database: Database, other_database: Database
+) -> None:
+    here, there = Sessions(database), Sessions(other_database)
     id = await here.idle()
     async with anyio.create_task_group() as group:
         for n in range(20):

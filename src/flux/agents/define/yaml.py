@@ -15,18 +15,23 @@ from flux.errors import DefinitionInvalid
 #: `${NAME}`, or `${NAME:-what counts when it is not set}`.
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
+#: Line breaks to YAML; only double quotes keep them.
+UNUSUAL_BREAKS = re.compile("[\r\x85\u2028\u2029]")
+
 
 class _Loader(yaml.SafeLoader):
     """Refuses aliases (they can grow without bound) and duplicate keys (one of them would be lost)."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", self.get_mark())
+            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", self.peek_event().start_mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be plain text", key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
             seen.add(key.value)
@@ -80,7 +85,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _block(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    style = "|" if "\n" in text else None
+    style = '"' if UNUSUAL_BREAKS.search(text) else "|" if "\n" in text else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
@@ -110,7 +115,9 @@ def _expand(value: Any, environment: Mapping[str, str], where: str) -> Any:
 
 def _variable(match: re.Match[str], environment: Mapping[str, str], where: str) -> str:
     name, default = match.groups()
-    value = environment.get(name) or default
+    value = environment.get(name)
+    if default is not None and not value:
+        return str(default)
     if value is None:
         raise DefinitionInvalid(f"{where}: the variable {name} is not set")
     return value

@@ -74,7 +74,7 @@ async def _talk(
         await loading
         return 1
     _header(view, agent, session.id, notice)
-    conversation = Conversation(session, view, (await loading).Prompt(history), signals)
+    conversation = Conversation(client, session, view, (await loading).Prompt(history), signals)
     talk = Chat(client, agent, session, view, conversation)
     if isinstance(view, LiveView):
         conversation.ready = asyncio.create_task(_load_markdown(view))
@@ -82,7 +82,7 @@ async def _talk(
         await talk.catch_up(resumed)
     while not conversation.leaving:
         await talk.step()
-    view.line(f"Session: {session.id}\nResume with: {resume_command(session.id)}")
+    view.line(f"Session: {session.id}\nResume with: {resume_command(session.id)}", "copy")
     return 0
 
 
@@ -94,7 +94,7 @@ def _view() -> View:
 
 def _header(view: View, agent: str, session: str, notice: str | None) -> None:
     view.line(f"Flux Agent — {agent}", "ask")
-    view.line(f"Session: {session}")
+    view.line(f"Session: {session}", "copy")
     view.line("Type /help for commands, Ctrl+D to exit.")
     if notice:
         view.line(notice, "dim")
@@ -171,8 +171,8 @@ class Chat:
 
     async def _say_session(self, _: str) -> None:
         info = await self._session.info()
-        title = f" · {info['title']}" if info.get("title") else ""
-        self._view.line(f"Session: {self._session.id}{title}")
+        self._view.line(f"Session: {self._session.id}", "copy")
+        self._view.line(f"{info.get('title') or 'no title yet'} · {self._agent} · {info['state']}", "dim")
 
     async def _usage(self, _: str) -> None:
         info = await self._session.info()

@@ -7,20 +7,20 @@ import re
 from flux.suggest import nearest
 
 COMMANDS = {
-    "/help": "show this list",
-    "/session": "show the session's id",
-    "/usage": "show the tokens and cost of this session",
-    "/model [provider/model]": "show or choose the model of the next messages",
+    "/help": "this list",
+    "/session": "the session's id and title",
+    "/usage": "tokens and cost so far",
+    "/model NAME": "model of the next messages",
     "/retry": "send the last message again",
-    "/approve": "ask the open questions again",
-    "/cancel": "stop the present run",
-    "/fork": "continue from here in a copy",
+    "/approve": "ask open questions again",
+    "/cancel": "stop the run",
+    "/fork": "continue in a copy",
     "/quit": "leave; the session stays",
 }
 NAMES = tuple(usage.split()[0] for usage in COMMANDS)
 KEYS = {
     "Alt+Enter": "a new line",
-    "Ctrl+C": "cancel the run, or clear the line",
+    "Ctrl+C": "cancel the run",
     "Ctrl+D": "leave",
 }
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Literal, TextIO
 
 from msgspec import Struct
+from rich.console import RenderableType
 from rich.text import Text
 
 from flux.events import Outcome
 from flux.messages import ToolCall
 from flux.surfaces.terminal.blocks import Blocks, is_tight
-from flux.surfaces.terminal.markdown import Markdown
 from flux.surfaces.terminal.screen import EMPTY, Line, Screen
 from flux.surfaces.terminal.text import call_text, printed, shorten, visible
-from flux.surfaces.terminal.view import OUTCOMES, Look
+from flux.surfaces.terminal.view import Look
 
 Kind = Literal["", "prompt", "text", "call", "line"]
 
@@ -23,7 +24,7 @@ OUTPUT_KEPT = 4_000
 QUIET_SECONDS = 0.4
 SLOW_SECONDS = 3.0
 
-STYLES: dict[Look, str] = {"plain": "", "dim": "dim", "error": "red", "ask": "bold"}
+STYLES: dict[Look, str] = {"plain": "", "copy": "", "dim": "dim", "error": "red", "ask": "bold"}
 OUTCOME_STYLES: dict[Outcome, str] = {"success": "green", "error": "red", "timeout": "red"}
 
 
@@ -34,9 +35,10 @@ class _Running(Struct):
 
 
 class LiveView:
-    """Shows a conversation on a screen; `tick` is due every 50 ms while a run works."""
+    """Shows a conversation on a screen. `markdown` may be set to something better than plain text."""
 
     def __init__(self, out: TextIO) -> None:
+        self.markdown: Callable[[str], RenderableType] = Text
         self._screen = Screen(out)
         self._blocks = Blocks()
         self._running: dict[str, _Running] = {}
@@ -77,15 +79,16 @@ class LiveView:
     def text(self, piece: str) -> None:
         """A piece of the answer's Markdown."""
         self._dirty = True
+        self._quiet_since = time.monotonic()
         for block in self._blocks.feed(visible(piece)):
             self._block(block)
 
     def end_text(self) -> None:
         """The answer's text is complete, or is given up."""
+        self._quiet_since = time.monotonic()
         tail, self._blocks = self._blocks.tail, Blocks()
         self._block(tail)
         self._before = ""
-        self._quiet_since = time.monotonic()
 
     def user(self, text: str) -> None:
         """A message that was not typed here."""
@@ -112,7 +115,8 @@ class LiveView:
 
     def line(self, text: str, look: Look = "plain") -> None:
         """Something the chat itself says."""
-        self._put("line", self._screen.text(text, STYLES[look]))
+        lines = self._screen.unbroken(text) if look == "copy" else self._screen.text(text, STYLES[look])
+        self._put("line", lines)
 
     def quote(self, text: str) -> None:
         """Text in full that a person must judge."""
@@ -123,7 +127,7 @@ class LiveView:
 
     def _block(self, block: str) -> None:
         if block.strip():
-            lines = self._screen.lines(Markdown(block))
+            lines = self._screen.lines(self.markdown(block))
             tight = is_tight(self._before, block)
             self._before = block
             self._put("text", lines, tight=tight)
@@ -147,7 +151,7 @@ class LiveView:
         growing = self._blocks.tail
         if growing.strip():
             gap = [] if is_tight(self._before, growing) else self._gap("text")
-            return [*gap, *self._screen.lines(Markdown(self._recent(growing)))]
+            return [*gap, *self._screen.lines(self.markdown(self._recent(growing)))]
         if self._running:
             return [*self._gap("call"), *(line for running in self._running.values() for line in self._calls(running))]
         quiet = time.monotonic() - self._quiet_since
@@ -170,7 +174,7 @@ class LiveView:
         ]
 
     def _calling(self, call: ToolCall) -> Text:
-        room = self._screen.size.columns - len("Calling ... ") - max(map(len, OUTCOMES.values()))
+        room = self._screen.size.columns - len("Calling ... Done.")
         return Text.assemble(("Calling ", "dim"), call_text(call.name, call.args, room), ("... ", "dim"))
 
 

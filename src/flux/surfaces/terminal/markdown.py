@@ -15,6 +15,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from flux.surfaces.terminal.text import visible
+
 #: Without raw HTML and reference definitions: both would vanish from what the reader sees.
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"]).disable("reference")
 
@@ -83,6 +85,14 @@ class Markdown(markdown.Markdown):
         for token in self.parsed:
             if token.children:
                 token.children = list(_plain_links(token.children))
+            for part in (token, *(token.children or ())):
+                _clean(part)
+
+
+def _clean(token: Token) -> None:
+    """Entities and escapes in addresses may stand for characters that were not in the text."""
+    token.content = visible(token.content)
+    token.attrs = {name: visible(str(value)) for name, value in token.attrs.items()}
 
 
 def _plain_links(tokens: list[Token]) -> Iterator[Token]:

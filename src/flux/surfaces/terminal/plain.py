@@ -11,7 +11,7 @@ from typing import TextIO
 
 from flux.client import FluxClient, SessionHandle
 from flux.errors import FluxError
-from flux.events import Outcome, RunFailed
+from flux.events import Outcome
 from flux.messages import ToolCall
 from flux.surfaces.terminal.problems import problem, start_problem
 from flux.surfaces.terminal.text import call_text, visible
@@ -121,12 +121,15 @@ async def pipe(
         view.line("Nothing to send: the input is empty.")
         return 1
     try:
-        session = session or await client.start_session(agent)
+        if session is None:
+            session = await client.start_session(agent)
+        else:
+            session.cursor = str((await session.info())["head"])
     except FluxError as error:
         view.line(start_problem(error))
         return 1
     try:
-        return await _answer(session, text, view, resume_command)
+        return await _answer(session, text.strip(), view, resume_command)
     except FluxError as error:
         view.line(problem(error))
     except BrokenPipeError:
@@ -135,16 +138,14 @@ async def pipe(
     return 1
 
 
-async def _answer(
-    session: SessionHandle, text: str, view: PlainView, resume_command: Callable[[str], str]
-) -> int:
+async def _answer(session: SessionHandle, text: str, view: PlainView, resume_command: Callable[[str], str]) -> int:
     shown = Projection(view)
     shown.typed(text)
     try:
         async with aclosing(session.send(text)) as events:
             async for event in events:
                 shown.feed(event.event)
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, BrokenPipeError):
         # Nobody is left to read: do not let the run go on at somebody's cost.
         with suppress(FluxError):
             await session.cancel()

@@ -12,7 +12,7 @@ def problem(error: FluxError) -> str:
     if isinstance(error, Unauthorized):
         return f"Error: {error} (401); {SIGN_IN}"
     if isinstance(error, SessionEnded):
-        return f"Error: {error} (leave with Ctrl+D first)"
+        return "The session has ended and takes no more messages; leave with Ctrl+D and start the agent again."
     return f"Error: {error}"
 
 

@@ -15,7 +15,7 @@ from flux.events import ApprovalRequired, Elicited, InputRequired, Paused, PlanR
 from flux.surfaces.terminal.text import value_lines, visible
 from flux.surfaces.terminal.view import View, step_text
 
-APPROVE = {"a": "approve", "A": "Always", "r": "reject"}
+APPROVE = {"a": "approve", "A": "always", "r": "reject"}
 APPROVE_LABEL = "[a]pprove [A]lways [r]eject "
 YES_NO = {"y": "yes", "n": "no"}
 
@@ -105,7 +105,7 @@ async def _elicited(asked: Elicited, view: View, keys: Keys) -> Reply:
     view.line(f"[{asked.server_name}] {asked.message}", "ask")
     if asked.url is None:
         return await _form(asked, view, keys)
-    view.line(asked.url)
+    view.line(asked.url, "copy")
     if await keys.key("Open browser to authorize? [Y/n] ", YES_NO, enter="y") == "n":
         return Reply("decline")
     if urlsplit(asked.url).scheme not in ("http", "https"):

@@ -60,7 +60,6 @@ class Screen:
         self._console = Console(
             file=out, force_terminal=True, theme=THEME, markup=False, emoji=False, highlight=False, legacy_windows=False
         )
-        self._colours = ColorSystem[(self._console.color_system or "standard").upper()]
         self._drawn: list[Line] = [EMPTY]
         self._cursor = True
 
@@ -89,6 +88,10 @@ class Screen:
         """The lines of plain text."""
         return self.lines(Text(visible(text)), style, prefix)
 
+    def unbroken(self, text: str) -> list[Line]:
+        """Lines that the terminal may break, but we do not, so that they can be copied."""
+        return [Line(line, cell_len(line)) for line in visible(text).split("\n")]
+
     def draw(self, finished: list[Line], tail: list[Line]) -> None:
         """Put lines into the scrollback and the tail below them, writing only what is new."""
         size = self.size
@@ -97,7 +100,8 @@ class Screen:
         if all(line.cells <= size.columns for line in self._drawn):
             while kept < min(len(self._drawn), len(new)) and self._drawn[kept] == new[kept]:
                 kept += 1
-        if kept < len(new) or kept < len(self._drawn):
+        if new != self._drawn:
+            kept = min(kept, len(new) - 1)  # the cursor must end behind the last line
             self._write(_BEGIN + self._moved(kept, size.columns) + "\n".join(new[kept:]) + _END)
         self._drawn = new[len(finished) :]
 
@@ -138,5 +142,5 @@ class Screen:
         for part in parts:
             text = visible(part.text).expandtabs(4)
             cells += cell_len(text)
-            shown += part.style.render(text, color_system=self._colours) if part.style else text
+            shown += part.style.render(text, color_system=ColorSystem.STANDARD) if part.style else text
         return Line(shown, cells)

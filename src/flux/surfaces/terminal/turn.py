@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, suppress
 from typing import Any, Protocol
 
 import msgspec
 
-from flux.client import Event, SessionHandle
+from flux.client import Event, FluxClient, SessionHandle
 from flux.errors import FluxError, InterruptDecided
 from flux.events import QUESTIONS, decode
+from flux.surfaces.terminal.beside import beside, tell_when_lost, tick
 from flux.surfaces.terminal.history import Past
 from flux.surfaces.terminal.problems import problem
-from flux.surfaces.terminal.questions import Keys, ask
+from flux.surfaces.terminal.questions import Keys, Reply, ask
 from flux.surfaces.terminal.signals import Signals
 from flux.surfaces.terminal.view import Projection, View
 
-TICK_SECONDS = 0.05
 BUSY = ("scheduled", "running", "waiting")
 
 
@@ -32,9 +32,12 @@ class Prompter(Keys, Protocol):
 class Conversation:
     """Shows the runs of a session. `ready` is awaited before the first one."""
 
-    def __init__(self, session: SessionHandle, view: View, prompt: Prompter, signals: Signals) -> None:
+    def __init__(
+        self, client: FluxClient, session: SessionHandle, view: View, prompt: Prompter, signals: Signals
+    ) -> None:
         self.leaving = False
         self.ready: asyncio.Task[None] | None = None
+        self._client = client
         self._session = session
         self._view = view
         self._prompt = prompt
@@ -42,6 +45,7 @@ class Conversation:
         self._shown = Projection(view)
         self._cancelling: asyncio.Task[bool] | None = None
         self._left = False
+        self._heard = 0.0
 
     async def prompt(self) -> str | None:
         """What the person types next; None when there is nothing to do."""
@@ -92,11 +96,12 @@ class Conversation:
         if self.ready is not None:
             await self.ready
         self._cancelling = None
+        self._heard = asyncio.get_running_loop().time()
         reading = asyncio.create_task(self._read(events))
         self._signals.on_interrupt = lambda: self._interrupted(reading)
         self._view.begin()
         try:
-            async with _ticking(self._view):
+            async with beside(tick(self._view), tell_when_lost(self._client, self._view, lambda: self._heard)):
                 await reading
         except asyncio.CancelledError:
             if not self._left:
@@ -111,6 +116,7 @@ class Conversation:
     async def _read(self, events: AsyncGenerator[Event, None]) -> None:
         async with aclosing(events):
             async for event in events:
+                self._heard = asyncio.get_running_loop().time()
                 self._shown.feed(event.event)
 
     def _interrupted(self, reading: asyncio.Task[None]) -> None:
@@ -131,7 +137,7 @@ class Conversation:
 
     async def _ask_open(self) -> bool:
         """Ask every open question; False when the person leaves."""
-        for row in await self._session.interrupts():
+        for row in sorted(await self._session.interrupts(), key=self._asked_at):
             asked: Any = decode(msgspec.json.encode(row["payload"]))
             if not isinstance(asked, QUESTIONS):
                 self._view.line(f"A question of kind {row['kind']} must be answered elsewhere.", "dim")
@@ -147,5 +153,19 @@ class Conversation:
                 self.leaving = True
                 return False
             self._view.prompted()
-            await self._answer(asked.session, row["id"], reply)
+            await self._answer(row["session"], row["id"], reply)
         return True
+
+    def _asked_at(self, row: dict[str, Any]) -> int:
+        order = self._shown.asked
+        return order.index(row["id"]) if row["id"] in order else len(order)
+
+    async def _answer(self, session: str, interrupt: str, reply: Reply) -> None:
+        try:
+            await self._client.session(session).answer(
+                interrupt, reply.decision, reason=reply.reason, always=reply.always, content=reply.content
+            )
+        except InterruptDecided:
+            self._view.line("This was answered elsewhere meanwhile.", "dim")
+        except FluxError as error:
+            self._view.line(problem(error), "error")

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from flux.events import (
+    QUESTIONS,
     AssistantSaid,
     Cancelled,
     Compacted,
@@ -29,7 +30,7 @@ from flux.events import (
 from flux.messages import ToolCall, text_of
 from flux.surfaces.terminal.text import first_line
 
-Look = Literal["plain", "dim", "error", "ask"]
+Look = Literal["plain", "dim", "error", "ask", "copy"]
 
 OUTCOMES: dict[Outcome, str] = {
     "success": "Done.",
@@ -90,10 +91,11 @@ class View(Protocol):
 
 
 class Projection:
-    """Turns the events of a session, in order, into what a view shows."""
+    """Turns the events of a session, in order, into what a view shows; `asked` are the ids of its questions."""
 
     def __init__(self, view: View) -> None:
         self.end: RunFailed | Cancelled | None = None
+        self.asked: list[str] = []
         self._view = view
         self._calls: dict[str, ToolCall] = {}
         self._message = ""
@@ -117,6 +119,8 @@ class Projection:
 
     def feed(self, event: Any) -> None:
         """Show one event; those it does not know show nothing."""
+        if isinstance(event, QUESTIONS):
+            self.asked.append(event.id)
         shower = _SHOWERS.get(type(event))
         if shower is not None:
             shower(self, event)

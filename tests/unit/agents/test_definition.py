@@ -1,0 +1,126 @@
+"""Agent definitions: each wrong field is named in one line, and what is right comes back unchanged."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flux.agents.definition import LATER, AgentDefinition, define
+from flux.errors import DefinitionInvalid, UnsupportedYet
+
+GOOD: dict[str, Any] = {"name": "coder", "model": "test/one", "system_prompt": "Help."}
+
+WRONG: list[tuple[str, Any, str]] = [
+    ("name", "1st", "name: must be a letter"),
+    ("name", "a b", "name: must be a letter"),
+    ("name", "x" * 65, "name: must be a letter"),
+    ("name", "sessions", "name: 'sessions' is a reserved name"),
+    ("name", 5, "name: "),
+    ("model", "gpt", "model: 'gpt' must be provider/model"),
+    ("model", "/gpt", "must be provider/model"),
+    ("model", "openai/", "must be provider/model"),
+    ("model", None, "model: "),
+    ("system_prompt", ["a"], "system_prompt: "),
+    ("description", 1, "description: "),
+    ("tools", "shell", "tools: "),
+    ("tools", [1], "tools.0"),
+    ("max_tool_calls", 0, "max_tool_calls: "),
+    ("max_tool_calls", "many", "max_tool_calls: "),
+    ("max_turns", 0, "max_turns: "),
+    ("max_concurrent_tools", 65, "max_concurrent_tools: "),
+    ("max_tokens", -1, "max_tokens: "),
+    ("stream", "perhaps", "stream: "),
+    ("approval_mode", "sometimes", "approval_mode: "),
+    ("tool_approvals", ["shell"], "tool_approvals: "),
+    ("tool_approvals", {"shell": "perhaps"}, "tool_approvals.shell: "),
+    ("reasoning_effort", "huge", "reasoning_effort: "),
+    ("thinking_level", "deep", "thinking_level: "),
+    ("fallback_models", ["one"], "fallback_models: 'one' must be provider/model"),
+    ("sandbox", "moon", "sandbox: "),
+    ("cwd", 3, "cwd: "),
+    ("budget", {"run": {"max_tokens": 0}}, "budget.run.max_tokens: "),
+    ("budget", {"runs": {}}, "unknown field 'budget.runs'"),
+    ("budget", {"session": {"max_cost_usd": -1}}, "budget.session.max_cost_usd: "),
+    ("compaction", {"keep_recent_tokens": 0}, "keep_recent_tokens: "),
+    ("modle", "x", "unknown field 'modle'; did you mean 'model'?"),
+    ("max_tool_call", 3, "did you mean 'max_tool_calls'?"),
+]
+
+
+def refused(fields: Any) -> str:
+    with pytest.raises(DefinitionInvalid) as raised:
+        define(fields)
+    return str(raised.value)
+
+
+@pytest.mark.behaviour("loop:definition:one-clear-error")
+@pytest.mark.parametrize(("field", "value", "said"), WRONG)
+def test_a_wrong_field_is_named_in_one_line(field: str, value: Any, said: str) -> None:
+    message = refused(GOOD | {field: value})
+    assert said in message
+    assert "\n" not in message
+
+
+@pytest.mark.behaviour("loop:definition:one-clear-error")
+@pytest.mark.parametrize("field", ["name", "model"])
+def test_a_missing_field_is_named(field: str) -> None:
+    assert refused({key: value for key, value in GOOD.items() if key != field}) == f"missing field {field!r}"
+
+
+@pytest.mark.behaviour("loop:definition:one-clear-error")
+def test_every_fault_is_named_at_once() -> None:
+    assert refused(GOOD | {"modle": 1, "max_tokens": 0}).count(";") == 2
+
+
+@pytest.mark.behaviour("loop:definition:one-clear-error")
+def test_two_ways_to_say_how_hard_to_think_are_refused() -> None:
+    assert "not both" in refused(GOOD | {"reasoning_effort": "low", "thinking_level": "low"})
+
+
+@pytest.mark.behaviour("loop:definition:one-clear-error")
+@given(st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.text()))
+def test_what_is_no_mapping_is_no_definition(value: Any) -> None:
+    assert "mapping of fields" in refused(value)
+
+
+@pytest.mark.behaviour("loop:definition:later-fields")
+@pytest.mark.parametrize("field", sorted(LATER))
+def test_a_field_of_a_later_version_is_refused_unless_empty(field: str) -> None:
+    with pytest.raises(UnsupportedYet, match=field):
+        define(GOOD | {field: "x"})
+    assert define(GOOD | {field: None}) == define(GOOD)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = sorted(AgentDefinition.model_fields)
+
+
+@pytest.mark.behaviour("loop:definition:never-crashes")
+@given(st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=12), JSON, max_size=5))
+def test_any_mapping_is_a_definition_or_one_clear_error(fields: dict[str, Any]) -> None:
+    try:
+        made = define(GOOD | fields)
+    except DefinitionInvalid as error:
+        assert "\n" not in str(error).replace(repr(fields), "")
+    except UnsupportedYet:
+        pass
+    else:
+        assert AgentDefinition.from_json(made.to_json()) == made
+        assert AgentDefinition.from_json(made.to_json()).digest == made.digest
+
+
+@pytest.mark.behaviour("loop:definition:digest")
+def test_a_digest_changes_with_the_content() -> None:
+    assert define(GOOD).digest == define(dict(reversed(GOOD.items()))).digest
+    assert define(GOOD).digest != define(GOOD | {"system_prompt": "Help!"}).digest
+
+
+def test_both_forms_of_reasoning_have_one_inside() -> None:
+    assert define(GOOD | {"reasoning_effort": "low"}).reasoning == "low"
+    assert define(GOOD | {"thinking_level": "xhigh"}).reasoning == "xhigh"
+    assert define(GOOD).reasoning is None
