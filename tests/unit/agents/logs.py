@@ -51,9 +51,7 @@ def definition(**fields: object) -> AgentDefinition:
     return AgentDefinition.model_validate({"name": "agent", "model": "test/one", **fields})
 
 
-def policy(
-    *, run_failures: int = 3, run_timeout: float = 100.0, window: int | None = None, **fields: object
-) -> Policy:
+def policy(*, run_failures: int = 3, run_timeout: float = 100.0, window: int | None = None, **fields: object) -> Policy:
     """A policy of an agent with these fields."""
     return Policy(definition(**fields), run_failures, run_timeout, window)
 

@@ -39,7 +39,9 @@ def expected(mode: str, own: bool | None, rule: object, granted: bool) -> str:
 @pytest.mark.parametrize(
     ("mode", "own", "rule", "granted"), list(itertools.product(MODES, OWN_RULES, TOOL_RULES, (True, False)))
 )
-def test_mode_then_own_rule_then_the_tool_s_then_grants(mode: str, own: bool | None, rule: object, granted: bool) -> None:
+def test_mode_then_own_rule_then_the_tool_s_then_grants(
+    mode: str, own: bool | None, rule: object, granted: bool
+) -> None:
     agent = definition(approval_mode=mode, tool_approvals={} if own is None else {"write": own})
     grants = frozenset({"write"} if granted else {"other"})
     decision = decide(tool(rule), ARGS, agent, grants)

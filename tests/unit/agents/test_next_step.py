@@ -260,7 +260,12 @@ def test_a_success_between_failures_starts_the_count_again() -> None:
 @pytest.mark.behaviour("loop:limits:final-answer")
 @pytest.mark.parametrize(
     ("limits", "final"),
-    [({"max_tool_calls": 2}, True), ({"max_tool_calls": 3}, False), ({"max_turns": 2}, True), ({"max_turns": 3}, False)],
+    [
+        ({"max_tool_calls": 2}, True),
+        ({"max_tool_calls": 3}, False),
+        ({"max_turns": 2}, True),
+        ({"max_turns": 3}, False),
+    ],
 )
 def test_the_last_allowed_call_must_answer(limits: dict[str, int], final: bool) -> None:
     rounds = [answer("", "c1", id="m1"), done("c1"), answer("", "c2", id="m2"), done("c2")]
