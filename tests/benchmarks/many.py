@@ -21,11 +21,11 @@ async def measure(size: Size, home: Path) -> list[Row]:
         found = await at_once([partial(say, one) for one in await sessions(client, size.sessions)], size.rounds)
     async with flux_server(home / "served") as server, FluxClient(server.url) as client:
         await make_agent(client)
-        opened = lines(server.url, [one.id for one in await sessions(client, size.sessions)])
-        served = await at_once([line.say for line in opened], size.rounds, server.cpu)
+        with lines(server.url, [one.id for one in await sessions(client, size.sessions)]) as opened:
+            served = await at_once([line.say for line in opened], size.rounds, server.cpu)
     async with replaying(replay.save(home / "stream.json", frames(opened[0].answer))) as server:
-        opened = lines(server.url, ["raw"] * size.sessions)
-        raw = await at_once([line.say for line in opened], size.rounds, server.cpu)
+        with lines(server.url, ["raw"] * size.sessions) as opened:
+            raw = await at_once([line.say for line in opened], size.rounds, server.cpu)
     return [
         *rows(f"{size.sessions} in process", found, direct, DIRECT, turns_per_second=300, cpu=5.0),
         *rows(f"{size.sessions} over sockets", served, raw, STREAM, turns_per_second=300, cpu=5.0),
@@ -47,5 +47,5 @@ def rows(
             name=f"{where}: CPU per turn", figure=ms(took.cpu / len(turns)), unit="ms",
             limit=ms(base_took.cpu / len(base)), limit_is=limit_is, target=cpu,
         ),
-        tokens_row(where, min(turn.tokens for turn in turns)),
+        tokens_row(where, turns),
     ]  # fmt: skip

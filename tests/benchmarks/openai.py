@@ -27,7 +27,7 @@ from tests.benchmarks import replay
 from tests.benchmarks.children import flux_server, replaying
 from tests.benchmarks.frame import TEXT, Row, Size, median, ms
 from tests.benchmarks.many import rows
-from tests.benchmarks.talk import Found, Say, Turn, at_once, lines, one_by_one, with_past
+from tests.benchmarks.talk import Found, Say, Turn, at_once, lines, lines_needed, one_by_one, with_past
 from tests.integration.models.wires import chat
 
 MODEL = "gpt-4.1"
@@ -76,10 +76,11 @@ def _one_row(size: Size, found: Found, limit: Found, name: str, first: bool) -> 
 async def _flux(size: Size, home: Path, provider: str) -> tuple[Found, Found]:
     ids = await with_past(home, size.sessions, size.history // 2, f"openai-chat/{MODEL}")
     async with flux_server(home, OPENAI_BASE_URL=provider, OPENAI_API_KEY=KEY) as server:
-        talk: list[Say] = [line.say for line in lines(server.url, ids)]
-        await at_once(talk, 1)
-        one = await one_by_one(talk * 10, size.turns, size.warm_up, server.cpu)
-        return one, await at_once(talk, size.rounds, server.cpu)
+        with lines(server.url, ids) as opened:
+            talk: list[Say] = [line.say for line in opened]
+            await at_once(talk, 1)
+            one = await one_by_one(talk * (2 + lines_needed(size.turns) // len(talk)), size.turns, 0, server.cpu)
+            return one, await at_once(talk, size.rounds, server.cpu)
 
 
 async def _calls(size: Size, call: Say) -> tuple[Found, Found]:

@@ -6,8 +6,8 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -155,9 +155,15 @@ async def sessions(client: FluxClient, count: int) -> list[SessionHandle]:
     return [await client.start_session(AGENT) for _ in range(count)]
 
 
-def lines(url: str, ids: Sequence[str]) -> list[Line]:
-    """A line to each session."""
-    return [Line(url, id) for id in ids]
+@contextmanager
+def lines(url: str, ids: Sequence[str]) -> Iterator[list[Line]]:
+    """A line to each session, hung up at the end."""
+    opened = [Line(url, id) for id in ids]
+    try:
+        yield opened
+    finally:
+        for line in opened:
+            line.close()
 
 
 async def with_past(home: Path, count: int, turns: int, model: str = ECHO) -> list[str]:

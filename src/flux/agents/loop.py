@@ -9,7 +9,6 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from typing import Any, TypeVar
 
 from flux.agents import prompt
@@ -191,8 +190,9 @@ async def _unless_cancelled(run: Run, work: Coroutine[Any, Any, T]) -> T | None:
             stop.result()
         return task.result() if task.done() else None
     finally:
-        for waiting in (task, stop):
-            if not waiting.done():
-                waiting.cancel()
-                with suppress(asyncio.CancelledError):
-                    await waiting
+        task.cancel()
+        stop.cancel()
+        await asyncio.wait((task, stop))
+        for ended in (task, stop):
+            if not ended.cancelled():
+                ended.exception()  # one of them has told already

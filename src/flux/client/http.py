@@ -9,7 +9,7 @@ import httpx
 import msgspec
 
 from flux.client.session import SessionHandle
-from flux.errors import FluxError, ServerUnreachable, error_tree
+from flux.errors import FluxError, ServerUnreachable, Unavailable, error_tree
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 60.0
@@ -101,13 +101,15 @@ class FluxClient:
                 return
 
     async def stream(self, path: str, headers: dict[str, str]) -> AsyncGenerator[bytes, None]:
-        """The bytes of a response as they come.
+        """The bytes of a response as they come. The first piece is empty: the server has answered.
 
         :raises FluxError: as the server says
+        :raises httpx.TransportError: the connection fails
         """
         async with self._http.stream("GET", path, headers=headers) as response:
             if response.status_code >= 400:
                 raise _error(response.status_code, await response.aread())
+            yield b""
             async for chunk in response.aiter_raw():
                 yield chunk
 
@@ -132,4 +134,5 @@ def _error(status: int, body: bytes) -> FluxError:
         cls = error_tree().get(told["type"], FluxError)
         return cls(told["message"], **told.get("details", {}))
     except (msgspec.DecodeError, KeyError, TypeError):
-        return FluxError(f"the server answered {status}: {body[:200].decode(errors='replace')}")
+        cls = Unavailable if status in (502, 503, 504) else FluxError  # a proxy whose server is away
+        return cls(f"the server answered {status}: {body[:200].decode(errors='replace')}")

@@ -5,22 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import httpx
 import msgspec
 from msgspec import Struct
 
-from flux.client.sse import ServerEvent, parse
-from flux.errors import ServerUnreachable
+from flux.client.sse import Parser, ServerEvent
+from flux.errors import ServerUnreachable, Unavailable
 from flux.events import DELTA_TYPES, DeltaEvent, Entry, UnknownEntry, decode, decode_delta
 from flux.watch import RunWatch
 
-if TYPE_CHECKING:
-    from flux.client.http import FluxClient
-
-#: Seconds before the n-th attempt to reconnect.
-RECONNECT = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+#: Seconds to wait after the n-th connection in a row that failed or ended; then it gives up.
+RECONNECT = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 STREAM = {"Accept": "text/event-stream"}
 
 
@@ -43,10 +40,26 @@ class _Place(Struct):
     at: float = 0.0
 
 
+class Server(Protocol):
+    """What a handle needs of a client."""
+
+    async def get(self, path: str) -> dict[str, Any]:
+        """GET a JSON object."""
+        ...
+
+    async def post(self, path: str, body: Any = None, *, key: str | None = None) -> dict[str, Any]:
+        """POST a JSON object."""
+        ...
+
+    def stream(self, path: str, headers: dict[str, str]) -> AsyncGenerator[bytes, None]:
+        """The bytes of a response as they come."""
+        ...
+
+
 class SessionHandle:
     """A session on a server. `cursor` is how far this client has read."""
 
-    def __init__(self, client: FluxClient, id: str, cursor: str = "0") -> None:
+    def __init__(self, client: Server, id: str, cursor: str = "0") -> None:
         self.id = id
         self.cursor = cursor
         self._client = client
@@ -65,21 +78,10 @@ class SessionHandle:
         :raises ServerUnreachable: the server stays away
         :raises FluxError: the server refuses
         """
-        failures = 0
-        while True:
-            try:
-                async with aclosing(self._stream()) as stream:
-                    async for event in stream:
-                        failures = 0
-                        self.cursor = event.cursor
-                        yield event
-            except httpx.TransportError as error:
-                failures += 1
-                if failures == len(RECONNECT):
-                    raise ServerUnreachable(
-                        "the connection to the server was lost; the session goes on there"
-                    ) from error
-            await asyncio.sleep(RECONNECT[failures])
+        async with aclosing(self._live()) as live:
+            async for event in live:
+                if event is not None:
+                    yield event
 
     async def post(
         self, text: str, *, mode: str = "queue", model: str | None = None, key: str | None = None
@@ -92,20 +94,24 @@ class SessionHandle:
         return await self._client.post(f"/sessions/{self.id}/messages", body, key=key)
 
     async def send(self, text: str, *, mode: str = "queue", model: str | None = None) -> AsyncGenerator[Event, None]:
-        """Send a message and watch its run until it ends, or waits for a person."""
-        accepted = await self.post(text, mode=mode, model=model)
-        self._watch = RunWatch(accepted["message"])
-        async with aclosing(self.until_rest()) as events:
-            async for event in events:
-                yield event
+        """Send a message and watch its run until it ends, or waits for a person.
+
+        :raises SessionEnded, SessionBusy, TooLarge: it was not accepted
+        """
+        async with aclosing(self._live()) as live:
+            # Connected before the message is there: however fast the answer is, it is seen piece by piece.
+            await anext(live)
+            accepted = await self.post(text, mode=mode, model=model)
+            self._watch = RunWatch(accepted["message"])
+            async with aclosing(self._rest(live)) as events:
+                async for event in events:
+                    yield event
 
     async def until_rest(self) -> AsyncGenerator[Event, None]:
         """Watch the run that this handle follows until it ends, or waits for a person."""
-        async with aclosing(self.events()) as events:
+        async with aclosing(self._live()) as live, aclosing(self._rest(live)) as events:
             async for event in events:
                 yield event
-                if self._watch.feed(event.event) != "working":
-                    return
 
     @property
     def state(self) -> str:
@@ -135,12 +141,36 @@ class SessionHandle:
         """End the session for good."""
         return await self._client.post(f"/sessions/{self.id}/stop")
 
-    async def _stream(self) -> AsyncGenerator[Event, None]:
+    async def _rest(self, live: AsyncGenerator[Event | None, None]) -> AsyncGenerator[Event, None]:
+        async for event in live:
+            if event is not None:
+                yield event
+                if self._watch.feed(event.event) != "working":
+                    return
+
+    async def _live(self) -> AsyncGenerator[Event | None, None]:
+        """What is behind the cursor and then happens; None when a connection was made or lost."""
         path = f"/sessions/{self.id}/events"
-        chunks = self._client.stream(path, {**STREAM, "Last-Event-ID": self.cursor})
-        async with aclosing(chunks), aclosing(parse(chunks)) as events:
-            async for event in events:
-                yield _typed(event)
+        failures = 0
+        while True:
+            parser = Parser()
+            lost: Exception | None = None
+            try:
+                async with aclosing(self._client.stream(path, {**STREAM, "Last-Event-ID": self.cursor})) as chunks:
+                    async for chunk in chunks:
+                        failures = 0
+                        if not chunk:
+                            yield None
+                        for event in parser.feed(chunk):
+                            self.cursor = event.id
+                            yield _typed(event)
+            except (httpx.TransportError, Unavailable) as error:
+                lost = error
+            if failures == len(RECONNECT):
+                raise ServerUnreachable("the connection to the server was lost; the session goes on there") from lost
+            yield None
+            await asyncio.sleep(RECONNECT[failures])
+            failures += 1
 
 
 def _typed(event: ServerEvent) -> Event:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import httpx
@@ -27,13 +27,12 @@ class InProcessTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Start the application on a request; the body streams as it is sent."""
-        exchange = _Exchange(await request.aread())
-        exchange.task = asyncio.create_task(exchange.run(self._app, _scope(request)))
-        try:
+        async with AsyncExitStack() as unless_started:
+            exchange = _Exchange(await request.aread())
+            unless_started.push_async_callback(exchange.aclose)
+            exchange.task = asyncio.create_task(exchange.run(self._app, _scope(request)))
             status, headers = await exchange.started
-        except BaseException:
-            await exchange.aclose()
-            raise
+            unless_started.pop_all()
         return httpx.Response(status, headers=headers, stream=exchange)
 
 
@@ -50,7 +49,7 @@ class _Exchange(httpx.AsyncByteStream):
     async def run(self, app: ASGIApp, scope: dict[str, Any]) -> None:
         try:
             await app(scope, self._receive, self._send)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - what the application raises goes to the caller
             if self.started.done():
                 raise
             self.started.set_exception(error)

@@ -133,9 +133,9 @@ class Admission:
         :raises SessionExists: an open session has this agent, instance and name
         :raises IdempotencyMismatch: the key was used with another body
         """
-        return await self._commit(
-            self._once(scope, key, (session, message), _start(scope, session, message, self._dispatch))
-        )
+        # What the caller sent: the same request may come again after its agent has a new version.
+        body = (session.agent, session.instance, session.name, message)
+        return await self._commit(self._once(scope, key, body, _start(scope, session, message, self._dispatch)))
 
     async def admit(self, scope: Scope, id: str, message: NewMessage, *, key: str | None = None) -> Admitted:
         """Accept a message; it is in the log when this returns.

@@ -134,10 +134,13 @@ class EmbeddedDispatch:
             task.result()
 
     async def _drain(self, grace: float) -> None:
-        if self._tasks:
+        if not self._tasks:
+            return
+        try:
             await asyncio.wait(self._tasks.values(), timeout=grace)
-        stopped: Sequence[asyncio.Task[None]] = list(self._tasks.values())
-        for task in stopped:
-            task.cancel()
+        finally:  # also when told again to stop: the grace is over, but runs are handed back
+            stopped: Sequence[asyncio.Task[None]] = list(self._tasks.values())
+            for task in stopped:
+                task.cancel()
         if stopped:
             await asyncio.wait(stopped)

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic_ai import exceptions as pai
 
 from flux.messages import FailureKind, ModelFailure
+from flux.models.endpoint import Endpoint
 from flux.models.limits import replacement
-from flux.models.providers import Endpoint
 
 _TRANSIENT = (
     pai.ModelRateLimitError,

@@ -5,33 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal
-
-from msgspec import Struct
+from typing import TYPE_CHECKING
 
 from flux.errors import MissingPackage
 from flux.models.base import Model, ModelEvent, ModelLimits, ModelRequest
+from flux.models.endpoint import Endpoint, Wire
 
 if TYPE_CHECKING:
     from flux.models.wire import ProviderWire
 
-Wire = Literal["openai-chat", "openai-responses", "anthropic", "google", "ollama", "openrouter"]
-
 STALLED_AFTER = 60.0
 """Seconds without a byte from the provider after which a call has stalled."""
-
-
-class Endpoint(Struct, frozen=True):
-    """Where a provider is called and with which key; `variable` is where the key came from."""
-
-    provider: str
-    wire: Wire
-    base_url: str
-    key: str | None = None
-    variable: str | None = None
-
-    def __repr__(self) -> str:
-        return f"Endpoint({self.provider!r}, {self.wire!r}, {self.base_url!r})"
 
 
 class ProviderModel(Model):

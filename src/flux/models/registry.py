@@ -8,7 +8,8 @@ from msgspec import Struct
 
 from flux.errors import DefinitionInvalid, MissingKey
 from flux.models.base import Model, Models
-from flux.models.providers import STALLED_AFTER, Endpoint, ProviderModel, Wire
+from flux.models.endpoint import Endpoint, Wire
+from flux.models.providers import STALLED_AFTER, ProviderModel
 from flux.settings import Provider
 from flux.suggest import nearest
 

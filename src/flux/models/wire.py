@@ -30,8 +30,8 @@ from flux.messages import Delta, ModelFailure, ReasoningDelta, TextDelta
 from flux.models import limits
 from flux.models.base import ModelEvent, ModelLimits, ModelRequest, ReasoningEffort, ToolSchema
 from flux.models.convert import Converter, answer, usage
+from flux.models.endpoint import Endpoint
 from flux.models.failures import cut_off, failure
-from flux.models.providers import Endpoint
 
 CONNECT_TIMEOUT = 10.0
 """Seconds."""

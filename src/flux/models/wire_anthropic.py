@@ -14,7 +14,7 @@ from pydantic_ai.profiles.anthropic import ANTHROPIC_THINKING_BUDGET_MAP
 from pydantic_ai.providers.anthropic import AnthropicProvider
 
 from flux.models.base import ModelRequest
-from flux.models.providers import Endpoint
+from flux.models.endpoint import Endpoint
 from flux.models.wire import ProviderWire, adapter, as_is, event_type, http_client, timeouts
 
 _LEAST_BUDGET = 1024

@@ -16,7 +16,7 @@ from pydantic_ai.providers.google import GoogleProvider
 from pydantic_ai.settings import ModelSettings
 
 from flux.models.base import ModelRequest
-from flux.models.providers import Endpoint
+from flux.models.endpoint import Endpoint
 from flux.models.wire import ProviderWire, timeouts
 
 

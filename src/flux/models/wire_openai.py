@@ -30,7 +30,7 @@ from pydantic_ai.providers.openrouter import OpenRouterProvider
 from pydantic_ai.settings import ModelSettings
 
 from flux.models.base import ModelLimits, ModelRequest, ReasoningEffort
-from flux.models.providers import Endpoint
+from flux.models.endpoint import Endpoint
 from flux.models.wire import ProviderWire, adapter, as_is, event_type, http_client, timeouts
 
 _COMPATIBLE = OpenAIModelProfile(openai_chat_supports_max_completion_tokens=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,9 +14,9 @@ import flux
 from flux.agents.process import Process
 from flux.errors import FluxError, InvalidInput, NotFound
 from flux.server.guard import Guard
-from flux.server.sse import HEARTBEAT_SECONDS
 from flux.server.routes import agents, health, sessions
-from flux.server.wire import error_body
+from flux.server.sse import HEARTBEAT_SECONDS
+from flux.server.wire import ERRORS, Body, error_body
 from flux.suggest import nearest
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,9 @@ def create_app(
     `hosts` are the names it answers to besides loopback; None: any. A stream in which nothing happens
     says so every `heartbeat` seconds.
     """
-    app = FastAPI(title="Flux", version=flux.__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Flux", version=flux.__version__, docs_url=None, redoc_url=None, redirect_slashes=False, responses=ERRORS
+    )
     app.state.process = process
     app.state.heartbeat = heartbeat
     app.include_router(health.router)
@@ -42,6 +44,7 @@ def create_app(
     app.add_exception_handler(FluxError, _flux_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(UnicodeEncodeError, _not_text)
     app.add_exception_handler(Exception, _unexpected)
     app.add_middleware(
         Guard, hosts=hosts, max_body=BODY_PER_MESSAGE_BYTE * process.settings.max_message_bytes + 100_000
@@ -62,30 +65,58 @@ async def _flux_error(request: Request, raised: Exception) -> JSONResponse:
 
 async def _invalid(request: Request, raised: Exception) -> JSONResponse:
     faults = cast(RequestValidationError, raised).errors()
-    return _envelope(InvalidInput("; ".join(_fault(fault) for fault in faults)))
+    fields = _fields(request.scope.get("endpoint"))
+    return _envelope(InvalidInput("; ".join(_fault(fault, fields) for fault in faults)))
 
 
 async def _http_error(request: Request, raised: Exception) -> JSONResponse:
     error = cast(HTTPException, raised)
+    if isinstance(error.__cause__, FluxError):
+        return _envelope(error.__cause__)
     if error.status_code == 404:
         return _envelope(NotFound(f"there is no {request.method} {request.url.path[:200]}"))
-    wrong = InvalidInput(str(error.detail))
-    return JSONResponse(error_body(wrong), error.status_code, headers=error.headers)
+    said = str(error.detail)
+    if error.status_code == 405:
+        said = f"{request.method} is not possible at {request.url.path[:200]}"
+    elif error.status_code == 400:
+        said = "the body is not JSON"
+    return JSONResponse(error_body(InvalidInput(said)), error.status_code, headers=error.headers)
+
+
+async def _not_text(request: Request, raised: Exception) -> JSONResponse:
+    return _envelope(InvalidInput("the request holds text that is not Unicode: half of a surrogate pair"))
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     return _envelope(FluxError("something went wrong inside the server; its log has the details"))
 
 
-def _fault(fault: Any) -> str:
-    place = [str(part) for part in fault["loc"]]
-    name = ".".join(place[1:]) or place[0]
+def _fields(endpoint: Any) -> list[str]:
+    """The fields of the body that a route takes."""
+    hints = get_type_hints(endpoint).values() if endpoint else ()
+    return [field for hint in hints if isinstance(hint, type) and issubclass(hint, Body) for field in hint.model_fields]
+
+
+def _fault(fault: Any, fields: list[str]) -> str:
+    place = fault["loc"]
+    if fault["type"] == "json_invalid":
+        return f"the body is not JSON: {fault['ctx']['error']} at character {place[1]}"
+    if place == ("body",):
+        return "missing body" if fault["type"] == "missing" else _shape(fault)
+    name = ".".join(str(part) for part in place[1:])
     if fault["type"] == "extra_forbidden":
-        like = nearest(place[-1], BODY_FIELDS)
+        like = nearest(str(place[-1]), fields)
         return f"unknown field {name!r}" + (f"; did you mean {like!r}?" if like else "")
     if fault["type"] == "missing":
         return f"missing field {name!r}"
-    return f"{name}: {fault['msg']}"
+    return f"{name}: {_said(fault)}"
 
 
-BODY_FIELDS = ("agent", "instance", "name", "message", "model", "mode", "decision", "reason", "always", "content")
+def _shape(fault: Any) -> str:
+    if fault["type"] == "value_error":
+        return f"the body {_said(fault)}"
+    return "the body must be a JSON object, sent as application/json"
+
+
+def _said(fault: Any) -> str:
+    return str(fault["msg"]).removeprefix("Value error, ")

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from flux.errors import FluxError, Forbidden, TooLarge
+from flux.errors import FluxError, Forbidden, InvalidInput, TooLarge
 from flux.server.wire import error_body
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -22,7 +22,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, *, hosts: frozenset[str] | None, max_body: int) -> None:
         self._app = app
-        self._hosts = None if hosts is None else LOOPBACK | hosts
+        self._hosts = None if hosts is None else LOOPBACK | {host.lower() for host in hosts}
         self._max_body = max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,7 +30,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refusal = self._refusal(Headers(scope=scope))
+        refusal = self._refusal(Headers(scope=scope)) or _unclean(scope)
         if refusal is not None:
             await _refuse(refusal, send)
             return
@@ -47,7 +47,7 @@ class Guard:
         if self._hosts is not None and host not in self._hosts:
             return Forbidden(f"this server does not answer to the host name {host[:80]!r}")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        if origin is not None and _netloc(origin) != headers.get("host"):
             return Forbidden(f"pages of {origin[:80]!r} may not call this server")
         return None
 
@@ -68,6 +68,12 @@ class _Counted:
         return message
 
 
+def _unclean(scope: Scope) -> FluxError | None:
+    if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+        return InvalidInput("the address must not contain the character NUL")
+    return None
+
+
 def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"the request body is larger than {limit:,} bytes")
 
@@ -77,6 +83,13 @@ def _hostname(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return host
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 async def _refuse(error: FluxError, send: Send) -> None:

@@ -67,6 +67,36 @@ class EventStream(Response):
             self._quiet = True
 
 
+class Begun:
+    """Batches whose source has begun to collect, although nobody reads them yet."""
+
+    def __init__(self, batches: AsyncGenerator[list[Frame], None]) -> None:
+        self._batches = batches
+        self._first = asyncio.ensure_future(anext(batches))
+
+    @classmethod
+    async def reading(cls, batches: AsyncGenerator[list[Frame], None]) -> Begun:
+        """Begin; whatever happens after this returns is collected."""
+        begun = cls(batches)
+        await asyncio.sleep(0)
+        return begun
+
+    async def rest(self) -> AsyncGenerator[list[Frame], None]:
+        """All batches; they end with the reader."""
+        try:
+            yield await self._first
+            async for batch in self._batches:
+                yield batch
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop collecting."""
+        self._first.cancel()
+        await asyncio.gather(self._first, return_exceptions=True)
+        await self._batches.aclose()
+
+
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from flux.errors import FluxError, InvalidInput
 from flux.events import AssistantSaid, Mode, ToolDone, UserSaid, decode
@@ -17,43 +18,98 @@ from flux.store.interrupts import Interrupt
 from flux.store.log import LogRow
 
 MAX_PAGE = 200
+MAX_DEPTH = 100
 
 
-class _Body(BaseModel):
+def _text(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("must not contain the character NUL")
+    return value
+
+
+def shallow(value: Any) -> Any:
+    """The value, if it is nested so little that everybody can read it.
+
+    :raises ValueError: it is not
+    """
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return value
+    raise ValueError(f"must not be nested more than {MAX_DEPTH} deep")
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+#: Text as both databases can keep it.
+Text = Annotated[str, AfterValidator(_text)]
+#: A JSON value that everybody can read again.
+Json = Annotated[Any, AfterValidator(shallow)]
+
+
+class Body(BaseModel):
+    """What a route takes; unknown fields are refused."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class StartSession(_Body):
+class StartSession(Body):
     """POST /sessions."""
 
-    agent: str
-    instance: str | None = Field(default=None, min_length=1, max_length=256)
-    name: str = Field(default="default", min_length=1, max_length=256)
-    message: str | None = Field(default=None, min_length=1)
-    model: str | None = None
+    agent: Text
+    instance: Text | None = Field(default=None, min_length=1, max_length=256)
+    name: Text = Field(default="default", min_length=1, max_length=256)
+    message: Text | None = Field(default=None, min_length=1)
+    model: Text | None = None
 
 
-class SendMessage(_Body):
+class SendMessage(Body):
     """POST /sessions/{id}/messages."""
 
-    message: str = Field(min_length=1)
+    message: Text = Field(min_length=1)
     mode: Mode = "queue"
-    model: str | None = None
+    model: Text | None = None
 
 
-class AnswerInterrupt(_Body):
+class AnswerInterrupt(Body):
     """POST /sessions/{id}/interrupts/{iid}."""
 
     decision: Literal["approve", "reject", "accept", "decline", "cancel", "answer"]
-    reason: str | None = Field(default=None, max_length=10_000)
+    reason: Text | None = Field(default=None, max_length=10_000)
     always: bool = False
-    content: Any = None
+    content: Json = None
 
 
-class Rename(_Body):
+class Rename(Body):
     """PUT /sessions/{id}/name."""
 
-    name: str = Field(min_length=1, max_length=256)
+    name: Text = Field(min_length=1, max_length=256)
+
+
+class Problem(BaseModel):
+    """What went wrong: `type` is for programs, `message` for people."""
+
+    type: str
+    message: str
+    details: dict[str, Any]
+
+
+class ErrorEnvelope(BaseModel):
+    """Every answer with a status of 400 or more."""
+
+    error: Problem
+
+
+#: What any route may answer besides what it documents itself.
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorEnvelope, "description": "The request cannot be served"},
+    "5XX": {"model": ErrorEnvelope, "description": "The server cannot serve it"},
+}
 
 
 def page(items: list[dict[str, Any]], next_cursor: str | None) -> dict[str, Any]:

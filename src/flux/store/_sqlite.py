@@ -46,7 +46,7 @@ class SqliteDatabase:
         self._read_connection: sqlite3.Connection | None = None
         self._scan_connection: sqlite3.Connection | None = None
         self._writer: threading.Thread | None = None
-        self._closed = False
+        self._closed = True
 
     async def open(self) -> SqliteDatabase:
         """Make or migrate the file, and start the threads.
@@ -55,12 +55,11 @@ class SqliteDatabase:
         :raises DatabaseLocked: another process holds the file
         :raises DatabaseUnavailable: the file cannot be opened
         """
-        try:
+        with ExitStack() as unless_opened:
+            unless_opened.callback(self._scanner.shutdown, wait=False)
             connection = await asyncio.get_running_loop().run_in_executor(self._scanner, self._prepare)
-        except BaseException:
-            self._closed = True
-            self._scanner.shutdown(wait=False)
-            raise
+            unless_opened.pop_all()
+        self._closed = False
         self._writer = threading.Thread(target=self._work, args=(connection,), name="flux-db-write", daemon=True)
         self._writer.start()
         return self

@@ -4,8 +4,8 @@ import argparse
 import asyncio
 import os
 import sys
-import webbrowser
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from pathlib import Path
 
 from flux.agents.process import open_process
@@ -21,6 +21,8 @@ from flux.surfaces.terminal.chat import chat
 from flux.surfaces.terminal.plain import pipe
 
 AGENT = {"model": "scripted/test", "tools": ["system_tools", "ask_user"], "tool_approvals": {"shell": True}}
+
+GATED = "gated "
 
 MARKDOWN = """# Plan
 
@@ -71,6 +73,7 @@ def answer(request: ModelRequest) -> Reply | ModelFailure:
     if isinstance(request.messages[-1], ToolResult):
         return Reply(text="All done.")
     text = next(text_of(m.parts) for m in reversed(request.messages) if isinstance(m, UserMessage))
+    text = text.removeprefix(GATED)
     if text.startswith("echo"):
         return Reply(text=f"You said {text!r}.")
     if text == "fail":
@@ -79,9 +82,10 @@ def answer(request: ModelRequest) -> Reply | ModelFailure:
 
 
 class Model(ScriptedModel):
-    """Adds a model that breaks off once, and one that never ends."""
+    """Breaks off once, never ends, or waits after its first word until somebody writes to HOME/gate."""
 
     broken = False
+    home: Path
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """Stream an answer."""
@@ -95,8 +99,12 @@ class Model(ScriptedModel):
         if text == "endless":
             yield TextDelta("Working on it")
             await asyncio.Event().wait()
+        passed = False
         async for event in super().stream(request):
             yield event
+            if text.startswith(GATED) and not passed:
+                passed = True
+                await asyncio.to_thread((self.home / "gate").read_text)
 
 
 async def main() -> int:
@@ -108,21 +116,19 @@ async def main() -> int:
     options.add_argument("--delay", type=float, default=0.0)
     options.add_argument("--notice")
     given = options.parse_args()
-    webbrowser.open = lambda url, *_: bool(print(f"BROWSER {url}"))  # type: ignore[assignment]
     model = Model(answer, delay=given.delay)
+    model.home = given.home
     async with (
         open_process(
-            load_settings({}, home=str(given.home)),
+            load_settings({"FLUX_GRACE": "0.1"}, home=str(given.home)),
             environment={"PATH": os.environ["PATH"]},
             workspace=given.home,
             factories={"scripted": lambda name: model},
         ) as process,
         FluxClient("http://localhost", transport=InProcessTransport(create_app(process))) as client,
     ):
-        try:
+        with suppress(AgentExists):
             await client.put("/agents/helper", AGENT, create=True)
-        except AgentExists:
-            pass
         session = client.session(given.session) if given.session else None
         if given.pipe is not None:
             return await pipe(client, agent="helper", session=session, text=given.pipe)

@@ -86,7 +86,7 @@ async def listening(app: ASGI, port: int = 0) -> AsyncIterator[str]:
         task = asyncio.create_task(server.serve([listener]))
         await server.ready.wait()
         try:
-            yield "http://127.0.0.1:%d" % listener.getsockname()[1]
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
             await task

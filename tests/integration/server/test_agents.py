@@ -18,6 +18,7 @@ async def test_an_agent_is_created_shown_changed_and_deleted(served: Served) -> 
     assert (changed["version"], changed["definition"]["system_prompt"]) == (2, "Be kind.")
     same = await call(served, "PUT", "/agents/crud", 200, {"name": "crud", "model": MODEL, "system_prompt": "Be kind."})
     assert same["version"] == 2
+    assert made.pop("problems") == changed.pop("problems") == []
     versions = await call(served, "GET", "/agents/crud/versions", 200)
     assert versions == {"items": [changed, made], "next_cursor": None}
     await call(served, "DELETE", "/agents/crud", 204)

@@ -108,12 +108,13 @@ async def test_the_ids_of_a_reader_that_came_later_are_as_good(served: Served) -
 
 @pytest.mark.behaviour("sse:resume:attempts")
 async def test_a_broken_model_call_is_told_apart_by_its_attempt(served: Served) -> None:
-    model, id, before = await middle_of_an_answer(served)
+    model, _, before = await middle_of_an_answer(served)
     (failed,) = [event for event in before if event.type == "model_failed"]
     pieces = [body(e) for e in before if e.type == "token" and subjects(e) == {body(failed)["message_id"]}]
     first = "".join(piece["text"] for piece in pieces if piece["attempt"] == 1)
     second = "".join(piece["text"] for piece in pieces if piece["attempt"] == 2)
-    assert LONG.startswith(first) and first
+    assert first
+    assert LONG.startswith(first)
     assert second == "".join(WORDS[:35])
     model.open()
 

@@ -12,7 +12,7 @@ from flux.client import FluxClient
 from flux.client.sse import Parser, ServerEvent
 from flux.client.transport import InProcessTransport
 from flux.messages import ModelFailure
-from flux.models.scripted import Call, Reply, ScriptedModel
+from flux.models.scripted import Reply, ScriptedModel
 from flux.server.app import create_app
 from tests.integration.server.models import LONG, Held, asks, says
 from tests.integration.server.serving import Served
@@ -102,7 +102,7 @@ async def test_the_stream_of_a_message_ends_with_its_answer(served: Served) -> N
     session = await served.client.start_session(await served.agent(says("one two", "three")))
     first = await run_of_post(served, session.id, "Hello")
     assert [event.type for event in first] == [
-        "run_started", "context", "token", "token", "assistant_message", "chat_response",
+        "user_message", "run_started", "context", "token", "token", "assistant_message", "chat_response",
     ]  # fmt: skip
     second = await run_of_post(served, session.id, "Go on")
     assert body(second[-1])["content"] == "three"
@@ -135,6 +135,15 @@ async def test_the_stream_of_a_message_ends_when_it_is_stopped(served: Served, w
         await model.asked.wait()
         await served.client.post(f"/sessions/{session.id}/{way}")
     assert stream.result()[-1].type in ("cancelled", last)
+
+
+@pytest.mark.behaviour("sse:post:until-rest")
+async def test_a_message_that_is_refused_leaves_no_reader(served: Served) -> None:
+    session = await served.client.start_session(await served.agent(says("hi")))
+    await session.stop()
+    path = f"/sessions/{session.id}/messages"
+    assert (await served.http.post(path, headers=ACCEPT, json={"message": "Hello?"})).status_code == 409
+    assert not served.process.feed.reading.is_set()
 
 
 @pytest.mark.behaviour("sse:post:repeated-key")

@@ -164,7 +164,7 @@ class _Author:
 
     def _say(self, detail: int) -> None:
         id = self._id("u")
-        mode: Mode = ("queue", "steer")[detail % 2]  # type: ignore[assignment]
+        mode: Mode = ("queue", "steer")[detail % 2]
         (self._steers if mode == "steer" else self._pending).append(id)
         self.entries.append(user(id, mode, "" if detail % 7 == 0 else f"text {id}"))
 
@@ -209,7 +209,7 @@ class _Author:
             self._steers = []
         else:
             self._open.remove(call)
-            self.entries.append(done(call, ("success", "error")[detail % 2], ("", "seen")[detail % 3 != 0]))  # type: ignore[arg-type]
+            self.entries.append(done(call, ("success", "error")[detail % 2], ("", "seen")[detail % 3 != 0]))
 
     def _end(self, entry: Entry) -> None:
         self.entries.append(entry)

@@ -22,7 +22,7 @@ async def nothing(args: dict[str, Any], context: ToolContext) -> ToolOutcome:
 
 def tool(rule: object) -> Tool:
     def large(args: Mapping[str, Any]) -> bool:
-        return args["path"] == "a"
+        return bool(args["path"] == "a")
 
     asks = large if rule == "predicate" else bool(rule)
     return Tool("write", "Write.", {"type": "object"}, nothing, requires_approval=asks)
@@ -39,7 +39,7 @@ def expected(mode: str, own: bool | None, rule: object, granted: bool) -> str:
 @pytest.mark.parametrize(
     ("mode", "own", "rule", "granted"), list(itertools.product(MODES, OWN_RULES, TOOL_RULES, (True, False)))
 )
-def test_mode_then_own_rule_then_the_tool_s_then_grants(
+def test_mode_then_own_rule_then_tool_rule_then_grants(
     mode: str, own: bool | None, rule: object, granted: bool
 ) -> None:
     agent = definition(approval_mode=mode, tool_approvals={} if own is None else {"write": own})
@@ -57,5 +57,10 @@ def test_a_predicate_decides_by_the_arguments() -> None:
 @pytest.mark.behaviour("gate:digest:binds-arguments")
 def test_a_digest_is_of_the_tool_and_exactly_these_arguments() -> None:
     assert digest("write", {"a": 1, "b": 2}) == digest("write", {"b": 2, "a": 1})
-    others = [("write", {"a": 1}), ("write", {"a": "1", "b": 2}), ("edit", {"a": 1, "b": 2}), ("write", {})]
+    others: list[tuple[str, dict[str, Any]]] = [
+        ("write", {"a": 1}),
+        ("write", {"a": "1", "b": 2}),
+        ("edit", {"a": 1, "b": 2}),
+        ("write", {}),
+    ]
     assert digest("write", {"a": 1, "b": 2}) not in {digest(name, args) for name, args in others}

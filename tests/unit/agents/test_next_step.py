@@ -1,6 +1,7 @@
 """What the loop does next, for each state a log can be in."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ from tests.unit.agents.logs import (
 )
 
 BEGUN = (session(), user("u1"), run("u1"))
-LIMITED = {"budget": {"run": {"max_tokens": 10}}}
+LIMITED = {"run": {"max_tokens": 10}}
 
 
 def step(
@@ -228,13 +229,13 @@ def test_a_used_up_budget_ends_the_run_before_it_costs_more(budget: dict[str, ob
 
 @pytest.mark.behaviour("loop:limits:budget")
 def test_an_answer_that_is_paid_for_is_given() -> None:
-    assert isinstance(end(step(answer("done"), policy_=policy(**LIMITED))), ChatResponse)
+    assert isinstance(end(step(answer("done"), policy_=policy(budget=LIMITED))), ChatResponse)
 
 
 @pytest.mark.behaviour("loop:limits:budget")
 def test_what_the_session_spent_before_counts_for_its_budget() -> None:
     ended = (answer("done"), ChatResponse(content="done", turn=1), user("u2"), run("u2", id="r2"))
-    assert isinstance(step(*ended, policy_=policy(**LIMITED)), CallModel)
+    assert isinstance(step(*ended, policy_=policy(budget=LIMITED)), CallModel)
     over = policy(budget={"session": {"max_tokens": 10}})
     assert isinstance(step(*ended, policy_=over), Settle)
 
@@ -267,7 +268,7 @@ def test_a_success_between_failures_starts_the_count_again() -> None:
         ({"max_turns": 3}, False),
     ],
 )
-def test_the_last_allowed_call_must_answer(limits: dict[str, int], final: bool) -> None:
+def test_the_last_allowed_call_must_answer(limits: dict[str, Any], final: bool) -> None:
     rounds = [answer("", "c1", id="m1"), done("c1"), answer("", "c2", id="m2"), done("c2")]
     found = step(*rounds, policy_=policy(**limits))
     assert isinstance(found, CallModel)

@@ -1,5 +1,8 @@
 """Our parser of server-sent events, against the rules of WHATWG HTML section 9.2.6."""
 
+import itertools
+from collections.abc import AsyncIterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +47,7 @@ def events(chunks: list[bytes]) -> list[ServerEvent]:
 
 def split(stream: bytes, places: list[int]) -> list[bytes]:
     edges = [0, *sorted(min(place, len(stream)) for place in places), len(stream)]
-    return [stream[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [stream[start:end] for start, end in itertools.pairwise(edges)]
 
 
 @pytest.mark.behaviour("client:sse:parser")
@@ -83,7 +86,7 @@ def test_an_event_is_there_as_soon_as_its_blank_line_ended(end: bytes) -> None:
 
 @pytest.mark.behaviour("client:sse:parser")
 async def test_a_stream_of_chunks_is_a_stream_of_events() -> None:
-    async def chunks():  # type: ignore[no-untyped-def]
+    async def chunks() -> AsyncIterator[bytes]:
         for chunk in (b"data: a\n", b"\nda", b"ta: b\n\ndata: c"):
             yield chunk
 

@@ -7,7 +7,7 @@ import pytest
 
 from flux.errors import DefinitionInvalid, MissingKey
 from flux.models.base import Model
-from flux.models.providers import Endpoint
+from flux.models.endpoint import Endpoint
 from flux.models.registry import ModelRegistry, ProviderSettings, available, ollama_address
 
 OWN = {"own": ProviderSettings("own", "http://127.0.0.1:8000/v1", "OWN_KEY")}

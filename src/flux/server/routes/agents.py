@@ -5,17 +5,22 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request
+from pydantic import AfterValidator
 
 from flux.agents.definition import define
 from flux.agents.sessions import Agents
 from flux.errors import DefinitionInvalid
 from flux.server.context import process_of, scope_of
-from flux.server.wire import MAX_PAGE, agent_row, decode_cursor, encode_cursor, page
+from flux.server.wire import MAX_PAGE, agent_row, decode_cursor, encode_cursor, page, shallow
 from flux.store.agents import AgentVersion
 
 router = APIRouter(prefix="/agents", tags=["agents"])
 
-Definition = Annotated[dict[str, Any], Body(description="An agent definition; `flux schema agent` prints its schema.")]
+Definition = Annotated[
+    dict[str, Any],
+    AfterValidator(shallow),
+    Body(description="An agent definition; `flux schema agent` prints its schema."),
+]
 
 
 @router.post("", status_code=201)

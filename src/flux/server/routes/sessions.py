@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
 
+from flux.agents.sessions import Sessions
 from flux.engine.admission import Admitted, Decision, NewMessage
 from flux.events import UserSaid, decode
 from flux.server.context import process_of, scope_of, stream, wants_events
+from flux.server.sse import Begun
 from flux.server.wire import (
     MAX_PAGE,
     AnswerInterrupt,
@@ -25,6 +27,7 @@ from flux.server.wire import (
     page,
     session_row,
 )
+from flux.store.database import Scope
 from flux.store.executions import State
 from flux.store.feed import Cursor, Frame, entry_frame
 from flux.watch import RunWatch
@@ -42,7 +45,8 @@ async def start_session(request: Request, body: StartSession, key: Key = None) -
     sessions, scope = process_of(request).sessions, scope_of(request)
     message = NewMessage(body.message, options=_options(body.model)) if body.message else None
     admitted = await sessions.start(scope, body.agent, message, instance=body.instance, name=body.name, key=key)
-    return session_row(await sessions.get(scope, admitted.id)) | {"seq": admitted.seq}
+    row = await sessions.get(scope, admitted.id)
+    return session_row(row) | {"seq": admitted.seq, "repeated": admitted.repeated}
 
 
 @router.get("/sessions")
@@ -81,12 +85,13 @@ async def session_events(
     request: Request,
     id: str,
     after: str = "0",
+    cursor: str | None = None,
     limit: Limit = 100,
     last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
 ) -> Response:
-    """The log behind `after`: a page of JSON, or by Accept a stream that stays open."""
+    """The log behind `after`, or `cursor`: a page of JSON, or by Accept a stream that stays open."""
     sessions, scope = process_of(request).sessions, scope_of(request)
-    place = Cursor.parse(last_event_id or after)
+    place = Cursor.parse(last_event_id or cursor or after)
     if wants_events(request):
         await sessions.get(scope, id)
         return stream(request, sessions.follow(scope, id, place))
@@ -97,26 +102,35 @@ async def session_events(
 
 
 @router.get("/sessions/{id}/messages")
-async def session_messages(request: Request, id: str, after: int = 0, limit: Limit = 100) -> dict[str, Any]:
-    """What was said and done: messages and tool results among the entries behind `after`."""
-    rows = await process_of(request).sessions.entries(scope_of(request), id, after, limit + 1)
+async def session_messages(
+    request: Request, id: str, after: str = "0", cursor: str | None = None, limit: Limit = 100
+) -> dict[str, Any]:
+    """What was said and done: messages and tool results among the next entries behind `after`, or `cursor`."""
+    place = Cursor.parse(cursor or after)
+    rows = await process_of(request).sessions.entries(scope_of(request), id, place.seq, limit + 1)
     said = [message for row in rows[:limit] if (message := message_row(row)) is not None]
     return page(said, str(rows[limit - 1].seq) if len(rows) > limit else None)
 
 
 @router.post("/sessions/{id}/messages", status_code=202, response_model=None, responses=EVENTS)  # type: ignore[arg-type]
 async def send_message(request: Request, id: str, body: SendMessage, key: Key = None) -> Response:
-    """Send a message: 202 when it is durable, or by Accept the events of its run until it rests."""
+    """Send a message: 202 when it is durable, or by Accept its events until its run rests."""
     sessions, scope = process_of(request).sessions, scope_of(request)
     message = NewMessage(body.message, body.mode, _options(body.model))
-    admitted = await sessions.send(scope, id, message, key=key)
-    rows = await sessions.entries(scope, id, admitted.seq - 1, 1)
-    entry = decode(rows[0].body)
-    said = entry.id if isinstance(entry, UserSaid) else None
-    if wants_events(request):
-        start = Cursor(admitted.seq)
-        return stream(request, _until_rest(sessions.follow(scope, id, start), RunWatch(said)))
-    return _accepted(admitted, message=said)
+    if not wants_events(request):
+        admitted = await sessions.send(scope, id, message, key=key)
+        return _accepted(admitted, message=await _said(sessions, scope, admitted))
+    # The reader is there before the message: however fast the answer is, it is seen piece by piece.
+    place = Cursor((await sessions.get(scope, id)).head)
+    async with AsyncExitStack() as unread:
+        begun = await Begun.reading(sessions.follow(scope, id, place))
+        unread.push_async_callback(begun.aclose)
+        admitted = await sessions.send(scope, id, message, key=key)
+        watch = RunWatch(await _said(sessions, scope, admitted))
+        if not admitted.repeated:
+            unread.pop_all()
+            return stream(request, _until_rest(begun.rest(), watch))
+    return stream(request, _until_rest(sessions.follow(scope, id, Cursor(admitted.seq - 1)), watch))
 
 
 @router.get("/sessions/{id}/interrupts")
@@ -176,6 +190,13 @@ async def list_sessions_of(
 ) -> dict[str, Any]:
     """Sessions of one agent."""
     return await list_sessions(request, agent=name, state=state, limit=limit, cursor=cursor)
+
+
+async def _said(sessions: Sessions, scope: Scope, admitted: Admitted) -> str | None:
+    """The id of the message that was admitted."""
+    rows = await sessions.entries(scope, admitted.id, admitted.seq - 1, 1)
+    entry = decode(rows[0].body)
+    return entry.id if isinstance(entry, UserSaid) else None
 
 
 async def _until_rest(batches: AsyncGenerator[list[Frame], None], watch: RunWatch) -> AsyncGenerator[list[Frame], None]:

@@ -11,7 +11,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,8 +59,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.ensure_future(work)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
-            with suppress(NotImplementedError):
-                loop.add_signal_handler(number, task.cancel)
+            loop.add_signal_handler(number, task.cancel)
         return await task
 
     try:

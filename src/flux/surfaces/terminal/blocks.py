@@ -6,6 +6,7 @@ import re
 
 _FENCE = re.compile(r" *(`{3,}(?=[^`]*$)|~{3,})")
 _ITEM = re.compile(r" {0,3}([-*+]|\d{1,9}[.)])( +(?=\S)|$)")
+_NUMBER = re.compile(r" {0,3}(\d{1,9})([.)])(?=\s|$)")
 _RULE = re.compile(r" {0,3}([-*_]) *(?:\1 *){2,}$")
 _INTERRUPTS = re.compile(r" {0,3}(?:[-*+]|1[.)]) +\S")
 _STARTS_BLOCK = re.compile(r" *(?:`{3}|~{3}|#{1,6}(?: |$)|>|(?:[-*+]|\d{1,9}[.)])(?: |$)|([-*_])(?: *\1){2,}$)")
@@ -90,6 +91,18 @@ def is_tight(before: str, block: str) -> bool:
     """Whether a block is the next item of a list without blank lines between its items."""
     ends_blank = not before.rsplit("\n", 2)[-2:][0].strip()
     return _is_item(before) and _is_item(block) and not ends_blank
+
+
+def continued(before: str, block: str) -> str:
+    """An item of a numbered list with the number that follows the item before it, as Markdown counts."""
+    last, this = _NUMBER.match(before.lstrip("\n")), _NUMBER.match(block)
+    if last is None or this is None or last[2] != this[2]:
+        return block
+    number = str(int(last[1]) + 1)
+    wider = " " * (len(number) - len(this[1]))
+    first, *others = block[this.end(1) :].split("\n")
+    indented = [wider + line if line.strip() else line for line in others]
+    return "\n".join([block[: this.start(1)] + number + first, *indented])
 
 
 def item_content(bare: str) -> int | None:

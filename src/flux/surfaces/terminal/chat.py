@@ -23,7 +23,6 @@ from flux.surfaces.terminal.turn import Conversation
 from flux.surfaces.terminal.view import View
 
 PAST_LINES = 8
-WORKING = ("scheduled", "running", "waiting")
 
 
 async def chat(
@@ -141,6 +140,7 @@ class Chat:
             self._last = found.asked
             if found.asked:
                 self._view.user(_clipped(found.asked))
+            if found.answered:
                 self._view.line(_clipped(found.answered), "dim")
             await self._conversation.resume(found, info)
         except FluxError as error:

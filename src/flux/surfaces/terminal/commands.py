@@ -25,12 +25,12 @@ KEYS = {
 }
 
 #: A path such as /etc/hosts is a message, not a command.
-_COMMAND = re.compile(r"(/[A-Za-z_-]*)(?:\s+(.*))?$")
+_COMMAND = re.compile(r"(/[A-Za-z_-]*)(?:[ \t]+(.*))?")
 
 
 def parse(line: str) -> tuple[str, str] | None:
     """The command and its argument, None when the line is a message."""
-    found = _COMMAND.match(line.rstrip())
+    found = _COMMAND.fullmatch(line.rstrip())
     return (found[1], found[2] or "") if found else None
 
 

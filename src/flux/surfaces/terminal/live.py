@@ -12,7 +12,7 @@ from rich.text import Text
 
 from flux.events import Outcome
 from flux.messages import ToolCall
-from flux.surfaces.terminal.blocks import Blocks, is_tight
+from flux.surfaces.terminal.blocks import Blocks, continued, is_tight
 from flux.surfaces.terminal.screen import EMPTY, Line, Screen
 from flux.surfaces.terminal.text import call_text, printed, shorten, visible
 from flux.surfaces.terminal.view import Look
@@ -21,6 +21,7 @@ Kind = Literal["", "prompt", "text", "call", "line"]
 
 OUTPUT_LINES = 3
 OUTPUT_KEPT = 4_000
+WIDE = 60
 QUIET_SECONDS = 0.4
 SLOW_SECONDS = 3.0
 
@@ -127,6 +128,7 @@ class LiveView:
 
     def _block(self, block: str) -> None:
         if block.strip():
+            block = continued(self._before, block)
             lines = self._screen.lines(self.markdown(block))
             tight = is_tight(self._before, block)
             self._before = block
@@ -151,12 +153,13 @@ class LiveView:
         growing = self._blocks.tail
         if growing.strip():
             gap = [] if is_tight(self._before, growing) else self._gap("text")
-            return [*gap, *self._screen.lines(self.markdown(self._recent(growing)))]
+            growing = self._recent(continued(self._before, growing))
+            return [*gap, *self._screen.lines(self.markdown(growing))]
         if self._running:
             return [*self._gap("call"), *(line for running in self._running.values() for line in self._calls(running))]
         quiet = time.monotonic() - self._quiet_since
         if self._working and quiet > QUIET_SECONDS:
-            return [*self._gap("line"), *self._screen.text(f"Thinking…{_elapsed(quiet)}", "dim")]
+            return [*self._gap("line"), *self._screen.text(f"Thinking… {_elapsed(quiet)}", "dim")]
         return []
 
     def _recent(self, text: str) -> str:
@@ -174,9 +177,10 @@ class LiveView:
         ]
 
     def _calling(self, call: ToolCall) -> Text:
-        room = self._screen.size.columns - len("Calling ... Done.")
+        columns = self._screen.size.columns
+        room = columns - len("Calling ... Interrupted." if columns >= WIDE else "Calling ... Done.")
         return Text.assemble(("Calling ", "dim"), call_text(call.name, call.args, room), ("... ", "dim"))
 
 
 def _elapsed(seconds: float) -> str:
-    return f" {seconds:.0f} s" if seconds >= SLOW_SECONDS else ""
+    return f"{seconds:.0f} s" if seconds >= SLOW_SECONDS else ""

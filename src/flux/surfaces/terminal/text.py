@@ -49,7 +49,7 @@ def call_text(name: str, args: Mapping[str, Any], width: int = 0) -> str:
     values = {visible(key): _value(value) for key, value in args.items()}
     if width and values:
         room = width - cell_len(name) - 2
-        each = max(12, room // len(values) - max(map(cell_len, values)) - 3)
+        each = max(12, (room + 2) // len(values) - max(map(cell_len, values)) - 3)
         if cell_len(_joined(values)) > room:
             values = {key: shorten(value, each) for key, value in values.items()}
         return f"{name}({shorten(_joined(values), max(1, room))})"

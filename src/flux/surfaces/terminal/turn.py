@@ -129,11 +129,12 @@ class Conversation:
             reading.cancel()
 
     async def _cancel(self) -> bool:
+        """Ask to stop the run; False when nothing was running yet, so that asking again makes sense."""
         try:
             return bool((await self._session.cancel()).get("cancelled"))
         except FluxError as error:
             self._view.line(problem(error), "error")
-            return False
+            return True
 
     async def _ask_open(self) -> bool:
         """Ask every open question; False when the person leaves."""

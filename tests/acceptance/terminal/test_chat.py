@@ -1,0 +1,285 @@
+"""The chat as a person sees it, in a pseudo terminal."""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.terminal.conftest import Open, Terminal
+
+
+def session_of(shown: str) -> str:
+    found = re.search(r"^Session: ([0-9a-f-]{36})$", shown, re.M)
+    assert found is not None, shown
+    return found[1]
+
+
+def gate_in(home: Path) -> Path:
+    """What the scripted model waits for after its first word."""
+    gate = home / "gate"
+    os.mkfifo(gate)
+    return gate
+
+
+def ask(terminal: Terminal, text: str) -> str:
+    """Say something and wait for the next prompt."""
+    prompts = len(re.findall(r"^>", terminal.at_prompt(), re.M))
+    terminal.say(text)
+    return terminal.at_prompt(prompts + 1)
+
+
+@pytest.mark.behaviour("terminal:header:exact", "terminal:leaving:resume-hint")
+def test_the_header_and_the_farewell(open_chat: Open) -> None:
+    chat = open_chat("--notice", "No key is set: the demo model answers.")
+    lines = chat.at_prompt().split("\n")
+    id = session_of(chat.shown)
+    assert lines == [
+        "Flux Agent — helper",
+        f"Session: {id}",
+        "Type /help for commands, Ctrl+D to exit.",
+        "No key is set: the demo model answers.",
+        "",
+        ">",
+    ]
+    chat.type("\x04")
+    assert chat.exit_code() == 0
+    assert chat.shown.endswith(f"Session: {id}\nResume with: flux chat --session {id}")
+
+
+@pytest.mark.behaviour("terminal:answer:markdown")
+def test_markdown_is_rendered(open_chat: Open) -> None:
+    shown = ask(open_chat("--delay", "0.002"), "markdown")
+    assert "A paragraph with bold, italic, code and a link (https://example.org/a). It goes\non, long" in shown
+    assert " 1. first\n 2. second\n     • nested\n" in shown
+    assert "\n  def hello(name: str) -> str:\n      # says hello\n" in shown
+    assert shown.count("A quote at the end.") == 1
+    assert "**" not in shown
+    assert "```" not in shown
+
+
+@pytest.mark.behaviour("terminal:answer:once")
+@pytest.mark.parametrize(("columns", "lines"), [(80, 24), (40, 15)])
+def test_long_answers_are_in_the_scrollback_once(open_chat: Open, columns: int, lines: int) -> None:
+    chat = open_chat("--delay", "0.001", columns=columns, lines=lines)
+    shown = ask(chat, "long")
+    paragraphs = [int(n) for n in re.findall(r"^Paragraph number (\d+)\.$", shown, re.M)]
+    assert paragraphs == list(range(1, 41))
+    shown = ask(chat, "code")
+    assert [int(n) for n in re.findall(r"^  line_(\d+) = \1$", shown, re.M)] == list(range(1, 61))
+    assert shown.count("After the code.") == 1
+
+
+@pytest.mark.behaviour("terminal:screen:narrow")
+def test_a_narrow_terminal(open_chat: Open) -> None:
+    shown = ask(open_chat("--delay", "0.002", columns=40, lines=15), "markdown")
+    assert "a link (https://example.org/a). It goes\non, long enough" in shown
+    assert "read    shows a file, whatever its size,\n        in pages that a person can read\n" in shown
+
+
+@pytest.mark.behaviour("terminal:tools:outcome")
+def test_tool_lines_tell_the_outcome(open_chat: Open) -> None:
+    shown = ask(open_chat(), "parallel")
+    assert 'Calling list_directory(path=".")... Done.\n' in shown
+    assert 'Calling read_file(path="missing.txt")... Failed: missing.txt: no such file or' in shown
+    assert shown.count("Calling") == 2
+
+
+@pytest.mark.behaviour("terminal:tools:live-output")
+def test_the_last_lines_of_a_running_tool_are_shown(open_chat: Open) -> None:
+    chat = open_chat()
+    chat.at_prompt()
+    chat.say("count")
+    chat.until("[a]pprove")
+    chat.type("a")
+    chat.until(lambda shown: bool(re.search(r"\.\.\.(?: \d s)?(?:\n  line \d){3}$", shown)))
+    shown = chat.at_prompt(2)
+    assert "line" not in shown.partition("... Done.")[2].partition("All done.")[0]
+
+
+@pytest.mark.behaviour("terminal:approval:choices", "terminal:approval:several")
+def test_two_approvals_one_after_the_other(open_chat: Open) -> None:
+    chat = open_chat()
+    chat.at_prompt()
+    chat.say("two")
+    shown = chat.until("[a]pprove [A]lways [r]eject")
+    assert "helper asks to call shell\n  │ command: echo one\nReason: tool_approvals: shell\n[a]pprove" in shown
+    assert "echo two" not in shown
+    chat.type("a")
+    chat.until("  │ command: echo two")
+    chat.until(lambda shown: shown.count("[a]pprove") == 2)
+    chat.type("r")
+    chat.until("Reason (Enter for none):")
+    chat.say("too risky")
+    shown = chat.at_prompt(2)
+    assert '"echo one")... Done.' in shown
+    assert '"echo two")... Denied.' in shown
+
+
+@pytest.mark.behaviour("terminal:approval:choices")
+def test_always_asks_no_more(open_chat: Open) -> None:
+    chat = open_chat()
+    chat.at_prompt()
+    chat.say("run echo once")
+    chat.until("[r]eject")
+    chat.type("A\r")
+    chat.at_prompt(2)
+    shown = ask(chat, "run echo again")
+    assert 'Calling shell(command="echo again")... Done.' in shown
+    assert shown.count("[r]eject") == 1
+
+
+@pytest.mark.behaviour("terminal:approval:no-typeahead")
+def test_what_was_typed_before_the_question_is_no_answer(open_chat: Open, tmp_path: Path) -> None:
+    gate = gate_in(tmp_path)
+    chat = open_chat()
+    chat.at_prompt()
+    chat.say("gated two")
+    chat.until("Two")
+    chat.type("aaa")
+    gate.write_text("go")
+    shown = chat.until("[r]eject")
+    assert "Done." not in shown
+    chat.type("r")
+    assert "echo two" not in chat.until("Reason (Enter for none):")
+
+
+@pytest.mark.behaviour("terminal:question:number-or-text")
+def test_a_question_takes_a_number(open_chat: Open) -> None:
+    chat = open_chat()
+    chat.at_prompt()
+    chat.say("ask")
+    shown = chat.until("Number or text:")
+    assert "Which colour do you like best?\n  1. red\n  2. green\n  3. blue\nNumber or text:" in shown
+    chat.say("2")
+    assert "All done." in chat.at_prompt(2)
+
+
+@pytest.mark.behaviour("terminal:cancel:keeps-session")
+def test_ctrl_c_cancels_the_run_and_keeps_the_session(open_chat: Open) -> None:
+    chat = open_chat()
+    chat.at_prompt()
+    chat.say("endless")
+    chat.until("Working on it")
+    chat.type("\x03")
+    shown = chat.at_prompt(2)
+    assert shown.endswith("> endless\n\nWorking on it\n\nCancelled.\n\n>")
+    assert "You said 'echo still here'." in ask(chat, "echo still here")
+
+
+@pytest.mark.behaviour("terminal:cancel:at-prompt")
+def test_ctrl_c_at_the_prompt_clears_the_line_and_then_tells_how_to_leave(open_chat: Open) -> None:
+    chat = open_chat()
+    chat.at_prompt()
+    chat.type("half a line")
+    chat.until("> half a line")
+    chat.type("\x03")
+    chat.at_prompt()
+    chat.type("\x03\x03")
+    assert "Ctrl+D leaves; the session can be resumed." in chat.at_prompt(2)
+
+
+@pytest.mark.behaviour("terminal:safety:controls-shown")
+def test_control_sequences_of_the_model_do_nothing(open_chat: Open) -> None:
+    chat = open_chat()
+    shown = ask(chat, "evil")
+    assert "␛]0;stolen␇␛[2J␛[31mred <U+202E>gnihton<U+009B>5n" in shown
+    assert 'Calling read_file(path="\\u001b[2Jevil<U+202E>")... Failed:' in shown
+    assert not re.search("\x1b]|\x1b\\[2J|\x1b\\[31mred|\u202e|\x9b", chat.raw)
+
+
+@pytest.mark.behaviour("terminal:answer:attempts")
+def test_an_aborted_attempt_is_told(open_chat: Open) -> None:
+    shown = ask(open_chat(), "flaky")
+    assert "A start that\n\n… the connection broke; trying again in 1 s (attempt 2)\n\nI am scripted/demo" in shown
+
+
+@pytest.mark.behaviour("terminal:errors:one-line")
+def test_a_failed_run_is_one_line_and_the_chat_goes_on(open_chat: Open) -> None:
+    chat = open_chat()
+    assert "> fail\n\nError: the key was refused\n\n>" in ask(chat, "fail")
+    assert "You said 'echo on'." in ask(chat, "echo on")
+
+
+@pytest.mark.behaviour("terminal:prompt:several-lines")
+def test_several_lines_are_one_message(open_chat: Open) -> None:
+    chat = open_chat()
+    chat.at_prompt()
+    chat.type("echo one\x1b\rtwo\x1b[200~\nthree\nfour\x1b[201~")
+    chat.until("  four")
+    chat.type("\r")
+    assert "You said 'echo one\\ntwo\\nthree\\nfour'." in chat.at_prompt(2)
+
+
+@pytest.mark.behaviour("terminal:prompt:typed-during-run")
+def test_what_is_typed_during_a_run_waits_for_the_prompt(open_chat: Open, tmp_path: Path) -> None:
+    gate = gate_in(tmp_path)
+    chat = open_chat()
+    chat.at_prompt()
+    chat.say("gated echo slowly")
+    chat.until("You")
+    chat.type("echo next")
+    gate.write_text("go")
+    shown = chat.until("\n> echo next")
+    assert shown.endswith("> gated echo slowly\n\nYou said 'echo slowly'.\n\n> echo next")
+
+
+@pytest.mark.behaviour("terminal:resume:asks-again")
+def test_a_resumed_session_asks_again(open_chat: Open) -> None:
+    first = open_chat()
+    ask(first, "echo earlier")
+    first.say("run echo hi")
+    first.until("[r]eject")
+    first.type("\x04")
+    assert first.exit_code() == 0
+    second = open_chat("--session", session_of(first.shown))
+    shown = second.until("[r]eject")
+    assert "> echo earlier\n\nYou said 'echo earlier'.\n\n> run echo hi\n\nI will use shell." in shown
+    second.type("a")
+    assert 'Calling shell(command="echo hi")... Done.\n\nAll done.\n\n>' in second.until(lambda s: s.endswith("\n>"))
+
+
+@pytest.mark.behaviour("terminal:leaving:signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_quietly_and_the_session_goes_on_later(open_chat: Open, number: signal.Signals) -> None:
+    chat = open_chat()
+    chat.at_prompt()
+    chat.say("endless")
+    before = chat.until("Working on it")
+    chat.kill(number)
+    assert chat.exit_code() == 128 + number
+    assert chat.shown == before
+    again = open_chat("--session", session_of(before))
+    again.until("> endless\n\nWorking on it")
+    again.type("\x03")
+    again.until("Cancelled.\n\n>")
+
+
+@pytest.mark.behaviour("terminal:commands:known")
+def test_commands(open_chat: Open) -> None:
+    chat = open_chat()
+    assert "/quit        leave; the session stays" in ask(chat, "/help")
+    assert "Unknown command /hepl; did you mean /help?" in ask(chat, "/hepl")
+    assert "Forking is not available yet." in ask(chat, "/fork")
+    assert "There is no message to send again." in ask(chat, "/retry")
+    assert "You said 'echo hi'." in ask(chat, "echo hi")
+    assert ask(chat, "/retry").count("You said 'echo hi'.") == 2
+    assert re.search(r"Tokens: \d+ in, \d+ out · 2 turns", ask(chat, "/usage"))
+    assert "Model of the next messages: scripted/other" in ask(chat, "/model scripted/other")
+    assert "There are no open questions." in ask(chat, "/approve")
+    assert "Nothing is running." in ask(chat, "/cancel")
+    chat.say("/quit")
+    assert chat.exit_code() == 0
+
+
+@pytest.mark.behaviour("terminal:screen:plain")
+@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_plain_terminals_get_plain_text(open_chat: Open, variables: dict[str, str]) -> None:
+    chat = open_chat("--delay", "0.001", **variables)
+    chat.at_prompt()
+    chat.say("markdown")
+    chat.until("The end.")
+    answer = chat.raw.partition("# Plan")[2]
+    assert "A paragraph with **bold**, *italic*" in answer
+    assert "\x1b" not in answer.partition("The end.")[0]

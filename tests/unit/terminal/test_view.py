@@ -1,0 +1,119 @@
+"""How the events of a session become what is shown."""
+
+import io
+import time
+from typing import Any
+
+import pytest
+
+from flux.events import (
+    AssistantSaid,
+    Cancelled,
+    Gated,
+    ModelFailed,
+    RunFailed,
+    RunStarted,
+    SessionEndedEntry,
+    Token,
+    ToolDone,
+    ToolStarted,
+    UserSaid,
+)
+from flux.messages import TextPart, ToolCall
+from flux.surfaces.terminal.chat import usage_line
+from flux.surfaces.terminal.commands import parse
+from flux.surfaces.terminal.plain import PlainView
+from flux.surfaces.terminal.view import Projection
+
+
+def shown(*events: Any, typed: str = "") -> str:
+    out = io.StringIO()
+    projection = Projection(PlainView(out, out))
+    if typed:
+        projection.typed(typed)
+    for event in events:
+        projection.feed(event)
+    return out.getvalue()
+
+
+def said(text: str, *calls: ToolCall, message: str = "m", **more: Any) -> AssistantSaid:
+    return AssistantSaid(message_id=message, parts=(TextPart(text),), calls=calls, **more)
+
+
+def done(outcome: Any, content: str = "") -> ToolDone:
+    return ToolDone(call="c", name="t", status="error", outcome=outcome, content=content)
+
+
+CALL = said("", ToolCall("c", "shell", {"command": "x"}))
+
+
+def test_tokens_and_the_answer_are_shown_once() -> None:
+    assert shown(Token("m", 1, "Hel"), Token("m", 1, "lo"), said("Hello")) == "Hello\n"
+    assert shown(said("Hello")) == "Hello\n"
+    assert shown(Token("m", 1, "Hel"), said("Hello")) == "Hello\n"
+
+
+@pytest.mark.behaviour("terminal:answer:attempts")
+def test_a_new_attempt_begins_anew() -> None:
+    events = (Token("m", 1, "Hel"), Token("m", 2, "Good"), said("Good day"))
+    assert shown(*events) == "Hel\n… trying again (attempt 2)\n\nGood day\n"
+
+
+@pytest.mark.behaviour("terminal:answer:attempts")
+def test_a_failed_call_says_when_it_is_made_again() -> None:
+    failed = ModelFailed(
+        message_id="m", attempt=1, error="overloaded", kind="transient", transient=True, retry_at=time.time() + 20
+    )
+    text = shown(Token("m", 1, "Hel"), failed, Token("m", 2, "Hi"), said("Hi"))
+    assert text == "Hel\n… overloaded; trying again in 20 s (attempt 2)\n\nHi\n"
+
+
+@pytest.mark.behaviour("terminal:tools:outcome")
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (done("success", "fine"), "Done."),
+        (done("error", "\nno such file\nmore"), "Failed: no such file"),
+        (done("denied"), "Denied."),
+        (done("cancelled"), "Cancelled."),
+        (done("interrupted"), "Interrupted."),
+        (done("timeout"), "Timed out."),
+        (done("expired"), "Expired."),
+    ],
+)
+def test_every_outcome_has_its_word(end: ToolDone, words: str) -> None:
+    assert shown(CALL, ToolStarted(call="c", name="shell"), end) == f'Calling shell(command="x")... {words}\n'
+
+
+def test_arguments_that_a_hook_changed_are_shown() -> None:
+    gated = Gated(call="c", verdict="allow", args_digest="", rule="", args={"command": "y"})
+    assert shown(CALL, gated, done("success")) == 'Calling shell(command="y")... Done.\n'
+
+
+def test_messages_from_elsewhere_are_shown_where_they_are_consumed() -> None:
+    message = UserSaid(id="u", mode="queue", parts=(TextPart("hi"),))
+    started = RunStarted(run="r", inputs=("u",))
+    assert shown(message, said("first"), started, said("second", message="n")) == "first\n> hi\n\nsecond\n"
+    assert shown(message, started, said("answer"), typed="hi") == "answer\n"
+
+
+def test_ends() -> None:
+    assert shown(Token("m", 1, "Hel"), Cancelled()) == "Hel\nCancelled.\n"
+    assert shown(RunFailed(message="bad", retryable=True)) == "Error: bad /retry sends the message again.\n"
+    assert "has ended" in shown(SessionEndedEntry(reason="stopped", turns=1))
+    assert "output limit" in shown(said("cut", stop="length"))
+
+
+@pytest.mark.behaviour("terminal:commands:known")
+def test_what_is_a_command() -> None:
+    assert parse("/model openai/gpt") == ("/model", "openai/gpt")
+    assert parse("/help ") == ("/help", "")
+    assert parse("/etc/hosts is a file") is None
+    assert parse("hello /help") is None
+    assert parse("/help\nme") is None
+
+
+def test_usage_on_one_line() -> None:
+    usage = {"input": 1200, "output": 5, "cache_read": 7, "cost": 0.01234}
+    assert usage_line(usage, 1) == "Tokens: 1,200 in (7 cached), 5 out · $0.0123 · 1 turn"
+    assert usage_line({"input": 0, "output": 0, "cost": None}, 2) == "Tokens: 0 in, 0 out · 2 turns"
