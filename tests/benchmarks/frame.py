@@ -25,10 +25,10 @@ HEADER = ("", "measure", "figure", "limit in this run", "beyond the limit", "tar
 class Size:
     """How much a benchmark does."""
 
-    turns: int = 150
-    warm_up: int = 30
+    turns: int = 100
+    warm_up: int = 20
     sessions: int = 50
-    rounds: int = 6
+    rounds: int = 4
     history: int = 106
     entries: int = 5_000
     long_sessions: int = 5

@@ -7,6 +7,7 @@ import asyncio
 import importlib
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -39,8 +40,10 @@ def main(argv: list[str]) -> int:
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are: {', '.join(NAMES)}")
     groups: dict[str, list[frame.Row]] = {}
     for name in options.names or NAMES:
-        print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        print(f"measuring {name} ...", end="", file=sys.stderr, flush=True)
+        began = time.perf_counter()
         groups[name] = measure(name, frame.LONG if options.long else frame.QUICK)
+        print(f" {time.perf_counter() - began:.0f} s", file=sys.stderr)
     print(frame.table(groups))
     path = options.json or RESULTS / "latest.json"
     frame.save(path, groups)

@@ -127,8 +127,14 @@ class AgentDefinition(_Frozen):
 
     @classmethod
     def from_json(cls, text: str) -> AgentDefinition:
-        """The definition of its stored form."""
-        return cls.model_validate_json(text)
+        """The definition of its stored form.
+
+        :raises DefinitionInvalid: another version of Flux wrote it, and this one cannot read it
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise DefinitionInvalid(_faults(error)) from error
 
 
 def define(fields: Any) -> AgentDefinition:
@@ -145,7 +151,11 @@ def define(fields: Any) -> AgentDefinition:
     try:
         return AgentDefinition.model_validate({key: value for key, value in fields.items() if key not in LATER})
     except ValidationError as error:
-        raise DefinitionInvalid("; ".join(_fault(fault) for fault in error.errors(include_url=False))) from error
+        raise DefinitionInvalid(_faults(error)) from error
+
+
+def _faults(error: ValidationError) -> str:
+    return "; ".join(_fault(fault) for fault in error.errors(include_url=False))
 
 
 def _fault(fault: Any) -> str:

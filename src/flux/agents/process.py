@@ -19,7 +19,7 @@ from flux.engine.dispatch import EmbeddedDispatch
 from flux.engine.recovery import Recovery, WorkerLock
 from flux.engine.run import Run
 from flux.engine.runner import Runner
-from flux.errors import AgentNotFound, FluxError
+from flux.errors import AgentNotFound, DefinitionInvalid, FluxError
 from flux.models.base import ModelLimits
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
 from flux.models.scripted import scripted
@@ -32,6 +32,8 @@ from flux.tools.base import Tool
 
 KEPT_TRANSCRIPTS = 256
 POOL = "default"
+#: Stands for a stored definition that cannot be read any more, so that its runs fail in the log.
+UNREADABLE = AgentDefinition(name="unreadable", model="none/none")
 
 
 class SessionExecutor:
@@ -49,7 +51,11 @@ class SessionExecutor:
 
     async def __call__(self, run: Run) -> None:
         """Run a session until it rests."""
-        definition = await self._definition(run)
+        problem: FluxError | None = None
+        try:
+            definition = await self._definition(run)
+        except (AgentNotFound, DefinitionInvalid) as error:
+            definition, problem = UNREADABLE, DefinitionInvalid(f"this session's agent cannot be read: {error}")
         limits = await self._limits_of(definition.model)
         policy = Policy(
             definition, self._settings.run_failures, self._settings.run_timeout, limits.context, limits.output
@@ -57,6 +63,8 @@ class SessionExecutor:
         transcript = self._transcripts.pop(run.id, None) or Transcript()
 
         async def bind() -> Bound:
+            if problem is not None:
+                raise problem
             return self._bind(definition)
 
         await run_session(Session(run, transcript, bind, policy, self._settings.model_attempts))

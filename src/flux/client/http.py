@@ -124,7 +124,16 @@ class FluxClient:
             raise ServerUnreachable(f"{self.base_url}: {type(error).__name__} {error}".rstrip()) from error
         if response.status_code >= 400:
             raise _error(response.status_code, response.content)
-        return response.json() if response.content else {}
+        return self._object(response.content) if response.content else {}
+
+    def _object(self, content: bytes) -> dict[str, Any]:
+        try:
+            return _decode(content)
+        except msgspec.DecodeError as error:
+            raise FluxError(f"the answer was no JSON object; is there a Flux server at {self.base_url}?") from error
+
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def _error(status: int, body: bytes) -> FluxError:

@@ -45,6 +45,7 @@ class _Exchange(httpx.AsyncByteStream):
         self._request: bytes | None = body
         self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._gone = asyncio.Event()
+        self._complete = False
 
     async def run(self, app: ASGIApp, scope: dict[str, Any]) -> None:
         try:
@@ -66,12 +67,16 @@ class _Exchange(httpx.AsyncByteStream):
     async def _send(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             self.started.set_result((message["status"], list(message.get("headers", []))))
-        elif message.get("body"):
+            return
+        if message.get("body"):
             self._chunks.put_nowait(message["body"])
+        self._complete = not message.get("more_body")
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while (chunk := await self._chunks.get()) is not None:
             yield chunk
+        if not self._complete:
+            raise httpx.RemoteProtocolError("the application failed in the middle of its answer")
 
     async def aclose(self) -> None:
         self._gone.set()

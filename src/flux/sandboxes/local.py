@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import codecs
 import errno
 import os
 import secrets
 import shutil
-import signal
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,36 +14,16 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from flux.sandboxes.base import Entry, ExecResult, FileStat, Sandbox
+from flux.sandboxes.processes import Output, encodable, start
 
 T = TypeVar("T")
 
 ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "USER", "LOGNAME", "SHELL", "TMPDIR")
 """The variables a command may inherit; TERM is always `dumb`."""
 
-GRACE = 2.0
-"""Seconds between SIGTERM and SIGKILL."""
-
-DRAIN = 0.5
-"""Seconds for the pipes of a shell that has ended, when something it left behind still holds them."""
-
-_SHELL = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
-# The leader of the command's process group. Its standard input is a pipe that only this process can
-# write to: when this process is gone, however it died, the guard reads the end and kills the group.
-# A death signal (PR_SET_PDEATHSIG) would reach the shell alone, not what the shell started.
-_LEADER = """
-exec 3<&0 4>&2 </dev/null 2>/dev/null
-trap : HUP INT QUIT TERM
-(trap '' HUP INT QUIT TERM; read -r _; kill -KILL 0) <&3 >/dev/null 3<&- 4>&- &
-"$0" -c "$1" 2>&4 3<&- 4>&-
-code=$?
-kill -KILL $!
-wait $!
-exit $code
-"""
 
 
 class LocalSandbox(Sandbox):
@@ -81,9 +59,9 @@ class LocalSandbox(Sandbox):
         What the command left running in its process group is killed when its shell ends. OSError when
         it cannot be started.
         """
-        out, err = _Output(max_output_bytes, on_output), _Output(max_output_bytes, on_output)
+        out, err = Output(max_output_bytes, on_output), Output(max_output_bytes, on_output)
         with ExitStack() as stack:
-            group = await _start(command, self.cwd, self._environment, (out, err), stack)
+            group = await start(command, self.cwd, self._environment, (out, err), stack)
             timed_out = await group.run(timeout)
         return ExecResult(
             exit_code=None if timed_out else group.exit_code,
@@ -158,9 +136,7 @@ class LocalSandbox(Sandbox):
     async def close(self) -> None:
         """Nothing is held between calls."""
 
-    async def _at(
-        self, path: str, work: Callable[[int, str], T], *, follow: bool = True, make: bool = False
-    ) -> T:
+    async def _at(self, path: str, work: Callable[[int, str], T], *, follow: bool = True, make: bool = False) -> T:
         """Call `work` in a thread with the open parent directory of `path` and the last name.
 
         The path is resolved first and then opened name by name without following links, so a link
@@ -181,7 +157,7 @@ class LocalSandbox(Sandbox):
 
     def _inside(self, path: str, *, follow: bool) -> tuple[str, ...]:
         """The names from the workspace to `path`, links resolved (the last one only with `follow`)."""
-        _encodable(path, "a path")
+        encodable(path, "a path")
         asked = os.path.join(self.cwd, path)
         head, name = os.path.split(asked)
         whole = follow or name in ("", ".", "..")
@@ -190,14 +166,6 @@ class LocalSandbox(Sandbox):
             raise PermissionError(f"{path!r} is outside the workspace")
         relative = os.path.relpath(real, self.cwd)
         return () if relative == "." else tuple(relative.split(os.sep))
-
-
-def _encodable(text: str, what: str) -> None:
-    try:
-        if b"\0" in os.fsencode(text):
-            raise OSError(errno.EINVAL, f"{what} cannot hold a NUL character")
-    except UnicodeEncodeError as error:
-        raise OSError(errno.EINVAL, f"{what} cannot hold a lone surrogate") from error
 
 
 @contextmanager
@@ -290,9 +258,7 @@ def _writable_mode(folder: int, name: str) -> int | None:
     return stat.S_IMODE(mode)
 
 
-def _walk(
-    directory: int, prefix: str, skip: frozenset[str], depth: int, limit: int, found: list[Entry]
-) -> None:
+def _walk(directory: int, prefix: str, skip: frozenset[str], depth: int, limit: int, found: list[Entry]) -> None:
     with os.scandir(directory) as entries:
         ordered = sorted(entries, key=lambda entry: os.fsencode(entry.name))
     for entry in ordered:
@@ -312,134 +278,3 @@ def _kind(entry: os.DirEntry[str]) -> Literal["file", "directory", "link", "othe
     if entry.is_dir(follow_symlinks=False):
         return "directory"
     return "file" if entry.is_file(follow_symlinks=False) else "other"
-
-
-class _Output(asyncio.Protocol):
-    """What came through a pipe: its first and last bytes, and its text passed on as it arrives."""
-
-    def __init__(self, limit: int, on_text: Callable[[str], None] | None) -> None:
-        self.ended = asyncio.Event()
-        self._half = max(limit // 2, 1)
-        self._head, self._tail = bytearray(), bytearray()
-        self._left_out = 0
-        self._on_text = on_text
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    @property
-    def truncated(self) -> bool:
-        """Whether more came than is kept."""
-        return self._left_out > 0
-
-    def data_received(self, data: bytes) -> None:
-        """Keep a piece and pass its text on."""
-        room = self._half - len(self._head)
-        self._head += data[:room]
-        self._tail += data[room:]
-        excess = len(self._tail) - self._half
-        if excess > 0:
-            del self._tail[:excess]
-            self._left_out += excess
-        self._pass_on(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The pipe has ended."""
-        self._pass_on(b"", final=True)
-        self.ended.set()
-
-    def text(self) -> str:
-        """What is kept, as text; NUL and bytes that are no UTF-8 are replaced."""
-        if not self.truncated:
-            return _text(bytes(self._head + self._tail))
-        # A character cut in two is left out as well.
-        head = codecs.getincrementaldecoder("utf-8")("replace").decode(bytes(self._head))
-        tail = _text(bytes(self._tail).lstrip(bytes(range(0x80, 0xC0))))
-        return f"{_clean(head)}\n[... {self._left_out} bytes left out ...]\n{tail}"
-
-    def _pass_on(self, data: bytes, *, final: bool = False) -> None:
-        if self._on_text and (text := self._decoder.decode(data, final)):
-            self._on_text(_clean(text))
-
-
-def _text(data: bytes) -> str:
-    return _clean(data.decode("utf-8", "replace"))
-
-
-def _clean(text: str) -> str:
-    return text.replace("\0", "\ufffd")
-
-
-class _Group:
-    """A running command: its process group and its pipes."""
-
-    def __init__(self, process: asyncio.subprocess.Process, outputs: tuple[_Output, ...]) -> None:
-        self._process = process
-        self._outputs = outputs
-
-    @property
-    def exit_code(self) -> int | None:
-        """The code of the ended shell; 128 + N when signal N ended it."""
-        code = self._process.returncode
-        return 128 - code if code is not None and code < 0 else code
-
-    async def run(self, timeout: float) -> bool:
-        """Wait for the end, at most `timeout` seconds; True when it had to be ended."""
-        ended = False
-        try:
-            async with asyncio.timeout(timeout):
-                await self._process.wait()
-            ended = True
-        except TimeoutError:
-            pass
-        finally:
-            await self._end(polite=not ended)
-        return not ended
-
-    async def _end(self, *, polite: bool) -> None:
-        """Leave nothing of the group; `polite` asks it to end first."""
-        try:
-            if polite:
-                self._signal(signal.SIGTERM)
-            await self._settled(GRACE if polite else DRAIN)
-        finally:
-            self._signal(signal.SIGKILL)
-        await self._process.wait()
-        await self._settled(DRAIN)
-
-    async def _settled(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._process.wait()
-                for output in self._outputs:
-                    await output.ended.wait()
-
-    def _signal(self, number: signal.Signals) -> None:
-        # macOS answers EPERM for a group of which only zombies are left.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, number)
-
-
-async def _start(
-    command: str, cwd: str, environment: Mapping[str, str], outputs: tuple[_Output, _Output], stack: ExitStack
-) -> _Group:
-    """Start a command; `stack` closes what this process holds of it."""
-    _encodable(command, "a command")
-    guard, held = os.pipe()
-    stack.callback(os.close, held)
-    with ExitStack() as given:
-        given.callback(os.close, guard)
-        out, err = [await _pipe(output, given, stack) for output in outputs]
-        process = await asyncio.create_subprocess_exec(
-            "/bin/sh", "-c", _LEADER, _SHELL, command,
-            stdin=guard, stdout=out, stderr=err, cwd=cwd, env=environment, start_new_session=True,
-        )  # fmt: skip
-    return _Group(process, outputs)
-
-
-async def _pipe(output: _Output, given: ExitStack, stack: ExitStack) -> int:
-    """The end of a new pipe that a command writes to; `output` gets what comes."""
-    source, end = os.pipe()
-    given.callback(os.close, end)
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.connect_read_pipe(lambda: output, os.fdopen(source, "rb", buffering=0))
-    stack.callback(transport.close)
-    return end

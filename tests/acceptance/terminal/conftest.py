@@ -13,7 +13,7 @@ import pyte
 import pytest
 
 RUNNER = Path(__file__).with_name("runner.py")
-GUARD_SECONDS = 20.0
+GUARD_SECONDS = 30.0
 
 
 def environment(**changes: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from flux.events import AssistantSaid, ChatResponse, Compacted, ModelFailed, Run
 from flux.messages import ModelFailure, Usage
 from flux.models.base import ModelRequest
 from flux.models.scripted import Turn
+from flux.store import agents
 from flux.store.database import LOCAL
 from flux.testing import Call, Reply, ScriptedModel
 from tests.integration.agents.tools import Bench
@@ -255,13 +256,23 @@ async def test_a_session_whose_agent_cannot_be_bound_here_fails_clearly(tmp_path
         assert await world.faults() == []
 
 
+@pytest.mark.behaviour("sessions:agents:unreadable")
+async def test_a_session_whose_definition_cannot_be_read_any_more_fails_clearly(world: World) -> None:
+    stored = '{"name": "agent", "model": "test/main", "from_the_future": 1}'
+    await world.process.database.write(agents.put(LOCAL, "agent", "digest", stored, create=True, update=True))
+    log = await world.ask("go")
+    (failed,) = of(log, RunFailed)
+    assert "from_the_future" in failed.message
+    assert await world.faults() == []
+
+
 @pytest.mark.behaviour("sessions:idempotency:agent-changed")
 async def test_a_start_may_be_repeated_after_its_agent_has_changed(world: World) -> None:
     await world.agent([Reply("hello")])
-    sessions, agents = world.process.sessions, world.process.agents
+    sessions = world.process.sessions
     first = await sessions.start(LOCAL, "agent", NewMessage("go"), key="k")
     changed = define({"name": "agent", "model": "test/main", "system_prompt": "Changed."})
-    await agents.put(LOCAL, changed, create=False, update=True)
+    await world.process.agents.put(LOCAL, changed, create=False, update=True)
     again = await sessions.start(LOCAL, "agent", NewMessage("go"), key="k")
     assert (again.id, again.repeated) == (first.id, True)
     with pytest.raises(IdempotencyMismatch):

@@ -114,7 +114,7 @@ async def test_each_kind_of_question_has_its_words(sessions: Sessions, kind: str
     every = {word for words in WORDS.values() for word in words}
     questions = {word: await sessions.ask(row, f"{row.id}-{word}", kind=kind) for word in sorted(every)}
     before = await sessions.row(row.id)
-    for word in sorted(every - set(WORDS[kind])) + ["", "Approve", "maybe"]:
+    for word in [*sorted(every - set(WORDS[kind])), "", "Approve", "maybe"]:
         with pytest.raises(InvalidInput, match=WORDS[kind][0]):
             await sessions.admission.answer(ANN, row.id, questions["answer"], Decision(word))
     assert await sessions.row(row.id) == before

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
 import pytest
 
 from flux.engine.recovery import Recovery, WorkerLock, is_alive
@@ -161,6 +162,6 @@ async def test_a_busy_worker_is_heard_and_an_idle_one_writes_nothing(database: D
         await begun.wait()
         await database.write(one("update workers set seen = 0"))
         while await database.read(workers.silent(lock.id, 20)):
-            await asyncio.sleep(0)
+            await anyio.lowlevel.checkpoint()
     beating.cancel()
     lock.release()

@@ -13,6 +13,13 @@ async def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="package")
+async def in_memory(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    """A running server, reached in this process: for what does not depend on the way there."""
+    async with serving(tmp_path_factory.mktemp("home"), in_process=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
 async def on_socket(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
     """A running server, reached over a loopback socket."""
     async with serving(tmp_path_factory.mktemp("home"), in_process=False) as running:

@@ -38,14 +38,19 @@ def error_of(response: httpx.Response, status: int) -> dict[str, Any]:
         ("DELETE", "/health", 405, "DELETE is not possible at /health"),
         ("PATCH", "/sessions/x", 405, "PATCH is not possible at /sessions/x"),
         ("GET", "/sessions?limit=0", 400, "limit: Input should be greater than or equal to 1"),
-        ("GET", "/sessions?limit=x", 400, "limit: Input should be a valid integer, unable to parse string as an integer"),
+        (
+            "GET",
+            "/sessions?limit=x",
+            400,
+            "limit: Input should be a valid integer, unable to parse string as an integer",
+        ),
         ("GET", "/sessions?limit=201", 400, "limit: Input should be less than or equal to 200"),
     ],
 )
 async def test_what_is_not_there_or_not_possible_is_told(
-    served: Served, method: str, path: str, status: int, message: str
+    in_memory: Served, method: str, path: str, status: int, message: str
 ) -> None:
-    assert error_of(await served.http.request(method, path), status)["message"] == message
+    assert error_of(await in_memory.http.request(method, path), status)["message"] == message
 
 
 @pytest.mark.behaviour("server:errors:method")
@@ -79,9 +84,9 @@ async def test_a_wrong_method_is_told_the_right_ones(served: Served) -> None:
     ],
 )  # fmt: skip
 async def test_a_body_that_cannot_be_used_is_refused_with_the_reason(
-    served: Served, content: bytes, headers: dict[str, str], message: str
+    in_memory: Served, content: bytes, headers: dict[str, str], message: str
 ) -> None:
-    response = await served.http.post("/sessions", content=content, headers=headers)
+    response = await in_memory.http.post("/sessions", content=content, headers=headers)
     assert error_of(response, 400) == {"type": "invalid_input", "message": message, "details": {}}
 
 
@@ -94,14 +99,16 @@ async def test_a_body_that_cannot_be_used_is_refused_with_the_reason(
         ("/sessions/x/interrupts/y", "contents", "content"),
     ],
 )
-async def test_the_nearest_field_of_the_same_body_is_named(served: Served, path: str, wrong: str, right: str) -> None:
-    message = error_of(await served.http.post(path, json={wrong: "x"}), 400)["message"]
+async def test_the_nearest_field_of_the_same_body_is_named(
+    in_memory: Served, path: str, wrong: str, right: str
+) -> None:
+    message = error_of(await in_memory.http.post(path, json={wrong: "x"}), 400)["message"]
     assert f"unknown field {wrong!r}; did you mean {right!r}?" in message
 
 
 @pytest.mark.behaviour("server:errors:body")
-async def test_a_field_of_another_body_is_not_suggested(served: Served) -> None:
-    message = error_of(await served.http.put("/sessions/x/name", json={"decision": "x"}), 400)["message"]
+async def test_a_field_of_another_body_is_not_suggested(in_memory: Served) -> None:
+    message = error_of(await in_memory.http.put("/sessions/x/name", json={"decision": "x"}), 400)["message"]
     assert message == "missing field 'name'; unknown field 'decision'"
 
 
@@ -112,18 +119,18 @@ DEEP = b'{"decision": "answer", "content": %b1%b}' % (b"[" * 900, b"]" * 900)
 
 @pytest.mark.behaviour("server:errors:body")
 @pytest.mark.parametrize("content", [SURROGATE, HUGE, DEEP], ids=["surrogate", "huge", "deep"])
-async def test_content_that_cannot_be_kept_is_refused(served: Served, content: bytes) -> None:
-    session = await served.client.start_session(await served.agent(says("hi")))
-    response = await served.http.post(f"/sessions/{session.id}/interrupts/x", content=content, headers=JSON)
+async def test_content_that_cannot_be_kept_is_refused(in_memory: Served, content: bytes) -> None:
+    session = await in_memory.client.start_session(await in_memory.agent(says("hi")))
+    response = await in_memory.http.post(f"/sessions/{session.id}/interrupts/x", content=content, headers=JSON)
     assert error_of(response, 404 if content == HUGE else response.status_code)["type"] != "internal"
 
 
 @pytest.mark.behaviour("server:errors:body")
 @pytest.mark.parametrize("tool", ["\\ud800", "\\u0000", "[" * 500 + "]" * 500])
-async def test_a_definition_that_cannot_be_kept_is_refused(served: Served, tool: str) -> None:
+async def test_a_definition_that_cannot_be_kept_is_refused(in_memory: Served, tool: str) -> None:
     value = tool if tool.startswith("[") else f'"{tool}"'
     content = f'{{"name": "odd", "model": "scripted/echo", "tools": [{{"files": {{"x": {value}}}}}]}}'
-    error = error_of(await served.http.post("/agents", content=content.encode(), headers=JSON), 400)
+    error = error_of(await in_memory.http.post("/agents", content=content.encode(), headers=JSON), 400)
     assert error["type"] in ("definition_invalid", "invalid_input")
 
 
@@ -161,8 +168,8 @@ async def test_an_address_with_nul_is_refused(served: Served, path: str) -> None
 
 @pytest.mark.behaviour("server:errors:unexpected")
 @pytest.mark.parametrize("in_process", [True, False])
-async def test_an_unexpected_failure_gives_nothing_away(served: Served, in_process: bool) -> None:
-    app = create_app(served.process)
+async def test_an_unexpected_failure_gives_nothing_away(on_socket: Served, in_process: bool) -> None:
+    app = create_app(on_socket.process)
 
     async def broken() -> None:
         raise RuntimeError("password=hunter2")

@@ -68,8 +68,8 @@ async def test_pages_of_other_sites_may_not_call(served: Served, origin: str) ->
 
 @pytest.mark.behaviour("server:guard:names")
 @pytest.mark.parametrize(("hosts", "status"), [(frozenset({"Flux.example"}), 200), (None, 200), (frozenset(), 403)])
-async def test_an_operator_names_further_hosts(served: Served, hosts: frozenset[str] | None, status: int) -> None:
-    app = create_app(served.process, hosts=hosts)
+async def test_an_operator_names_further_hosts(in_memory: Served, hosts: frozenset[str] | None, status: int) -> None:
+    app = create_app(in_memory.process, hosts=hosts)
     async with httpx.AsyncClient(base_url="http://flux.example:80", transport=InProcessTransport(app)) as http:
         assert (await http.get("/health")).status_code == status
         assert (await http.get("/health", headers={"Origin": "http://evil.example"})).status_code == 403

@@ -14,9 +14,7 @@ from tests.integration.server.serving import Served
 from tests.integration.server.streams import history
 
 
-async def call(
-    served: Served, method: str, path: str, status: int, body: Any = None, **headers: str
-) -> dict[str, Any]:
+async def call(served: Served, method: str, path: str, status: int, body: Any = None, **headers: str) -> dict[str, Any]:
     """What a request is answered with; the status must be this."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     response = await served.http.request(method, path, json=body, headers=named)
@@ -157,9 +155,9 @@ FOREIGN_CURSORS = ("x", "!", "WzFd", "W10", "eyJhIjoxfQ", "WyJhIiwgMV0", "ü", "
 
 @pytest.mark.behaviour("server:cursors:opaque")
 @pytest.mark.parametrize("path", ["/sessions", "/agents", "/agents/sessions", "/agents/x/sessions"])
-async def test_a_cursor_of_somebody_else_is_refused(served: Served, path: str) -> None:
+async def test_a_cursor_of_somebody_else_is_refused(in_memory: Served, path: str) -> None:
     for cursor in FOREIGN_CURSORS:
-        response = await served.http.get(path, params={"cursor": cursor})
+        response = await in_memory.http.get(path, params={"cursor": cursor})
         assert response.status_code == 400, cursor
         assert response.json()["error"]["message"] == "cursor: use the next_cursor of the page before"
 
@@ -306,13 +304,13 @@ OTHERS = [
 @pytest.mark.parametrize("whose", [Scope("default", "somebody"), Scope("elsewhere", "local")])
 @pytest.mark.parametrize(("method", "path", "body"), OTHERS)
 async def test_a_session_of_somebody_else_is_not_there(
-    served: Served, whose: Scope, method: str, path: str, body: Any
+    in_memory: Served, whose: Scope, method: str, path: str, body: Any
 ) -> None:
-    agent = await served.agent(says("hi"))
-    definition = define((await served.client.get(f"/agents/{agent}"))["definition"])
-    await served.process.agents.put(whose, definition, create=True, update=True)
-    theirs = await served.process.sessions.start(whose, agent)
-    assert await refused(served, method, f"/sessions/{theirs.id}{path}", 404, body) == "session_not_found"
-    assert theirs.id not in (await served.http.get(f"/sessions?agent={agent}")).text
-    events = await served.http.get(f"/sessions/{theirs.id}/events", headers={"Accept": "text/event-stream"})
+    agent = await in_memory.agent(says("hi"))
+    definition = define((await in_memory.client.get(f"/agents/{agent}"))["definition"])
+    await in_memory.process.agents.put(whose, definition, create=True, update=True)
+    theirs = await in_memory.process.sessions.start(whose, agent)
+    assert await refused(in_memory, method, f"/sessions/{theirs.id}{path}", 404, body) == "session_not_found"
+    assert theirs.id not in (await in_memory.http.get(f"/sessions?agent={agent}")).text
+    events = await in_memory.http.get(f"/sessions/{theirs.id}/events", headers={"Accept": "text/event-stream"})
     assert events.status_code == 404

@@ -29,11 +29,13 @@ Op = tuple[str, int]
 READERS = 3
 SUBJECTS = 3
 
+RUN_OPS = ("token", "note", "settle", "said", "foreign", "swapped", "end", "hand_back")
+READER_OPS = ("join", "leave", "rejoin", "hold", "resume", "look")
+
 ops = st.lists(
     st.tuples(
         st.sampled_from(
-            ["token", "token", "token", "note", "settle", "said", "foreign", "swapped", "end", "hand_back"]
-            + ["join", "leave", "rejoin", "hold", "resume", "look"]
+            ["token", "token", *RUN_OPS, *READER_OPS],
         ),
         st.integers(0, READERS - 1),
     ),
@@ -381,6 +383,7 @@ def test_a_cursor_comes_back_from_its_text(places: tuple[int, int, int]) -> None
 @given(st.one_of(st.text(), st.lists(st.integers(-5, 10**20).map(str)).map(".".join)))
 def test_text_that_is_no_cursor_is_invalid_input(text: str) -> None:
     try:
-        assert all(0 <= place < 10**18 for place in Cursor.parse(text))
-    except InvalidInput as error:
-        assert "cursor" in str(error)
+        cursor = Cursor.parse(text)
+    except InvalidInput:
+        return
+    assert all(0 <= place < 10**18 for place in cursor)

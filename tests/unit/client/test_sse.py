@@ -19,7 +19,10 @@ CORPUS = {
     "a mark in the data": ("data: \ufeffa\n\n".encode(), [("", "message", "\ufeffa")]),
     "characters of several bytes": ("data: ünï🎉\n\n".encode(), [("", "message", "ünï🎉")]),
     "broken UTF-8": (b"data: a\xffb\xf0\x9f\n\n", [("", "message", "a\ufffdb\ufffd")]),
-    "line ends of other standards": ("data: a\u2028b\x85c\x0bd\x0ce\n\n".encode(), [("", "message", "a\u2028b\x85c\x0bd\x0ce")]),
+    "line ends of other standards": (
+        "data: a\u2028b\x85c\x0bd\x0ce\n\n".encode(),
+        [("", "message", "a\u2028b\x85c\x0bd\x0ce")],
+    ),
     "comments": (b": hi\n:\n:data: x\n\ndata: a\n: in between\ndata: b\n\n", [("", "message", "a\nb")]),
     "one empty data line": (b"data\n\n", [("", "message", "")]),
     "an empty data value": (b"data:\n\n", [("", "message", "")]),

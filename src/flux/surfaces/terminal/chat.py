@@ -142,7 +142,7 @@ class Chat:
                 self._view.user(_clipped(found.asked))
             if found.answered:
                 self._view.line(_clipped(found.answered), "dim")
-            await self._conversation.resume(found, info)
+            await self._conversation.resume(found)
         except FluxError as error:
             self._view.line(problem(error), "error")
 

@@ -8,19 +8,32 @@ import msgspec
 from msgspec import Struct
 
 from flux.client import FluxClient
-from flux.events import RUN_ENDS, AssistantSaid, Entry, UnknownEntry, UserSaid, decode
+from flux.events import (
+    RUN_ENDS,
+    AssistantSaid,
+    Entry,
+    RunStarted,
+    SessionEndedEntry,
+    UnknownEntry,
+    UserSaid,
+    decode,
+)
 from flux.messages import text_of
 
 PAGE = 200
 
 
 class Past(Struct, frozen=True):
-    """The last finished exchange; `start` is the seq it ended at, `messages` were still to be consumed then."""
+    """The last finished exchange; `start` is the seq it ended at, `messages` were still to be consumed then.
+
+    `open`: something has begun, or is to begin, behind it. (The session's state tells this a moment too late.)
+    """
 
     start: int = 0
     asked: str = ""
     answered: str = ""
     messages: tuple[UserSaid, ...] = ()
+    open: bool = False
 
 
 async def past(client: FluxClient, session: str, head: int) -> Past:
@@ -31,7 +44,7 @@ async def past(client: FluxClient, session: str, head: int) -> Past:
         upto, after = after, max(0, after - PAGE)
         page = await client.get(f"/sessions/{session}/events", after=after, limit=upto - after)
         entries = [*_decoded(page["items"]), *entries]
-        if _has_exchange(entries):
+        if _told(entries).asked:
             break
     return _told(entries)
 
@@ -40,16 +53,10 @@ def _decoded(items: list[dict[str, Any]]) -> list[tuple[int, Entry | UnknownEntr
     return [(item["seq"], decode(msgspec.json.encode(item))) for item in items]
 
 
-def _has_exchange(entries: list[tuple[int, Entry | UnknownEntry]]) -> bool:
-    """Whether there is a message before the last run end: nothing older is of interest."""
-    ends = [index for index, (_, entry) in enumerate(entries) if isinstance(entry, RUN_ENDS)]
-    return bool(ends) and any(isinstance(entry, UserSaid) for _, entry in entries[: ends[-1]])
-
-
 def _told(entries: list[tuple[int, Entry | UnknownEntry]]) -> Past:
     found = Past()
     waiting: dict[str, UserSaid] = {}
-    asked = answered = ""
+    running, asked, answered = False, "", ""
     for seq, entry in entries:
         if isinstance(entry, UserSaid):
             waiting[entry.id] = entry
@@ -60,5 +67,9 @@ def _told(entries: list[tuple[int, Entry | UnknownEntry]]) -> Past:
             asked = text_of(said.parts) if said else asked
         if isinstance(entry, RUN_ENDS):
             found = Past(seq, asked, answered, tuple(waiting.values()))
-            asked = answered = ""
-    return found
+            running, asked, answered = False, "", ""
+        elif isinstance(entry, RunStarted):
+            running = True
+        elif isinstance(entry, SessionEndedEntry):
+            return found
+    return msgspec.structs.replace(found, open=running or bool(waiting))

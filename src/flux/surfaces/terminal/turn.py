@@ -19,8 +19,6 @@ from flux.surfaces.terminal.questions import Keys, Reply, ask
 from flux.surfaces.terminal.signals import Signals
 from flux.surfaces.terminal.view import Projection, View
 
-BUSY = ("scheduled", "running", "waiting")
-
 
 class Prompter(Keys, Protocol):
     """Reads what the person types."""
@@ -67,16 +65,15 @@ class Conversation:
         self._shown.typed(text)
         await self._follow(self._session.send(text, model=model))
 
-    async def resume(self, past: Past, info: dict[str, Any]) -> None:
+    async def resume(self, past: Past) -> None:
         """Go on behind what is past, for as long as the session has something to do."""
         self._session.cursor = str(past.start)
         for message in past.messages:
             self._shown.queued(message)
-        while info["state"] in BUSY and not self.leaving:
+        more = past.open
+        while more:
             await self._follow(self._session.until_rest())
-            if self._left:
-                return
-            info = await self._session.info()
+            more = bool(self._shown.pending) and not (self._left or self.leaving)
 
     async def ask_again(self) -> None:
         """Ask the open questions, and show what follows."""

@@ -91,11 +91,15 @@ class View(Protocol):
 
 
 class Projection:
-    """Turns the events of a session, in order, into what a view shows; `asked` are the ids of its questions."""
+    """Turns the events of a session, in order, into what a view shows.
+
+    `asked` are the ids of its questions, in order; `pending` those of messages that no run has consumed.
+    """
 
     def __init__(self, view: View) -> None:
         self.end: RunFailed | Cancelled | None = None
         self.asked: list[str] = []
+        self.pending: set[str] = set()
         self._view = view
         self._calls: dict[str, ToolCall] = {}
         self._message = ""
@@ -111,6 +115,7 @@ class Projection:
 
     def queued(self, message: UserSaid) -> None:
         """Remember a message until the run that consumes it."""
+        self.pending.add(message.id)
         text = text_of(message.parts)
         if text in self._own:
             self._own.remove(text)
@@ -191,6 +196,7 @@ class Projection:
         self._consumed(started.inputs)
 
     def _consumed(self, inputs: tuple[str, ...]) -> None:
+        self.pending.difference_update(inputs)
         for text in [self._said.pop(id) for id in inputs if id in self._said]:
             self._view.user(text)
 
@@ -202,6 +208,7 @@ class Projection:
 
     def _cancelled(self, cancelled: Cancelled) -> None:
         self.end = cancelled
+        self.pending.difference_update(cancelled.inputs)
         self._view.end_text()
         self._view.line("Cancelled.", "dim")
 

@@ -1,0 +1,164 @@
+"""Programs of steps: atomic, apart from each other, on both databases."""
+
+import asyncio
+
+import anyio
+import psycopg
+import pytest
+
+from flux.errors import DatabaseUnavailable, InvalidInput
+from flux.store import configs, executions
+from flux.store.database import Database, Steps, one
+from flux.store.opening import open_database
+from tests.integration.states import ANN
+from tests.integration.store.raw import run
+
+
+def put_then_raise(name: str) -> Steps[None]:
+    yield from configs.put(ANN, name, "never")
+    raise ZeroDivisionError(name)
+
+
+async def value(database: Database, name: str) -> str | None:
+    return await database.read(configs.get(ANN, name))
+
+
+@pytest.mark.behaviour("store:database:atomic")
+async def test_a_program_that_raises_leaves_nothing_and_harms_no_other(database: Database) -> None:
+    programs = [configs.put(ANN, f"n{n}", "x") if n % 3 else put_then_raise(f"n{n}") for n in range(30)]
+    results = await asyncio.gather(*map(database.write, programs), return_exceptions=True)
+    assert [str(result) for result in results if result is not None] == [f"n{n}" for n in range(0, 30, 3)]
+    assert {name for name in await database.read(configs.names(ANN))} == {f"n{n}" for n in range(30) if n % 3}
+
+
+@pytest.mark.behaviour("store:database:atomic")
+async def test_increments_at_the_same_time_are_all_counted(database: Database, other_database: Database) -> None:
+    await database.write(one("insert into grants values ('', 't', '0')"))
+    add = "update grants set by = cast(cast(by as integer) + 1 as text)"
+    async with anyio.create_task_group() as group:
+        for n in range(40):
+            group.start_soon((database, other_database)[n % 2].write, one(add))
+    assert await database.read(one("select by from grants")) == [("40",)]
+
+
+@pytest.mark.behaviour("store:database:atomic")
+async def test_a_read_is_one_snapshot(database: Database) -> None:
+    await database.write(configs.put(ANN, "a", "1"))
+
+    def twice() -> Steps[list[str | None]]:
+        first = yield from configs.get(ANN, "a")
+        run(database.url, "update configs set value = '2'")
+        return [first, (yield from configs.get(ANN, "a"))]
+
+    assert await database.read(twice()) == ["1", "1"]
+    assert await database.scan(configs.get(ANN, "a")) == "2"
+
+
+@pytest.mark.behaviour("store:database:cancelled-caller")
+async def test_a_caller_that_leaves_takes_back_all_or_nothing(database: Database) -> None:
+    def both(n: int) -> Steps[None]:
+        yield from configs.put(ANN, f"a{n}", "x")
+        yield from configs.put(ANN, f"b{n}", "x")
+
+    for n in range(10):
+        task = asyncio.create_task(database.write(both(n)))
+        for _ in range(n):
+            await anyio.lowlevel.checkpoint()
+        task.cancel()
+        await asyncio.wait((task,))
+    await database.write(configs.put(ANN, "last", "x"))
+    names = set(await database.read(configs.names(ANN)))
+    assert {name[1:] for name in names if name[0] == "a"} == {name[1:] for name in names if name[0] == "b"}
+
+
+@pytest.mark.behaviour("store:database:closed")
+async def test_a_closed_database_says_so(database_url: str) -> None:
+    database = await open_database(database_url)
+    last = asyncio.gather(*(database.write(configs.put(ANN, f"n{n}", "x")) for n in range(5)))
+    await last
+    await database.close()
+    await database.close()
+    for use in (database.read, database.scan, database.write):
+        with pytest.raises(DatabaseUnavailable):
+            await use(configs.get(ANN, "n1"))
+    with pytest.raises(DatabaseUnavailable):
+        await database.version()
+    database = await open_database(database_url)
+    assert len(await database.read(configs.names(ANN))) == 5
+    await database.close()
+
+
+class Observer:
+    """Writes down what the database says about its commits."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def before(self) -> None:
+        self.told.append("before")
+
+    def after(self) -> None:
+        self.told.append("after")
+
+
+@pytest.mark.behaviour("store:database:observed")
+async def test_an_observer_is_told_before_and_after_each_commit_and_of_no_read(database_url: str) -> None:
+    observer = Observer()
+    database = await open_database(database_url, observer=observer)
+    for n in range(2):
+        await database.write(configs.put(ANN, "a", str(n)))
+        await database.read(configs.get(ANN, "a"))
+    assert observer.told == ["before", "after"] * 2
+    await database.close()
+
+
+@pytest.mark.behaviour("store:database:foreign-writes")
+async def test_the_version_changes_when_somebody_else_wrote(database: Database, other_database: Database) -> None:
+    seen = {await database.version()}
+    for n in range(5):
+        await other_database.write(configs.put(ANN, "a", str(n)))
+        seen.add(await database.version())
+    assert len(seen) == 6
+
+
+@pytest.mark.behaviour("store:database:foreign-writes")
+async def test_the_version_changes_when_an_older_transaction_commits_after_a_newer_one(postgres_url: str) -> None:
+    database = await open_database(postgres_url)
+    insert = "insert into configs values ('t', %s, 'v', 0)"
+    with psycopg.connect(postgres_url) as older, psycopg.connect(postgres_url) as newer:
+        older.execute(insert, ["a"])
+        newer.execute(insert, ["b"])
+        newer.commit()
+        before = await database.version()
+        older.commit()
+        assert await database.version() != before
+    await database.close()
+
+
+@pytest.mark.behaviour("store:database:connection-lost")
+async def test_lost_connections_are_made_anew(postgres_url: str) -> None:
+    database = await open_database(postgres_url)
+    await database.write(configs.put(ANN, "a", "1"))
+    pids = await asyncio.gather(*(database.read(one("select pg_backend_pid()")) for _ in range(5)))
+    for ((pid,),) in pids:
+        run(postgres_url, f"select pg_terminate_backend({pid})")
+    answered = False
+    while not answered:
+        try:
+            answered = await value(database, "a") == "1"
+        except DatabaseUnavailable:
+            continue
+    await database.write(configs.put(ANN, "a", "2"))
+    assert await value(database, "a") == "2"
+    await database.close()
+
+
+@pytest.mark.behaviour("store:database:unstorable")
+async def test_text_postgres_cannot_hold_is_the_callers_mistake(postgres_url: str) -> None:
+    database = await open_database(postgres_url)
+    with pytest.raises(InvalidInput):
+        await database.write(configs.put(ANN, "a\x00b", "1"))
+    with pytest.raises(InvalidInput):
+        await database.read(executions.get(ANN, "\x00"))
+    await database.write(configs.put(ANN, "a", "1"))
+    await database.close()

@@ -1,0 +1,120 @@
+"""No function of the store shows or touches what belongs to another tenant."""
+
+import inspect
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from flux.errors import AgentNotFound, Fenced
+from flux.events import UsageCounted
+from flux.messages import Usage
+from flux.store import admissions, agents, configs, executions, interrupts, log
+from flux.store.database import Database, Row, Scope, Steps, one
+from tests.integration.states import ANN, EVE, HELLO, Sessions
+
+NOUNS: list[ModuleType] = [admissions, agents, configs, executions, interrupts, log]
+Call = Callable[[Scope, str, str], Steps[Any]]
+
+
+def _create(scope: Scope, id: str, question: str) -> Steps[Any]:
+    names = {"agent": "helper", "instance": "i", "name": "n"}
+    return executions.create_session(scope, id=f"own-{id}", agent_version=None, definition_digest="d", **names)
+
+
+def _ask(scope: Scope, id: str, question: str) -> Steps[Any]:
+    return interrupts.open_interrupt(scope, id="new", execution_id=id, call=None, kind="input", payload={})
+
+
+#: Every function that takes a scope, called by a stranger with somebody else's ids; and what comes back.
+CALLS: dict[str, tuple[Call, Any]] = {
+    "admissions.claim": (lambda s, id, q: admissions.claim(s, "key", "other digest"), None),
+    "admissions.record": (lambda s, id, q: admissions.record(s, "key", "stolen", 9), None),
+    "agents.delete": (lambda s, id, q: agents.delete(s, "helper"), AgentNotFound),
+    "agents.get": (lambda s, id, q: agents.get(s, "helper"), None),
+    "agents.get_version": (lambda s, id, q: agents.get_version(s, "helper", 1), None),
+    "agents.list_current": (lambda s, id, q: agents.list_current(s), []),
+    "agents.put": (lambda s, id, q: agents.put(s, "helper", "d2", "{}", create=False, update=True), AgentNotFound),
+    "agents.versions": (lambda s, id, q: agents.versions(s, "helper"), []),
+    "configs.get": (lambda s, id, q: configs.get(s, "city"), None),
+    "configs.names": (lambda s, id, q: configs.names(s), []),
+    "configs.put": (lambda s, id, q: configs.put(s, "city", "Paris"), None),
+    "configs.remove": (lambda s, id, q: configs.remove(s, "other"), False),
+    "executions.create_session": (_create, None),
+    "executions.delete": (lambda s, id, q: executions.delete(s, id), False),
+    "executions.get": (lambda s, id, q: executions.get(s, id), None),
+    "executions.list_sessions": (lambda s, id, q: executions.list_sessions(s, agent="helper", q="hello"), []),
+    "executions.set_title": (lambda s, id, q: executions.set_title(s, id, "mine"), False),
+    "interrupts.answer": (lambda s, id, q: interrupts.answer(s, id, q, answer="yes", by="eve"), False),
+    "interrupts.expire": (interrupts.expire, False),
+    "interrupts.get": (interrupts.get, None),
+    "interrupts.grant": (lambda s, id, q: interrupts.grant(s, id, "fetch", "eve"), None),
+    "interrupts.grants": (lambda s, id, q: interrupts.grants(s, id), frozenset()),
+    "interrupts.list_open": (lambda s, id, q: interrupts.list_open(s, id), []),
+    "interrupts.open_interrupt": (_ask, None),
+    "log.append": (lambda s, id, q: log.append(s, id, 1, None, [UsageCounted(tokens=Usage())]), Fenced),
+    "log.last_compaction": (lambda s, id, q: log.last_compaction(s, id), 0),
+    "log.read": (lambda s, id, q: log.read(s, id), []),
+}
+
+OWNED = ("executions", "agents", "agent_versions", "configs", "admissions")
+OF_SESSIONS = ("events", "interrupts", "grants")
+
+
+async def belongings(database: Database) -> dict[str, list[Row]]:
+    """All that ANN's tenant has."""
+    found = {
+        table: await database.read(one(f"select * from {table} where tenant = :tenant", tenant=ANN.tenant))
+        for table in OWNED
+    }
+    return found | {table: await database.read(one(f"select * from {table}")) for table in OF_SESSIONS}
+
+
+@pytest.fixture
+async def theirs(database: Database) -> tuple[str, str]:
+    """A session with a question, and one of everything else."""
+    sessions = Sessions(database)
+    id = await sessions.running()
+    question = await sessions.ask(await sessions.row(id))
+    await sessions.admission.admit(ANN, id, HELLO, key="key")
+    await database.write(interrupts.grant(ANN, id, "shell", "ann"))
+    await database.write(agents.put(ANN, "helper", "d1", "{}", create=True, update=True))
+    for name in ("city", "other"):
+        await database.write(configs.put(ANN, name, "Rome"))
+    return id, question
+
+
+@pytest.mark.behaviour("store:tenants:apart")
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_stranger_sees_and_changes_nothing(database: Database, theirs: tuple[str, str], name: str) -> None:
+    before = await belongings(database)
+    assert all(before.values())
+    call, expected = CALLS[name]
+    if isinstance(expected, type):
+        with pytest.raises(expected):
+            await database.write(call(EVE, *theirs))
+    else:
+        assert await database.write(call(EVE, *theirs)) == expected
+    assert await belongings(database) == before
+
+
+@pytest.mark.behaviour("store:tenants:apart")
+async def test_an_ended_session_is_not_deleted_by_a_stranger(database: Database, theirs: tuple[str, str]) -> None:
+    await Sessions(database).admission.end(ANN, theirs[0])
+    before = await belongings(database)
+    assert not await database.write(executions.delete(EVE, theirs[0]))
+    assert await belongings(database) == before
+
+
+@pytest.mark.behaviour("store:tenants:apart")
+def test_every_function_that_acts_for_somebody_is_tried() -> None:
+    found = {
+        f"{noun.__name__.rpartition('.')[2]}.{name}"
+        for noun in NOUNS
+        for name, function in inspect.getmembers(noun, inspect.isfunction)
+        if function.__module__ == noun.__name__
+        and not name.startswith("_")
+        and "scope" in inspect.signature(function).parameters
+    }
+    assert found == set(CALLS)
