@@ -351,7 +351,20 @@ def type_of(event: Entry | UnknownEntry | DeltaEvent) -> str:
 
 def encode(event: Entry | UnknownEntry | DeltaEvent) -> bytes:
     """The JSON of an event, its type included."""
-    return _encoder.encode(event.data if isinstance(event, UnknownEntry) else event)
+    value = event.data if isinstance(event, UnknownEntry) else event
+    try:
+        return _encoder.encode(value)
+    except UnicodeEncodeError:
+        return _encoder.encode(_whole(msgspec.to_builtins(value, enc_hook=str)))
+
+
+def _whole(value: Any) -> Any:
+    """With halves of characters joined, or replaced: some providers cut a character in two."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_whole(key): _whole(inner) for key, inner in value.items()}
+    return [_whole(inner) for inner in value] if isinstance(value, list) else value
 
 
 def decode(body: bytes | str) -> Entry | UnknownEntry:

@@ -53,9 +53,7 @@ _SCALARS = [f for f in Settings.__struct_fields__ if f not in ("providers",)]
 _FILE_KEYS = [f for f in _SCALARS if f not in ("home", "auth_token")]
 
 
-def load_settings(
-    environment: Mapping[str, str] | None = None, *, cwd: Path | None = None, **flags: Any
-) -> Settings:
+def load_settings(environment: Mapping[str, str] | None = None, *, cwd: Path | None = None, **flags: Any) -> Settings:
     """The settings in force here; `flags` that are None count as not given.
 
     :raises SettingsInvalid: a file or variable holds something unknown or of the wrong type
@@ -67,10 +65,10 @@ def load_settings(
         values |= _from_file(path)
     values |= {name: env[f"FLUX_{name.upper()}"] for name in _SCALARS if env.get(f"FLUX_{name.upper()}")}
     values |= {name: value for name, value in flags.items() if value is not None}
-    values["home"] = str(Path(values.get("home") or _default_home(env, here)).expanduser().absolute())
     try:
+        values["home"] = str(Path(values.get("home") or _default_home(env, here)).expanduser().absolute())
         return msgspec.convert(values, Settings, strict=False, dec_hook=lambda cls, value: cls(value))
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, RuntimeError) as error:  # RuntimeError: `~name` of nobody
         raise SettingsInvalid(f"settings: {error}") from error
 
 
@@ -94,13 +92,13 @@ def _from_file(path: Path) -> dict[str, Any]:
         table = tomllib.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # tomllib lets some numbers and depths through
         raise SettingsInvalid(f"{path}: {error}") from error
-    _only(path, "", table, ["flux"])
+    _only(path, "table", table, ["flux"])
     flux = _table(path, "flux", table.get("flux", {}))
-    _only(path, "flux.", flux, [*_FILE_KEYS, "ai"])
+    _only(path, "setting of [flux]", flux, [*_FILE_KEYS, "ai"])
     ai = _table(path, "flux.ai", flux.get("ai", {}))
-    _only(path, "flux.ai.", ai, ["providers"])
+    _only(path, "setting of [flux.ai]", ai, ["providers"])
     values = {name: flux[name] for name in _FILE_KEYS if name in flux}
     return values | ({"providers": ai["providers"]} if "providers" in ai else {})
 
@@ -111,9 +109,7 @@ def _table(path: Path, name: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def _only(path: Path, prefix: str, table: Mapping[str, Any], valid: list[str]) -> None:
+def _only(path: Path, what: str, table: Mapping[str, Any], valid: list[str]) -> None:
     for key in table:
         if key not in valid:
-            raise SettingsInvalid(
-                f"{path}: {unknown('setting', prefix + key, [prefix + name for name in valid])}"
-            )
+            raise SettingsInvalid(f"{path}: {unknown(what, key, valid)}")

@@ -96,11 +96,11 @@ def test_a_provider_of_ones_own_is_read_from_the_file(places: Places) -> None:
 @pytest.mark.parametrize(
     ("text", "named", "suggested"),
     [
-        ("[flux]\nserver_prot = 1", "flux.server_prot", "flux.server_port"),
+        ("[flux]\nserver_prot = 1", "server_prot", "server_port"),
         ("[fluxx]\n", "fluxx", "flux"),
-        ("[flux.ai]\nprovider = 1", "flux.ai.provider", "flux.ai.providers"),
-        ("[flux]\nzzzzzz = 1", "flux.zzzzzz", "flux.concurrency"),
-        ("[flux]\nauth_token = 'secret-word'", "flux.auth_token", "flux."),
+        ("[flux.ai]\nprovider = 1", "provider", "providers"),
+        ("[flux]\nzzzzzz = 1", "zzzzzz", "concurrency"),
+        ("[flux]\nauth_token = 'secret-word'", "auth_token", "[flux]"),
         ("[flux.ai.providers.x]\nbase_url = ''\nkye = ''", "kye", ""),
     ],
 )
@@ -147,10 +147,9 @@ def test_a_wrong_variable_is_an_error_in_one_line(places: Places, name: str, val
 
 
 KEYS = st.sampled_from(["flux", "ai", "providers", *Settings.__struct_fields__, "x", "base_url"])
-VALUES = st.sampled_from(
-    ["1", "-1", "1e400", "nan", "true", "''", "'x'", "[]", "{}", "1979-05-27", "1979-05-27T07:32:00Z", "[[1], {a = 2}]"]
-    + ["9" * 30, "9" * 5000, '"\\u0000"', "07:32:00", "0x10", "1_000", '"', "=", "[flux]"]
-)
+SCALARS = ("1", "-1", "1e400", "nan", "true", "''", "'x'", '"\\u0000"', "0x10", "1_000", "9" * 30, "9" * 5000)
+OTHERS = ("[]", "{}", "[[1], {a = 2}]", "1979-05-27", "1979-05-27T07:32:00Z", "07:32:00", '"', "=", "[flux]")
+VALUES = st.sampled_from([*SCALARS, *OTHERS])
 LINES = st.one_of(
     st.builds("{} = {}".format, KEYS, VALUES),
     st.builds("{}.{} = {}".format, KEYS, KEYS, VALUES),
@@ -180,7 +179,7 @@ def test_any_file_gives_settings_or_an_error_in_one_line(places: Places, text: s
 @pytest.mark.behaviour("settings:errors:garbage")
 def test_a_folder_in_place_of_the_file_is_an_error(places: Places) -> None:
     (places.here / "flux.toml").mkdir()
-    with pytest.raises(SettingsInvalid, match="flux.toml"):
+    with pytest.raises(SettingsInvalid, match=r"flux\.toml"):
         places.load()
 
 

@@ -32,7 +32,7 @@ from flux.agents.tool_calls import cancelled, tool_wave
 from flux.agents.transcript import Transcript, UserItem
 from flux.engine.run import Run
 from flux.errors import FluxError
-from flux.events import AssistantSaid, Entry, ModelFailed, RunFailed, RunStarted
+from flux.events import AssistantSaid, Cancelled, Entry, ModelFailed, RunFailed, RunStarted
 from flux.messages import Message
 from flux.store.log import Then
 
@@ -79,7 +79,7 @@ async def _take(session: Session, step: Any) -> bool:
     run, log = session.run, session.log
     match step:
         case Settle():
-            await run.append(*(cancelled(state) for state in step.calls), step.end)
+            return await _end(session, *(cancelled(state) for state in step.calls), step.end)
         case StartRun():
             await _start(session, step)
         case Tools():
@@ -93,13 +93,20 @@ async def _take(session: Session, step: Any) -> bool:
         case CallModel():
             await _call(session, step)
         case Finish():
-            if log.pending:
-                await run.append(step.end)
-                return False
-            return await run.append(step.end, seen=log.head, then=IDLE)
+            return await _end(session, step.end)
         case Idle():
             return await run.append(seen=log.head, then=IDLE)
     return False
+
+
+async def _end(session: Session, *entries: Entry) -> bool:
+    """End the run; the session rests unless a message waits for the next one."""
+    run, log = session.run, session.log
+    stopped = {id for entry in entries if isinstance(entry, Cancelled) for id in entry.inputs}
+    if log.pending.keys() - stopped:
+        await run.append(*entries)
+        return False
+    return await run.append(*entries, seen=log.head, then=IDLE)
 
 
 async def _start(session: Session, step: StartRun) -> None:

@@ -111,4 +111,3 @@ class Unreliable:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._database, name)
-

@@ -188,9 +188,7 @@ async def test_leaving_with_the_head_one_has_seen_fails_once_it_moved(sessions: 
 
 
 @pytest.mark.behaviour("engine:admit:concurrent")
-async def test_messages_at_the_same_time_all_land_in_one_order(
-    database: Database, other_database: Database
-) -> None:
+async def test_messages_at_the_same_time_all_land_in_one_order(database: Database, other_database: Database) -> None:
     here, there = Sessions(database), Sessions(other_database)
     id = await here.idle()
     async with anyio.create_task_group() as group:

@@ -273,7 +273,16 @@ async def test_a_reader_that_never_leaves_sees_every_delta(database: Database, s
 @LENIENT
 @given(script=ops)
 @example(
-    script=[("join", 1), ("look", 0), ("hold", 1), ("token", 0), ("look", 0), ("token", 0), ("hand_back", 0), ("token", 0)]
+    script=[
+        ("join", 1),
+        ("look", 0),
+        ("hold", 1),
+        ("token", 0),
+        ("look", 0),
+        ("token", 0),
+        ("hand_back", 0),
+        ("token", 0),
+    ]
 )
 async def test_a_late_reader_gets_what_is_in_flight_and_nothing_that_is_done(
     database: Database, other_database: Database, script: list[Op]

@@ -2,6 +2,7 @@
 
 import itertools
 import uuid
+from typing import Any
 
 import anyio
 import pytest
@@ -92,7 +93,7 @@ async def test_sessions_are_listed_by_agent_state_instance_and_owner(sessions: S
     second = (await sessions.admission.start(ANN, a_session(agent="b", instance="two"), NewMessage("go"))).id
     third = (await sessions.admission.start(BOB, a_session(agent="a"))).id
 
-    async def listed(scope: Scope, **filters: str) -> set[str]:
+    async def listed(scope: Scope, **filters: Any) -> set[str]:
         return {row.id for row in await sessions.database.scan(executions.list_sessions(scope, **filters))}
 
     assert await listed(ANN) == {first, second}

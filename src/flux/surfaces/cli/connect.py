@@ -15,6 +15,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from flux.client import FluxClient
 from flux.engine.recovery import is_alive
 from flux.settings import Settings
@@ -22,6 +24,8 @@ from flux.settings import Settings
 T = TypeVar("T")
 
 EMBEDDED = "http://localhost"
+#: Seconds that runs get to finish when a command leaves; they go on when the session is resumed.
+EMBEDDED_GRACE = 1.0
 
 
 @asynccontextmanager
@@ -37,7 +41,8 @@ async def connect(settings: Settings, *, worker: bool = True) -> AsyncIterator[F
     from flux.server.app import create_app
 
     async with AsyncExitStack() as stack:
-        opening = open_process(settings, environment=os.environ, workspace=Path.cwd(), worker=worker)
+        hurried = msgspec.structs.replace(settings, grace=min(settings.grace, EMBEDDED_GRACE))
+        opening = open_process(hurried, environment=os.environ, workspace=Path.cwd(), worker=worker)
         process = await stack.enter_async_context(opening)
         client = FluxClient(EMBEDDED, transport=InProcessTransport(create_app(process)))
         yield await stack.enter_async_context(client)
