@@ -6,6 +6,7 @@ The `type` of each class is its wire name. Every surface is a projection of thes
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, Literal, get_args
 
 import msgspec
@@ -367,11 +368,16 @@ def _whole(value: Any) -> Any:
     return [_whole(inner) for inner in value] if isinstance(value, list) else value
 
 
-def decode(body: bytes | str) -> Entry | UnknownEntry:
-    """The entry of a stored body; older versions are upcast.
+def decode(body: bytes | str, type_: str | None = None) -> Entry | UnknownEntry:
+    """The entry of a stored body; older versions are upcast. `type_`: its type, where it is known already.
 
     :raises DatabaseTooNew: the entry has a newer format version than this Flux knows
     """
+    if type_ in _decoders:
+        with suppress(msgspec.ValidationError):
+            entry = _decoders[type_].decode(body)
+            if entry.v == entry.version:
+                return entry
     head = _head.decode(body)
     cls = ENTRY_TYPES.get(head.type)
     if cls is None:

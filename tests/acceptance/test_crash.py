@@ -15,9 +15,10 @@ import pytest
 from flux.events import AssistantSaid, ChatResponse, Compacted, InterruptAnswered, RunFailed, ToolDone, UserSaid
 from flux.testing import EffectCounter
 from tests.crash import judge
+from tests.crash.actors import MANY
 from tests.crash.databases import fresh_schema
-from tests.crash.driver import MANY, Plan
 from tests.crash.process import Zygote, set_fault, wait_for_line
+from tests.crash.stage import Plan
 
 KILLED = f"signal {signal.SIGKILL.value}"
 FINISHED = "exit 0"

@@ -1,8 +1,4 @@
-"""What a process does before it is killed: opens Flux on a home, plays a scenario, and meets its faults.
-
-A fault is a file `faults/POINT` in the home that says what happens there: `kill`, `stop` or `term`. It
-happens once, `kill always` each time. Everything that the judge reads is on disk before a fault strikes.
-"""
+"""What a process does before it is killed: it opens Flux on a home and plays a scenario."""
 
 from __future__ import annotations
 
@@ -10,239 +6,24 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
-from msgspec import Struct
 
-from flux.agents import compaction
 from flux.agents.definition import define
 from flux.agents.process import Process, open_process
-from flux.agents.prompt import PromptBroken, check
 from flux.engine.admission import Decision, NewMessage
 from flux.errors import InterruptDecided
-from flux.messages import AssistantMessage, ModelFailure, TextDelta, TextPart
-from flux.models.base import Model, ModelEvent, ModelLimits, ModelRequest
 from flux.settings import Settings
 from flux.store.database import LOCAL
 from flux.store.feed import Cursor
-from flux.testing import Call, CrashAt, EffectCounter, Reply, ScriptedModel, kill_self
-from flux.tools.base import Tool, ToolContext
-from flux.tools.function import tool_of
+from tests.crash.actors import MANY, MODELS, tools
+from tests.crash.stage import Plan, Stage
 
+#: Seconds a process may take.
 GUARD = 40.0
-MANY = 2000
-
-SCRIPT = (
-    Reply(
-        "I look first.",
-        calls=(Call("look", {"n": 1}), Call("look", {"n": 2}), Call("note", {"n": 3}), Call("pay", {"n": 4})),
-    ),
-    Reply(calls=(Call("wipe", {"n": 5}), Call("pay", {"n": 6}), Call("look", {"n": 7}))),
-    Reply("All is done."),
-    Reply("You are welcome."),
-)
-
-
-class Plan(Struct, frozen=True):
-    """One process: where, what, and how it is to die. `settings` are those of Flux."""
-
-    home: str
-    scenario: str = "chat"
-    database: str = ""
-    crash: str = ""
-    worker: bool = True
-    settings: dict[str, Any] = {}
-
-
-class Stage:
-    """What one process has at hand: its plan, the counters the judge reads, and the points it passes."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.home = Path(plan.home)
-        self.effects = EffectCounter(self.home / "effects")
-        self.calls = EffectCounter(self.home / "calls")
-        self.seen = EffectCounter(self.home / "seen")
-        self.reader_saw = asyncio.Event()
-        self.commits = Commits(CrashAt.from_environment({"FLUX_TEST_CRASH_AT": plan.crash}))
-        self.process: Process
-
-    def reach(self, point: str) -> None:
-        """Pass a point; a fault may be waiting there."""
-        path = self.home / "faults" / point
-        try:
-            fault = path.read_text()
-        except FileNotFoundError:
-            return
-        if not fault.endswith("always"):
-            path.unlink()
-        match fault.split()[0]:
-            case "kill":
-                kill_self()
-            case "stop":
-                os.kill(os.getpid(), signal.SIGSTOP)
-            case "term":
-                os.kill(os.getpid(), signal.SIGTERM)
-
-    async def until(self, reached: Callable[[], Awaitable[bool]]) -> None:
-        """Wait for something that a commit of this process brings about."""
-        while True:
-            self.commits.happened.clear()
-            if await reached():
-                return
-            await self.commits.happened.wait()
-
-    async def state(self, id: str) -> str:
-        """The state of a session's row."""
-        return (await self.process.sessions.get(LOCAL, id)).state
-
-    async def until_state(self, id: str, *states: str) -> str:
-        """Wait for one of these states."""
-        now = ""
-
-        async def reached() -> bool:
-            nonlocal now
-            now = await self.state(id)
-            return now in states
-
-        await self.until(reached)
-        return now
-
-
-class Commits:
-    """A commit observer that may kill, and tells the event loop of each commit."""
-
-    def __init__(self, crash: CrashAt) -> None:
-        self.crash = crash
-        self.happened = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-
-    def before(self) -> None:
-        self.crash.before()
-
-    def after(self) -> None:
-        self.crash.after()
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.happened.set)
-
-
-class RecordingModel(Model):
-    """A scripted model that leaves on disk what it was asked, and passes points."""
-
-    name = "crash/test"
-
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self._script = ScriptedModel(SCRIPT, name=self.name)
-
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
-        """Answer by the script."""
-        turn = sum(isinstance(message, AssistantMessage) for message in request.messages)
-        self._stage.calls.add("model", turn=turn, problem=_problem(request))
-        self._stage.reach(f"model {turn}")
-        async with aclosing(self._script.stream(request)) as events:
-            async for event in events:
-                yield event
-                if isinstance(event, TextDelta) and (self._stage.home / "faults" / "streaming").exists():
-                    await self._stage.reader_saw.wait()
-                    self._stage.reach("streaming")
-
-    async def limits(self) -> ModelLimits:
-        """Unknown."""
-        return ModelLimits()
-
-
-class LongModel(RecordingModel):
-    """Its window overflows when there is history, until that is a summary."""
-
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
-        """Overflow, summarise, or answer."""
-        if request.system == compaction.SYSTEM:
-            self._stage.calls.add("summary")
-            self._stage.reach("summary")
-            yield said("They said much.")
-        elif any(isinstance(message, AssistantMessage) for message in request.messages):
-            yield ModelFailure("too long", "overflow")
-        else:
-            self._stage.calls.add("model", turn=0, problem=_problem(request))
-            yield said("Noted.")
-
-
-class BlockingModel(RecordingModel):
-    """Holds every call until as many are under way as there are sessions."""
-
-    def __init__(self, stage: Stage) -> None:
-        super().__init__(stage)
-        self._running = 0
-        self._all = asyncio.Event()
-
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
-        """Wait for the others, then answer."""
-        self._running += 1
-        if self._running == MANY:
-            self._stage.calls.add("all running")
-            self._stage.reach("all running")
-            self._all.set()
-        await self._all.wait()
-        yield said("Done.")
-
-
-def said(text: str) -> AssistantMessage:
-    """An answer without calls."""
-    return AssistantMessage((TextPart(text),))
-
-
-def _problem(request: ModelRequest) -> str:
-    try:
-        check(request.messages)
-    except PromptBroken as error:
-        return error.debug
-    return ""
-
-
-def tools(stage: Stage) -> dict[str, Tool]:
-    """A tool of each effect; each leaves its effect on disk."""
-
-    def act(name: str, n: int, context: ToolContext) -> str:
-        stage.reach(f"before {name}")
-        stage.effects.add(name, n=n, call=context.call)
-        stage.reach(f"after {name}")
-        return f"{name} {n} done"
-
-    async def look(n: int, context: ToolContext) -> str:
-        """Look at something."""
-        return act("look", n, context)
-
-    async def note(n: int, context: ToolContext) -> str:
-        """Write something down."""
-        return act("note", n, context)
-
-    async def pay(n: int, context: ToolContext) -> str:
-        """Pay something."""
-        return act("pay", n, context)
-
-    async def wipe(n: int, context: ToolContext) -> str:
-        """Wipe something."""
-        return act("wipe", n, context)
-
-    def gate(_: Any) -> bool:
-        stage.reach("gate")
-        return False
-
-    made = (
-        tool_of(look, effect="read", requires_approval=gate),
-        tool_of(note, effect="idempotent"),
-        tool_of(pay, effect="once"),
-        tool_of(wipe, effect="once", requires_approval=True),
-    )
-    return {tool.name: tool for tool in made}
-
-
-MODELS: dict[str, Callable[[Stage], Model]] = {"test": RecordingModel, "long": LongModel, "blocking": BlockingModel}
 
 
 @asynccontextmanager

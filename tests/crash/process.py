@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from tests.crash.driver import GUARD, Plan
+from tests.crash.driver import GUARD
+from tests.crash.stage import Plan
 
 ROOT = Path(__file__).parents[2]
 

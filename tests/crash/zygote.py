@@ -17,7 +17,8 @@ from typing import Any
 
 import msgspec
 
-from tests.crash.driver import Plan, run
+from tests.crash.driver import run
+from tests.crash.stage import Plan
 
 
 def serve() -> None:

@@ -25,6 +25,7 @@ from flux.agents.steps import (
     Settle,
     StartRun,
     Tools,
+    last_word,
     next_step,
     tries,
 )
@@ -91,7 +92,7 @@ async def _take(session: Session, step: Any) -> bool:
         case Compact():
             await _compact(session, step)
         case CallModel():
-            await _call(session, step)
+            return await _call(session, step)
         case Finish():
             return await _end(session, step.end)
         case Idle():
@@ -102,8 +103,8 @@ async def _take(session: Session, step: Any) -> bool:
 async def _end(session: Session, *entries: Entry) -> bool:
     """End the run; the session rests unless a message waits for the next one."""
     run, log = session.run, session.log
-    stopped = {id for entry in entries if isinstance(entry, Cancelled) for id in entry.inputs}
-    if log.pending.keys() - stopped:
+    consumed = {id for entry in entries if isinstance(entry, AssistantSaid | Cancelled) for id in entry.inputs}
+    if log.pending.keys() - consumed:
         await run.append(*entries)
         return False
     return await run.append(*entries, seen=log.head, then=IDLE)
@@ -123,7 +124,7 @@ async def _start(session: Session, step: StartRun) -> None:
     await run.append(*entries)
 
 
-async def _call(session: Session, step: CallModel) -> None:
+async def _call(session: Session, step: CallModel) -> bool:
     run, log = session.run, session.log
     state = log.run
     if state is None:
@@ -139,9 +140,15 @@ async def _call(session: Session, step: CallModel) -> None:
     partial = Partial()
     entry = await _unless_cancelled(run, _attempt(session, step, attempt, partial))
     if entry is None:
-        entry = partial.entry(attempt, step.model)
-    if entry is not None:
-        await run.append(entry)
+        stopped = partial.entry(attempt, step.model)
+        if stopped is not None:
+            await run.append(stopped)
+        return False
+    response = last_word(log, entry) if isinstance(entry, AssistantSaid) else None
+    if response is not None:
+        return await _end(session, entry, response)
+    await run.append(entry)
+    return False
 
 
 async def _attempt(

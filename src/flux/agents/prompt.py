@@ -32,13 +32,11 @@ class PromptBroken(FluxError):
 
 
 def build(items: Iterable[Item]) -> tuple[Message, ...]:
-    """The messages of a transcript's items.
+    """The messages of a transcript's items. Each item's are checked when they are made.
 
     :raises PromptBroken: the invariant does not hold; nothing was sent
     """
-    messages = tuple(message for item in items for message in _messages(item))
-    check(messages)
-    return messages
+    return tuple(message for item in items for message in _messages(item))
 
 
 def check(messages: Sequence[Message]) -> None:
@@ -69,6 +67,7 @@ def _messages(item: Item) -> tuple[Message, ...]:
     if item.built is not None:
         return item.built
     messages = tuple(_build(item))
+    check(messages)
     complete = not isinstance(item, AnswerItem) or len(item.results) == len(item.said.calls)
     if complete:
         item.built = messages

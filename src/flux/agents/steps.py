@@ -6,8 +6,8 @@ from msgspec import Struct
 
 from flux.agents.definition import AgentDefinition, Limit
 from flux.agents.transcript import AnswerItem, CallState, RunState, SummaryItem, Transcript, UserItem
+from flux.events import AssistantSaid, ChatResponse, ModelFailed, RunEnd, RunFailed, UserSaid
 from flux.events import Cancelled as CancelledEntry
-from flux.events import ChatResponse, ModelFailed, RunEnd, RunFailed, UserSaid
 from flux.messages import text_of
 
 #: A retry that is further away than this gives up the worker meanwhile; in seconds.
@@ -99,9 +99,16 @@ def next_step(log: Transcript, failures: int, policy: Policy, now: float) -> Ste
     if run.open_calls:
         ready = tuple(state for state in run.open_calls if not state.waiting)
         return Tools(ready) if ready else Park(_question_kind(run))
-    if run.answer is not None and not run.calls and not log.steers and not run.failures:
-        return Finish(ChatResponse(content=text_of(run.answer.parts), turn=log.turns + 1))
+    if run.answer is not None and not run.failures and (response := last_word(log, run.answer)):
+        return Finish(response)
     return _model_step(log, run, policy, now)
+
+
+def last_word(log: Transcript, answer: AssistantSaid) -> ChatResponse | None:
+    """The end of the run if this answer is its last: it asks for no tools, and nobody steers."""
+    if answer.calls or set(log.steers) - set(answer.inputs):
+        return None
+    return ChatResponse(content=text_of(answer.parts), turn=log.turns + 1)
 
 
 def _forced_end(log: Transcript, run: RunState, failures: int, policy: Policy, now: float) -> RunEnd | None:

@@ -41,11 +41,24 @@ class Run:
         self.database = database
         self._feed = feed
         self._watched = execution.head
+        self._own: list[Stored] = []
+        self._others_wrote = True
 
     async def read(self, after: int) -> list[Stored]:
-        """The entries behind `after`."""
-        rows = await self.database.read(log.read(self.scope, self.id, after))
-        return [row.stored() for row in rows]
+        """The entries behind `after`. Its own are not read again, as long as nobody else is known to have written.
+
+        Who decides something by what is not there says so to `append`: `seen` finds what was missed.
+        """
+        own, self._own = self._own, []
+        if own and own[0].seq == after + 1 and not self._others_wrote:
+            return own
+        self._others_wrote = False
+        return await self._read(after)
+
+    def others_wrote(self) -> None:
+        """Somebody else wrote to the log, or may have."""
+        self._others_wrote = True
+        self.changed.set()
 
     async def append(
         self,
@@ -88,9 +101,11 @@ class Run:
         self.spent = spent
         self._note(entries)
         self._feed.publish(self.id, done.rows, _settled(entries))
+        self._keep(done.rows, entries)
         if then is not None and done.state == then.state:
             self.left = then
             return True
+        self._others_wrote = self._others_wrote or then is not None
         return then is None
 
     def emit(self, delta: DeltaEvent) -> None:
@@ -108,10 +123,20 @@ class Run:
             row = await self.database.read(executions.get(self.scope, self.id))
             if row is None or row.epoch != self.epoch or row.state != "running":
                 raise Fenced(debug=f"{self.id} left epoch {self.epoch}")
-            entries = await self.read(self._watched)
+            entries = await self._read(self._watched)
             self._watched = entries[-1].seq if entries else self._watched
             if any(isinstance(s.entry, CancelRequested) and s.entry.run == self.run_id for s in entries):
                 return
+
+    async def _read(self, after: int) -> list[Stored]:
+        rows = await self.database.read(log.read(self.scope, self.id, after))
+        return [row.stored() for row in rows]
+
+    def _keep(self, rows: tuple[log.LogRow, ...], entries: tuple[Entry, ...]) -> None:
+        for row, entry in zip(rows, entries, strict=True):
+            if self._own and row.seq != self._own[-1].seq + 1:
+                self._others_wrote = True
+            self._own.append(Stored(row.seq, row.epoch, row.run, row.at, entry))
 
     def _note(self, entries: tuple[Entry, ...]) -> None:
         for entry in entries:

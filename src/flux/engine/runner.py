@@ -45,12 +45,12 @@ class Runner:
         """Tell a run that somebody else wrote to its log."""
         run = self._runs.get(id)
         if run is not None:
-            run.changed.set()
+            run.others_wrote()
 
     def all_changed(self) -> None:
         """Another process wrote something: let every run look."""
         for run in self._runs.values():
-            run.changed.set()
+            run.others_wrote()
 
     async def run(self, id: str) -> None:
         """Claim an execution and run it until it rests; return at once when it is not to be had."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any, cast, get_type_hints
 
@@ -38,6 +39,7 @@ def create_app(
     )
     app.state.process = process
     app.state.heartbeat = heartbeat
+    app.state.closing = asyncio.Event()
     app.include_router(health.router)
     app.include_router(sessions.router)
     app.include_router(agents.router)
@@ -50,6 +52,11 @@ def create_app(
         Guard, hosts=hosts, max_body=BODY_PER_MESSAGE_BYTE * process.settings.max_message_bytes + 100_000
     )
     return app
+
+
+def end_streams(app: FastAPI) -> None:
+    """The server is about to stop: open streams end in good order, and their readers come back later."""
+    app.state.closing.set()
 
 
 def _envelope(error: FluxError) -> JSONResponse:

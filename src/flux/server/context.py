@@ -25,7 +25,7 @@ def scope_of(request: Request) -> Scope:
 
 def stream(request: Request, batches: AsyncGenerator[list[Frame], None]) -> EventStream:
     """Frames as server-sent events."""
-    return EventStream(batches, request.app.state.heartbeat)
+    return EventStream(batches, request.app.state.closing, request.app.state.heartbeat)
 
 
 def wants_events(request: Request) -> bool:

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from flux.store.feed import Frame
 
 HEARTBEAT_SECONDS = 15.0
+GATHER_SECONDS = 0.002
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache, no-transform"),
@@ -25,14 +26,18 @@ def encode_frame(frame: Frame) -> bytes:
 
 
 class EventStream(Response):
-    """Streams batches of frames until they end or the reader leaves; `heartbeat` in seconds."""
+    """Streams batches of frames until they end, the reader leaves or the server closes; `heartbeat` in seconds."""
 
-    def __init__(self, batches: AsyncGenerator[list[Frame], None], heartbeat: float = HEARTBEAT_SECONDS) -> None:
+    def __init__(
+        self, batches: AsyncGenerator[list[Frame], None], closing: asyncio.Event, heartbeat: float = HEARTBEAT_SECONDS
+    ) -> None:
         self.status_code = 200
         self.background = None
         self._batches = batches
+        self._closing = closing
         self._heartbeat_seconds = heartbeat
         self._quiet = True
+        self._ended = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send; close the source when either side is done."""
@@ -41,6 +46,7 @@ class EventStream(Response):
             asyncio.create_task(self._pump(send)),
             asyncio.create_task(_gone(receive)),
             asyncio.create_task(self._heartbeat(send)),
+            asyncio.create_task(self._closing.wait()),
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -50,6 +56,8 @@ class EventStream(Response):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        if not self._ended and self._closing.is_set():
+            await self._end(send)
 
     async def _pump(self, send: Send) -> None:
         async with aclosing(self._batches) as batches:
@@ -57,6 +65,13 @@ class EventStream(Response):
                 self._quiet = False
                 body = b"".join(map(encode_frame, batch))
                 await send({"type": "http.response.body", "body": body, "more_body": True})
+                if not batch[-1].entry:
+                    # The first token has gone out at once; those on its heels share a packet.
+                    await asyncio.sleep(GATHER_SECONDS)
+        await self._end(send)
+
+    async def _end(self, send: Send) -> None:
+        self._ended = True
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _heartbeat(self, send: Send) -> None:

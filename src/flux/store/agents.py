@@ -25,7 +25,7 @@ select {COLUMNS} from agents a join agent_versions v
   on v.tenant = a.tenant and v.name = a.name and v.version = a.version
 where a.tenant = :tenant"""
 
-LOCK = "update agents set updated = updated where tenant = :tenant and name = :name"
+LOCK = "update agents set updated = updated where tenant = :tenant and name = :name returning name"
 TAKE_NAME = """
 insert into agents (tenant, name, version, created, updated) values (:tenant, :name, 0, :now, :now)
 on conflict do nothing returning name"""
@@ -70,8 +70,8 @@ def put(scope: Scope, name: str, digest: str, definition: str, *, create: bool, 
     :raises AgentExists: the name is taken and `update` is False
     :raises AgentNotFound: there is no such agent and `create` is False
     """
-    yield LOCK, {"tenant": scope.tenant, "name": name}
-    current = yield from get(scope, name)
+    locked = yield LOCK, {"tenant": scope.tenant, "name": name}
+    current = (yield from get(scope, name)) if locked else None
     if current and not update:
         raise AgentExists(f"an agent {name!r} exists already; `flux agent update` or `flux agent apply` changes it")
     if current is None and not create:

@@ -78,7 +78,7 @@ class LogRow(Struct, frozen=True):
 
     def stored(self) -> Stored:
         """The entry in its place, decoded."""
-        return Stored(self.seq, self.epoch, self.run, self.at, decode(self.body))
+        return Stored(self.seq, self.epoch, self.run, self.at, decode(self.body, self.type))
 
 
 class Appended(Struct, frozen=True):

@@ -13,9 +13,9 @@ from flux.client.sse import Parser, ServerEvent
 from flux.client.transport import InProcessTransport
 from flux.messages import ModelFailure
 from flux.models.scripted import Reply, ScriptedModel
-from flux.server.app import create_app
+from flux.server.app import create_app, end_streams
 from tests.integration.server.models import LONG, Held, asks, says
-from tests.integration.server.serving import Served
+from tests.integration.server.serving import Served, listening
 from tests.integration.server.streams import ACCEPT, body, frames, history, is_delta, nth, read
 
 MANY = 5000
@@ -83,6 +83,23 @@ async def test_a_reader_that_leaves_is_forgotten(served: Served) -> None:
     assert not served.process.feed.reading.is_set()
     model.open()
     assert [event.type for event in await history(served.client, session.id)][-1] == "chat_response"
+
+
+@pytest.mark.behaviour("sse:stream:server-stops")
+@pytest.mark.parametrize("over_socket", [False, True])
+async def test_streams_end_in_good_order_when_the_server_stops(in_memory: Served, over_socket: bool) -> None:
+    id = await answered(in_memory, "hi")
+    app = create_app(in_memory.process)
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(listening(app)) if over_socket else "http://localhost"
+        transport = None if over_socket else InProcessTransport(app)
+        client = await stack.enter_async_context(FluxClient(url, transport=transport))
+        streams = [await stack.enter_async_context(aclosing(frames(client, id))) for _ in range(3)]
+        for stream in streams:
+            await read(stream, nth("chat_response", 1))
+        end_streams(app)
+        assert [event for stream in streams async for event in stream] == []
+    assert not in_memory.process.feed.reading.is_set()
 
 
 async def run_of_post(served: Served, session: str, message: str) -> list[ServerEvent]:

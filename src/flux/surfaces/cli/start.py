@@ -7,8 +7,9 @@ import errno
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ import click
 from flux.errors import AddressInUse, InvalidInput, UnsupportedYet
 from flux.server.guard import LOOPBACK
 from flux.settings import Settings
-from flux.surfaces.cli.connect import live_server, run
+from flux.surfaces.cli.connect import live_server, run, settle_memory
 from flux.surfaces.cli.options import settings_for
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 #: Seconds that open connections get when the server stops.
 LEAVE_SECONDS = 1
+BACKLOG = 2048
 
 
 @click.group()
@@ -55,7 +57,7 @@ def start_server(host: str | None, port: int | None, no_worker: bool, allow_remo
         )
     if remote:
         click.echo("Warning: auth is off; whoever reaches this address can run commands here.", err=True)
-    run(_serve(settings, worker=not no_worker, remote=remote))
+    run(_serve(settings, worker=not no_worker, remote=remote), long_lived=True)
 
 
 @click.command()
@@ -75,7 +77,7 @@ async def _serve(settings: Settings, *, worker: bool, remote: bool) -> None:
     import uvicorn
 
     from flux.agents.process import open_process
-    from flux.server.app import create_app
+    from flux.server.app import create_app, end_streams
 
     with _listen(settings.server_host, settings.server_port) as listener:
         async with open_process(settings, environment=os.environ, workspace=Path.cwd(), worker=worker) as process:
@@ -84,13 +86,17 @@ async def _serve(settings: Settings, *, worker: bool, remote: bool) -> None:
                 app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=LEAVE_SECONDS
             )
             url = _url(listener)
+            settle_memory()
             with _announced(settings.home, url, process.worker_id):
                 click.echo(f"Flux server on {url} (home: {settings.home})")
-                await _until_stopped(config, listener)
+                await _until_stopped(config, listener, partial(end_streams, app))
 
 
-async def _until_stopped(config: Config, listener: socket.socket) -> None:
-    """Serve until this task is cancelled. Signals are ours: runs are handed over after the last request."""
+async def _until_stopped(config: Config, listener: socket.socket, stopping: Callable[[], None]) -> None:
+    """Serve until this task is cancelled; `stopping` is then called first.
+
+    Signals are ours: runs are handed over after the last request.
+    """
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -103,6 +109,7 @@ async def _until_stopped(config: Config, listener: socket.socket) -> None:
     try:
         await asyncio.shield(serving)
     except asyncio.CancelledError:
+        stopping()
         server.should_exit = True
         await serving
 
@@ -110,10 +117,12 @@ async def _until_stopped(config: Config, listener: socket.socket) -> None:
 @contextmanager
 def _listen(host: str, port: int) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as listener:
+    # The protocol is named because asyncio turns off Nagle's delay only for sockets that say TCP.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
+            listener.listen(BACKLOG)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise AddressInUse(

@@ -1,0 +1,103 @@
+"""What a process that is going to die has at hand: its plan, its faults, and the records the judge reads.
+
+A fault is a file `faults/POINT` in the home that says what happens there: `kill`, `stop` or `term`. It
+happens once, `kill always` each time. Everything that the judge reads is on disk before a fault strikes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from flux.agents.process import Process
+from flux.store.database import LOCAL
+from flux.testing import CrashAt, EffectCounter, kill_self
+
+
+class Plan(Struct, frozen=True):
+    """One process: where, what, and how it is to die. `settings` are those of Flux."""
+
+    home: str
+    scenario: str = "chat"
+    database: str = ""
+    crash: str = ""
+    worker: bool = True
+    settings: dict[str, Any] = {}
+
+
+class Stage:
+    """What one process has at hand: its plan, the counters the judge reads, and the points it passes."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.home = Path(plan.home)
+        self.effects = EffectCounter(self.home / "effects")
+        self.calls = EffectCounter(self.home / "calls")
+        self.seen = EffectCounter(self.home / "seen")
+        self.reader_saw = asyncio.Event()
+        self.commits = Commits(CrashAt.from_environment({"FLUX_TEST_CRASH_AT": plan.crash}))
+        self.process: Process
+
+    def reach(self, point: str) -> None:
+        """Pass a point; a fault may be waiting there."""
+        path = self.home / "faults" / point
+        try:
+            fault = path.read_text()
+        except FileNotFoundError:
+            return
+        if not fault.endswith("always"):
+            path.unlink()
+        match fault.split()[0]:
+            case "kill":
+                kill_self()
+            case "stop":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            case "term":
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    async def until(self, reached: Callable[[], Awaitable[bool]]) -> None:
+        """Wait for something that a commit of this process brings about."""
+        while True:
+            self.commits.happened.clear()
+            if await reached():
+                return
+            await self.commits.happened.wait()
+
+    async def state(self, id: str) -> str:
+        """The state of a session's row."""
+        return (await self.process.sessions.get(LOCAL, id)).state
+
+    async def until_state(self, id: str, *states: str) -> str:
+        """Wait for one of these states."""
+        now = ""
+
+        async def reached() -> bool:
+            nonlocal now
+            now = await self.state(id)
+            return now in states
+
+        await self.until(reached)
+        return now
+
+
+class Commits:
+    """A commit observer that may kill, and tells the event loop of each commit."""
+
+    def __init__(self, crash: CrashAt) -> None:
+        self.crash = crash
+        self.happened = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def before(self) -> None:
+        self.crash.before()
+
+    def after(self) -> None:
+        self.crash.after()
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.happened.set)
