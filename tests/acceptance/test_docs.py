@@ -1,0 +1,110 @@
+"""What the documents show is true: their commands, definitions, settings and programs are run."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from flux.agents.define.yaml import define_from
+from flux.settings import load_settings
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+DEFAULT_ADDRESS = re.compile(r"(localhost|127\.0\.0\.1):8000")
+
+pytestmark = pytest.mark.docs
+
+
+class Server(NamedTuple):
+    address: str
+    environment: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("docs")
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(folder),
+        "FLUX_HOME": str(folder / "home"),
+        "LANG": "C.UTF-8",
+    }
+    command = [sys.executable, "-m", "flux", "start", "server", "--port", "0"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        url = json.loads((folder / "home" / "server.json").read_text())["url"]
+        yield Server(url.removeprefix("http://"), environment)
+        process.terminate()
+
+
+def blocks(language: str) -> list[object]:
+    """The blocks of a language with their page; those of one page in one piece for `sh`."""
+    found: list[object] = []
+    for page in PAGES:
+        texts = [text for name, text in BLOCK.findall(page.read_text()) if name == language]
+        name = str(page.relative_to(ROOT))
+        if language == "sh" and texts:
+            texts = ["".join(texts)]
+        found += [pytest.param(text, id=f"{name}-{index}") for index, text in enumerate(texts, 1)]
+    return found
+
+
+@pytest.mark.behaviour("docs:snippets:run")
+@pytest.mark.parametrize("script", blocks("sh"))
+def test_commands_run(script: str, server: Server) -> None:
+    script = DEFAULT_ADDRESS.sub(server.address, script)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=ROOT, env=server.environment, capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert '"error":' not in done.stdout
+
+
+@pytest.mark.parametrize("program", blocks("python"))
+def test_programs_run(program: str, server: Server) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "flux", "agent", "apply", "examples/agents/assistant.yaml"],
+        cwd=ROOT, env=server.environment, check=True, capture_output=True,
+    )  # fmt: skip
+    program = DEFAULT_ADDRESS.sub(server.address, program)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT, env=server.environment, capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_definitions_are_valid(text: str, tmp_path: Path) -> None:
+    whole = text if "model:" in text else f"model: scripted/demo\n{text}"
+    whole = whole if "system_prompt:" in whole else f"system_prompt: x\n{whole}"
+    whole = whole if "name:" in whole else f"name: sample\n{whole}"
+    file = tmp_path / "agent.yaml"
+    file.write_text(whole)
+    define_from(file, {})
+
+
+@pytest.mark.parametrize("text", blocks("toml"))
+def test_settings_are_valid(text: str, tmp_path: Path) -> None:
+    (tmp_path / "flux.toml").write_text(text)
+    load_settings({"HOME": str(tmp_path)}, cwd=tmp_path)
+
+
+@pytest.mark.behaviour("examples:run:offline")
+@pytest.mark.parametrize("example", sorted(ROOT.glob("examples/agents/*.yaml")), ids=lambda path: path.name)
+def test_examples_answer_offline(example: Path, server: Server) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "flux", "chat", str(example)],
+        cwd=ROOT, env=server.environment, input="hello", capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "scripted/demo" in done.stdout
