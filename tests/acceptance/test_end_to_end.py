@@ -79,7 +79,7 @@ def _flux(workspace: Path, *arguments: str) -> pexpect.spawn[str]:
     )
 
 
-@pytest.mark.behaviour("sessions:resume:after-kill")
+@pytest.mark.behaviour("sessions:main-job:end-to-end")
 def test_an_agent_works_asks_is_killed_and_finishes(workspace: Path, provider: Aimock) -> None:
     terminal = _flux(workspace, "chat", "agent.yaml")
     terminal.expect("Flux Agent — tidy")

@@ -12,8 +12,8 @@ import yaml
 from flux.agents.definition import MAX_BYTES, AgentDefinition, define
 from flux.errors import DefinitionInvalid
 
-#: `${NAME}`, or `${NAME:-what counts when it is not set}`.
-VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+#: `${NAME}`, or `${NAME:-what counts when it is not set}`; `$${` stands for a plain `${`.
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\$\{")
 
 #: Line breaks to YAML; only double quotes keep them.
 UNUSUAL_BREAKS = re.compile("[\r\x85\u2028\u2029]")
@@ -91,6 +91,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _block(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    text = text.replace("${", "$${")
     style = '"' if UNUSUAL_BREAKS.search(text) else "|" if "\n" in text else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
@@ -121,6 +122,8 @@ def _expand(value: Any, environment: Mapping[str, str], where: str) -> Any:
 
 def _variable(match: re.Match[str], environment: Mapping[str, str], where: str) -> str:
     name, default = match.groups()
+    if name is None:
+        return "${"
     value = environment.get(name)
     if default is not None and not value:
         return str(default)
