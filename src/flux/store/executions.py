@@ -168,8 +168,7 @@ where tenant = :tenant and kind = 'session' and owner = :owner
   and (cast(:state as text) is null or state = :state)
   and (cast(:instance as text) is null or instance = :instance)
   and (cast(:q as text) is null or lower(title) like lower(:q) escape '\\' or exists (
-    select 1 from events v where v.execution_id = e.id and v.type in ('user_message', 'assistant_message')
-      and lower(v.body) like lower(:q_body) escape '\\'))
+    select 1 from events v where v.execution_id = e.id and lower(v.words) like lower(:q) escape '\\'))
   and (cast(:created as double precision) is null or created < :created or (created = :created and id < :after))
 order by created desc, id desc limit :limit"""
 
@@ -192,7 +191,6 @@ def list_sessions(
         "state": state,
         "instance": instance,
         "q": None if q is None else f"%{_like(q)}%",
-        "q_body": None if q is None else f"%{_like(msgspec.json.encode(q).decode()[1:-1])}%",
         "created": after[0] if after else None,
         "after": after[1] if after else None,
         "limit": limit,

@@ -16,16 +16,18 @@ from flux.events import (
     RunStarted,
     Stored,
     ToolDone,
+    UserSaid,
     decode,
     encode,
     type_of,
 )
+from flux.messages import text_of
 from flux.store.database import Scope, Steps
 from flux.store.executions import State
 
 INSERT = """
-insert into events (execution_id, seq, type, run_id, epoch, at, body)
-values (:id, :seq, :type, :run_id, :epoch, :now, :body)
+insert into events (execution_id, seq, type, run_id, epoch, at, body, words)
+values (:id, :seq, :type, :run_id, :epoch, :now, :body, :words)
 returning at"""
 
 #: The run leaves: a state is given, and the head is still the one its writer has seen.
@@ -141,7 +143,8 @@ def insert(id: str, entries: Sequence[Entry], head: int, run: str | None, epoch:
     first = head - len(entries) + 1
     for seq, entry in enumerate(entries, first):
         type, body = type_of(entry), encode(entry).decode()
-        rows = yield INSERT, {"id": id, "seq": seq, "type": type, "run_id": run, "epoch": epoch, "body": body}
+        place = {"id": id, "seq": seq, "type": type, "run_id": run, "epoch": epoch}
+        rows = yield INSERT, {**place, "body": body, "words": _words(entry)}
         written.append(LogRow(seq, type, run, epoch, rows[0][0], body))
     return tuple(written)
 
@@ -155,11 +158,6 @@ def read(scope: Scope, id: str, after: int = 0, limit: int | None = None) -> Ste
     return [LogRow(*row) for row in rows]
 
 
-def last_compaction(scope: Scope, id: str) -> Steps[int]:
-    """The seq of the newest compaction, 0 when there is none."""
-    rows = yield (
-        "select max(seq) from events where execution_id = :id and type = 'compaction'"
-        " and exists (select 1 from executions where id = :id and tenant = :tenant)",
-        {"id": id, "tenant": scope.tenant},
-    )
-    return rows[0][0] or 0
+def _words(entry: Entry) -> str | None:
+    """What search looks at: what was said, without its JSON."""
+    return text_of(entry.parts) if isinstance(entry, (UserSaid, AssistantSaid)) else None

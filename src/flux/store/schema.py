@@ -25,7 +25,7 @@ create index executions_root on executions (root) where driver is not null;
 
 create table events (
   execution_id text not null, seq integer not null, type text not null, run_id text,
-  epoch integer not null, at double precision not null, body text not null,
+  epoch integer not null, at double precision not null, body text not null, words text,
   primary key (execution_id, seq)
 );
 

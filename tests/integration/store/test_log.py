@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flux.errors import Fenced
-from flux.events import ChatResponse, Compacted, Entry, RunFailed, RunStarted, ToolDone, UsageCounted
+from flux.events import ChatResponse, Entry, RunFailed, RunStarted, ToolDone, UsageCounted
 from flux.messages import Usage
 from flux.store import executions, interrupts, log
 from flux.store.database import Database
@@ -203,14 +203,3 @@ async def test_entries_are_read_in_pages_and_as_they_were_written(database: Data
     assert [r.stored().entry for r in done.rows] == entries
     assert {(r.epoch, r.run) for r in done.rows} == {(row.epoch, row.run_id)}
     assert await database.read(log.read(EVE, row.id)) == []
-
-
-@pytest.mark.behaviour("store:log:read")
-async def test_the_newest_compaction_is_found(database: Database) -> None:
-    sessions = Sessions(database)
-    row = await sessions.row(await sessions.running())
-    assert await database.read(log.last_compaction(ANN, row.id)) == 0
-    await sessions.append(row, Compacted(upto=1, summary="a"), UsageCounted(tokens=Usage()))
-    done = await sessions.append(row, Compacted(upto=2, summary="b"))
-    assert await database.read(log.last_compaction(ANN, row.id)) == done.head
-    assert await database.read(log.last_compaction(EVE, row.id)) == 0

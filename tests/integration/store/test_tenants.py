@@ -54,7 +54,6 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "interrupts.list_open": (lambda s, id, q: interrupts.list_open(s, id), []),
     "interrupts.open_interrupt": (_ask, None),
     "log.append": (lambda s, id, q: log.append(s, id, 1, None, [UsageCounted(tokens=Usage())]), Fenced),
-    "log.last_compaction": (lambda s, id, q: log.last_compaction(s, id), 0),
     "log.read": (lambda s, id, q: log.read(s, id), []),
 }
 

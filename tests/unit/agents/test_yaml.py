@@ -153,7 +153,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_an_escaped_variable_is_plain_text_and_survives_export() -> None:
-    fields = parse_fields("name: a\nmodel: scripted/demo\nsystem_prompt: pay $${AMOUNT} at ${PLACE}\n", {"PLACE": "x"}, "f")
+    fields = parse_fields(
+        "name: a\nmodel: scripted/demo\nsystem_prompt: pay $${AMOUNT} at ${PLACE}\n", {"PLACE": "x"}, "f"
+    )
     definition = define(fields)
     assert definition.system_prompt == "pay ${AMOUNT} at x"
     assert define(parse_fields(to_yaml(definition), {}, "f")) == definition
