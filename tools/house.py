@@ -115,8 +115,7 @@ def is_broad(caught: ast.expr | None) -> bool:
     """Tell whether an except clause catches (nearly) everything."""
     names = caught.elts if isinstance(caught, ast.Tuple) else [caught]
     return any(
-        name is None or (isinstance(name, ast.Name) and name.id in {"Exception", "BaseException"})
-        for name in names
+        name is None or (isinstance(name, ast.Name) and name.id in {"Exception", "BaseException"}) for name in names
     )
 
 
@@ -190,9 +189,7 @@ def project_files(root: Path) -> dict[str, str]:
     listed = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
     paths = sorted(set(listed.split("\0")[:-1]))
     return {
-        path: (root / path).read_text(encoding="utf-8", errors="replace")
-        for path in paths
-        if (root / path).is_file()
+        path: (root / path).read_text(encoding="utf-8", errors="replace") for path in paths if (root / path).is_file()
     }
 
 

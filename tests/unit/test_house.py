@@ -84,9 +84,7 @@ def test_a_broad_except_needs_a_reason(clause: str) -> None:
     assert problem.startswith("src/flux/a.py:2: broad except without")
 
 
-@pytest.mark.parametrize(
-    "clause", ["except ValueError:", "except Exception:  # noqa: BLE001 - outermost handler"]
-)
+@pytest.mark.parametrize("clause", ["except ValueError:", "except Exception:  # noqa: BLE001 - outermost handler"])
 def test_a_named_or_reasoned_except_is_accepted(clause: str) -> None:
     assert list(broad_excepts([catching(clause)])) == []
 

@@ -11,9 +11,7 @@ import pytest
 from tools.house import leaks, project_files
 
 ROOT = Path(__file__).parents[2]
-PIN = re.compile(
-    r"^([a-z0-9-]+)==(\S+)(?: ; [^\\]+)? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.M
-)
+PIN = re.compile(r"^([a-z0-9-]+)==(\S+)(?: ; [^\\]+)? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.M)
 
 
 @pytest.mark.behaviour("house:files:portable")

@@ -1,17 +1,18 @@
 """Stopping a run and ending a session from outside: HEART 3, CANCEL and END."""
 
 import time
+from typing import Any
 
 import anyio
 import pytest
 
 from flux.errors import Conflict, Fenced, SessionEnded, SessionNotFound
-from flux.events import Cancelled, CancelRequested, ChatResponse, SessionEndedEntry, UsageCounted
+from flux.events import Cancelled, CancelRequested, ChatResponse, RunStarted, SessionEndedEntry, UsageCounted
 from flux.messages import Usage
 from flux.store import executions, interrupts
-from flux.store.database import Database, one
+from flux.store.database import Database, Steps, one
 from flux.store.log import Then
-from tests.integration.states import ANN, EVE, HELLO, Sessions, a_session
+from tests.integration.states import ANN, EVE, HELLO, Sessions, a_session, admission_on
 
 
 @pytest.mark.behaviour("engine:cancel:asks-the-run")
@@ -42,6 +43,29 @@ async def test_cancel_with_no_run_open_changes_nothing(sessions: Sessions, state
     before = await sessions.row(id)
     assert await sessions.admission.cancel(ANN, id) is None
     assert await sessions.row(id) == before
+
+
+class RunEndsBetween:
+    """A database where a run ends, and the next begins, just after it was looked at."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    async def read(self, steps: Steps[Any]) -> Any:
+        row = await self._sessions.database.read(steps)
+        await self._sessions.append(row, ChatResponse(content="", turn=1), RunStarted(run="next", inputs=()))
+        return row
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sessions.database, name)
+
+
+@pytest.mark.behaviour("engine:cancel:after-the-end")
+async def test_cancel_does_not_stop_a_run_that_began_after_it_was_asked_for(sessions: Sessions) -> None:
+    id = await sessions.running()
+    await admission_on(RunEndsBetween(sessions)).cancel(ANN, id)
+    assert (await sessions.row(id)).run_id == "next"
+    assert not [entry for entry in await sessions.entries(id) if isinstance(entry, CancelRequested)]
 
 
 @pytest.mark.behaviour("engine:cancel:after-the-end")

@@ -15,7 +15,7 @@ from flux.store import executions
 from flux.store.database import Database, Steps, one
 from flux.store.log import Then
 from tests.integration.engine.engines import Engine, Unreliable, answer_all
-from tests.integration.states import ANN, HOUR, a_session
+from tests.integration.states import ANN, HOUR, Sessions, a_session
 
 
 @pytest.mark.behaviour("engine:dispatch:runs")
@@ -214,12 +214,14 @@ async def test_work_goes_on_when_the_database_answers_again(database: Database) 
     unreliable = Unreliable(database)
     engine = Engine(unreliable)
     first = await engine.start()
-    unreliable.failures = 2  # the sweep at the start, and its repetition or the claim
+    unreliable.failures = 1  # the sweep at the start
     async with engine.working():
         await engine.until(first, "chat_response")
         await engine.at_rest(first)
-        id = await engine.start()
-        await engine.until(id, "chat_response")
+        second = await Sessions(database).scheduled()
+        unreliable.failures = 1  # the claim
+        engine.dispatch.nudge(second)
+        await engine.until(second, "chat_response")
 
 
 @pytest.mark.behaviour("engine:cancel:reaches-the-run")

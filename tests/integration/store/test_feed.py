@@ -330,10 +330,11 @@ async def test_a_reader_that_is_busy_while_another_process_writes_misses_nothing
     feed.on_foreign_write = noticed.set
     async with contextlib.aclosing(feed.follow(ANN, id)) as batches:
         await next_of(batches)
-        await noticed.wait()  # the first look
-        await there.admission.admit(ANN, id, HELLO)
-        noticed.clear()
-        await noticed.wait()
+        with anyio.fail_after(GUARD):
+            await noticed.wait()  # the first look
+            await there.admission.admit(ANN, id, HELLO)
+            noticed.clear()
+            await noticed.wait()
         assert [frame.type for frame in await next_of(batches)] == ["user_message"]
 
 
