@@ -365,7 +365,7 @@ def _whole(value: Any) -> Any:
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, dict):
         return {_whole(key): _whole(inner) for key, inner in value.items()}
-    return [_whole(inner) for inner in value] if isinstance(value, list) else value
+    return [_whole(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def decode(body: bytes | str, type_: str | None = None) -> Entry | UnknownEntry:

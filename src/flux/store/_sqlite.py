@@ -145,7 +145,7 @@ class SqliteDatabase:
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
         with suppress(FileNotFoundError):
             self._path.chmod(0o600)
-        connection.execute("pragma journal_mode=wal")
+        _use_wal(connection)
         connection.execute(f"pragma synchronous={self._synchronous}")
         return connection
 
@@ -263,6 +263,19 @@ def _translate(error: sqlite3.Error, path: Path) -> Exception:
     if "locked" in text or "busy" in text:
         return DatabaseLocked(f"the database {path} is locked by another process; close it and try again", debug=text)
     return DatabaseUnavailable(f"the database {path} failed: {text}", debug=repr(error))
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch a file to WAL. SQLite does not wait here by itself when another process is just doing the same."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("pragma journal_mode=wal")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def _migrate(connection: sqlite3.Connection, url: str) -> None:

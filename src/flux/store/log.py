@@ -160,4 +160,8 @@ def read(scope: Scope, id: str, after: int = 0, limit: int | None = None) -> Ste
 
 def _words(entry: Entry) -> str | None:
     """What search looks at: what was said, without its JSON."""
-    return text_of(entry.parts) if isinstance(entry, (UserSaid, AssistantSaid)) else None
+    if not isinstance(entry, (UserSaid, AssistantSaid)):
+        return None
+    # A column holds neither half characters nor, on Postgres, NUL; the body, being JSON, has them all.
+    text = text_of(entry.parts).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text.replace("\x00", " ")

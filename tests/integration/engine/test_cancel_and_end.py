@@ -53,7 +53,8 @@ class RunEndsBetween:
 
     async def read(self, steps: Steps[Any]) -> Any:
         row = await self._sessions.database.read(steps)
-        await self._sessions.append(row, ChatResponse(content="", turn=1), RunStarted(run="next", inputs=()))
+        await self._sessions.append(row, ChatResponse(content="", turn=1))
+        await self._sessions.append(row, RunStarted(run="next", inputs=()))
         return row
 
     def __getattr__(self, name: str) -> Any:

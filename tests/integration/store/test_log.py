@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flux.errors import Fenced
-from flux.events import ChatResponse, Entry, RunFailed, RunStarted, ToolDone, UsageCounted
-from flux.messages import Usage
+from flux.events import AssistantSaid, ChatResponse, Entry, RunFailed, RunStarted, ToolDone, UsageCounted
+from flux.messages import TextPart, Usage, text_of
 from flux.store import executions, interrupts, log
 from flux.store.database import Database
 from flux.store.executions import Execution
@@ -203,3 +203,16 @@ async def test_entries_are_read_in_pages_and_as_they_were_written(database: Data
     assert [r.stored().entry for r in done.rows] == entries
     assert {(r.epoch, r.run) for r in done.rows} == {(row.epoch, row.run_id)}
     assert await database.read(log.read(EVE, row.id)) == []
+
+
+@pytest.mark.behaviour("store:log:any-text")
+@pytest.mark.parametrize(("text", "read"), [("\ud83d\ude00", "😀"), ("a\ud800", "a\ufffd"), ("a\x00b", "a\x00b")])
+async def test_an_answer_of_any_text_is_kept_and_can_be_searched(database: Database, text: str, read: str) -> None:
+    """A model may send a character in two halves, or one that a column of Postgres cannot hold."""
+    sessions = Sessions(database)
+    row = await sessions.row(await sessions.running())
+    await sessions.append(row, AssistantSaid(message_id="m", parts=(TextPart(f"before {text}"),)))
+    *_, said = await sessions.entries(row.id)
+    assert isinstance(said, AssistantSaid)
+    assert text_of(said.parts) == f"before {read}"
+    assert len(await database.scan(executions.list_sessions(ANN, q="before"))) == 1

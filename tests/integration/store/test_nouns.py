@@ -129,7 +129,14 @@ async def test_search_looks_at_titles_and_at_what_both_sides_said(sessions: Sess
     await sessions.append(row, AssistantSaid(message_id="m", parts=(TextPart("an umbrella"),)))
     await sessions.append(row, RunStarted(run="internal-word", inputs=()))
     await sessions.database.write(executions.set_title(ANN, row.id, "Weather in Rome"))
-    for q, count in (("UMBRELLA", 1), ("rome", 1), ("hello", 1), ("internal-word", 0)):
+    for q, count in (
+        ("UMBRELLA", 1),
+        ("rome", 1),
+        ("hello", 1),
+        ("internal-word", 0),
+        ("user_message", 0),
+        ("parts", 0),
+    ):
         assert len(await sessions.database.scan(executions.list_sessions(ANN, q=q))) == count, q
 
 
