@@ -244,6 +244,7 @@ class Compacted(Entry, frozen=True, tag="compaction", kw_only=True):
     upto: int
     summary: str
     usage: Usage = Usage()
+    cost: float | None = None
 
 
 class UsageCounted(Entry, frozen=True, tag="usage", kw_only=True):
@@ -265,6 +266,16 @@ class SessionEndedEntry(Entry, frozen=True, tag="session_end", kw_only=True):
 
     reason: str
     turns: int
+
+
+def spent_by(entry: Entry) -> tuple[Usage, float]:
+    """What an entry says was used: tokens, and US dollars."""
+    match entry:
+        case AssistantSaid() | Compacted():
+            return entry.usage, entry.cost or 0.0
+        case UsageCounted():
+            return entry.tokens, entry.cost or 0.0
+    return Usage(), 0.0
 
 
 class UnknownEntry(Struct, frozen=True):

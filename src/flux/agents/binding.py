@@ -123,7 +123,8 @@ class Binder:
         :raises DefinitionInvalid: a provider does not exist
         """
         missing: list[str] = []
-        for name in (definition.model, *definition.fallback_models):
+        summariser = definition.compaction.model if definition.compaction else None
+        for name in (definition.model, *definition.fallback_models, *([summariser] if summariser else [])):
             try:
                 self._models.check(name)
             except MissingKey as error:

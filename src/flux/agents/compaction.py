@@ -39,7 +39,7 @@ async def summarise(log: Transcript, upto: int, model: Model) -> Compacted:
             if isinstance(event, (AssistantMessage, ModelFailure)):
                 result = event
     if isinstance(result, AssistantMessage) and text_of(result.parts):
-        return Compacted(upto=upto, summary=text_of(result.parts), usage=result.usage)
+        return Compacted(upto=upto, summary=text_of(result.parts), usage=result.usage, cost=result.cost)
     reason = result.message if isinstance(result, ModelFailure) else "it answered nothing"
     raise SummaryFailed(f"the conversation is too long for the model, and summarising it failed: {reason}")
 

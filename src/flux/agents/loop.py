@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+import msgspec
+
 from flux.agents import prompt
 from flux.agents.binding import Bound
 from flux.agents.compaction import SummaryFailed, summarise
@@ -50,10 +52,15 @@ class Session:
     ) -> None:
         self.run = run
         self.log = log
-        self.policy = policy
+        self.policy = msgspec.structs.replace(policy, claimed_at=run.execution.updated)
         self.attempts = attempts
+        self._claimed = time.monotonic()
         self._bind = bind
         self._bound: Bound | None = None
+
+    def now(self) -> float:
+        """The database's clock, in seconds since the epoch; workers' own clocks may differ."""
+        return self.run.execution.updated + time.monotonic() - self._claimed
 
     async def bound(self) -> Bound:
         """The live agent; made when it is first needed."""
@@ -70,7 +77,7 @@ async def run_session(session: Session) -> None:
     """Run a session until it rests."""
     while True:
         await session.catch_up()
-        step = next_step(session.log, session.run.failures, session.policy, time.time())
+        step = next_step(session.log, session.run.failures, session.policy, session.now())
         if await _take(session, step):
             return
 
@@ -84,13 +91,11 @@ async def _take(session: Session, step: Any) -> bool:
         case StartRun():
             await _start(session, step)
         case Tools():
-            bound = await session.bound()
-            repeats = log.run.repeats if log.run else {}
-            await _unless_cancelled(run, tool_wave(run, bound, step.calls, repeats))
+            return await _use_tools(session, step)
         case Park():
             return await run.append(seen=log.head, then=Then("waiting", step.due, step.waiting_for))
         case Compact():
-            await _compact(session, step)
+            return await _compact(session, step)
         case CallModel():
             return await _call(session, step)
         case Finish():
@@ -138,6 +143,7 @@ async def _call(session: Session, step: CallModel) -> bool:
         final=step.final,
     )
     partial = Partial()
+    run.start_nothing_while_draining()
     entry = await _unless_cancelled(run, _attempt(session, step, attempt, partial))
     if entry is None:
         stopped = partial.entry(attempt, step.model)
@@ -156,21 +162,20 @@ async def _attempt(
 ) -> AssistantSaid | ModelFailed:
     """The model call; an agent that cannot be bound is a failure in the log like any other."""
     log = session.log
-    await wait_until(step.not_before, time.time())
+    await wait_until(step.not_before, session.now())
     try:
         bound = await session.bound()
-        context = log.context or await bound.freeze()
-        if log.context is None:
-            await session.run.append(context)
-        request = bound.request(context, _messages(log, step.inputs), final=step.final)
         model = bound.model(step.model)
-    except prompt.PromptBroken:
-        raise
     except FluxError as error:
         return ModelFailed(
             message_id=attempt.message_id, attempt=attempt.attempt, error=str(error), kind="rejected", transient=False
         )
-    return await call_model(session.run, model, request, attempt, partial, time.time())
+    context = log.context
+    if context is None:
+        context = await bound.freeze()
+        await session.run.append(context)
+    request = bound.request(context, _messages(log, step.inputs), final=step.final)
+    return await call_model(session.run, model, request, attempt, partial, session.now())
 
 
 def _messages(log: Transcript, inputs: tuple[str, ...]) -> tuple[Message, ...]:
@@ -178,17 +183,33 @@ def _messages(log: Transcript, inputs: tuple[str, ...]) -> tuple[Message, ...]:
     return prompt.build([*log.items, *joining])
 
 
-async def _compact(session: Session, step: Compact) -> None:
-    bound = await session.bound()
+async def _use_tools(session: Session, step: Tools) -> bool:
+    run, log = session.run, session.log
+    try:
+        bound = await session.bound()
+    except FluxError as error:
+        calls = log.run.open_calls if log.run else []
+        return await _end(session, *(cancelled(state) for state in calls), RunFailed(message=str(error)))
+    repeats = log.run.repeats if log.run else {}
+    await _unless_cancelled(run, tool_wave(run, bound, step.calls, repeats))
+    return False
+
+
+async def _compact(session: Session, step: Compact) -> bool:
     config = session.policy.definition.compaction
     name = (config.model if config else None) or session.policy.definition.model
+    session.run.start_nothing_while_draining()
     try:
-        entry = await _unless_cancelled(session.run, summarise(session.log, step.upto, bound.model(name)))
+        model = (await session.bound()).model(name)
+    except FluxError as error:
+        return await _end(session, RunFailed(message=str(error)))
+    try:
+        entry = await _unless_cancelled(session.run, summarise(session.log, step.upto, model))
     except SummaryFailed as error:
-        await session.run.append(RunFailed(message=str(error), retryable=True))
-        return
+        return await _end(session, RunFailed(message=str(error), retryable=True))
     if entry is not None:
         await session.run.append(entry)
+    return False
 
 
 async def _unless_cancelled(run: Run, work: Coroutine[Any, Any, T]) -> T | None:

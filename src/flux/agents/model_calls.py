@@ -9,7 +9,7 @@ from contextlib import aclosing
 
 from msgspec import Struct
 
-from flux.engine.run import Run
+from flux.engine.run import Run, being_cancelled
 from flux.events import AssistantSaid, ModelFailed, Reasoning, Token
 from flux.messages import (
     AssistantMessage,
@@ -66,6 +66,21 @@ async def call_model(
     run: Run, model: Model, request: ModelRequest, attempt: Attempt, partial: Partial, now: float
 ) -> AssistantSaid | ModelFailed:
     """Call a model once. `now` is in seconds since the epoch."""
+    try:
+        result = await _stream(run, model, request, attempt, partial)
+    except asyncio.CancelledError:
+        if being_cancelled():
+            raise
+        result = ModelFailure("the model call was cancelled from inside", "transient")
+    if isinstance(result, AssistantMessage):
+        return _answer(result, attempt, model.name)
+    failure = result or ModelFailure("the model ended without an answer", "transient")
+    return _failure(failure, attempt, now)
+
+
+async def _stream(
+    run: Run, model: Model, request: ModelRequest, attempt: Attempt, partial: Partial
+) -> AssistantMessage | ModelFailure | None:
     result: AssistantMessage | ModelFailure | None = None
     async with aclosing(model.stream(request)) as events:
         async for event in events:
@@ -77,10 +92,7 @@ async def call_model(
                 run.emit(Reasoning(attempt.message_id, attempt.attempt, event.text))
             else:
                 result = event
-    if isinstance(result, AssistantMessage):
-        return _answer(result, attempt, model.name)
-    failure = result or ModelFailure("the model ended without an answer", "transient")
-    return _failure(failure, attempt, now)
+    return result
 
 
 def message_id(run: str, model_calls: int) -> str:

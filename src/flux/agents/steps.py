@@ -19,13 +19,17 @@ CHARS_PER_TOKEN = 4
 
 
 class Policy(Struct, frozen=True):
-    """What limits a session's runs. Times in seconds; `window` and `output` in tokens, None when unknown."""
+    """What limits a session's runs. Times in seconds; `window` and `output` in tokens, None when unknown.
+
+    Time before `claimed_at` (seconds since the epoch), when this worker took the run, does not count as its.
+    """
 
     definition: AgentDefinition
     run_failures: int = 3
     run_timeout: float = 3600.0
     window: int | None = None
     output: int | None = None
+    claimed_at: float = 0.0
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -118,7 +122,8 @@ def _forced_end(log: Transcript, run: RunState, failures: int, policy: Policy, n
         return RunFailed(
             message=f"the run failed {failures} times in a row on this machine; see the server's log", retryable=True
         )
-    if now - run.active_since > policy.run_timeout and not any(state.waiting for state in run.open_calls):
+    since = max(run.active_since, policy.claimed_at)
+    if now - since > policy.run_timeout and not any(state.waiting for state in run.open_calls):
         return RunFailed(message=f"the run took longer than {policy.run_timeout:.0f} s", retryable=True)
     spent = _over_budget(log, run, policy)
     if spent:

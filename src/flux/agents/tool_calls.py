@@ -14,7 +14,7 @@ from typing import Any
 from flux.agents import gate
 from flux.agents.binding import Bound
 from flux.agents.transcript import CallState
-from flux.engine.run import Run
+from flux.engine.run import Run, being_cancelled
 from flux.events import (
     ApprovalRequired,
     Entry,
@@ -31,9 +31,12 @@ from flux.store import interrupts
 from flux.store.database import Steps
 from flux.tools.base import Answer, Done, Failed, NeedsInput, Tool, ToolContext, ToolOutcome
 from flux.tools.schema import validate
+from flux.tools.text import clip
 
 INTERRUPTED = "[interrupted: the worker stopped while this call ran; its outcome is unknown and it was not run again]"
 WARN_AT = 3
+#: Characters of a result that go into the log and the prompt, whatever the tool.
+MAX_RESULT = 200_000
 
 
 async def tool_wave(run: Run, bound: Bound, calls: Sequence[CallState], repeats: dict[str, int]) -> None:
@@ -148,14 +151,27 @@ class _Call:
     async def resolve(self) -> None:
         """Append the call's result, or its question."""
         state, tool = self._state, self._bound.tools.get(self._state.call.name)
-        refusal = _refusal(state, tool)
+        refusal = _refusal(state, tool) or _changed(state, self._bound)
         if refusal is not None or tool is None:
             await self._run.append(refusal or _done(state.call, "error", "There is no such tool any more."))
             return
         async with self._slots:
+            self._run.start_nothing_while_draining()
             await self._run.append(ToolStarted(call=state.call.id, name=state.call.name))
-            outcome = await _execute(tool, self._bound.arguments(state.call), self._context())
+            outcome = await self._executed(tool)
         await self._finalise(outcome)
+        if being_cancelled():
+            # The tool turned the request to stop into a result. That is kept, and the request too.
+            raise asyncio.CancelledError
+
+    async def _executed(self, tool: Tool) -> ToolOutcome:
+        try:
+            return await _execute(tool, self._bound.arguments(self._state.call), self._context())
+        except asyncio.CancelledError:
+            if self._run.draining.is_set() and tool.effect == "once":
+                # The process leaves and the call had its grace: nobody shall run it again.
+                await self._run.append(_done(self._state.call, "interrupted", INTERRUPTED))
+            raise
 
     def _context(self) -> ToolContext:
         call = self._state.call.id
@@ -175,9 +191,9 @@ class _Call:
                 )
                 await self._run.append(question, also=_open(self._run, [question]))
             case Done():
-                await self._run.append(_done(call, "success", outcome.content))
+                await self._run.append(_done(call, "success", clip(outcome.content, MAX_RESULT)))
             case Failed():
-                content = outcome.content + self._warning()
+                content = clip(outcome.content, MAX_RESULT) + self._warning()
                 await self._run.append(_done(call, "timeout" if outcome.timeout else "error", content))
 
     def _warning(self) -> str:
@@ -199,8 +215,17 @@ def _refusal(state: CallState, tool: Tool | None) -> ToolDone | None:
     if answer.decision != "approve":
         reason = f": {answer.reason}" if answer.reason else ""
         return _done(call, "denied", f"[rejected by a person{reason}]")
-    if state.gate is None or state.question.digest != state.gate.args_digest:
-        return _done(call, "denied", "[the approval was for other arguments]")
+    return None
+
+
+def _changed(state: CallState, bound: Bound) -> ToolDone | None:
+    """The result of a call whose tool is no longer what the gate decided about."""
+    call = state.call
+    problem = _problem(bound, call)
+    if problem:
+        return _done(call, "error", problem)
+    if state.gate is not None and gate.digest(call.name, bound.arguments(call)) != state.gate.args_digest:
+        return _done(call, "error", "[the tool has changed since this call was decided; ask again]")
     return None
 
 
@@ -215,6 +240,10 @@ async def _execute(tool: Tool, args: dict[str, Any], context: ToolContext) -> To
     try:
         async with asyncio.timeout(tool.timeout) as limit:
             return await tool.run(args, context)
+    except asyncio.CancelledError:
+        if being_cancelled():
+            raise
+        return Failed("the tool was cancelled from inside")
     except Exception as error:  # noqa: BLE001 - what a tool raises is its result, the model reads it
         if limit.expired():
             return Failed(f"[timed out after {tool.timeout:g} s]", timeout=True)

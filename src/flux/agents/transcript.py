@@ -27,6 +27,7 @@ from flux.events import (
     ToolStarted,
     UnknownEntry,
     UserSaid,
+    spent_by,
 )
 from flux.messages import Message, ToolCall
 
@@ -160,12 +161,19 @@ class Transcript:
         entry = stored.entry
         if isinstance(entry, UnknownEntry):
             return
+        self._count(entry)
         if self._add_session(entry, stored.seq) or self._add_question(entry, stored.at):
             return
         if isinstance(entry, RunStarted):
             self._start(entry, stored)
         elif self.run is not None:
             self._add_to_run(self.run, entry, stored.seq)
+
+    def _count(self, entry: Entry) -> None:
+        tokens, cost = spent_by(entry)
+        for sum_ in (self, self.run) if self.run else (self,):
+            sum_.tokens += tokens.total
+            sum_.cost += cost
 
     def _add_session(self, entry: Entry, seq: int) -> bool:
         """Entries that mean the same in and outside a run."""
@@ -253,10 +261,6 @@ class Transcript:
         run.compacted = run.overflowed = False
         run.model_calls += 1
         run.iterations += bool(entry.calls)
-        run.tokens += entry.usage.total
-        run.cost += entry.cost or 0.0
-        self.tokens += entry.usage.total
-        self.cost += entry.cost or 0.0
         self.prompt_tokens = entry.usage.total
         self.items.append(AnswerItem(seq, entry))
 
@@ -281,10 +285,8 @@ class Transcript:
 
     def _compact(self, entry: Compacted) -> None:
         self.items = [SummaryItem(entry.upto, entry.summary), *(item for item in self.items if item.seq > entry.upto)]
-        self.tokens += entry.usage.total
         self.prompt_tokens = 0
         self.context = None
         if self.run is not None:
             self.run.compacted = True
             self.run.overflowed = False
-            self.run.tokens += entry.usage.total

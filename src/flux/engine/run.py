@@ -16,13 +16,23 @@ from flux.events import (
     RunStarted,
     Stored,
     ToolDone,
-    UsageCounted,
+    spent_by,
 )
 from flux.store import executions, log
 from flux.store.database import Database, Steps
 from flux.store.executions import Execution, encode_spent
 from flux.store.feed import Feed
 from flux.store.log import Then
+
+
+class HandOver(Exception):
+    """This process is leaving and starts nothing new: another one goes on with the run."""
+
+
+def being_cancelled() -> bool:
+    """Whether somebody asked the present task to stop; a CancelledError that comes up otherwise is a fault."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class Run:
@@ -38,6 +48,8 @@ class Run:
         self.spent = execution.spent
         self.left: Then | None = None
         self.changed = asyncio.Event()
+        #: Set when the process begins to leave.
+        self.draining = asyncio.Event()
         self.database = database
         self._feed = feed
         self._watched = execution.head
@@ -108,6 +120,14 @@ class Run:
         self._others_wrote = self._others_wrote or then is not None
         return then is None
 
+    def start_nothing_while_draining(self) -> None:
+        """Call this before a model call and before a tool call.
+
+        :raises HandOver: this process is leaving
+        """
+        if self.draining.is_set():
+            raise HandOver
+
     def emit(self, delta: DeltaEvent) -> None:
         """Show a delta to whoever reads this execution."""
         self._feed.emit(self.id, delta)
@@ -149,11 +169,8 @@ class Run:
 
     def _spent_with(self, entries: tuple[Entry, ...]) -> executions.Spent:
         spent = self.spent
-        for entry in entries:
-            if isinstance(entry, AssistantSaid):
-                spent = spent.plus(entry.usage, entry.cost)
-            elif isinstance(entry, UsageCounted):
-                spent = spent.plus(entry.tokens, entry.cost)
+        for tokens, cost in map(spent_by, entries):
+            spent = spent.plus(tokens, cost) if tokens.total or cost else spent
         return spent
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import re
+from collections.abc import Coroutine
 from typing import Any, TypeVar, cast
 
 import psycopg
@@ -21,6 +23,7 @@ T = TypeVar("T")
 NOW = "extract(epoch from statement_timestamp())::float8"
 #: Serialises the first creation of the schema by several processes.
 SCHEMA_LOCK = 0x666C7578
+CLOSE_SECONDS = 5.0
 
 
 class PostgresDatabase:
@@ -29,6 +32,7 @@ class PostgresDatabase:
     def __init__(self, url: str, *, observer: CommitObserver | None = None, connections: int = 8) -> None:
         self.url = url
         self._observer = observer
+        self._under_way: set[asyncio.Task[Any]] = set()
         self._pool = psycopg_pool.AsyncConnectionPool(
             url,
             min_size=1,
@@ -49,10 +53,39 @@ class PostgresDatabase:
         except (psycopg.Error, psycopg_pool.PoolTimeout) as error:
             await self._pool.close()
             raise self._down(error) from error
+        except BaseException:
+            await self._pool.close()
+            raise
         return self
 
     async def write(self, steps: Steps[T]) -> T:
         """Run a program in its own transaction."""
+        return await self._finish(self._write(steps))
+
+    async def read(self, steps: Steps[T]) -> T:
+        """Run a program on one read-only snapshot."""
+        return await self._finish(self._read(steps))
+
+    async def scan(self, steps: Steps[T]) -> T:
+        """The same as `read`: nobody waits for a long one."""
+        return await self.read(steps)
+
+    async def version(self) -> int:
+        """A digest of which transactions are over; changes when anybody has written."""
+        return await self._finish(self._version())
+
+    async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something to its end, also when the caller is cancelled.
+
+        Inside psycopg a cancellation costs the connection, and on Python 3.11 it may be lost: asyncio's
+        wait_for drops one that comes together with a result.
+        """
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)
+
+    async def _write(self, steps: Steps[T]) -> T:
         try:
             async with self._pool.connection() as connection:
                 async with connection.transaction():
@@ -67,8 +100,7 @@ class PostgresDatabase:
         except psycopg.DataError as error:
             raise _unusable(error) from error
 
-    async def read(self, steps: Steps[T]) -> T:
-        """Run a program on one read-only snapshot."""
+    async def _read(self, steps: Steps[T]) -> T:
         try:
             async with self._pool.connection() as connection, connection.transaction():
                 await connection.execute("set transaction isolation level repeatable read read only")
@@ -78,12 +110,7 @@ class PostgresDatabase:
         except psycopg.DataError as error:
             raise _unusable(error) from error
 
-    async def scan(self, steps: Steps[T]) -> T:
-        """The same as `read`: nobody waits for a long one."""
-        return await self.read(steps)
-
-    async def version(self) -> int:
-        """A digest of which transactions are over; changes when anybody has written."""
+    async def _version(self) -> int:
         try:
             async with self._pool.connection() as connection:
                 cursor = await connection.execute("select hashtextextended(txid_current_snapshot()::text, 0)")
@@ -93,7 +120,9 @@ class PostgresDatabase:
             raise self._down(error) from error
 
     async def close(self) -> None:
-        """Give back every connection."""
+        """Finish what is under way, and give back every connection."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=CLOSE_SECONDS)
         await self._pool.close()
 
     def _down(self, error: Exception) -> DatabaseUnavailable:

@@ -13,6 +13,8 @@ from flux.store.opening import open_database
 from tests.integration.states import ANN
 from tests.integration.store.raw import run
 
+GUARD = 20
+
 
 def put_then_raise(name: str) -> Steps[None]:
     yield from configs.put(ANN, name, "never")
@@ -69,6 +71,35 @@ async def test_a_caller_that_leaves_takes_back_all_or_nothing(database: Database
     await database.write(configs.put(ANN, "last", "x"))
     names = set(await database.read(configs.names(ANN)))
     assert {name[1:] for name in names if name[0] == "a"} == {name[1:] for name in names if name[0] == "b"}
+
+
+@pytest.mark.behaviour("store:database:cancelled-caller")
+async def test_a_caller_that_is_told_to_leave_once_leaves(database: Database) -> None:
+    async def ask_for_ever() -> None:
+        while True:
+            await database.scan(configs.get(ANN, "a"))
+            await database.write(configs.put(ANN, "a", "1"))
+
+    with anyio.fail_after(GUARD):
+        for n in range(20):
+            callers = [asyncio.create_task(ask_for_ever()) for _ in range(12)]
+            for _ in range(20 + n):
+                await anyio.lowlevel.checkpoint()
+            for caller in callers:
+                caller.cancel()
+            await asyncio.wait(callers)
+
+
+@pytest.mark.behaviour("store:database:closed")
+async def test_closing_finishes_what_is_under_way(database_url: str) -> None:
+    database = await open_database(database_url)
+    writes = [asyncio.create_task(database.write(configs.put(ANN, f"n{n}", "x"))) for n in range(5)]
+    await anyio.lowlevel.checkpoint()
+    await database.close()
+    await asyncio.gather(*writes)
+    database = await open_database(database_url)
+    assert len(await database.read(configs.names(ANN))) == 5
+    await database.close()
 
 
 @pytest.mark.behaviour("store:database:closed")

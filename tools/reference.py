@@ -1,0 +1,437 @@
+"""Write the pages of docs/reference that follow from the code; `--check` only tells which are not up to date.
+
+What a field means stands in its docstring, or in the mappings below; tests/unit/test_reference.py proves
+that none is missing.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from flux.agents.definition import LATER, NAME, RESERVED, AgentDefinition
+from flux.events import DELTA_TYPES, ENTRY_TYPES
+from flux.settings import Provider, Settings
+from flux.surfaces.cli.main import cli
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "docs" / "reference"
+NOTE = "<!-- Written by tools/reference.py; run `./dev docs` after a change of the code. -->\n"
+REFS = "#/$defs/"
+
+Schema = dict[str, Any]
+
+SETTINGS = {
+    "home": "The directory of all state. Default: `./.flux` if it is there, else `flux` in the user's data directory",
+    "database_url": "Where sessions and agents are kept: `sqlite:///PATH` or `postgresql://…` (needs the extra "
+    "`postgres`). Default: `flux.db` in `home`",
+    "server": "The address of the server that commands use. Default: the live server of `home`, else one inside "
+    "the command",
+    "server_host": "The address that `flux start server` listens on",
+    "server_port": "The port that `flux start server` listens on; 0 takes a free one",
+    "auth_token": "Sent by commands as `Authorization: Bearer …`, for a proxy in front. The server itself does not "
+    "look at it",
+    "synchronous": "`full`: each commit of SQLite is on disk before anything follows from it. `normal`: a power cut "
+    "may lose the last commits. Postgres is not touched",
+    "heartbeat": "Seconds between signs of life of a process that runs something",
+    "dead_after": "Seconds without a sign of life after which other processes take over its runs",
+    "grace": "Seconds that runs may go on when the server stops; what is not done is handed over. Commands without "
+    "a server wait at most 1",
+    "concurrency": "Runs that one process works on at the same time",
+    "run_failures": "Failures in a row, crashes included, after which a run fails",
+    "run_timeout": "Seconds a run may be active; waiting for a person does not count",
+    "model_attempts": "Tries of one model call, the first included, when the failure may pass",
+    "model_stall": "Seconds without one byte after which a model call has stalled",
+    "max_message_bytes": "Bytes of one message; a request body may have six times as many",
+}
+PROVIDERS = {
+    "base_url": "The address, with the version (`…/v1`)",
+    "api_key_env": "The variable that holds the key; without it no key is sent",
+}
+#: These cannot stand in flux.toml: `home` is where it is looked for, a token is no setting of a project.
+ONLY_VARIABLES = frozenset({"home", "auth_token"})
+
+DEFINITION = {
+    "name": f"Matches `{NAME.pattern}`; {' and '.join(f'`{name}`' for name in sorted(RESERVED))} are reserved",
+    "model": "`provider/model`, see [models](models.md)",
+    "system_prompt": "The instructions. Required in YAML",
+    "description": "What the agent is for; shown in lists",
+    "tools": "Groups, tools, or groups with settings, see [tools](tools.md)",
+    "max_tool_calls": "Model answers of a run that may ask for tools; then the model answers without",
+    "max_turns": "Model calls of a run; then one more answers without tools",
+    "max_concurrent_tools": "Reading tools that run at the same time; others run one after another",
+    "max_tokens": "Longest visible answer of one model call, in tokens",
+    "stream": "Accepted; has no effect in this version: answers always stream",
+    "approval_mode": "`always`: a person approves every tool call. `never`: the agent gets no tools",
+    "tool_approvals": "Per tool: `true` asks first, `false` does not. Goes before the tool's own `requires_approval`",
+    "reasoning_effort": "How much a model thinks; the short form of `thinking_level`. Not both",
+    "thinking_level": "How much a model thinks, see [models](models.md#reasoning-levels)",
+    "fallback_models": "Models that are tried in turn when the model before failed for good",
+    "sandbox": "Where tools act. Both values mean the same in this version: this machine, not isolated",
+    "cwd": "The directory tools act in, relative to that of the process. Default: the directory it was started in",
+    "budget": "What may be spent",
+    "compaction": "How a long history is summarised; `false` turns it off",
+    "Budget.run": "Limit of each run",
+    "Budget.session": "Limit of the whole session",
+    "Limit.max_tokens": "Input and output tokens together",
+    "Limit.max_cost_usd": "US dollars; models without a known price count as 0",
+    "Compaction.reserve_tokens": "Tokens of the model's window to keep free. Default: the smallest of 20,000, the "
+    "longest answer of the model, and a third of the window",
+    "Compaction.keep_recent_tokens": "About how many tokens of the newest history stay as they are",
+    "Compaction.model": "The model that writes the summary. Default: the agent's own",
+}
+
+OPTIONS = {
+    "--format": "How the result is printed",
+    "--limit": "The most to list",
+    "--state": "Only sessions in this state",
+    "--system-prompt-file": "A file with the instructions",
+    "--mode": "Where to talk. `web` and `api` are not available yet",
+    "--reasoning-effort": DEFINITION["reasoning_effort"],
+    "--max-tool-calls": DEFINITION["max_tool_calls"],
+}
+COMMANDS = {"flux start worker": "**Not available yet.**"}
+
+EVENTS = {
+    "v": "The version of this entry's format",
+    "agent": "The name of the agent",
+    "args": "The arguments, as a JSON object",
+    "args_digest": "Digest of the tool's name and these arguments",
+    "artifact": "Reserved; not filled in this version",
+    "attempt": "Which try of the model call this is, from 1",
+    "by": "Who did it",
+    "call": "The id of the tool call",
+    "channel": "What is asked about",
+    "child": "The id of the child",
+    "content": "The text",
+    "cost": "US dollars; `null`: the price is unknown",
+    "decision": "The word of the answer, such as `approve` or `answer`",
+    "definition_digest": "Digest of the agent's definition",
+    "digest": "Digest of what is asked about; an answer holds for nothing else",
+    "expires_at": "Seconds since the epoch; `null`: never",
+    "id": "The id of the question",
+    "inputs": "Ids of the messages consumed",
+    "instance": "What the session is about, such as a ticket; else an id of its own",
+    "message": "What to tell a person",
+    "message_id": "The id of the answer",
+    "mode": "How it is asked",
+    "model": "The model that was asked",
+    "name": "Its name",
+    "options": "What may be chosen",
+    "outcome": "How it ended",
+    "parts": "What it consists of",
+    "reason": "Why",
+    "run": "The id of the run",
+    "session": "The session that asks, when it is another one; else `null`",
+    "status": "Its state",
+    "steps": "The steps of the plan",
+    "text": "The piece of text",
+    "tool": "The name of the tool",
+    "turn": "The number of this answer in the session",
+    "usage": "Tokens spent",
+    "session_started.agent_version": "The version of the stored agent",
+    "session_started.name": "The name of the session, `default` if none was given",
+    "user_message.id": "The id of the message",
+    "user_message.mode": "When it is consumed",
+    "user_message.options": "Choices for its run, such as `model`",
+    "context.system": "The instructions",
+    "context.tools": "The tools offered, with their schemas",
+    "context.digest": "Digest of both",
+    "model_failed.error": "What went wrong, for a person",
+    "model_failed.kind": "The kind, see [models](models.md#failures)",
+    "model_failed.transient": "Whether the same call may succeed later",
+    "model_failed.retry_at": "When it is tried again, in seconds since the epoch; `null`: not again",
+    "assistant_message.inputs": "Ids of the steering messages it consumed",
+    "assistant_message.calls": "The tool calls it asks for",
+    "assistant_message.stop": "Why the answer ended",
+    "gate.verdict": "The decision",
+    "gate.rule": "The rule it comes from",
+    "gate.args": "Reserved; not filled in this version",
+    "tool_start.name": "The name of the tool",
+    "tool_done.name": "The name of the tool",
+    "tool_done.status": "The outcome in one of two words",
+    "tool_done.outcome": "The outcome as it was",
+    "tool_done.content": "What the model reads",
+    "input_required.question": "The question",
+    "elicitation.server_name": "The server that asks",
+    "elicitation.elicitation_id": "The id the server gave",
+    "elicitation.url": "The address to open",
+    "elicitation.schema": "The form to fill in",
+    "pause.output": "What the code gave along",
+    "interrupt_answered.id": "The id of the question",
+    "interrupt_answered.reason": "The reason given",
+    "interrupt_answered.always": "The tool is approved for the rest of the session",
+    "interrupt_answered.content": "The answer to an `input_required`",
+    "error.retryable": "Whether the same message may work later",
+    "compaction.upto": "The last seq that the summary replaces",
+    "compaction.summary": "The summary",
+    "usage.tokens": "The tokens",
+    "forked.from": "The id of the other session",
+    "forked.at": "The last seq that was copied",
+    "session_end.turns": "How many answers it gave",
+    "progress.value": "The value, any JSON",
+    "TextPart.text": "The text",
+    "ReasoningPart.text": "The reasoning",
+    "ReasoningPart.signature": "Given by the provider; goes back to it alone",
+    "ReasoningPart.id": "Given by the provider",
+    "ReasoningPart.provider": "Who signed it",
+    "ReasoningPart.extra": "Whatever else the provider wants back",
+    "ToolCall.id": "The id of the call, unique in the session",
+    "ToolCall.name": "The name of the tool",
+    "ToolCall.wire_id": "The id the provider gave",
+    "ToolCall.invalid": "The raw arguments when they are no JSON object; `args` is then empty",
+    "Usage.input": "Tokens of the prompt, the cached ones included",
+    "Usage.output": "Tokens of the answer",
+    "Usage.cache_read": "Tokens read from the provider's cache",
+    "Usage.cache_write": "Tokens written to the provider's cache",
+}
+#: Types that a reader may meet later; this version never writes them.
+NOT_WRITTEN = frozenset(
+    {"elicitation", "plan_review", "pause", "plan", "subagent", "child_done", "usage", "forked", "progress"}
+)
+
+
+# Types, out of a JSON schema
+
+
+def describe(schema: Schema) -> str:
+    """The type and the constraints of a field, in words."""
+    if "anyOf" in schema:
+        return " or ".join(describe(choice) for choice in schema["anyOf"])
+    if "$ref" in schema:
+        name = schema["$ref"].removeprefix(REFS)
+        return f"[{name}](#type-{name.lower()})"
+    if "const" in schema or "enum" in schema:
+        values = schema.get("enum") or [schema["const"]]
+        return ", ".join(f"`{value if isinstance(value, str) else json.dumps(value)}`" for value in values)
+    return _plain(schema) + _bounds(schema)
+
+
+def _plain(schema: Schema) -> str:
+    kind = str(schema.get("type", "any JSON"))
+    inner = schema.get("items") if kind == "array" else schema.get("additionalProperties")
+    if kind == "array":
+        return f"list of {describe(inner)}" if isinstance(inner, dict) else "list"
+    if kind == "object" and isinstance(inner, dict):
+        return f"mapping of names to {describe(inner)}"
+    return {"object": "mapping", "null": "`null`"}.get(kind, kind)
+
+
+def _bounds(schema: Schema) -> str:
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is not None and high is not None:
+        return f", {low:,} to {high:,}"
+    if low is not None:
+        return f", at least {low:,}"
+    return f", more than {schema['exclusiveMinimum']:,}" if "exclusiveMinimum" in schema else ""
+
+
+def default_of(schema: Schema, required: bool) -> str:
+    """The default of a field; empty where there is none, or where it says nothing."""
+    if required:
+        return "required"
+    default = schema.get("default")
+    empty = default is None or isinstance(default, dict)
+    return "" if empty else f"`{json.dumps(default)}`"
+
+
+def cell(text: str) -> str:
+    """Text as it may stand in a table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def table(header: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [header, ("---",) * len(header), *rows]
+    return "".join(f"| {' | '.join(map(cell, line))} |\n" for line in lines)
+
+
+def fields(schema: Schema, meanings: Mapping[str, str], prefix: str) -> Iterator[tuple[str, ...]]:
+    """A row for each field of an object; the meaning of `prefix.name` goes before that of `name`."""
+    required = schema.get("required", ())
+    for name, field in schema.get("properties", {}).items():
+        if name != "type":
+            meaning = meanings.get(f"{prefix}.{name}") or meanings[name]
+            yield f"`{name}`", describe(field), default_of(field, name in required), meaning
+
+
+FIELDS = ("field", "type", "default", "meaning")
+
+
+# The pages
+
+
+def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    """A command and all below it, with the words that call it."""
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command, info_name=path)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            if inner is not None and not inner.hidden:
+                yield from commands(inner, f"{path} {name}")
+
+
+def cli_page() -> str:
+    """Every command and option."""
+    text = "# The command line\n\n"
+    text += (
+        "Exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted. Results go to standard output, "
+        "problems to\nstandard error, in one line. `--debug` may stand anywhere and shows the trace of an error. "
+        "`-h` and `--help` explain\nany command.\n"
+    )
+    return text + "".join(_command(path, command) for path, command in commands(cli, "flux"))
+
+
+def _command(path: str, command: click.Command) -> str:
+    if isinstance(command, click.Group) and path != "flux":
+        return ""
+    context = click.Context(command, info_name=path)
+    usage = " ".join([path, *command.collect_usage_pieces(context)])
+    note = f"{COMMANDS[path]} " if path in COMMANDS else ""
+    text = f"\n## {path}\n\n`{usage}`\n\n{note}{_paragraphs(command.help or '')}\n"
+    options = [option for option in command.params if isinstance(option, click.Option) and not option.hidden]
+    rows = ((f"`{_spelled(option)}`", option_meaning(option)) for option in options)
+    text += f"\n{table(('option', 'meaning'), rows)}" if options else ""
+    later = [f"`{option.opts[0]}`" for option in command.params if isinstance(option, click.Option) and option.hidden]
+    return text + (f"\nNot available yet: {', '.join(later)}.\n" if later else "")
+
+
+def _paragraphs(text: str) -> str:
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
+def _spelled(option: click.Option) -> str:
+    names = "/".join([*option.opts, *option.secondary_opts])
+    return (
+        names
+        if option.is_flag
+        else f"{names} {option.make_metavar(click.Context(click.Command('flux'))).replace(' RANGE', '')}"
+    )
+
+
+def option_meaning(option: click.Option) -> str:
+    """The help of an option, with its default."""
+    meaning = (option.help or OPTIONS[option.opts[0]]).rstrip(".")
+    return f"{meaning}. Default: `{option.default}`" if option.show_default else meaning.replace(".  [", " [")
+
+
+def settings_page() -> str:
+    """Every setting."""
+    schema = _components([Settings, Provider])
+    properties = schema["Settings"]["properties"]
+    named = [name for name in properties if name != "providers"]
+    text = "# Settings\n\n"
+    text += (
+        "A flag goes before a variable, a variable before `./flux.toml`, that before `flux/flux.toml` in the user's "
+        "configuration\ndirectory (`~/.config`, or `XDG_CONFIG_HOME`), and that before the default. An unknown key "
+        "is an error that names the\nnearest valid one. Times are in seconds, sizes in bytes.\n\n"
+    )
+    rows = ((_setting(name), describe(properties[name]), _default(properties[name]), SETTINGS[name]) for name in named)
+    text += table(("variable, and key under `[flux]`", "type", "default", "meaning"), rows)
+    text += '\n```toml\n[flux]\nserver_port = 8080\nsynchronous = "normal"\n```\n\n'
+    text += f"## Providers\n\n{Provider.__doc__}\n\n"
+    text += table(("key", "type", "default", "meaning"), fields(schema["Provider"], PROVIDERS, "Provider"))
+    text += '\n```toml\n[flux.ai.providers.own]\nbase_url = "http://127.0.0.1:9000/v1"\napi_key_env = "OWN_KEY"\n```\n'
+    text += "\nKeys of providers are variables of the environment, see [models](models.md#providers).\n"
+    return text
+
+
+def _setting(name: str) -> str:
+    variable = f"`FLUX_{name.upper()}`"
+    return f"{variable}, no key" if name in ONLY_VARIABLES else f"{variable}, `{name}`"
+
+
+def _default(schema: Schema) -> str:
+    return f"`{schema['default']}`" if schema.get("default") not in (None, "") else ""
+
+
+def agent_page() -> str:
+    """Every field of an agent's definition."""
+    schema = AgentDefinition.model_json_schema()
+    text = "# The YAML of an agent\n\n"
+    text += (
+        "A file, or a directory with `agent.yaml` and `instructions.md` (then `system_prompt` and `name` may be left "
+        "out).\n`${NAME}` in a value is replaced by the variable NAME, `${NAME:-text}` has a default, `$${` stands "
+        "for a plain `${`.\nUnknown keys, duplicate keys and aliases are errors. `flux schema agent` prints the JSON "
+        "Schema, for editors.\n\n"
+    )
+    text += table(FIELDS, fields(schema, DEFINITION, "AgentDefinition"))
+    for name, inner in schema["$defs"].items():
+        text += f"\n## Type {name}\n\n{cell(inner['description'])}\n\n{table(FIELDS, fields(inner, DEFINITION, name))}"
+    later = ", ".join(f"`{name}`" for name in sorted(LATER))
+    text += f"\n## Not available yet\n\nThese fields are known, and refused when they hold something: {later}.\n"
+    return text
+
+
+def events_page() -> str:
+    """Every entry and delta."""
+    schemas = _components([*ENTRY_TYPES.values(), *DELTA_TYPES.values()])
+    text = "# Events\n\n"
+    text += (
+        "*Entries* are durable: the log of a session consists of them. *Deltas* are pieces of an entry to come, and "
+        "are not\nkept. Over HTTP the data of an entry also has `seq` (1, 2, 3, … without gaps), `epoch`, `run_id` "
+        "and `at` (seconds since\nthe epoch); that of a delta has `n`. Fields that hold their default are left out. "
+        "Ignore types and fields you do not\nknow.\n\n"
+        "## Cursors\n\nThe id of an event is `SEQ.EPOCH.N`: the seq of the last entry before or at the event, the "
+        "epoch of the run (it grows\nwith each start of work on the session), and the number of the last delta in "
+        "that epoch. A bare `SEQ` is taken too.\nSend it back as `Last-Event-ID`, or as `?after=`: the stream goes "
+        "on behind it, without a gap and without a repetition.\n\n## Entries\n"
+    )
+    text += "".join(_event(name, schemas[cls.__name__]) for name, cls in ENTRY_TYPES.items())
+    text += "\n## Deltas\n"
+    text += "".join(_event(name, schemas[cls.__name__]) for name, cls in DELTA_TYPES.items())
+    text += "\n## Parts\n"
+    events = {cls.__name__ for cls in (*ENTRY_TYPES.values(), *DELTA_TYPES.values())}
+    for name, schema in schemas.items():
+        if name not in events:
+            kind = schema["properties"].get("type", {}).get("enum")
+            tag = f" Its `type` is `{kind[0]}`." if kind else ""
+            text += f"\n### Type {name}\n\n{cell(schema['description'])}{tag}\n\n"
+            text += table(FIELDS, fields(schema, EVENTS, name))
+    return text
+
+
+def _event(name: str, schema: Schema) -> str:
+    later = " Not written by this version." if name in NOT_WRITTEN else ""
+    shown = schema | {"properties": {key: field for key, field in schema["properties"].items() if key != "v"}}
+    return f"\n### {name}\n\n{cell(schema['description'])}{later}\n\n{table(FIELDS, fields(shown, EVENTS, name))}"
+
+
+def _components(types: list[type]) -> dict[str, Schema]:
+    _, found = msgspec.json.schema_components(
+        types, schema_hook=lambda _: {"type": "string"}, ref_template=REFS + "{name}"
+    )
+    return dict(found)
+
+
+def pages() -> dict[Path, str]:
+    """The text of each page by its path."""
+    made = {"cli": cli_page, "settings": settings_page, "agent-yaml": agent_page, "events": events_page}
+    return {FOLDER / f"{name}.md": NOTE + page() for name, page in made.items()}
+
+
+def stale(found: Mapping[Path, str]) -> list[Path]:
+    """The pages whose file says something else."""
+    return [path for path, text in found.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with --check tell which ones are not up to date and return 1."""
+    found = pages()
+    old = stale(found)
+    for path in old:
+        if "--check" in arguments:
+            print(f"{path.relative_to(ROOT)} is not up to date; `python tools/reference.py` writes it")
+        else:
+            path.write_text(found[path], encoding="utf-8")
+            print(f"wrote {path.relative_to(ROOT)}")
+    return int("--check" in arguments and bool(old))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
