@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from flux.errors import SettingsInvalid
 from flux.suggest import unknown
+from flux.trust import is_trusted, trust, user_data
 
 
 class Provider(Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,18 +31,18 @@ class Settings(Struct, frozen=True, kw_only=True):
     database_url: str = ""
     server: str | None = None
     server_host: str = "127.0.0.1"
-    server_port: int = 8000
+    server_port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     auth_token: str | None = None
     synchronous: Literal["full", "normal"] = "full"
-    heartbeat: float = 5.0
-    dead_after: float = 20.0
-    grace: float = 5.0
-    concurrency: int = 64
-    run_failures: int = 3
-    run_timeout: float = 3600.0
-    model_attempts: int = 4
-    model_stall: float = 60.0
-    max_message_bytes: int = 1_000_000
+    heartbeat: Annotated[float, Meta(gt=0)] = 5.0
+    dead_after: Annotated[float, Meta(gt=0)] = 20.0
+    grace: Annotated[float, Meta(ge=0)] = 5.0
+    concurrency: Annotated[int, Meta(ge=1)] = 64
+    run_failures: Annotated[int, Meta(ge=1)] = 3
+    run_timeout: Annotated[float, Meta(gt=0)] = 3600.0
+    model_attempts: Annotated[int, Meta(ge=1)] = 4
+    model_stall: Annotated[float, Meta(gt=0)] = 60.0
+    max_message_bytes: Annotated[int, Meta(ge=1)] = 1_000_000
     providers: dict[str, Provider] = {}
 
     @property
@@ -53,6 +55,10 @@ _SCALARS = [f for f in Settings.__struct_fields__ if f not in ("providers",)]
 _FILE_KEYS = [f for f in _SCALARS if f not in ("home", "auth_token")]
 
 
+#: What a folder's own flux.toml may set only once it is trusted.
+GUARDED = frozenset({"server", "database_url", "providers"})
+
+
 def load_settings(environment: Mapping[str, str] | None = None, *, cwd: Path | None = None, **flags: Any) -> Settings:
     """The settings in force here; `flags` that are None count as not given.
 
@@ -61,30 +67,50 @@ def load_settings(environment: Mapping[str, str] | None = None, *, cwd: Path | N
     env = os.environ if environment is None else environment
     here = cwd or Path.cwd()
     values: dict[str, Any] = {}
-    for path in (_config_home(env) / "flux.toml", here / "flux.toml"):
-        values |= _from_file(path)
+    values |= _from_file(_config_home(env) / "flux.toml")
+    values |= _from_project(here / "flux.toml", env)
     values |= {name: env[f"FLUX_{name.upper()}"] for name in _SCALARS if env.get(f"FLUX_{name.upper()}")}
     values |= {name: value for name, value in flags.items() if value is not None}
     try:
         values["home"] = str(Path(values.get("home") or _default_home(env, here)).expanduser().absolute())
-        return msgspec.convert(values, Settings, strict=False, dec_hook=lambda cls, value: cls(value))
+        settings = msgspec.convert(values, Settings, strict=False, dec_hook=lambda cls, value: cls(value))
     except (msgspec.ValidationError, RuntimeError) as error:  # RuntimeError: `~name` of nobody
         raise SettingsInvalid(f"settings: {error}") from error
+    if max(2 * settings.heartbeat, settings.grace) >= settings.dead_after:
+        raise SettingsInvalid(
+            f"settings: dead_after ({settings.dead_after:g} s) must be longer than two heartbeats "
+            f"({settings.heartbeat:g} s each) and than grace ({settings.grace:g} s), or the living count as dead"
+        )
+    return settings
 
 
 def _default_home(env: Mapping[str, str], here: Path) -> Path:
     local = here / ".flux"
-    if local.is_dir():
-        return local
-    return Path(env.get("XDG_DATA_HOME") or _user_home(env) / ".local/share") / "flux"
+    if not local.is_dir():
+        return user_data(env)
+    if not (local / "flux.db").exists():
+        with suppress(OSError):
+            trust(env, local)
+    elif not is_trusted(env, local):
+        raise SettingsInvalid(
+            f"{local} holds sessions that were not made here by you and could run commands; "
+            "`flux trust` allows it, FLUX_HOME chooses another home"
+        )
+    return local
 
 
 def _config_home(env: Mapping[str, str]) -> Path:
-    return Path(env.get("XDG_CONFIG_HOME") or _user_home(env) / ".config") / "flux"
+    return Path(env.get("XDG_CONFIG_HOME") or Path(env.get("HOME") or Path.home()) / ".config") / "flux"
 
 
-def _user_home(env: Mapping[str, str]) -> Path:
-    return Path(env.get("HOME") or Path.home())
+def _from_project(path: Path, env: Mapping[str, str]) -> dict[str, Any]:
+    values = _from_file(path)
+    guarded = sorted(GUARDED & values.keys())
+    if guarded and not is_trusted(env, path):
+        raise SettingsInvalid(
+            f"{path} sets {', '.join(guarded)}, which decide where keys and data go; look at it, then run `flux trust`"
+        )
+    return values
 
 
 def _from_file(path: Path) -> dict[str, Any]:

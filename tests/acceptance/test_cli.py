@@ -127,6 +127,8 @@ def test_a_provider_that_is_down_fails_the_run_and_keeps_the_session(flux: Flux,
         (tmp_path / "flux.toml").write_text(
             f'[flux]\nmodel_attempts = 1\n[flux.ai.providers.down]\nbase_url = "http://127.0.0.1:{nobody.getsockname()[1]}"\n'
         )
+        complains(flux("agent", "list"), 2, "providers", "flux trust")
+        flux("trust")
         create(flux, model="down/any")
         done = flux("chat", "helper", given="hi")
     assert done.returncode == 1

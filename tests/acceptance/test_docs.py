@@ -13,6 +13,7 @@ import pytest
 
 from flux.agents.define.yaml import define_from
 from flux.settings import load_settings
+from flux.trust import trust
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
@@ -96,6 +97,7 @@ def test_definitions_are_valid(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", blocks("toml"))
 def test_settings_are_valid(text: str, tmp_path: Path) -> None:
     (tmp_path / "flux.toml").write_text(text)
+    trust({"HOME": str(tmp_path)}, tmp_path / "flux.toml")
     load_settings({"HOME": str(tmp_path)}, cwd=tmp_path)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pexpect
 import pytest
 
+from flux.trust import trust
 from tests.aimock import KEY, Aimock, aimock
 
 PROMPT = r"\x1b\[0m>"
@@ -23,7 +24,7 @@ name: tidy
 model: local/test-model
 system_prompt: You tidy up notes.
 tools: [system_tools]
-tool_approvals: {shell: true}
+tool_approvals: {edit_file: false}
 """
 
 
@@ -61,6 +62,7 @@ def workspace(tmp_path: Path, provider: Aimock) -> Path:
     (folder / "flux.toml").write_text(
         f'[flux.ai.providers.local]\nbase_url = "{provider.url}/v1"\napi_key_env = "LOCAL_KEY"\n'
     )
+    trust({"HOME": str(tmp_path)}, folder / "flux.toml")
     return folder
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from flux.errors import SettingsInvalid
 from flux.settings import Provider, Settings, load_settings
+from flux.trust import trust
 
 MANY = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -26,6 +27,7 @@ class Places:
 
     def write(self, folder: Path, text: str | bytes) -> None:
         (folder / "flux.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
+        trust(self.environment, folder / "flux.toml")
 
     def load(self, environment: dict[str, str] | None = None, **flags: Any) -> Settings:
         return load_settings(self.environment | (environment or {}), cwd=self.here, **flags)
@@ -188,3 +190,57 @@ def test_the_process_environment_is_used_when_none_is_given(places: Places, monk
     monkeypatch.setitem(os.environ, "FLUX_SERVER_PORT", "7")
     monkeypatch.chdir(places.here)
     assert load_settings().server_port == 7
+
+
+@pytest.mark.behaviour("settings:trust:project-file")
+@pytest.mark.parametrize(
+    "line", ['server = "http://evil"', 'database_url = "sqlite:///x"', '[flux.ai.providers.x]\nbase_url = "http://evil"']
+)
+def test_a_project_may_not_say_where_keys_and_data_go_until_it_is_trusted(places: Places, line: str) -> None:
+    file = places.here / "flux.toml"
+    file.write_text(f"[flux]\n{line}\n")
+    with pytest.raises(SettingsInvalid, match="flux trust"):
+        places.load()
+    trust(places.environment, file)
+    places.load()
+    file.write_text(f"[flux]\n{line}\n# and a change\n")
+    with pytest.raises(SettingsInvalid, match="flux trust"):
+        places.load()
+
+
+@pytest.mark.behaviour("settings:trust:local-home")
+def test_a_home_that_came_with_the_folder_is_not_used_until_it_is_trusted(places: Places) -> None:
+    local = places.here / ".flux"
+    local.mkdir()
+    (local / "flux.db").write_text("from somewhere else")
+    with pytest.raises(SettingsInvalid, match="flux trust"):
+        places.load()
+    assert places.load({"FLUX_HOME": str(local)}).home == local
+    trust(places.environment, local)
+    assert places.load().home == local
+
+
+@pytest.mark.behaviour("settings:trust:local-home")
+def test_an_empty_local_home_is_adopted(places: Places) -> None:
+    local = places.here / ".flux"
+    local.mkdir()
+    assert places.load().home == local
+    (local / "flux.db").write_text("made here")
+    assert places.load().home == local
+
+
+@pytest.mark.behaviour("settings:values:sensible")
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"concurrency": 0},
+        {"run_failures": 0},
+        {"heartbeat": -1},
+        {"server_port": 70_000},
+        {"grace": 600},
+        {"heartbeat": 15},
+    ],
+)
+def test_a_value_that_would_break_everything_is_refused(places: Places, values: dict[str, Any]) -> None:
+    with pytest.raises(SettingsInvalid, match=next(iter(values))):
+        places.load(**values)

@@ -65,6 +65,7 @@ CLI = "flux.surfaces.cli"
         "server": (f"{CLI}.start:server", "The server, the other way round."),
         "health": (f"{CLI}.doctor:health", "Ask a server whether it is well."),
         "doctor": (f"{CLI}.doctor:doctor", "What is configured, what is missing, how to fix it."),
+        "trust": (f"{CLI}.trust:trust", "Allow this folder's flux.toml and .flux to be used."),
         "schema": (f"{CLI}.schema:schema", "Print the JSON Schema of an agent's YAML."),
     },
 )
