@@ -15,7 +15,7 @@ import msgspec
 
 from flux.agents.definition import LATER, NAME, RESERVED, AgentDefinition
 from flux.events import DELTA_TYPES, ENTRY_TYPES
-from flux.settings import Provider, Settings
+from flux.settings import GUARDED, Provider, Settings
 from flux.surfaces.cli.main import cli
 
 ROOT = Path(__file__).parents[1]
@@ -37,13 +37,13 @@ SETTINGS = {
     "look at it",
     "synchronous": "`full`: each commit of SQLite is on disk before anything follows from it. `normal`: a power cut "
     "may lose the last commits. Postgres is not touched",
-    "heartbeat": "Seconds between signs of life of a process that runs something",
+    "heartbeat": "Seconds between signs of life of a process that runs something; less than half of `dead_after`",
     "dead_after": "Seconds without a sign of life after which other processes take over its runs",
     "grace": "Seconds that runs may go on when the server stops; what is not done is handed over. Commands without "
     "a server wait at most 1",
     "concurrency": "Runs that one process works on at the same time",
     "run_failures": "Failures in a row, crashes included, after which a run fails",
-    "run_timeout": "Seconds a run may be active; waiting for a person does not count",
+    "run_timeout": "Seconds that one process may work on a run; waiting for a person does not count",
     "model_attempts": "Tries of one model call, the first included, when the failure may pass",
     "model_stall": "Seconds without one byte after which a model call has stalled",
     "max_message_bytes": "Bytes of one message; a request body may have six times as many",
@@ -74,7 +74,7 @@ DEFINITION = {
     "sandbox": "Where tools act. Both values mean the same in this version: this machine, not isolated",
     "cwd": "The directory tools act in, relative to that of the process. Default: the directory it was started in",
     "budget": "What may be spent",
-    "compaction": "How a long history is summarised; `false` turns it off",
+    "compaction": "How a long history is summarised; `false`: only when the model refuses the prompt as too long",
     "Budget.run": "Limit of each run",
     "Budget.session": "Limit of the whole session",
     "Limit.max_tokens": "Input and output tokens together",
@@ -97,7 +97,6 @@ OPTIONS = {
 COMMANDS = {"flux start worker": "**Not available yet.**"}
 
 EVENTS = {
-    "v": "The version of this entry's format",
     "agent": "The name of the agent",
     "args": "The arguments, as a JSON object",
     "args_digest": "Digest of the tool's name and these arguments",
@@ -135,6 +134,7 @@ EVENTS = {
     "usage": "Tokens spent",
     "session_started.agent_version": "The version of the stored agent",
     "session_started.name": "The name of the session, `default` if none was given",
+    "session_started.workspace": "The directory its tools act in; `null`: that of the process which runs it",
     "user_message.id": "The id of the message",
     "user_message.mode": "When it is consumed",
     "user_message.options": "Choices for its run, such as `model`",
@@ -193,6 +193,38 @@ EVENTS = {
 NOT_WRITTEN = frozenset(
     {"elicitation", "plan_review", "pause", "plan", "subagent", "child_done", "usage", "forked", "progress"}
 )
+
+
+CLI_INTRO = """
+Exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted. Results go to standard output, problems to
+standard error, in one line. `--debug` may stand anywhere and shows the trace of an error. `-h` and `--help` explain
+any command.
+"""
+SETTINGS_INTRO = f"""
+A flag goes before a variable, a variable before `./flux.toml`, that before `flux/flux.toml` in the user's
+configuration directory (`~/.config`, or `XDG_CONFIG_HOME`), and that before the default. An unknown key is an error
+that names the nearest valid one; an unknown variable is not noticed. Times are in seconds, sizes in bytes.
+
+A folder's own `flux.toml` may set {", ".join(f"`{name}`" for name in sorted(GUARDED))} only after `flux trust`
+there, as long as the file stays the same. A `.flux` with a database that was not made there by you needs it too.
+"""
+AGENT_INTRO = """
+A file, or a directory with `agent.yaml` and `instructions.md` (then `system_prompt` and `name` may be left out).
+`${NAME}` in a value is replaced by the variable NAME, `${NAME:-text}` has a default, `$${` stands for a plain `${`.
+Unknown keys, duplicate keys and aliases are errors. `flux schema agent` prints the JSON Schema, for editors.
+"""
+EVENTS_INTRO = """
+*Entries* are durable: the log of a session consists of them. *Deltas* are pieces of an entry to come, and are not
+kept. Over HTTP the data of an entry also has `seq` (1, 2, 3, … without gaps), `epoch`, `run_id`, `at` (seconds since
+the epoch) and `v`, the version of its format; that of a delta has `n`. Fields that hold their default are left out.
+Ignore types and fields you do not know.
+
+## Cursors
+
+The id of an event is `SEQ.EPOCH.N`: the seq of the last entry before or at the event, the epoch of the run (it grows
+with each start of work on the session), and the number of the last delta in that epoch. A bare `SEQ` is taken too.
+Send it back as `Last-Event-ID`, or as `?after=`: the stream goes on behind it, without a gap and without a repetition.
+"""
 
 
 # Types, out of a JSON schema
@@ -255,7 +287,9 @@ def fields(schema: Schema, meanings: Mapping[str, str], prefix: str) -> Iterator
     required = schema.get("required", ())
     for name, field in schema.get("properties", {}).items():
         if name != "type":
-            meaning = meanings.get(f"{prefix}.{name}") or meanings[name]
+            meaning = meanings.get(f"{prefix}.{name}") or meanings.get(name)
+            if meaning is None:
+                sys.exit(f"tools/reference.py: say there what {prefix}.{name} means")
             yield f"`{name}`", describe(field), default_of(field, name in required), meaning
 
 
@@ -278,12 +312,7 @@ def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Com
 
 def cli_page() -> str:
     """Every command and option."""
-    text = "# The command line\n\n"
-    text += (
-        "Exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted. Results go to standard output, "
-        "problems to\nstandard error, in one line. `--debug` may stand anywhere and shows the trace of an error. "
-        "`-h` and `--help` explain\nany command.\n"
-    )
+    text = f"# The command line\n{CLI_INTRO}"
     return text + "".join(_command(path, command) for path, command in commands(cli, "flux"))
 
 
@@ -325,12 +354,7 @@ def settings_page() -> str:
     schema = _components([Settings, Provider])
     properties = schema["Settings"]["properties"]
     named = [name for name in properties if name != "providers"]
-    text = "# Settings\n\n"
-    text += (
-        "A flag goes before a variable, a variable before `./flux.toml`, that before `flux/flux.toml` in the user's "
-        "configuration\ndirectory (`~/.config`, or `XDG_CONFIG_HOME`), and that before the default. An unknown key "
-        "is an error that names the\nnearest valid one. Times are in seconds, sizes in bytes.\n\n"
-    )
+    text = f"# Settings\n{SETTINGS_INTRO}\n"
     rows = ((_setting(name), describe(properties[name]), _default(properties[name]), SETTINGS[name]) for name in named)
     text += table(("variable, and key under `[flux]`", "type", "default", "meaning"), rows)
     text += '\n```toml\n[flux]\nserver_port = 8080\nsynchronous = "normal"\n```\n\n'
@@ -353,13 +377,7 @@ def _default(schema: Schema) -> str:
 def agent_page() -> str:
     """Every field of an agent's definition."""
     schema = AgentDefinition.model_json_schema()
-    text = "# The YAML of an agent\n\n"
-    text += (
-        "A file, or a directory with `agent.yaml` and `instructions.md` (then `system_prompt` and `name` may be left "
-        "out).\n`${NAME}` in a value is replaced by the variable NAME, `${NAME:-text}` has a default, `$${` stands "
-        "for a plain `${`.\nUnknown keys, duplicate keys and aliases are errors. `flux schema agent` prints the JSON "
-        "Schema, for editors.\n\n"
-    )
+    text = f"# The YAML of an agent\n{AGENT_INTRO}\n"
     text += table(FIELDS, fields(schema, DEFINITION, "AgentDefinition"))
     for name, inner in schema["$defs"].items():
         text += f"\n## Type {name}\n\n{cell(inner['description'])}\n\n{table(FIELDS, fields(inner, DEFINITION, name))}"
@@ -371,17 +389,7 @@ def agent_page() -> str:
 def events_page() -> str:
     """Every entry and delta."""
     schemas = _components([*ENTRY_TYPES.values(), *DELTA_TYPES.values()])
-    text = "# Events\n\n"
-    text += (
-        "*Entries* are durable: the log of a session consists of them. *Deltas* are pieces of an entry to come, and "
-        "are not\nkept. Over HTTP the data of an entry also has `seq` (1, 2, 3, … without gaps), `epoch`, `run_id` "
-        "and `at` (seconds since\nthe epoch); that of a delta has `n`. Fields that hold their default are left out. "
-        "Ignore types and fields you do not\nknow.\n\n"
-        "## Cursors\n\nThe id of an event is `SEQ.EPOCH.N`: the seq of the last entry before or at the event, the "
-        "epoch of the run (it grows\nwith each start of work on the session), and the number of the last delta in "
-        "that epoch. A bare `SEQ` is taken too.\nSend it back as `Last-Event-ID`, or as `?after=`: the stream goes "
-        "on behind it, without a gap and without a repetition.\n\n## Entries\n"
-    )
+    text = f"# Events\n{EVENTS_INTRO}\n## Entries\n"
     text += "".join(_event(name, schemas[cls.__name__]) for name, cls in ENTRY_TYPES.items())
     text += "\n## Deltas\n"
     text += "".join(_event(name, schemas[cls.__name__]) for name, cls in DELTA_TYPES.items())

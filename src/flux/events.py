@@ -34,13 +34,17 @@ class Entry(Struct, frozen=True, tag_field="type", omit_defaults=True):
 
 
 class SessionStarted(Entry, frozen=True, tag="session_started", kw_only=True):
-    """The first entry of a session. `agent_version` is None for agents that are not stored."""
+    """The first entry of a session. `agent_version` is None for agents that are not stored.
+
+    `workspace` is the directory its tools act in, wherever it is resumed; None: the worker's own.
+    """
 
     agent: str
     instance: str
     name: str
     definition_digest: str
     agent_version: int | None = None
+    workspace: str | None = None
 
 
 class UserSaid(Entry, frozen=True, tag="user_message", kw_only=True):

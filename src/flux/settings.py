@@ -118,7 +118,9 @@ def _from_file(path: Path) -> dict[str, Any]:
         table = tomllib.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError, RecursionError) as error:  # tomllib lets some numbers and depths through
+    except OSError as error:
+        raise SettingsInvalid(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:  # tomllib lets some numbers and depths through
         raise SettingsInvalid(f"{path}: {error}") from error
     _only(path, "table", table, ["flux"])
     flux = _table(path, "flux", table.get("flux", {}))

@@ -16,5 +16,5 @@ def unknown(what: str, name: str, valid: Iterable[str]) -> str:
     """One line: `unknown WHAT NAME; did you mean X?`, or the valid names when nothing is like it."""
     names = sorted(valid)
     like = nearest(name, names)
-    hint = f"did you mean {like!r}?" if like else f"valid: {', '.join(names)}"
+    hint = f"did you mean {like!r}?" if like else f"valid: {', '.join(names)}" if names else f"there is no {what} here"
     return f"unknown {what} {name!r}; {hint}"

@@ -11,7 +11,7 @@ from flux.settings import Settings, load_settings
 from tools.reference import FOLDER, NOT_WRITTEN, ONLY_VARIABLES, SETTINGS, main, pages, stale
 
 ROOT = Path(__file__).parents[2]
-SAMPLES = {"synchronous": "normal"}
+SAMPLES = {"synchronous": "normal", "dead_after": "40"}
 
 pytestmark = pytest.mark.behaviour("docs:reference:generated")
 
@@ -38,7 +38,9 @@ def test_variables_and_keys_work_as_the_page_says(name: str, tmp_path: Path) -> 
     home = {"HOME": str(tmp_path)}
     told = load_settings({**home, f"FLUX_{name.upper()}": sample}, cwd=tmp_path)
     assert str(getattr(told, name)).removeprefix(f"{Path.cwd()}/").removesuffix(".0") == sample
-    (tmp_path / "flux.toml").write_text(f'[flux]\n{name} = "{sample}"\n')
+    file = tmp_path / ".config" / "flux" / "flux.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f'[flux]\n{name} = "{sample}"\n')
     if name in ONLY_VARIABLES:
         with pytest.raises(SettingsInvalid, match="unknown setting"):
             load_settings(home, cwd=tmp_path)

@@ -80,7 +80,7 @@ class Bound:
 
 
 class Binder:
-    """Binds definitions in this process; `workspace` is where agents without a `cwd` act.
+    """Binds definitions in this process; `workspace` is where sessions act that name no other directory.
 
     `tools` are tools made in code; a definition asks for one by its key, as for a bundled one.
     """
@@ -94,16 +94,17 @@ class Binder:
     ) -> None:
         self._models = models
         self._own = dict(tools or {})
-        self._workspace = workspace
+        self.workspace = str(workspace.absolute())
         self._environment = environment
         self._sandboxes: dict[str, Sandbox] = {}
 
-    def bind(self, definition: AgentDefinition) -> Bound:
-        """Make a definition live.
+    def bind(self, definition: AgentDefinition, workspace: str | None = None) -> Bound:
+        """Make a definition live, acting in a workspace.
 
         :raises DefinitionInvalid: its tools or its directory do not exist here
         """
-        return Bound(definition, self._models, tools_of(definition, self._own), self._sandbox(definition))
+        sandbox = self._sandbox(definition, workspace or self.workspace)
+        return Bound(definition, self._models, tools_of(definition, self._own), sandbox)
 
     def check(self, definition: AgentDefinition) -> None:
         """Everything that can be known before the first run.
@@ -115,7 +116,7 @@ class Binder:
         for name in definition.tool_approvals:
             if name not in offered:
                 raise DefinitionInvalid(f"tool_approvals: {unknown('tool', name, offered)}")
-        self._sandbox(definition)
+        self._sandbox(definition, self.workspace)
 
     def problems(self, definition: AgentDefinition) -> list[str]:
         """What keeps the agent from running here now, but may be put right without changing it.
@@ -136,8 +137,8 @@ class Binder:
         with suppress(FluxError):
             await self._models.get(definition.model).preload()
 
-    def _sandbox(self, definition: AgentDefinition) -> Sandbox:
-        folder = str(self._workspace / Path(definition.cwd or ".").expanduser())
+    def _sandbox(self, definition: AgentDefinition, workspace: str) -> Sandbox:
+        folder = str(Path(workspace) / Path(definition.cwd or ".").expanduser())
         if folder not in self._sandboxes:
             try:
                 self._sandboxes[folder] = LocalSandbox(folder, self._environment)

@@ -166,5 +166,6 @@ def _fault(fault: Any) -> str:
         return f"unknown field {where!r}" + (f"; did you mean {like!r}?" if like else "")
     if fault["type"] == "missing":
         return f"missing field {where!r}"
-    message = str(fault["msg"]).removeprefix("Value error, ")
+    message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    message = message.partition(", unable to parse")[0]
     return f"{where}: {message}" if where else message

@@ -48,7 +48,7 @@ class Session:
     """One session on this worker: its run, its transcript, and how its agent is bound."""
 
     def __init__(
-        self, run: Run, log: Transcript, bind: Callable[[], Awaitable[Bound]], policy: Policy, attempts: int
+        self, run: Run, log: Transcript, bind: Callable[[str | None], Awaitable[Bound]], policy: Policy, attempts: int
     ) -> None:
         self.run = run
         self.log = log
@@ -65,7 +65,7 @@ class Session:
     async def bound(self) -> Bound:
         """The live agent; made when it is first needed."""
         if self._bound is None:
-            self._bound = await self._bind()
+            self._bound = await self._bind(self.log.started.workspace if self.log.started else None)
         return self._bound
 
     async def catch_up(self) -> None:

@@ -46,7 +46,7 @@ class SessionExecutor:
         self._settings = settings
         self._transcripts: OrderedDict[str, Transcript] = OrderedDict()
         self._definitions: dict[tuple[str, str, int], AgentDefinition] = {}
-        self._bound: dict[str, Bound] = {}
+        self._bound: dict[tuple[str, str | None], Bound] = {}
         self._limits: dict[str, ModelLimits] = {}
 
     async def __call__(self, run: Run) -> None:
@@ -62,10 +62,10 @@ class SessionExecutor:
         )
         transcript = self._transcripts.pop(run.id, None) or Transcript()
 
-        async def bind() -> Bound:
+        async def bind(workspace: str | None) -> Bound:
             if problem is not None:
                 raise problem
-            return self._bind(definition)
+            return self._bind(definition, workspace)
 
         await run_session(Session(run, transcript, bind, policy, self._settings.model_attempts))
         self._keep(run.id, transcript)
@@ -80,10 +80,11 @@ class SessionExecutor:
             self._definitions[key] = AgentDefinition.from_json(found.definition)
         return self._definitions[key]
 
-    def _bind(self, definition: AgentDefinition) -> Bound:
-        if definition.digest not in self._bound:
-            self._bound[definition.digest] = self._binder.bind(definition)
-        return self._bound[definition.digest]
+    def _bind(self, definition: AgentDefinition, workspace: str | None) -> Bound:
+        key = (definition.digest, workspace)
+        if key not in self._bound:
+            self._bound[key] = self._binder.bind(definition, workspace)
+        return self._bound[key]
 
     async def _limits_of(self, model: str) -> ModelLimits:
         if model not in self._limits:

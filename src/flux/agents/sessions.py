@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator
 
 from flux.agents.binding import Binder
 from flux.agents.definition import AgentDefinition
 from flux.engine.admission import Admission, Admitted, Decision, NewMessage, NewSession
-from flux.errors import AgentNotFound, InterruptNotFound, SessionBusy, SessionNotFound, TooLarge
+from flux.errors import AgentNotFound, InterruptNotFound, InvalidInput, SessionBusy, SessionNotFound, TooLarge
 from flux.store import agents, executions, interrupts, log
 from flux.store.agents import AgentVersion
 from flux.store.database import Database, Scope
@@ -31,6 +32,11 @@ class Agents:
         task = asyncio.create_task(self._binder.preload(AgentDefinition.from_json(found.definition)))
         self._preloading.add(task)
         task.add_done_callback(self._preloading.discard)
+
+    @property
+    def workspace(self) -> str:
+        """The directory of sessions that name none."""
+        return self._binder.workspace
 
     async def put(self, scope: Scope, definition: AgentDefinition, *, create: bool, update: bool) -> AgentVersion:
         """Check a definition and store it as the newest version.
@@ -95,17 +101,20 @@ class Sessions:
         *,
         instance: str | None = None,
         name: str = "default",
+        workspace: str | None = None,
         key: str | None = None,
     ) -> Admitted:
-        """Start a session of an agent's current version.
+        """Start a session of an agent's current version, acting in `workspace` (default: this process's directory).
 
         :raises AgentNotFound, SessionExists, TooLarge, IdempotencyMismatch: it cannot start
+        :raises InvalidInput: the workspace is not a directory here
         """
         self._check_size(message)
+        _check_workspace(workspace)
         found = await self._agents.get(scope, agent)
         if message is None:
             self._agents.preload(found)
-        session = NewSession(agent, found.digest, found.version, instance, name)
+        session = NewSession(agent, found.digest, found.version, instance, name, workspace or self._agents.workspace)
         return await self._admission.start(scope, session, message, key=key)
 
     async def send(self, scope: Scope, id: str, message: NewMessage, *, key: str | None = None) -> Admitted:
@@ -222,3 +231,8 @@ class Sessions:
             raise TooLarge(
                 f"the message has {size:,} bytes, the limit is {self._max_message:,}; send a file's path instead"
             )
+
+
+def _check_workspace(workspace: str | None) -> None:
+    if workspace is not None and not (os.path.isabs(workspace) and os.path.isdir(workspace)):
+        raise InvalidInput(f"workspace {workspace[:200]!r} must be the absolute path of a directory on the server")

@@ -20,13 +20,16 @@ LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 class FluxClient:
     """A connection to a Flux server; use it as an async context manager.
 
+    `workspace` is where sessions started here act (default: the server's own directory).
     `transport` replaces the network, for example `flux.client.transport.InProcessTransport(app)`.
     """
 
     def __init__(
-        self, base_url: str, token: str | None = None, *, transport: httpx.AsyncBaseTransport | None = None
-    ) -> None:
+        self, base_url: str, token: str | None = None, *, transport: httpx.AsyncBaseTransport | None = None,
+        workspace: str | None = None,
+    ) -> None:  # fmt: skip
         self.base_url = base_url
+        self._workspace = workspace
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
         self._http = httpx.AsyncClient(
@@ -55,7 +58,7 @@ class FluxClient:
 
         :raises AgentNotFound, SessionExists: it cannot start
         """
-        body = {"agent": agent, "message": message, "instance": instance, "name": name}
+        body = {"agent": agent, "message": message, "instance": instance, "name": name, "workspace": self._workspace}
         row = await self.post("/sessions", {k: v for k, v in body.items() if v is not None}, key=key)
         return self.session(row["id"])
 

@@ -97,13 +97,14 @@ class Decision(Struct, frozen=True):
 
 
 class NewSession(Struct, frozen=True):
-    """A session to start. `instance` None: a fresh one."""
+    """A session to start. `instance` None: a fresh one; `workspace` None: the worker's own directory."""
 
     agent: str
     definition_digest: str
     agent_version: int | None = None
     instance: str | None = None
     name: str = "default"
+    workspace: str | None = None
 
 
 class Admitted(Struct, frozen=True):
@@ -134,7 +135,7 @@ class Admission:
         :raises IdempotencyMismatch: the key was used with another body
         """
         # What the caller sent: the same request may come again after its agent has a new version.
-        body = (session.agent, session.instance, session.name, message)
+        body = (session.agent, session.instance, session.name, session.workspace, message)
         return await self._commit(self._once(scope, key, body, _start(scope, session, message, self._dispatch)))
 
     async def admit(self, scope: Scope, id: str, message: NewMessage, *, key: str | None = None) -> Admitted:
@@ -212,6 +213,7 @@ def _start(scope: Scope, session: NewSession, message: NewMessage | None, dispat
         definition_digest=session.definition_digest,
         instance=instance,
         name=session.name,
+        workspace=session.workspace,
     )
     moved = yield WAKE, {"id": id, "tenant": scope.tenant, "run_id": None}
     rows = yield from _write(id, moved[0], [started])

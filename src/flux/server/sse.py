@@ -22,7 +22,8 @@ HEADERS = [
 
 def encode_frame(frame: Frame) -> bytes:
     """A frame on the wire. JSON holds no raw line breaks, so one data line is enough."""
-    return b"id: %b\nevent: %b\ndata: %b\n\n" % (str(frame.cursor).encode(), frame.type.encode(), frame.data)
+    (seq, epoch, n), type, data, _, _ = frame
+    return b"id: %d.%d.%d\nevent: %b\ndata: %b\n\n" % (seq, epoch, n, type.encode(), data)
 
 
 class EventStream(Response):

@@ -66,6 +66,7 @@ class StartSession(Body):
     name: Text = Field(default="default", min_length=1, max_length=256)
     message: Text | None = Field(default=None, min_length=1)
     model: Text | None = None
+    workspace: str | None = Field(default=None, min_length=1, max_length=4096)
 
 
 class SendMessage(Body):

@@ -137,7 +137,8 @@ class SqliteDatabase:
             except sqlite3.Error as error:
                 raise _translate(error, self._path) from error
             except OSError as error:
-                raise DatabaseUnavailable(f"cannot open {self._path}: {error.strerror}") from error
+                reason = f"{error.strerror}; FLUX_HOME must be a directory you can write to"
+                raise DatabaseUnavailable(f"cannot open {self._path}: {reason}") from error
             opened.pop_all()
         return connection
 
@@ -260,6 +261,8 @@ def _settle(job: _Job, result: Any, failed: BaseException | None) -> None:
 
 def _translate(error: sqlite3.Error, path: Path) -> Exception:
     text = str(error)
+    if "full" in text:
+        return DatabaseUnavailable(f"the disk of {path} is full: nothing was written; free some space and try again")
     if "locked" in text or "busy" in text:
         return DatabaseLocked(f"the database {path} is locked by another process; close it and try again", debug=text)
     return DatabaseUnavailable(f"the database {path} failed: {text}", debug=repr(error))

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from flux.surfaces.terminal.text import call_text, first_line, printed, shorten, value_lines, visible
+from flux.surfaces.terminal.text import call_text, first_line, printed, shorten, value_lines
+from flux.surfaces.visible import visible
 
 
 @pytest.mark.behaviour("terminal:safety:controls-shown")

@@ -50,6 +50,8 @@ def load_fields(path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
     :raises DefinitionInvalid: the file cannot be read, is not YAML, or names an unset variable
     """
     if path.is_dir():
+        if not (path / "agent.yaml").is_file():
+            raise DefinitionInvalid(f"{path}: an agent's directory holds an agent.yaml; there is none")
         fields = load_fields(path / "agent.yaml", environment)
         instructions = path / "instructions.md"
         if instructions.is_file():

@@ -44,7 +44,9 @@ async def start_session(request: Request, body: StartSession, key: Key = None) -
     """Start a session; with a message, its first run begins."""
     sessions, scope = process_of(request).sessions, scope_of(request)
     message = NewMessage(body.message, options=_options(body.model)) if body.message else None
-    admitted = await sessions.start(scope, body.agent, message, instance=body.instance, name=body.name, key=key)
+    admitted = await sessions.start(
+        scope, body.agent, message, instance=body.instance, name=body.name, workspace=body.workspace, key=key
+    )
     row = await sessions.get(scope, admitted.id)
     return session_row(row) | {"seq": admitted.seq, "repeated": admitted.repeated}
 

@@ -10,6 +10,7 @@ import click
 
 from flux.errors import InvalidInput, UnsupportedYet
 from flux.surfaces.cli.connect import connect, run
+from flux.surfaces.cli.find import find_session
 from flux.surfaces.cli.options import (
     Command,
     format_option,
@@ -155,16 +156,17 @@ def delete(name: str, server: str | None) -> None:
 @click.argument("name")
 @click.option("--mode", type=click.Choice(["terminal", "web", "api"]), default="terminal", show_default=True)
 @click.option("--session", "session_id", metavar="ID", help="Go on with a session.")
+@click.option("--model", help="Use this model (provider/model).")
 @click.option("--port", type=int, default=8080, hidden=True)
 @click.option("--host", hidden=True)
 @server_option
-def start(name: str, mode: str, session_id: str | None, port: int, host: str | None, server: str | None) -> int:
+def start(name: str, mode: str, session_id: str | None, model: str | None, server: str | None, **_: Any) -> int:
     """Talk to an agent."""
     if mode != "terminal":
         raise UnsupportedYet(
             f"--mode {mode} is not available yet; use --mode terminal, or the HTTP API of `flux start server`"
         )
-    return run(_talk(server, name, session_id))
+    return run(_talk(server, name, session_id, model))
 
 
 @agent.command()
@@ -172,8 +174,7 @@ def start(name: str, mode: str, session_id: str | None, port: int, host: str | N
 @server_option
 def stop(session_id: str, server: str | None) -> None:
     """End a session for good."""
-    run(_send(server, "POST", f"/sessions/{session_id}/stop"))
-    click.echo(f"Stopped session {session_id}.")
+    click.echo(f"Stopped session {run(_stop(server, session_id))}.")
 
 
 def _fields(flags: dict[str, Any]) -> dict[str, Any]:
@@ -195,6 +196,13 @@ async def _send(server: str | None, method: str, path: str, body: Any = None) ->
         return await client.request(method, path, body)
 
 
+async def _stop(server: str | None, given: str) -> str:
+    async with connect(settings_for(server), worker=False) as client:
+        id = await find_session(client, given)
+        await client.post(f"/sessions/{id}/stop")
+        return id
+
+
 async def _update(server: str | None, name: str, fields: dict[str, Any]) -> dict[str, Any]:
     async with connect(settings_for(server), worker=False) as client:
         before = await client.get(f"/agents/{name}")
@@ -211,12 +219,13 @@ async def _list(server: str | None, limit: int) -> list[dict[str, Any]]:
     return found
 
 
-async def _talk(server: str | None, name: str | None, session_id: str | None) -> int:
-    from flux.surfaces.cli.chat import talk
+async def _talk(server: str | None, name: str, session_id: str | None, model: str | None) -> int:
+    from flux.surfaces.cli.chat import Talk, talk
 
     settings = settings_for(server)
     async with connect(settings) as client:
-        return await talk(client, settings, name, session_id)
+        session = await find_session(client, session_id) if session_id else None
+        return await talk(client, settings, Talk(agent=name, session=session, model=model))
 
 
 def _report(done: str, found: dict[str, Any], format_: str) -> None:

@@ -6,14 +6,15 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from flux.client import FluxClient, SessionHandle
 from flux.errors import AgentNotFound, InvalidInput, MissingKey
 from flux.settings import Settings
-from flux.surfaces.cli.connect import connect, run
+from flux.surfaces.cli.connect import EMBEDDED, connect, run
+from flux.surfaces.cli.find import find_session
 from flux.surfaces.cli.options import server_option, settings_for
 
 FIRST_AGENT = "flux"
@@ -30,59 +31,92 @@ NO_KEY = f"No provider key is set, so {DEMO_MODEL} answers; set ANTHROPIC_API_KE
 OLLAMA_SECONDS = 0.3
 
 
+class Talk(NamedTuple):
+    """What to open: an agent or a session, with what, and whether for one message only."""
+
+    agent: str | None = None
+    session: str | None = None
+    model: str | None = None
+    message: str | None = None
+    notice: str | None = None
+
+
 @click.command()
 @click.argument("agent", required=False, metavar="[AGENT | FILE.yaml]")
-@click.option("--model", help="Use this model (provider/model) for the bundled agent.")
-@click.option("--session", metavar="ID", help="Go on with a session.")
+@click.option("--model", help="Use this model (provider/model).")
+@click.option("-p", "--message", metavar="TEXT", help="Send this and leave; piped input is put behind it.")
+@click.option("-c", "--continue", "latest", is_flag=True, help="Go on with the latest session.")
+@click.option("--session", metavar="ID", help="Go on with a session; the beginning of its id is enough.")
 @server_option
-def chat(agent: str | None, model: str | None, session: str | None, server: str | None) -> int:
+def chat(
+    agent: str | None, model: str | None, message: str | None, latest: bool, session: str | None, server: str | None
+) -> int:
     """Talk to an agent in this terminal.
 
     AGENT is the name of a stored agent; FILE.yaml is applied first. Without either, a bundled agent that
     can look at and change files in the current directory answers.
     """
+    if model is not None and "/" not in model:
+        raise InvalidInput(f"--model {model!r} must be provider/model, for example anthropic/claude-sonnet-5-5")
     settings = settings_for(server)
-    return run(_chat(settings, agent, model, session))
+    return run(_chat(settings, Talk(agent, session, model, message), latest=latest))
 
 
-async def _chat(settings: Settings, agent: str | None, model: str | None, session: str | None) -> int:
+async def _chat(settings: Settings, wanted: Talk, *, latest: bool) -> int:
     async with connect(settings) as client:
-        if session is not None:
-            return await talk(client, settings, None, session)
-        notice = None
-        if agent is None:
-            name, notice = await _apply_first_agent(client, model)
-        elif _is_file(agent):
-            name = await _apply_file(client, Path(agent))
-        else:
-            name = agent
-        return await talk(client, settings, name, None, notice)
+        if wanted.session is not None or latest:
+            id = await find_session(client, wanted.session)
+            return await talk(client, settings, wanted._replace(agent=None, session=id))
+        if wanted.agent is None:
+            return await talk(client, settings, await _first_agent(client, wanted))
+        if _is_file(wanted.agent):
+            wanted = wanted._replace(agent=await _apply_file(client, Path(wanted.agent)))
+        return await talk(client, settings, wanted)
 
 
-async def talk(
-    client: FluxClient, settings: Settings, agent: str | None, session: str | None, notice: str | None = None
-) -> int:
+async def talk(client: FluxClient, settings: Settings, wanted: Talk) -> int:
     """Open the terminal on a new session of an agent, or on a session."""
     from flux.surfaces.terminal.chat import chat as talk_here
     from flux.surfaces.terminal.plain import pipe
 
     handle: SessionHandle | None = None
-    if session is not None:
-        handle = client.session(session)
-        agent = (await handle.info())["agent_name"]
-    name = agent or ""
-    _refuse_problems(await _get_agent(client, name, resumed=handle is not None))
-    if not sys.stdin.isatty():
-        text = sys.stdin.read()
-        return await pipe(client, agent=name, session=handle, text=text, resume_command=_resume_command)
+    name = wanted.agent or ""
+    if wanted.session is not None:
+        handle = client.session(wanted.session)
+        name = (await handle.info())["agent_name"]
+    agent = await _get_agent(client, name, resumed=handle is not None)
+    if wanted.model is None:
+        _refuse_problems(agent)
+    if wanted.message is not None or not sys.stdin.isatty():
+        text = _piped(wanted.message)
+        return await pipe(
+            client, agent=name, session=handle, text=text, resume_command=_resume_command, model=wanted.model
+        )
     return await talk_here(
         client,
         agent=name,
         session=handle,
         resume_command=_resume_command,
-        notice=notice,
+        notice=wanted.notice or _model_notice(wanted.model, agent),
         history=settings.home / "history",
+        model=wanted.model,
     )
+
+
+def _piped(message: str | None) -> str:
+    """What `-p` and standard input say together."""
+    if sys.stdin.isatty():
+        return message or ""
+    try:
+        given = sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput("the input is not UTF-8 text") from error
+    return f"{message}\n\n{given}" if message and given.strip() else message or given
+
+
+def _model_notice(model: str | None, agent: Mapping[str, Any]) -> str | None:
+    named = model or (agent.get("definition") or {}).get("model")
+    return f"Model: {named}" if named else None
 
 
 async def _get_agent(client: FluxClient, name: str, *, resumed: bool) -> Mapping[str, Any]:
@@ -91,6 +125,8 @@ async def _get_agent(client: FluxClient, name: str, *, resumed: bool) -> Mapping
     except AgentNotFound:
         if resumed:  # the session goes on with the version it began with
             return {}
+        if " " in name:
+            raise AgentNotFound(f"there is no agent {name!r}; to send a message: flux chat -p {name!r}") from None
         raise
 
 
@@ -105,7 +141,7 @@ def _resume_command(id: str) -> str:
 
 
 def _is_file(agent: str) -> bool:
-    return agent.endswith((".yaml", ".yml")) or os.sep in agent or Path(agent).is_dir()
+    return agent.endswith((".yaml", ".yml")) or os.sep in agent or Path(agent).exists()
 
 
 async def _apply_file(client: FluxClient, path: Path) -> str:
@@ -116,17 +152,25 @@ async def _apply_file(client: FluxClient, path: Path) -> str:
     return definition.name
 
 
-async def _apply_first_agent(client: FluxClient, model: str | None) -> tuple[str, str | None]:
-    if model is not None and "/" not in model:
-        raise InvalidInput(f"--model {model!r} must be provider/model, for example anthropic/claude-sonnet-5-5")
-    found = model or first_model(os.environ) or await _ollama_model(os.environ)
+async def _first_agent(client: FluxClient, wanted: Talk) -> Talk:
+    """The bundled agent, stored with a model that this environment can use; a user's own of its name is kept."""
+    try:
+        stored = (await client.get(f"/agents/{FIRST_AGENT}"))["definition"]
+    except AgentNotFound:
+        stored = None
+    mine = stored is None or stored | {"model": ""} == first_agent("")
+    keep = client.base_url != EMBEDDED and stored is not None
+    if not mine or keep:
+        return wanted._replace(agent=FIRST_AGENT)
+    found = wanted.model or first_model(os.environ) or await _ollama_model(os.environ)
     await client.put(f"/agents/{FIRST_AGENT}", first_agent(found or DEMO_MODEL), create=True)
-    return FIRST_AGENT, None if found else NO_KEY
+    return wanted._replace(agent=FIRST_AGENT, notice=None if found else NO_KEY)
 
 
 def first_model(environment: Mapping[str, str]) -> str | None:
     """The model a newcomer's environment can use, None when there is no key."""
-    return next((model for variable, model in FIRST_MODELS.items() if environment.get(variable)), None)
+    chosen = environment.get("FLUX_MODEL")
+    return chosen or next((model for variable, model in FIRST_MODELS.items() if environment.get(variable)), None)
 
 
 async def _ollama_model(environment: Mapping[str, str]) -> str | None:

@@ -16,15 +16,18 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
 from flux.client import FluxClient
 from flux.engine.recovery import is_alive
 from flux.settings import Settings
+from flux.surfaces.cli.logs import log_to_file
 
 T = TypeVar("T")
 
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 EMBEDDED = "http://localhost"
 #: Seconds that runs get to finish when a command leaves; they go on when the session is resumed.
 EMBEDDED_GRACE = 1.0
@@ -34,19 +37,23 @@ EMBEDDED_GRACE = 1.0
 async def connect(settings: Settings, *, worker: bool = True) -> AsyncIterator[FluxClient]:
     """A client of the server in force; `worker`: an embedded one also runs what has work."""
     url = settings.server or live_server(settings.home)
+    here = str(Path.cwd())
     if url is not None:
-        async with FluxClient(url, settings.auth_token) as client:
+        # A server on this machine acts where this command was given; another one has its own directories.
+        workspace = here if urlsplit(url).hostname in LOOPBACK else None
+        async with FluxClient(url, settings.auth_token, workspace=workspace) as client:
             yield client
         return
+    log_to_file(settings.home)
     from flux.agents.process import open_process
     from flux.client.transport import InProcessTransport
     from flux.server.app import create_app
 
     async with AsyncExitStack() as stack:
         hurried = msgspec.structs.replace(settings, grace=min(settings.grace, EMBEDDED_GRACE))
-        opening = open_process(hurried, environment=os.environ, workspace=Path.cwd(), worker=worker)
+        opening = open_process(hurried, environment=os.environ, workspace=Path(here), worker=worker)
         process = await stack.enter_async_context(opening)
-        client = FluxClient(EMBEDDED, transport=InProcessTransport(create_app(process)))
+        client = FluxClient(EMBEDDED, transport=InProcessTransport(create_app(process)), workspace=here)
         settle_memory()
         yield await stack.enter_async_context(client)
 

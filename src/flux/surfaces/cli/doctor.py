@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
@@ -13,6 +14,7 @@ import click
 import flux
 from flux.errors import FluxError
 from flux.settings import Settings
+from flux.store.database import hide_password
 from flux.surfaces.cli.connect import connect, live_server, run
 from flux.surfaces.cli.options import format_option, print_json, server_option, settings_for
 
@@ -62,16 +64,19 @@ async def _health(settings: Settings) -> dict[str, Any]:
 
 def _machine(settings: Settings) -> Iterator[Finding]:
     yield Finding("flux", f"{flux.__version__} on Python {sys.version.split()[0]}", True)
-    home = settings.home if settings.home.exists() else settings.home.parent
-    while not home.exists():
-        home = home.parent
-    writable = os.access(home, os.W_OK)
-    yield Finding(
-        "home", str(settings.home), writable, "" if writable else "set FLUX_HOME to a folder you may write to"
-    )
+    remedy = _home_problem(settings.home)
+    yield Finding("home", str(settings.home), not remedy, remedy)
     for program, use in (("rg", "faster search"), ("bwrap", "isolated sandboxes")):
         path = shutil.which(program)
         yield Finding(program, path or "not found", path is not None, "" if path else f"optional: install it for {use}")
+
+
+def _home_problem(home: Path) -> str:
+    """Why the home cannot be used; empty when it can."""
+    if home.exists() and not home.is_dir():
+        return "this is a file; set FLUX_HOME to a directory you can write to"
+    made = next(folder for folder in (home, *home.parents) if folder.exists())
+    return "" if os.access(made, os.W_OK | os.X_OK) else "set FLUX_HOME to a directory you can write to"
 
 
 def _providers(settings: Settings) -> Iterator[Finding]:
@@ -89,7 +94,7 @@ def _providers(settings: Settings) -> Iterator[Finding]:
 
 async def _server(settings: Settings) -> Finding:
     configured = settings.server or live_server(settings.home)
-    where = configured or f"embedded, database {settings.home / 'flux.db'}"
+    where = configured or f"embedded, database {hide_password(settings.database)}"
     try:
         async with connect(settings, worker=False) as client:
             await client.get("/ready")

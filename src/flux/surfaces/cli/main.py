@@ -13,6 +13,7 @@ import click
 import flux
 from flux.errors import FluxError, InvalidInput
 from flux.suggest import unknown
+from flux.surfaces.visible import visible
 
 FAILED = 1
 USAGE = 2
@@ -83,6 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         result = cli.main([arg for arg in args if arg != "--debug"], standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(USAGE)
     except click.ClickException as error:
         click.echo(f"Error: {_one_line(error)}", err=True)
         sys.exit(USAGE)
@@ -94,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except FluxError as error:
         if debug:
             traceback.print_exc()
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {visible(str(error))}", err=True)
         sys.exit(USAGE if isinstance(error, InvalidInput) else FAILED)
     except Exception as error:  # noqa: BLE001 - the last handler: a person gets one line, --debug the trace
         if debug:
@@ -105,6 +109,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _one_line(error: click.ClickException) -> str:
-    text = " ".join(error.format_message().split()).rstrip(".")
+    text = " ".join(error.format_message().split()).rstrip(".?")
     context = getattr(error, "ctx", None)
     return f"{text}; see `{context.command_path} --help`" if context else text

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 import click
+from rich.cells import cell_len, set_cell_size
 
 from flux.settings import Settings, load_settings
+from flux.surfaces.visible import visible
 
 Command = Callable[..., Any]
+SHORT_ID = 8
 
 
 def server_option(command: Command) -> Command:
@@ -41,16 +46,30 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]], empty: 
         click.echo(empty, err=True)
         return
     cells = [list(header), *([printable(str(cell)) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    widths = [max(cell_len(row[column]) for row in cells) for column in range(len(header))]
     for row in cells:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        line = "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
+        click.echo(_fit(line.rstrip()))
+
+
+def short_id(id: str) -> str:
+    """An id for people: its beginning is enough for every command. Whole where a program reads it."""
+    return id[:SHORT_ID] if sys.stdout.isatty() else id
+
+
+def _fit(line: str) -> str:
+    """A line cut to the width of the terminal; whole where a program reads it."""
+    width = shutil.get_terminal_size().columns
+    if not sys.stdout.isatty() or cell_len(line) <= width:
+        return line
+    return set_cell_size(line, width - 1).rstrip() + "…"
 
 
 def printable(text: str) -> str:
     """One line without control characters."""
-    return "".join(char if char.isprintable() else " " for char in text)
+    return visible(" ".join(text.split()))
 
 
 def when(seconds: float) -> str:
     """Local date and time of seconds since the epoch."""
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -7,7 +7,18 @@ from typing import Any
 import click
 
 from flux.surfaces.cli.connect import connect, run
-from flux.surfaces.cli.options import format_option, print_json, print_table, server_option, settings_for, when
+from flux.surfaces.cli.find import find_session
+from flux.surfaces.cli.options import (
+    format_option,
+    print_json,
+    print_table,
+    printable,
+    server_option,
+    settings_for,
+    short_id,
+    when,
+)
+from flux.surfaces.visible import visible
 
 STATES = ["idle", "scheduled", "running", "waiting", "ended"]
 
@@ -33,7 +44,7 @@ def list_sessions(
         print_json(found)
         return
     rows = [
-        (row["id"], row["agent_name"], _state(row), row["turns"], when(row["started_at"]), row["title"] or "")
+        (short_id(row["id"]), row["agent_name"], _state(row), row["turns"], when(row["started_at"]), row["title"] or "")
         for row in found
     ]
     header = ("SESSION", "AGENT", "STATE", "TURNS", "STARTED", "TITLE")
@@ -58,17 +69,17 @@ def show(session_id: str, format_: str, server: str | None) -> None:
     click.echo(f"Turns:   {row['turns']}")
     click.echo(f"Usage:   {usage['total']:,} tokens, ${usage['cost']:.4f}")
     if row["last_error"]:
-        click.echo(f"Error:   {row['last_error']}")
+        click.echo(f"Error:   {printable(row['last_error'])}")
     for message in messages:
         for line in _told(message):
             click.echo(line)
 
 
 @session.command()
-@click.argument("session_id", metavar="SESSION")
+@click.argument("session_id", metavar="[SESSION]", required=False)
 @server_option
-def resume(session_id: str, server: str | None) -> int:
-    """Go on with a session in this terminal."""
+def resume(session_id: str | None, server: str | None) -> int:
+    """Go on with a session in this terminal; without an id, with the latest."""
     return run(_resume(server, session_id))
 
 
@@ -84,29 +95,26 @@ async def _list(server: str | None, limit: int, **query: Any) -> list[dict[str, 
 
 async def _show(server: str | None, id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     async with connect(settings_for(server), worker=False) as client:
+        id = await find_session(client, id)
         row = await client.get(f"/sessions/{id}")
         return row, await client.messages(id)
 
 
-async def _resume(server: str | None, id: str) -> int:
-    from flux.surfaces.cli.chat import talk
+async def _resume(server: str | None, given: str | None) -> int:
+    from flux.surfaces.cli.chat import Talk, talk
 
     settings = settings_for(server)
     async with connect(settings) as client:
-        return await talk(client, settings, None, id)
+        return await talk(client, settings, Talk(session=await find_session(client, given)))
 
 
 def _told(message: dict[str, Any]) -> list[str]:
     """The lines that tell one message or tool result."""
     if message["role"] == "tool":
-        return [f"  {message['name']}: {message['outcome']}"]
+        return [f"  {printable(message['name'])}: {message['outcome']}"]
     text = "".join(part["text"] for part in message["parts"] if part["type"] == "text").strip()
-    return [f"\n{'>' if message['role'] == 'user' else '<'} {_safe(text)}"] if text else []
+    return [f"\n{'>' if message['role'] == 'user' else '<'} {visible(text)}"] if text else []
 
 
 def _state(row: dict[str, Any]) -> str:
     return f"waiting for {row['waiting_for']}" if row["waiting_for"] else str(row["state"])
-
-
-def _safe(text: str) -> str:
-    return "".join(char for char in text if char.isprintable() or char in "\n\t")

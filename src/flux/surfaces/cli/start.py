@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import click
 
 from flux.errors import AddressInUse, InvalidInput, UnsupportedYet
-from flux.server.guard import LOOPBACK
 from flux.settings import Settings
-from flux.surfaces.cli.connect import live_server, run, settle_memory
+from flux.surfaces.cli.connect import LOOPBACK, live_server, run, settle_memory
+from flux.surfaces.cli.logs import log_to_stderr
 from flux.surfaces.cli.options import settings_for
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ async def _serve(settings: Settings, *, worker: bool, remote: bool) -> None:
     from flux.agents.process import open_process
     from flux.server.app import create_app, end_streams
 
+    log_to_stderr()
     with _listen(settings.server_host, settings.server_port) as listener:
         async with open_process(settings, environment=os.environ, workspace=Path.cwd(), worker=worker) as process:
             app = create_app(process, hosts=None if remote else frozenset())

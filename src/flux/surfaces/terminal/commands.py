@@ -14,7 +14,7 @@ COMMANDS = {
     "/retry": "send the last message again",
     "/approve": "ask open questions again",
     "/cancel": "stop the run",
-    "/fork": "continue in a copy",
+    "/fork": "continue in a copy (not available yet)",
     "/quit": "leave; the session stays",
 }
 NAMES = tuple(usage.split()[0] for usage in COMMANDS)

@@ -14,8 +14,9 @@ from flux.events import Outcome
 from flux.messages import ToolCall
 from flux.surfaces.terminal.blocks import Blocks, continued, is_tight
 from flux.surfaces.terminal.screen import EMPTY, Line, Screen
-from flux.surfaces.terminal.text import call_text, printed, shorten, visible
+from flux.surfaces.terminal.text import call_text, printed, shorten
 from flux.surfaces.terminal.view import Look
+from flux.surfaces.visible import visible
 
 Kind = Literal["", "prompt", "text", "call", "line"]
 

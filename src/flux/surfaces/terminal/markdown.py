@@ -15,7 +15,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from flux.surfaces.terminal.text import visible
+from flux.surfaces.visible import visible
 
 #: Without raw HTML and reference definitions: both would vanish from what the reader sees.
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"]).disable("reference")

@@ -14,8 +14,9 @@ from flux.errors import FluxError
 from flux.events import Outcome
 from flux.messages import ToolCall
 from flux.surfaces.terminal.problems import problem, start_problem
-from flux.surfaces.terminal.text import call_text, visible
+from flux.surfaces.terminal.text import call_text
 from flux.surfaces.terminal.view import Look, Projection
+from flux.surfaces.visible import visible
 
 
 class PlainView:

@@ -12,8 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from flux.events import ApprovalRequired, Elicited, InputRequired, Paused, PlanReview, Question
-from flux.surfaces.terminal.text import value_lines, visible
+from flux.surfaces.terminal.text import value_lines
 from flux.surfaces.terminal.view import View, step_text
+from flux.surfaces.visible import visible
 
 APPROVE = {"a": "approve", "A": "always", "r": "reject"}
 APPROVE_LABEL = "[a]pprove [A]lways [r]eject "

@@ -14,7 +14,7 @@ from rich.style import Style
 from rich.text import Text
 from rich.theme import Theme
 
-from flux.surfaces.terminal.text import visible
+from flux.surfaces.visible import visible
 
 #: Only colours that a terminal's own theme keeps readable, and no backgrounds.
 THEME = Theme(

@@ -9,21 +9,13 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
-#: Controls, invisible characters and those that turn the reading direction; a line break and a tab are fine.
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
-)
+from flux.surfaces.visible import visible
+
 #: What programs send to terminals: CSI, strings such as OSC, and short escapes.
 _SEQUENCE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]")
 _OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\r\n])")
 
 LONGEST_VALUE = 2_000
-
-
-def visible(text: str) -> str:
-    """The text with every character a terminal would act on shown instead; each character by itself."""
-    return _UNSAFE.sub(_shown, text)
 
 
 def printed(text: str) -> str:
@@ -70,12 +62,3 @@ def _value(value: Any) -> str:
     if isinstance(value, str):
         value = value[:LONGEST_VALUE]
     return visible(json.dumps(value, ensure_ascii=False, default=str)[: LONGEST_VALUE + 2])
-
-
-def _shown(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if match[0] == "\r":
-        return ""
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "␡" if code == 0x7F else f"<U+{code:04X}>"

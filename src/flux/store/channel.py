@@ -1,0 +1,213 @@
+"""The recent frames of one execution, and how far each of its readers is.
+
+A channel is bounded: beyond MAX_FRAMES or MAX_BYTES it lets go of the text of entries, which is in the
+log, and then of its oldest frames. A reader that has not seen them goes on behind them: it reads the
+entries from the log, and the deltas are lost to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+from flux.errors import InvalidInput
+
+MAX_FRAMES = 8_000
+"""Frames that a channel holds at most."""
+
+MAX_BYTES = 8_000_000
+"""Bytes of JSON that a channel holds at most."""
+
+_LEAST_WORTH = 64
+
+
+class Cursor(NamedTuple):
+    """A place in what a reader sees: last entry, epoch, and the number of the last delta of that epoch."""
+
+    seq: int = 0
+    epoch: int = 0
+    n: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.seq}.{self.epoch}.{self.n}"
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """The cursor of an SSE id; a bare SEQ is accepted.
+
+        :raises InvalidInput: it is not a cursor
+        """
+        parts = text.split(".")
+        if 1 <= len(parts) <= 3 and all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
+            return cls(*map(int, parts))
+        raise InvalidInput(f"{text[:40]!r} is not a cursor; use the id of an event (SEQ.EPOCH.N) or a seq")
+
+
+START = Cursor()
+
+
+class Frame(NamedTuple):
+    """One event as readers get it; `data` is its JSON. `entry`: durable, else a delta of `subject`.
+
+    In a channel, an entry without data is one to be read from the log.
+    """
+
+    cursor: Cursor
+    type: str
+    data: bytes
+    entry: bool
+    subject: str = ""
+
+
+class Reader:
+    """How far one reader is: its index among the frames ever held, last entry, last delta."""
+
+    def __init__(self, index: int, born: int, after: Cursor) -> None:
+        self.index = index
+        self.born = born  # the index of the first frame that is newer than the reader
+        self.seq = after.seq
+        self.delta = (after.epoch, after.n)
+        self.behind = True  # the log may hold entries that the channel does not
+
+
+class Channel:
+    """The recent frames of one execution. `start` counts those dropped from the front."""
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.start = 0
+        self.size = 0
+        self.head = 0
+        self.epoch = 0
+        self.n = 0
+        self.runs = 0
+        self.readers: set[Reader] = set()
+        self._unsettled: dict[str, int] = {}  # the number of the first delta of each subject in flight
+        self._worth = _LEAST_WORTH
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    @property
+    def end(self) -> int:
+        """The index of the next frame."""
+        return self.start + len(self.frames)
+
+    def join(self, after: Cursor) -> Reader:
+        """A new reader; it sees what comes, and of what is held the deltas in flight."""
+        reader = Reader(self.start, self.end, after)
+        self.readers.add(reader)
+        return reader
+
+    def begin(self, epoch: int, head: int) -> None:
+        """A run begins: what earlier epochs streamed stays with who saw it."""
+        self.runs += 1
+        self._unsettled.clear()
+        self.trim()
+        self.epoch, self.n, self.head = epoch, 0, max(head, self.head)
+
+    def put(self, frame: Frame) -> None:
+        """Hold a frame, and tell who waits."""
+        if not frame.entry:
+            self._unsettled.setdefault(frame.subject, frame.cursor.n)
+        self.frames.append(frame)
+        self.size += len(frame.data)
+        if len(self.frames) > MAX_FRAMES or self.size > MAX_BYTES:
+            self._make_room()
+        self._wake()
+
+    def look_again(self) -> None:
+        """Somebody else may have written to the log."""
+        for reader in self.readers:
+            reader.behind = True
+        self._wake()
+
+    def _wake(self) -> None:
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+        self._waiting.clear()
+
+    async def news(self, reader: Reader) -> None:
+        """Wait for frames, or for a reason to read the log."""
+        if reader.index < self.end:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        try:
+            await future
+        finally:
+            self._waiting.discard(future)
+
+    def take(self, reader: Reader) -> tuple[list[Frame], bool]:
+        """What a reader has not seen yet, up to the first gap in the entries; whether there is a gap."""
+        batch: list[Frame] = []
+        reader.index = max(reader.index, self.start)
+        for frame in self.frames[reader.index - self.start :]:
+            if frame.cursor.seq > reader.seq + frame.entry:
+                return batch, True
+            if frame.entry:
+                if frame.cursor.seq == reader.seq + 1:
+                    if not frame.data:
+                        return batch, True
+                    reader.seq += 1
+                    batch.append(frame)
+            elif self._is_news(frame, reader):
+                reader.delta = (frame.cursor.epoch, frame.cursor.n)
+                # A reader may have other entries behind it than there were when the delta was made.
+                own = frame.cursor.seq == reader.seq
+                batch.append(frame if own else frame._replace(cursor=Cursor(reader.seq, *reader.delta)))
+            reader.index += 1
+        return batch, False
+
+    def lost(self, reader: Reader) -> bool:
+        """Whether frames were dropped before the reader saw them."""
+        return reader.index < self.start
+
+    def _is_news(self, frame: Frame, reader: Reader) -> bool:
+        """Whether a delta was not shown before, and is not replaced by an entry already shown."""
+        if (frame.cursor.epoch, frame.cursor.n) <= reader.delta:
+            return False
+        return self._in_flight(frame) or (reader.index >= reader.born and frame.cursor.seq >= reader.seq)
+
+    def _in_flight(self, frame: Frame) -> bool:
+        """Whether this is a delta whose entry is still to come."""
+        _, epoch, n = frame.cursor
+        return not frame.entry and epoch == self.epoch and self._unsettled.get(frame.subject, n + 1) <= n
+
+    def settle(self, subjects: tuple[str, ...]) -> None:
+        """The entries of these deltas are durable: from now on only those who were here see the deltas."""
+        for subject in subjects:
+            self._unsettled.pop(subject, None)
+
+    def trim(self) -> None:
+        """Drop what nobody needs any more, once there is so much of it that the look is worth it."""
+        if self._passed() >= self._worth:
+            self._drop_passed()
+
+    def _passed(self) -> int:
+        """How many frames every reader has behind it."""
+        return max(min((reader.index for reader in self.readers), default=self.end) - self.start, 0)
+
+    def _drop_passed(self) -> None:
+        """Drop what every reader has passed, but for deltas that a new reader still needs."""
+        passed = self.frames[: self._passed()]
+        kept = [frame for frame in passed if self._in_flight(frame)]
+        self.frames[: len(passed)] = kept
+        self.start += len(passed) - len(kept)
+        self.size -= _bytes(passed) - _bytes(kept)
+        self._worth = 2 * len(kept) + _LEAST_WORTH
+
+    def _make_room(self) -> None:
+        """Let go of what nobody needs or what the log has, then of the oldest, until an eighth is free."""
+        self._drop_passed()
+        self.frames = [frame._replace(data=b"") if frame.entry else frame for frame in self.frames]
+        drop, size = 0, _bytes(self.frames)
+        while len(self.frames) - drop > MAX_FRAMES * 7 // 8 or size > MAX_BYTES * 7 // 8:
+            size -= len(self.frames[drop].data)
+            drop += 1
+        del self.frames[:drop]
+        self.start += drop
+        self.size = size
+
+
+def _bytes(frames: list[Frame]) -> int:
+    return sum(len(frame.data) for frame in frames)
