@@ -72,7 +72,7 @@ DEFINITION = {
     "thinking_level": "How much a model thinks, see [models](models.md#reasoning-levels)",
     "fallback_models": "Models that are tried in turn when the model before failed for good",
     "sandbox": "Where tools act. Both values mean the same in this version: this machine, not isolated",
-    "cwd": "The directory tools act in, relative to that of the process. Default: the directory it was started in",
+    "cwd": "The directory tools act in, relative to the workspace of the session. Default: the workspace",
     "budget": "What may be spent",
     "compaction": "How a long history is summarised; `false`: only when the model refuses the prompt as too long",
     "Budget.run": "Limit of each run",

@@ -199,8 +199,11 @@ def test_a_stopped_session_takes_no_more_messages(flux: Flux) -> None:
 
 
 @pytest.mark.behaviour("cli:tools:binary-output")
-def test_binary_output_of_a_tool_breaks_nothing(flux: Flux) -> None:
-    create(flux)
+def test_binary_output_of_a_tool_breaks_nothing(flux: Flux, tmp_path: Path) -> None:
+    (tmp_path / "agent.yaml").write_text(
+        "name: helper\nmodel: scripted/demo\nsystem_prompt: x\ntools: [shell]\ntool_approvals: {shell: false}\n"
+    )
+    flux("agent", "apply", "agent.yaml")
     done = flux("chat", "helper", given="run head -c 300 /dev/urandom; printf '\\033[2J\\000end'")
     assert done.returncode == 0
     assert "\x1b" not in done.stdout + done.stderr
@@ -244,3 +247,46 @@ def test_a_server_leaves_in_good_order_on_sigterm(tmp_path: Path) -> None:
         assert server.stderr is not None
         assert server.stderr.read() == ""
     assert not (tmp_path / "home" / "server.json").exists()
+
+
+@pytest.mark.behaviour("sessions:workspace:kept")
+def test_a_session_works_where_it_was_started_whoever_runs_it(flux: Flux, tmp_path: Path) -> None:
+    create(flux)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with serving(elsewhere):
+        done = flux("chat", "helper", "-p", "list")
+        assert "elsewhere/" in done.stdout
+    (row,) = json.loads(flux("agent", "session", "list", "--format", "json").stdout)
+    resumed = subprocess.run(
+        [sys.executable, "-m", "flux", "chat", "--session", row["id"], "-p", "list"],
+        cwd=elsewhere, env=environment(tmp_path), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=50,
+        check=False,
+    )  # fmt: skip
+    assert "elsewhere/" in resumed.stdout
+
+
+@pytest.mark.behaviour("cli:sessions:found")
+def test_a_session_is_found_by_the_beginning_of_its_id_or_as_the_latest(flux: Flux) -> None:
+    assert "no session yet" in flux("agent", "session", "resume").stderr
+    flux("chat", "-p", "first")
+    flux("chat", "-p", "second")
+    second, first = json.loads(flux("agent", "session", "list", "--format", "json").stdout)
+    assert "first" in flux("agent", "session", "show", first["id"][:13]).stdout
+    assert flux("chat", "-c", "-p", "third").returncode == 0
+    shown = flux("agent", "session", "show", second["id"]).stdout
+    assert "> second" in shown
+    assert "> third" in shown
+
+
+@pytest.mark.behaviour("cli:chat:one-message")
+def test_one_message_is_sent_with_what_was_piped_behind_it(flux: Flux) -> None:
+    done = flux("chat", "--model", "scripted/echo", "-p", "review this", given="a diff")
+    assert (done.returncode, done.stdout.split()) == (0, ["review", "this", "a", "diff"])
+
+
+@pytest.mark.behaviour("cli:chat:own-agent-kept")
+def test_an_agent_of_ones_own_named_like_the_bundled_one_is_kept(flux: Flux) -> None:
+    create(flux, name="flux", model="scripted/echo")
+    assert flux("chat", "-p", "hello there").stdout.strip() == "hello there"
+    assert json.loads(flux("agent", "show", "flux", "--format", "json").stdout)["version"] == 1

@@ -5,14 +5,24 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
-from flux.events import AssistantSaid, ChatResponse, Compacted, InterruptAnswered, RunFailed, ToolDone, UserSaid
+from flux.events import (
+    AssistantSaid,
+    ChatResponse,
+    Compacted,
+    InterruptAnswered,
+    RunFailed,
+    ToolDone,
+    ToolStarted,
+    UserSaid,
+)
 from flux.testing import EffectCounter
 from tests.crash import judge
 from tests.crash.actors import MANY
@@ -119,6 +129,16 @@ def test_a_second_kill_during_recovery_loses_and_repeats_nothing(zygotes: list[Z
         (f"{when}:{n}", f"before:{1 + n * 7 % 6}") for when, n in moments(zygotes[0], tmp_path / "whole") if n % 2
     ]
     assert sweep(zygotes, tmp_path, crashes) == []
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.behaviour("durability:commit:unanswered")
+def test_a_commit_whose_answer_is_lost_loses_and_repeats_nothing(
+    zygotes: list[Zygote], tmp_path: Path, new_database: NewDatabase
+) -> None:
+    assert sweep(zygotes, tmp_path, [(f"lose:{n}",) for n in range(1, 13)], new_database) == []
+    logs = [path.read_text() for path in tmp_path.glob("*/log")]
+    assert any("is called ours and does not run here" in text for text in logs)  # a claim was among them
 
 
 @pytest.mark.behaviour("durability:admission:before-commit")
@@ -304,6 +324,21 @@ def test_a_run_that_kills_its_process_each_time_fails_and_the_session_goes_on(zy
     assert len(found.entries(ChatResponse)) == 1
 
 
+@pytest.mark.behaviour("durability:restart:long-after")
+def test_a_run_goes_on_after_a_downtime_that_is_longer_than_a_run_may_take(zygote: Zygote, home: Path) -> None:
+    set_fault(home, "model 1")
+    assert zygote.play(Plan(str(home), "work")) == KILLED
+    with closing(sqlite3.connect(home / "flux" / "flux.db")) as database, database:
+        database.execute("update events set at = at - 36000")
+        database.execute("update executions set created = created - 36000, updated = updated - 36000")
+    crashed = judge.session(home)
+    assert zygote.play(Plan(str(home), "work")) == FINISHED
+    found = judge.session(home)
+    assert judge.faults(found) + judge.recovery_faults(home, crashed, found) == []
+    assert found.entries(RunFailed) == []
+    assert len(found.entries(ChatResponse)) == 1
+
+
 @pytest.mark.behaviour("durability:restart:crowd")
 def test_two_thousand_interrupted_runs_are_all_running_again(zygote: Zygote, home: Path) -> None:
     all_at_once = {"concurrency": MANY, "synchronous": "normal"}
@@ -328,4 +363,21 @@ def test_sigterm_hands_over_and_marks_nothing_failed(zygote: Zygote, home: Path)
     assert zygote.play(Plan(str(home), "work")) == FINISHED
     found = judge.session(home)
     assert judge.faults(found) + judge.recovery_faults(home, handed, found) == []
+    assert len(found.entries(ChatResponse)) == 1
+
+
+@pytest.mark.behaviour("durability:deploy:between-calls")
+def test_sigterm_between_two_calls_begins_no_other_and_does_not_use_up_the_grace(zygote: Zygote, home: Path) -> None:
+    set_fault(home, "after look", "term")
+    assert zygote.play(Plan(str(home), "work", settings={"grace": 3600.0, "dead_after": 7200.0})) == FINISHED
+    assert judge.calls(home)[-1].name == "terminated"
+    handed = judge.session(home)
+    assert (handed.row.state, handed.row.failures, handed.row.worker) == ("scheduled", 0, None)
+    started = {entry.call for entry in handed.entries(ToolStarted)}
+    assert started == {entry.call for entry in handed.entries(ToolDone)}
+    assert len(handed.entries(AssistantSaid)) == 1
+    assert zygote.play(Plan(str(home), "work")) == FINISHED
+    found = judge.session(home)
+    assert judge.faults(found) + judge.recovery_faults(home, handed, found) == []
+    assert len(judge.effects(home)) == 7
     assert len(found.entries(ChatResponse)) == 1

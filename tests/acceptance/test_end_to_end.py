@@ -101,6 +101,7 @@ def test_an_agent_works_asks_is_killed_and_finishes(workspace: Path, provider: A
 
     terminal = _flux(workspace, "agent", "session", "resume", session)
     terminal.expect(r"\[a\]pprove")
+    terminal.delaybeforesend = 1.0  # a person reads the question first: keys that come at once do not count
     terminal.send("a")
     terminal.expect("All tidy: the typo is gone.")
     terminal.sendline("Thank you")

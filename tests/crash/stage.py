@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from msgspec import Struct
 
 from flux.agents.process import Process
@@ -21,7 +23,11 @@ from flux.testing import CrashAt, EffectCounter, kill_self
 
 
 class Plan(Struct, frozen=True):
-    """One process: where, what, and how it is to die. `settings` are those of Flux."""
+    """One process: where, what, and how it is to die. `settings` are those of Flux.
+
+    `crash` is a moment and the number of a commit: it is killed `before` or `after` that, or its answer is
+    lost (`lose`): the commit stands, and whoever wrote hears that the database is gone.
+    """
 
     home: str
     scenario: str = "chat"
@@ -41,7 +47,7 @@ class Stage:
         self.calls = EffectCounter(self.home / "calls")
         self.seen = EffectCounter(self.home / "seen")
         self.reader_saw = asyncio.Event()
-        self.commits = Commits(CrashAt.from_environment({"FLUX_TEST_CRASH_AT": plan.crash}))
+        self.commits = Commits(plan)
         self.process: Process
 
     def reach(self, point: str) -> None:
@@ -87,10 +93,13 @@ class Stage:
 
 
 class Commits:
-    """A commit observer that may kill, and tells the event loop of each commit."""
+    """A commit observer that may kill or lose an answer, and tells the event loop of each commit."""
 
-    def __init__(self, crash: CrashAt) -> None:
-        self.crash = crash
+    def __init__(self, plan: Plan) -> None:
+        moment, _, n = plan.crash.partition(":")
+        self._lose = int(n) if moment == "lose" else 0
+        self._gone = psycopg.OperationalError if plan.database else sqlite3.OperationalError
+        self.crash = CrashAt.from_environment({"FLUX_TEST_CRASH_AT": "" if self._lose else plan.crash})
         self.happened = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
@@ -101,3 +110,6 @@ class Commits:
         self.crash.after()
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self.happened.set)
+        if self.crash.commits == self._lose:
+            self._lose = 0
+            raise self._gone("the connection is lost")

@@ -194,7 +194,8 @@ def test_the_process_environment_is_used_when_none_is_given(places: Places, monk
 
 @pytest.mark.behaviour("settings:trust:project-file")
 @pytest.mark.parametrize(
-    "line", ['server = "http://evil"', 'database_url = "sqlite:///x"', '[flux.ai.providers.x]\nbase_url = "http://evil"']
+    "line",
+    ['server = "http://evil"', 'database_url = "sqlite:///x"', '[flux.ai.providers.x]\nbase_url = "http://evil"'],
 )
 def test_a_project_may_not_say_where_keys_and_data_go_until_it_is_trusted(places: Places, line: str) -> None:
     file = places.here / "flux.toml"

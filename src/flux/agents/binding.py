@@ -104,7 +104,8 @@ class Binder:
         :raises DefinitionInvalid: its tools or its directory do not exist here
         """
         sandbox = self._sandbox(definition, workspace or self.workspace)
-        return Bound(definition, self._models, tools_of(definition, self._own), sandbox)
+        offered = {} if definition.approval_mode == "never" else tools_of(definition, self._own)
+        return Bound(definition, self._models, offered, sandbox)
 
     def check(self, definition: AgentDefinition) -> None:
         """Everything that can be known before the first run.
@@ -148,12 +149,10 @@ class Binder:
 
 
 def tools_of(definition: AgentDefinition, own: Mapping[str, Tool]) -> dict[str, Tool]:
-    """The tools an agent is offered, by name, in a stable order: bundled ones, then those of `own` it names.
+    """The tools an agent names, in a stable order: bundled ones, then those of `own`.
 
     :raises DefinitionInvalid: a tool does not exist
     """
-    if definition.approval_mode == "never":
-        return {}
     named = [entry for entry in definition.tools if isinstance(entry, str) and entry in own]
     bundled = resolve(entry for entry in definition.tools if entry not in named)
     return {tool.name: tool for tool in (*bundled, *(own[name] for name in named))}

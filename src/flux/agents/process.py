@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from flux.agents.binding import Binder, Bound
 from flux.agents.definition import AgentDefinition
-from flux.agents.loop import Session, run_session
+from flux.agents.kept import KnownLimits, Recent
+from flux.agents.loop import IDLE, Session, run_session
 from flux.agents.sessions import Agents, Sessions
-from flux.agents.steps import Policy
+from flux.agents.steps import Finish, Idle, Park, Policy, Settle, next_step, used_tokens
 from flux.agents.transcript import Transcript
 from flux.engine.admission import Admission
 from flux.engine.dispatch import EmbeddedDispatch
 from flux.engine.recovery import Recovery, WorkerLock
 from flux.engine.run import Run
 from flux.engine.runner import Runner
+from flux.engine.upkeep import keep_up
 from flux.errors import AgentNotFound, DefinitionInvalid, FluxError
-from flux.models.base import ModelLimits
+from flux.events import RunFailed
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
 from flux.models.scripted import scripted
 from flux.settings import Settings
@@ -30,7 +33,12 @@ from flux.store.feed import Feed
 from flux.store.opening import open_database
 from flux.tools.base import Tool
 
+#: What is kept in memory for the next run: transcripts (also by an estimate of their tokens in all), and agents.
 KEPT_TRANSCRIPTS = 256
+KEPT_TOKENS = 4_000_000
+KEPT_AGENTS = 256
+#: A run that failed so many times as often as it may is ended without a look at its log.
+GIVE_UP = 2
 POOL = "default"
 #: Stands for a stored definition that cannot be read any more, so that its runs fail in the log.
 UNREADABLE = AgentDefinition(name="unreadable", model="none/none")
@@ -42,62 +50,72 @@ class SessionExecutor:
     def __init__(self, database: Database, binder: Binder, models: ModelRegistry, settings: Settings) -> None:
         self._database = database
         self._binder = binder
-        self._models = models
+        self._limits = KnownLimits(models)
         self._settings = settings
-        self._transcripts: OrderedDict[str, Transcript] = OrderedDict()
-        self._definitions: dict[tuple[str, str, int], AgentDefinition] = {}
-        self._bound: dict[tuple[str, str | None], Bound] = {}
-        self._limits: dict[str, ModelLimits] = {}
+        self._transcripts: Recent[str, Transcript] = Recent(KEPT_TRANSCRIPTS, KEPT_TOKENS, used_tokens)
+        self._definitions: Recent[tuple[str, str, int], AgentDefinition] = Recent(KEPT_AGENTS)
+        self._bound: Recent[tuple[str, str | None], Bound] = Recent(KEPT_AGENTS)
 
     async def __call__(self, run: Run) -> None:
         """Run a session until it rests."""
+        if run.failures >= GIVE_UP * self._settings.run_failures:
+            await _give_up(run)
+            return
         problem: FluxError | None = None
         try:
             definition = await self._definition(run)
         except (AgentNotFound, DefinitionInvalid) as error:
             definition, problem = UNREADABLE, DefinitionInvalid(f"this session's agent cannot be read: {error}")
-        limits = await self._limits_of(definition.model)
-        policy = Policy(
-            definition, self._settings.run_failures, self._settings.run_timeout, limits.context, limits.output
-        )
-        transcript = self._transcripts.pop(run.id, None) or Transcript()
 
         async def bind(workspace: str | None) -> Bound:
             if problem is not None:
                 raise problem
             return self._bind(definition, workspace)
 
-        await run_session(Session(run, transcript, bind, policy, self._settings.model_attempts))
-        self._keep(run.id, transcript)
+        policy = Policy(definition, self._settings.run_failures, self._settings.run_timeout)
+        transcript = self._transcripts.take(run.id) or Transcript()
+        session = Session(run, transcript, bind, policy, self._settings.model_attempts)
+        await self._limit(session)
+        await run_session(session)
+        self._transcripts.put(run.id, transcript)
+
+    async def _limit(self, session: Session) -> None:
+        """Tell the session its model's limits, unless there is nothing left to do but to end its run."""
+        model = session.policy.definition.model
+        found = self._limits.known(model)
+        if found is None:
+            await session.catch_up()
+            step = next_step(session.log, session.run.failures, session.policy, session.now())
+            if isinstance(step, (Settle, Finish, Park, Idle)) or session.run.failures >= self._settings.run_failures:
+                return
+            found = await self._limits.ask(session.run, model)
+        session.policy = replace(session.policy, window=found.context, output=found.output)
 
     async def _definition(self, run: Run) -> AgentDefinition:
         row = run.execution
         key = (row.tenant, row.agent or "", row.agent_version or 0)
-        if key not in self._definitions:
+        definition = self._definitions.get(key)
+        if definition is None:
             found = await self._database.read(agents.get_version(Scope(key[0], row.owner), key[1], key[2]))
             if found is None:
                 raise AgentNotFound(debug=f"{key} of session {row.id}")
-            self._definitions[key] = AgentDefinition.from_json(found.definition)
-        return self._definitions[key]
+            definition = AgentDefinition.from_json(found.definition)
+            self._definitions.put(key, definition)
+        return definition
 
     def _bind(self, definition: AgentDefinition, workspace: str | None) -> Bound:
         key = (definition.digest, workspace)
-        if key not in self._bound:
-            self._bound[key] = self._binder.bind(definition, workspace)
-        return self._bound[key]
+        bound = self._bound.get(key)
+        if bound is None:
+            bound = self._binder.bind(definition, workspace)
+            self._bound.put(key, bound)
+        return bound
 
-    async def _limits_of(self, model: str) -> ModelLimits:
-        if model not in self._limits:
-            try:
-                self._limits[model] = await self._models.get(model).limits()
-            except FluxError:
-                return ModelLimits()
-        return self._limits[model]
 
-    def _keep(self, id: str, transcript: Transcript) -> None:
-        self._transcripts[id] = transcript
-        while len(self._transcripts) > KEPT_TRANSCRIPTS:
-            self._transcripts.popitem(last=False)
+async def _give_up(run: Run) -> None:
+    """End a run that could not even be ended by its log, without reading that."""
+    message = f"the run failed {run.failures} times in a row, and its log cannot be used; see the server's log"
+    await run.append(RunFailed(message=message), then=IDLE)
 
 
 class Process:
@@ -133,17 +151,28 @@ class Process:
         self.runner = Runner(database, self.feed, self.dispatch, {"session": executor}, lock.id)
         self.feed.on_foreign_write = self.runner.all_changed
         self.recovery = Recovery(
-            database, self.dispatch, lock, heartbeat=settings.heartbeat, dead_after=settings.dead_after
+            database,
+            self.dispatch,
+            self.runner,
+            lock,
+            pool=POOL,
+            heartbeat=settings.heartbeat,
+            dead_after=settings.dead_after,
         )
 
     async def work(self) -> None:
         """Run what has work until cancelled; then finish or hand over within the grace period."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.recovery.beat_while_busy(self.runner))
-            tasks.create_task(self.recovery.watch(self.feed))
-            tasks.create_task(
-                self.dispatch.work(POOL, self.runner, concurrency=self.settings.concurrency, grace=self.settings.grace)
+        keeping = [asyncio.create_task(self.recovery.beat_while_busy()), asyncio.create_task(self.recovery.watch())]
+        try:
+            await self.dispatch.work(
+                POOL, self.runner, concurrency=self.settings.concurrency, grace=self.settings.grace
             )
+        finally:
+            # Until here: who still finishes its runs is alive.
+            for task in keeping:
+                task.cancel()
+            await asyncio.wait(keeping)
+            await self.recovery.leave()
 
 
 @asynccontextmanager
@@ -178,7 +207,7 @@ async def open_process(
         process = Process(settings, database, models, lock, workspace=workspace, environment=environment, tools=tools)
         stack.push_async_callback(process.feed.close)
         if worker:
-            task = asyncio.create_task(process.work(), name="worker")
+            task = asyncio.create_task(keep_up("the worker broke", process.work), name="worker")
             stack.push_async_callback(_stop, task)
         yield process
 

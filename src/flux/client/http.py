@@ -46,8 +46,8 @@ class FluxClient:
         """Close the connection."""
         await self._http.aclose()
 
-    def session(self, id: str, cursor: str = "0") -> SessionHandle:
-        """A handle on a session; nothing is sent."""
+    def session(self, id: str, cursor: str | None = None) -> SessionHandle:
+        """A handle on a session; nothing is sent. Without a cursor, `send` begins at the session's head."""
         return SessionHandle(self, id, cursor)
 
     async def start_session(
@@ -60,7 +60,7 @@ class FluxClient:
         """
         body = {"agent": agent, "message": message, "instance": instance, "name": name, "workspace": self._workspace}
         row = await self.post("/sessions", {k: v for k, v in body.items() if v is not None}, key=key)
-        return self.session(row["id"])
+        return self.session(row["id"], "0")
 
     async def get(self, path: str, **query: Any) -> dict[str, Any]:
         """GET a JSON object.

@@ -57,11 +57,15 @@ class Server(Protocol):
 
 
 class SessionHandle:
-    """A session on a server. `cursor` is how far this client has read."""
+    """A session on a server. `cursor` is how far this client has read; None: nothing was read yet.
 
-    def __init__(self, client: Server, id: str, cursor: str = "0") -> None:
+    `accepted` is the id of the message that was sent last, None until the server has taken it.
+    """
+
+    def __init__(self, client: Server, id: str, cursor: str | None = None) -> None:
         self.id = id
         self.cursor = cursor
+        self.accepted: str | None = None
         self._client = client
         self._watch = RunWatch()
 
@@ -93,16 +97,22 @@ class SessionHandle:
         body = {"message": text, "mode": mode} | ({"model": model} if model else {})
         return await self._client.post(f"/sessions/{self.id}/messages", body, key=key)
 
-    async def send(self, text: str, *, mode: str = "queue", model: str | None = None) -> AsyncGenerator[Event, None]:
+    async def send(
+        self, text: str, *, mode: str = "queue", model: str | None = None, key: str | None = None
+    ) -> AsyncGenerator[Event, None]:
         """Send a message and watch its run until it ends, or waits for a person.
 
-        :raises SessionEnded, SessionBusy, TooLarge: it was not accepted
+        What lies behind the cursor comes first; a handle without one begins at the session's head.
+
+        :raises SessionEnded, SessionBusy, TooLarge, IdempotencyMismatch: it was not accepted
         """
+        self.accepted = None
+        await self._begin()
         async with aclosing(self._live()) as live:
             # Connected before the message is there: however fast the answer is, it is seen piece by piece.
             await anext(live)
-            accepted = await self.post(text, mode=mode, model=model)
-            self._watch = RunWatch(accepted["message"])
+            accepted: str = (await self.post(text, mode=mode, model=model, key=key))["message"]
+            self.accepted, self._watch = accepted, RunWatch(accepted)
             async with aclosing(self._rest(live)) as events:
                 async for event in events:
                     yield event
@@ -128,6 +138,32 @@ class SessionHandle:
         body = {"decision": decision, "reason": reason, "always": always, "content": content}
         return await self._client.post(f"/sessions/{self.id}/interrupts/{interrupt}", body)
 
+    async def resolve(
+        self,
+        interrupt: str,
+        decision: str,
+        *,
+        reason: str | None = None,
+        always: bool = False,
+        content: Any = None,
+        session: str | None = None,
+    ) -> AsyncGenerator[Event, None]:
+        """Answer a question and watch the run until it ends, or waits for a person again.
+
+        `session` is the one that asks, when that is a child of this one. Answer the last open question this way:
+        a run that still waits for others is not at rest before they are answered.
+
+        :raises InterruptNotFound, InterruptDecided: there is no such open question
+        """
+        asking = self if session in (None, self.id) else SessionHandle(self._client, str(session))
+        await self._begin()
+        async with aclosing(self._live()) as live:
+            await anext(live)
+            await asking.answer(interrupt, decision, reason=reason, always=always, content=content)
+            async with aclosing(self._rest(live)) as events:
+                async for event in events:
+                    yield event
+
     async def interrupts(self) -> list[dict[str, Any]]:
         """The open questions."""
         items: list[dict[str, Any]] = (await self._client.get(f"/sessions/{self.id}/interrupts"))["items"]
@@ -140,6 +176,11 @@ class SessionHandle:
     async def stop(self) -> dict[str, Any]:
         """End the session for good."""
         return await self._client.post(f"/sessions/{self.id}/stop")
+
+    async def _begin(self) -> None:
+        """Without a cursor: what has happened before now is not asked for."""
+        if self.cursor is None:
+            self.cursor = str((await self.info())["head"])
 
     async def _rest(self, live: AsyncGenerator[Event | None, None]) -> AsyncGenerator[Event, None]:
         async for event in live:
@@ -156,7 +197,9 @@ class SessionHandle:
             parser = Parser()
             lost: Exception | None = None
             try:
-                async with aclosing(self._client.stream(path, {**STREAM, "Last-Event-ID": self.cursor})) as chunks:
+                async with aclosing(
+                    self._client.stream(path, {**STREAM, "Last-Event-ID": self.cursor or "0"})
+                ) as chunks:
                     async for chunk in chunks:
                         failures = 0
                         if not chunk:

@@ -46,6 +46,7 @@ update executions set head = head + 1, updated = :now,
   due = case when state = 'idle' or (:wakes = 1 and state = 'waiting' and run_id is not null) then :now else due end,
   run_id = case when state = 'idle' then :run_id else run_id end,
   title = coalesce(title, cast(:title as text)),
+  waiting_for = case when :wakes = 1 and state = 'waiting' and run_id is not null then null else waiting_for end,
   state = case when state = 'idle' or (:wakes = 1 and state = 'waiting' and run_id is not null)
     then 'scheduled' else state end
 where id = :id and tenant = :tenant and driver is null and state <> 'ended' and (:mode <> 'reject' or state = 'idle')
@@ -55,6 +56,7 @@ returning head, epoch, state, run_id, pool"""
 WAKE = """
 update executions set head = head + 1, updated = :now,
   due = case when state = 'waiting' then :now else due end,
+  waiting_for = case when state = 'waiting' then null else waiting_for end,
   state = case when state = 'waiting' then 'scheduled' else state end
 where id = :id and tenant = :tenant and driver is null and state <> 'ended'
   and (cast(:run_id as text) is null or run_id = :run_id)
@@ -152,6 +154,7 @@ class Admission:
 
         :raises SessionNotFound, InterruptNotFound: there is no such question
         :raises InterruptDecided: it is closed
+        :raises Conflict: the session is driven by another one, which is named
         """
         try:
             return await self._commit(_answer(scope, id, interrupt, decision, self._dispatch))
@@ -259,6 +262,8 @@ def _answer(scope: Scope, id: str, interrupt: str, decision: Decision, dispatch:
     if asked is None:
         _open((yield from executions.get(scope, id)), ended_too=True)
         raise InterruptNotFound(f"session {id} has no question {interrupt}")
+    if asked.root != id:
+        raise Conflict(f"this session is driven by {asked.root}; answer there")
     _check_decision(asked.kind, decision)
     moved = yield WAKE, {"id": asked.root, "tenant": scope.tenant, "run_id": None}
     won = bool(moved) and (yield from interrupts.answer(scope, id, interrupt, answer=decision, by=scope.principal))

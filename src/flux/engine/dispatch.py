@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from flux.errors import DatabaseLocked, DatabaseUnavailable
+from flux.engine.upkeep import keep_up
 from flux.store import executions
 from flux.store.database import Database, Steps
 
 logger = logging.getLogger(__name__)
 
 SWEEP_BATCH = 500
-RETRY_SECONDS = 1.0
 
 
 class Worker(Protocol):
@@ -30,20 +29,27 @@ class Worker(Protocol):
         """Somebody else wrote to the log of an execution that may be running here."""
         ...
 
+    def drain(self) -> None:
+        """The process is about to leave: start nothing new in any run, and hand over."""
+        ...
+
 
 class Dispatch(Protocol):
     """Brings executions with work to workers."""
 
-    def hint(self, id: str, pool: str, at: float | None = None) -> Steps[None]:
-        """Leave a hint in the admitting transaction; `at` in seconds since the epoch."""
+    def hint(self, id: str, pool: str) -> Steps[None]:
+        """Leave a hint in the admitting transaction."""
         ...
 
     def nudge(self, id: str) -> None:
-        """The transaction is committed: run this execution, or tell its run that the log changed."""
+        """The transaction is committed: run this execution, or tell its run that the log changed.
+
+        A request to stop travels this way too: it is an entry, and the run reads it.
+        """
         ...
 
     def timers_changed(self) -> None:
-        """An execution will be due at a later time."""
+        """An execution may be due, now or at a later time: look."""
         ...
 
     async def work(self, pool: str, worker: Worker, *, concurrency: int, grace: float) -> None:
@@ -64,7 +70,7 @@ class EmbeddedDispatch:
         self._more = False
         self._sweep_due = asyncio.Event()
 
-    def hint(self, id: str, pool: str, at: float | None = None) -> Steps[None]:
+    def hint(self, id: str, pool: str) -> Steps[None]:
         """Nothing: the process that admits is the process that works."""
         yield from ()
 
@@ -87,32 +93,26 @@ class EmbeddedDispatch:
         """Run what has work until cancelled, then let runs finish for `grace` seconds."""
         self._worker, self._concurrency = worker, concurrency
         try:
-            while True:
-                self._sweep_due.clear()
-                seconds = await self._sweep(pool)
-                if self._more and not self._ready:
-                    # There is room for more: look again, behind the claims of those just started.
-                    await asyncio.sleep(0)
-                    continue
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(seconds):
-                        await self._sweep_due.wait()
+            await keep_up("dispatch", functools.partial(self._look, pool))
         finally:
             self._worker = None
+            worker.drain()
             await self._drain(grace)
 
-    async def _sweep(self, pool: str) -> float | None:
-        """Nudge what may be claimed; returns the seconds until the next timer."""
-        try:
-            ids, seconds = await self._database.write(executions.sweep(pool, SWEEP_BATCH))
-        except (DatabaseLocked, DatabaseUnavailable) as error:
-            logger.warning("no sweep: %s", error)
-            self._more = False
-            return RETRY_SECONDS
+    async def _look(self, pool: str) -> None:
+        """Start what may be claimed, then wait for the next timer or for news."""
+        self._sweep_due.clear()
+        ids, seconds = await self._database.write(executions.sweep(pool, SWEEP_BATCH))
         for id in ids:
             self.nudge(id)
         self._more = len(ids) == SWEEP_BATCH
-        return seconds
+        if self._more and not self._ready:
+            # There is room for more: look again, behind the claims of those just started.
+            await asyncio.sleep(0)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._sweep_due.wait()
 
     def _start_ready(self) -> None:
         while self._worker is not None and self._ready and len(self._tasks) < self._concurrency:
@@ -130,8 +130,8 @@ class EmbeddedDispatch:
         self._start_ready()
         if self._more and not self._ready:
             self._sweep_due.set()
-        if not task.cancelled():
-            task.result()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("%s broke", task.get_name(), exc_info=error)
 
     async def _drain(self, grace: float) -> None:
         if not self._tasks:

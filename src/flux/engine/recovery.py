@@ -11,18 +11,23 @@ import fcntl
 import logging
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from flux.engine.dispatch import Dispatch
 from flux.engine.runner import BACKOFFS, Runner
-from flux.errors import DatabaseLocked, DatabaseUnavailable
+from flux.engine.upkeep import keep_up, survive
 from flux.store import executions, workers
 from flux.store.database import Database
-from flux.store.feed import Feed
 
 logger = logging.getLogger(__name__)
 
-TICK_SECONDS = 0.5
+TICK_SECONDS = 1.0
+#: Ticks between two looks for what dead workers have left behind.
+TIDY_TICKS = 60
+#: Seconds that the database gets to forget a worker which leaves.
+LEAVE_SECONDS = 2.0
 
 
 class WorkerLock:
@@ -33,16 +38,23 @@ class WorkerLock:
         self.id = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._folder = folder
         self._path = folder / self.id
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._file = _locked(self._path)
 
     def is_free(self, worker: str) -> bool:
         """Whether another worker's file exists and nobody holds its lock."""
         return _is_locked(self._folder / worker) is False
 
+    def free(self) -> list[str]:
+        """The workers whose files are here, and whose locks nobody holds."""
+        return [path.name for path in self._folder.iterdir() if self.is_free(path.name)]
+
     def forget(self, worker: str) -> None:
-        """Remove the file of a dead worker."""
-        (self._folder / worker).unlink(missing_ok=True)
+        """Remove the file of a dead worker; that of one which lives, frozen or not, stays."""
+        path = self._folder / worker
+        with _opened(path) as file:
+            # Held while the name goes, so that nobody takes a lock on a file without a name unawares.
+            if file is not None and _take(file, fcntl.LOCK_EX):
+                path.unlink(missing_ok=True)
 
     def release(self) -> None:
         """Leave in good order."""
@@ -57,70 +69,121 @@ def is_alive(folder: Path, worker: str) -> bool:
 
 def _is_locked(path: Path) -> bool | None:
     """Whether somebody holds the lock of a file; None when there is no such file."""
+    with _opened(path) as file:
+        # A shared lock: two that look at once are not taken for the owner.
+        return None if file is None else not _take(file, fcntl.LOCK_SH)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int | None]:
     try:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
-        return None
+        yield None
+        return
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        yield file
     finally:
         os.close(file)
-    return False
+
+
+def _take(file: int, kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _locked(path: Path) -> int:
+    """A new file, locked. Who tidies up may remove it before it is locked: then it is made again."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            if os.path.samestat(os.fstat(file), os.stat(path)):
+                return file
+        except FileNotFoundError:
+            pass
+        os.close(file)
 
 
 class Recovery:
-    """Keeps the heartbeat while runs are owned, and hands back what dead workers were running."""
+    """Keeps the heartbeat while runs are owned, hands back what nobody runs, and finds work nobody told of.
+
+    Times in seconds; `tick` is between two looks.
+    """
 
     def __init__(
         self,
         database: Database,
         dispatch: Dispatch,
+        runner: Runner,
         lock: WorkerLock,
         *,
+        pool: str,
         heartbeat: float,
         dead_after: float,
+        tick: float = TICK_SECONDS,
     ) -> None:
         self._database = database
         self._dispatch = dispatch
+        self._runner = runner
         self._lock = lock
+        self._pool = pool
         self._heartbeat = heartbeat
         self._dead_after = dead_after
+        self._tick = tick
 
     async def sweep(self) -> int:
-        """Hand back the executions of dead workers; returns how many."""
+        """Hand back what dead workers were running, and what is ours by mistake; returns how many of the first."""
+        look = await self._database.read(executions.look(self._pool, self._lock.id, self._dead_after))
         taken = 0
-        for worker in await self._database.read(executions.owners()):
-            if worker != self._lock.id and await self._is_dead(worker):
-                ids = await self._database.write(executions.reap(worker, BACKOFFS))
-                self._lock.forget(worker)
-                taken += len(ids)
-        if taken:
+        for worker, silent in look.owners.items():
+            if silent or self._lock.is_free(worker):
+                taken += await self._take_over(worker)
+        await self._runner.hand_back_strays(look.own)
+        if taken or look.work:
             self._dispatch.timers_changed()
         return taken
 
-    async def beat_while_busy(self, runner: Runner) -> None:
+    async def tidy(self) -> None:
+        """Remove what dead workers that own nothing have left behind: rows, and files of locks."""
+        for worker in self._lock.free():
+            await self._take_over(worker)
+        if await self._database.read(workers.idle(self._dead_after)):
+            await self._database.write(workers.forget_idle(self._dead_after))
+
+    async def beat_while_busy(self) -> None:
         """Show that this process lives, as long as it owns runs."""
-        while True:
-            await runner.busy.wait()
-            try:
-                await self._database.write(workers.beat(self._lock.id))
-            except (DatabaseLocked, DatabaseUnavailable) as error:
-                logger.warning("no heartbeat: %s", error)
-            await asyncio.sleep(self._heartbeat)
+        await keep_up("no heartbeat", self._beat)
 
-    async def watch(self, feed: Feed) -> None:
-        """Look for dead workers at once, and then while somebody here waits for news."""
+    async def watch(self) -> None:
+        """Sweep at once and at every tick; tidy up at once and now and then."""
         while True:
-            try:
-                await self.sweep()
-            except (DatabaseLocked, DatabaseUnavailable) as error:
-                logger.warning("no sweep: %s", error)
-            await asyncio.sleep(TICK_SECONDS)
-            await feed.reading.wait()
+            await survive("cannot tidy up", self.tidy())
+            for _ in range(TIDY_TICKS):
+                await survive("no sweep", self.sweep())
+                await asyncio.sleep(self._tick)
 
-    async def _is_dead(self, worker: str) -> bool:
+    async def leave(self) -> None:
+        """This worker has left; what it may still own is to be taken over at once."""
+        await survive("cannot sign off", self._forget())
+
+    async def _take_over(self, worker: str) -> int:
+        ids = await self._database.write(executions.reap(worker, BACKOFFS))
+        if ids:
+            logger.info("took over %d runs from %s", len(ids), worker)
         if self._lock.is_free(worker):
-            return True
-        return await self._database.read(workers.silent(worker, self._dead_after))
+            await self._database.write(workers.forget(worker))
+            self._lock.forget(worker)
+        return len(ids)
+
+    async def _beat(self) -> None:
+        await self._runner.busy.wait()
+        await self._database.write(workers.beat(self._lock.id))
+        await asyncio.sleep(self._heartbeat)
+
+    async def _forget(self) -> None:
+        async with asyncio.timeout(LEAVE_SECONDS):
+            await self._database.write(workers.forget(self._lock.id))

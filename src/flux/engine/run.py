@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 from flux.errors import Fenced
@@ -24,9 +25,17 @@ from flux.store.executions import Execution, encode_spent
 from flux.store.feed import Feed
 from flux.store.log import Then
 
+logger = logging.getLogger(__name__)
+
+#: Seconds that a process which leaves waits for an append.
+LEAVE_SECONDS = 3.0
+
 
 class HandOver(Exception):
-    """This process is leaving and starts nothing new: another one goes on with the run."""
+    """This process is leaving and starts nothing new: another one goes on with the run.
+
+    An executor raises it when it sees `Run.draining`; the runner hands the execution back, and counts no failure.
+    """
 
 
 def being_cancelled() -> bool:
@@ -38,7 +47,9 @@ def being_cancelled() -> bool:
 class Run:
     """An execution as claimed by this worker. `failures` counts failed runs since the last progress."""
 
-    def __init__(self, execution: Execution, database: Database, feed: Feed) -> None:
+    def __init__(
+        self, execution: Execution, database: Database, feed: Feed, draining: asyncio.Event | None = None
+    ) -> None:
         self.id = execution.id
         self.scope = execution.scope
         self.epoch = execution.epoch
@@ -49,11 +60,12 @@ class Run:
         self.left: Then | None = None
         self.changed = asyncio.Event()
         #: Set when the process begins to leave.
-        self.draining = asyncio.Event()
+        self.draining = draining or asyncio.Event()
         self.database = database
         self._feed = feed
         self._watched = execution.head
         self._own: list[Stored] = []
+        self._read_to = 0
         self._others_wrote = True
 
     async def read(self, after: int) -> list[Stored]:
@@ -62,10 +74,13 @@ class Run:
         Who decides something by what is not there says so to `append`: `seen` finds what was missed.
         """
         own, self._own = self._own, []
-        if own and own[0].seq == after + 1 and not self._others_wrote:
+        if not self._others_wrote and after >= self._read_to and (not own or own[0].seq == after + 1):
+            self._read_to = own[-1].seq if own else after
             return own
         self._others_wrote = False
-        return await self._read(after)
+        found = await self._read(after)
+        self._read_to = found[-1].seq if found else after
+        return found
 
     def others_wrote(self) -> None:
         """Somebody else wrote to the log, or may have."""
@@ -90,9 +105,9 @@ class Run:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            await asyncio.wait((task,))
-            if not task.cancelled():
-                task.exception()
+            # Who leaves does not wait long for a database that is away: the hand-back fences what comes late.
+            await asyncio.wait((task,), timeout=LEAVE_SECONDS if self.draining.is_set() else None)
+            task.add_done_callback(_tell)
             raise
 
     async def _append(
@@ -175,6 +190,12 @@ class Run:
 
 
 Executor = Callable[[Run], Awaitable[None]]
+
+
+def _tell(task: asyncio.Task[bool]) -> None:
+    """The caller has left: nobody else hears of it."""
+    if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Fenced):
+        logger.warning("an append failed while its run was stopped: %s", error)
 
 
 def _settled(entries: tuple[Entry, ...]) -> tuple[str, ...]:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from flux.engine.dispatch import Dispatch
-from flux.engine.run import Executor, Run
+from flux.engine.run import Executor, HandOver, Run, being_cancelled
+from flux.engine.upkeep import PAUSE_SECONDS, survive, to_the_end
 from flux.errors import DatabaseLocked, DatabaseUnavailable, Fenced, FluxError
 from flux.store import executions, workers
 from flux.store.database import Database, Steps
-from flux.store.executions import Execution
+from flux.store.executions import Execution, Owned
 from flux.store.feed import Feed
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between attempts while the database does not answer.
-RETRY_SECONDS = 1.0
+#: Seconds that the database gets to take a run back; the sweep repairs what it did not take.
+HAND_BACK_SECONDS = 3.0
 #: Seconds to wait after the n-th failure of a run.
 BACKOFFS = (0.0, 1.0, 5.0, 30.0, 60.0)
 
@@ -39,6 +40,10 @@ class Runner:
         self._executors = executors
         self._worker = worker
         self._runs: dict[str, Run] = {}
+        #: Executions that are run or being claimed here, each with what tells it that the process leaves.
+        self._held: dict[str, asyncio.Event] = {}
+        #: Claims whose answer was lost: they may have been made.
+        self._unanswered: set[str] = set()
         self.busy = asyncio.Event()
 
     def changed(self, id: str) -> None:
@@ -52,18 +57,40 @@ class Runner:
         for run in self._runs.values():
             run.others_wrote()
 
+    def drain(self) -> None:
+        """Tell every run to start nothing new, and to hand over."""
+        for draining in self._held.values():
+            draining.set()
+
     async def run(self, id: str) -> None:
         """Claim an execution and run it until it rests; return at once when it is not to be had."""
+        draining = self._held[id] = asyncio.Event()
         try:
-            execution = await self._claim(id)
-        except (DatabaseLocked, DatabaseUnavailable) as error:
-            logger.warning("cannot claim %s yet: %s", id, error)
-            await asyncio.sleep(RETRY_SECONDS)
+            went_well = await survive(f"cannot run {id}", self._claim_and_run(id, draining))
+        finally:
+            del self._held[id]
+        if not went_well:
+            await asyncio.sleep(PAUSE_SECONDS)
             self._dispatch.timers_changed()
-            return
+
+    async def hand_back_strays(self, owned: Sequence[Owned]) -> None:
+        """Hand back what the database calls ours and is not run here.
+
+        Such are claims and hand-backs whose answer was lost. A run that ended meanwhile is not touched: its
+        row has left `running`, or this epoch.
+        """
+        for row in owned:
+            if row.id not in self._held:
+                failed = row.id not in self._unanswered
+                logger.warning("%s is called ours and does not run here; handed back", row.id)
+                await self._hand_back(row.id, row.epoch, row.failures, failed=failed)
+        self._unanswered.clear()
+
+    async def _claim_and_run(self, id: str, draining: asyncio.Event) -> None:
+        execution = await self._claim(id)
         if execution is None:
             return
-        run = Run(execution, self._database, self._feed)
+        run = Run(execution, self._database, self._feed, draining)
         self._runs[id] = run
         self.busy.set()
         self._feed.begin(id, run.epoch, execution.head)
@@ -80,39 +107,56 @@ class Runner:
     async def _claim(self, id: str) -> Execution | None:
         claiming = asyncio.ensure_future(self._database.write(_claim(id, self._worker)))
         try:
-            return await asyncio.shield(claiming)
+            execution = await asyncio.shield(claiming)
         except asyncio.CancelledError:
-            await asyncio.wait((claiming,))
-            # What was claimed nevertheless must not stay ours.
-            if claiming.exception() is None and (execution := claiming.result()) is not None:
-                await asyncio.shield(self._hand_back(Run(execution, self._database, self._feed), failed=False))
+            if being_cancelled():
+                await to_the_end(survive(f"cannot give up the claim of {id}", self._unclaim(claiming)))
             raise
+        except (DatabaseLocked, DatabaseUnavailable):
+            self._unanswered.add(id)
+            raise
+        self._unanswered.discard(id)
+        return execution
+
+    async def _unclaim(self, claiming: asyncio.Future[Execution | None]) -> None:
+        """What was claimed although we leave must not stay ours."""
+        async with asyncio.timeout(HAND_BACK_SECONDS):
+            execution = await asyncio.shield(claiming)
+        if execution is not None:
+            await self._hand_back(execution.id, execution.epoch, execution.failures, failed=False)
 
     async def _execute(self, run: Run) -> None:
         """The outermost handler: whatever happens, an execution we own is never just dropped."""
         try:
+            run.start_nothing_while_draining()
             await self._executors[run.execution.kind](run)
             if run.left is None:
                 raise FluxError(debug=f"the executor of {run.id} returned without leaving it at rest")
         except Fenced as error:
             logger.info("run of %s stops: %s %s", run.id, error, error.debug)
+        except HandOver:
+            await self._hand_back(run.id, run.epoch, run.failures, failed=False)
         except asyncio.CancelledError:
-            await asyncio.shield(self._hand_back(run, failed=False))
-            raise
+            stopped = being_cancelled()
+            if not stopped:
+                logger.exception("run of %s failed: it was cancelled by itself", run.id)
+            await self._hand_back(run.id, run.epoch, run.failures, failed=not stopped)
+            if stopped:
+                raise
         except Exception:  # noqa: BLE001 - the run is handed back and tried again, then failed in the log
             logger.exception("run of %s failed", run.id)
-            await self._hand_back(run, failed=True)
+            await self._hand_back(run.id, run.epoch, run.failures, failed=True)
 
-    async def _hand_back(self, run: Run, *, failed: bool) -> None:
-        backoff = BACKOFFS[min(run.failures + 1, len(BACKOFFS) - 1)] if failed else 0.0
-        while True:
-            try:
-                await self._database.write(executions.hand_back(run.id, run.epoch, failed=failed, backoff=backoff))
-                break
-            except (DatabaseLocked, DatabaseUnavailable) as error:
-                logger.warning("cannot hand back %s yet: %s", run.id, error)
-                await asyncio.sleep(RETRY_SECONDS)
+    async def _hand_back(self, id: str, epoch: int, failures: int, *, failed: bool) -> None:
+        """Try once: what a database that is away does not take back is found by the sweep, here or elsewhere."""
+        backoff = BACKOFFS[min(failures + 1, len(BACKOFFS) - 1)] if failed else 0.0
+        program = executions.hand_back(id, epoch, failed=failed, backoff=backoff)
+        await to_the_end(survive(f"cannot hand back {id} now", self._within_time(program)))
         self._dispatch.timers_changed()
+
+    async def _within_time(self, program: Steps[bool]) -> None:
+        async with asyncio.timeout(HAND_BACK_SECONDS):
+            await self._database.write(program)
 
 
 def _claim(id: str, worker: str) -> Steps[Execution | None]:

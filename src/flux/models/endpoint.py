@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Literal
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -20,3 +21,15 @@ class Endpoint(Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Endpoint({self.provider!r}, {self.wire!r}, {self.base_url!r})"
+
+
+def problem_of(url: str) -> str | None:
+    """What keeps a URL from being a provider's address, to be read behind its name; None when nothing does."""
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError as error:  # such as a port that is no number, or half an IPv6 address
+        return f"is not an address: {error}"
+    # urlsplit takes out some of these characters and lets others pass.
+    valid = valid and url.isprintable() and " " not in url
+    return None if valid else "must be an address such as http://127.0.0.1:8000/v1: http or https, and a host"

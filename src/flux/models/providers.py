@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from flux.errors import MissingPackage
+from flux.messages import ModelFailure
 from flux.models.base import Model, ModelEvent, ModelLimits, ModelRequest
 from flux.models.endpoint import Endpoint, Wire
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 STALLED_AFTER = 60.0
 """Seconds without a byte from the provider after which a call has stalled."""
+
+_LONGEST = 300
 
 
 class ProviderModel(Model):
@@ -28,24 +31,51 @@ class ProviderModel(Model):
         self._stalled_after = stalled_after
         self._wire: ProviderWire | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._calls = 0
+        self._retired = False
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """Call the model once; closing the iterator closes the connection."""
-        wire = await self._connected()
-        attempt = wire.attempt(request)
+        self._calls += 1
         try:
-            async for event in attempt:
-                yield event
+            wire = await self._wire_or_failure()
+            if isinstance(wire, ModelFailure):
+                yield wire
+                return
+            attempt = wire.attempt(request)
+            try:
+                async for event in attempt:
+                    yield event
+            finally:
+                await attempt.aclose()
         finally:
-            await attempt.aclose()
+            self._calls -= 1
+            if self._retired and not self._calls:
+                await self.aclose()
+
+    async def _wire_or_failure(self) -> ProviderWire | ModelFailure:
+        try:
+            return await self._connected()
+        except Exception as error:  # noqa: BLE001 - what an SDK raises when it is loaded or set up is a failed call
+            return _failure(error, self._endpoint)
 
     async def limits(self) -> ModelLimits:
-        """The context window and output limit of this model."""
-        return await (await self._connected()).limits()
+        """The context window and output limit of this model; unknown when they cannot be found out."""
+        wire = await self._wire_or_failure()
+        return ModelLimits() if isinstance(wire, ModelFailure) else await wire.limits()
 
     async def preload(self) -> None:
-        """Load the provider's SDK now, so that the first call does not wait for it."""
-        await asyncio.to_thread(_module, self._endpoint.wire)
+        """Load the provider's SDK now, so that the first call does not wait for it; the call says what is wrong."""
+        await self._wire_or_failure()
+
+    def retire(self) -> asyncio.Task[None] | None:
+        """Keep no connection from now on; the task that closes those that are idle."""
+        self._retired = True
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return None
+        return loop.create_task(self.aclose()) if self._wire is not None and not self._calls else None
 
     async def aclose(self) -> None:
         """Close the connections kept for later calls."""
@@ -84,3 +114,13 @@ def _module(wire: Wire) -> ModuleType:
         return wire_openai
     except ImportError as error:
         raise MissingPackage(f"models of {wire} need the package {error.name or 'pydantic-ai-slim'}") from error
+
+
+def _failure(error: Exception, endpoint: Endpoint) -> ModelFailure:
+    """Why the provider cannot even be called."""
+    if isinstance(error, MissingPackage):
+        return ModelFailure(str(error), "rejected")
+    said = " ".join(str(error).split())[:_LONGEST] or type(error).__name__
+    if endpoint.key:
+        said = said.replace(endpoint.key, "***")
+    return ModelFailure(f"{endpoint.provider} cannot be called: {said}", "rejected")

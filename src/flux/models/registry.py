@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
-from flux.errors import DefinitionInvalid, MissingKey
+from flux.errors import DefinitionInvalid, MissingKey, SettingsInvalid
 from flux.models.base import Model, Models
-from flux.models.endpoint import Endpoint, Wire
+from flux.models.endpoint import Endpoint, Wire, problem_of
 from flux.models.providers import STALLED_AFTER, ProviderModel
 from flux.settings import Provider
 from flux.suggest import nearest
 
 ModelFactory = Callable[[str], Model]
+
+KEPT = 32
+"""Models, each with its connections, that are kept for their next call."""
 
 
 class ProviderSettings(Struct, frozen=True):
@@ -61,21 +66,14 @@ def provider_settings(providers: Mapping[str, Provider]) -> dict[str, ProviderSe
     }
 
 
-def available(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """The built-in providers `environment` has a key for; Ollama counts when OLLAMA_HOST is set."""
-    return tuple(
-        name
-        for name, known in BUILT_IN.items()
-        if any(map(environment.get, known.keys if known.needs_key else (known.base_variable,)))
-    )
-
-
 class ModelRegistry(Models):
-    """Live models by name, each made once.
+    """Live models by name; those used last are kept, the others are closed once nobody uses them.
 
     `environment` holds keys and addresses; it is read at each call, so a new key counts at once.
     `factories` make the models of further prefixes from what follows the `/`. A model that sends
     nothing for `stalled_after` seconds has stalled.
+
+    :raises SettingsInvalid: a provider has the name of another one, or an address that cannot be one
     """
 
     def __init__(
@@ -90,13 +88,17 @@ class ModelRegistry(Models):
         self._providers = dict(providers or {})
         self._factories = dict(factories or {})
         self._stalled_after = stalled_after
-        self._made: dict[tuple[str, Endpoint | None], Model] = {}
+        self._made: OrderedDict[tuple[str, Endpoint | None], Model] = OrderedDict()
+        self._closing: set[asyncio.Task[None]] = set()
+        for name, provider in self._providers.items():
+            _check_provider(name, provider, {*BUILT_IN, *self._factories})
 
     def get(self, name: str) -> Model:
         """The model of that name.
 
         :raises DefinitionInvalid: the name has no `/`, or the provider is unknown
         :raises MissingKey: the provider has no key
+        :raises SettingsInvalid: the provider's address, from the environment, cannot be one
         """
         provider, model = self._split(name)
         endpoint = None if provider in self._factories else self._endpoint(provider)
@@ -107,17 +109,32 @@ class ModelRegistry(Models):
                 if endpoint is None
                 else ProviderModel(endpoint, model, stalled_after=self._stalled_after)
             )
+            self._drop_oldest()
+        self._made.move_to_end((name, endpoint))
         return found
 
     def check(self, name: str) -> None:
         """Raise what `get` would raise; loads no SDK."""
-        self.get(name)
+        provider, model = self._split(name)
+        if provider in self._factories:
+            self._factories[provider](model)
+        else:
+            self._endpoint(provider)
 
     async def aclose(self) -> None:
         """Close the connections of every model made."""
         for model in self._made.values():
             if isinstance(model, ProviderModel):
                 await model.aclose()
+        await asyncio.gather(*self._closing)
+
+    def _drop_oldest(self) -> None:
+        while len(self._made) > KEPT:
+            _, model = self._made.popitem(last=False)
+            closing = model.retire() if isinstance(model, ProviderModel) else None
+            if closing is not None:
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
 
     def _split(self, name: str) -> tuple[str, str]:
         provider, _, model = name.partition("/")
@@ -144,6 +161,8 @@ class ModelRegistry(Models):
         base_url = self._environment.get(known.base_variable) or known.base_url
         if known.wire == "ollama":
             base_url = ollama_address(base_url)
+        if (problem := problem_of(base_url)) is not None:
+            raise SettingsInvalid(f"{known.base_variable} {problem}")
         endpoint = Endpoint(provider, known.wire, base_url.rstrip("/"))
         return self._with_key(endpoint, known.keys, needed=known.needs_key)
 
@@ -158,6 +177,15 @@ class ModelRegistry(Models):
                 variables=list(variables),
             )
         return endpoint
+
+
+def _check_provider(name: str, provider: ProviderSettings, taken: set[str]) -> None:
+    if name in taken:
+        raise SettingsInvalid(f"flux.ai.providers.{name}: {name} is a provider of Flux itself; choose another name")
+    if not name or "/" in name:
+        raise SettingsInvalid(f"flux.ai.providers: {name!r} cannot be the name of a provider: it is empty or holds a /")
+    if (problem := problem_of(provider.base_url)) is not None:
+        raise SettingsInvalid(f"flux.ai.providers.{name}: base_url {problem}")
 
 
 def ollama_address(host: str) -> str:

@@ -56,21 +56,31 @@ class ScriptedModel(Model):
     """Answers by a script: a function of the request, or a list with one turn per answer in the history.
 
     A list is read by how many answers the request already holds, so a call that is made again after a
-    crash gets the same turn. Text is streamed word by word, with `delay` seconds before each.
+    crash gets the same turn. Text is streamed word by word, with `delay` seconds before each. `requests`
+    holds the last `remember` requests.
     """
 
     def __init__(
-        self, script: Script, *, name: str = "scripted/test", delay: float = 0.0, context: int | None = None
+        self,
+        script: Script,
+        *,
+        name: str = "scripted/test",
+        delay: float = 0.0,
+        context: int | None = None,
+        remember: int = 1_000,
     ) -> None:
         self.name = name
         self.requests: list[ModelRequest] = []
         self._script = script
         self._delay = delay
         self._context = context
+        self._remember = remember
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """Stream the turn that is due."""
         self.requests.append(request)
+        if len(self.requests) > self._remember:
+            del self.requests[0]
         turn = self._turn(request)
         if isinstance(turn, ModelFailure):
             yield turn
@@ -105,7 +115,8 @@ def scripted(name: str) -> Model:
     scripts: dict[str, Callable[[ModelRequest], Turn]] = {"demo": demo, "echo": echo}
     if name not in scripts:
         raise DefinitionInvalid(unknown("scripted model", name, scripts))
-    return ScriptedModel(scripts[name], name=f"scripted/{name}", delay=0.02 if name == "demo" else 0.0)
+    delay = 0.02 if name == "demo" else 0.0
+    return ScriptedModel(scripts[name], name=f"scripted/{name}", delay=delay, remember=0)
 
 
 def echo(request: ModelRequest) -> Turn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, aclosing
@@ -233,6 +234,18 @@ def _members(union: Any) -> dict[object, type[pydantic.BaseModel]]:
 def adapter(type_: Any) -> pydantic.TypeAdapter[Any]:
     """Validates events of this type in compiled code."""
     return pydantic.TypeAdapter(type_)
+
+
+def has_hook(client: type) -> bool:
+    """Whether an SDK's client builds its responses where our faster clients take over; it is not public."""
+    hook = getattr(client, "_process_response_data", None)
+    try:
+        return hook is not None and list(inspect.signature(hook).parameters) == _HOOK
+    except (TypeError, ValueError):
+        return False
+
+
+_HOOK = ["self", "data", "cast_to", "response"]
 
 
 def as_is(params: dict[str, Any], *names: str) -> dict[str, Any]:

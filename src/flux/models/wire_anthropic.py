@@ -15,7 +15,7 @@ from pydantic_ai.providers.anthropic import AnthropicProvider
 
 from flux.models.base import ModelRequest
 from flux.models.endpoint import Endpoint
-from flux.models.wire import ProviderWire, adapter, as_is, event_type, http_client, timeouts
+from flux.models.wire import ProviderWire, adapter, as_is, event_type, has_hook, http_client, timeouts
 
 _LEAST_BUDGET = 1024
 """The smallest thinking budget Anthropic takes, in tokens."""
@@ -23,7 +23,8 @@ _LEAST_BUDGET = 1024
 
 def connect(endpoint: Endpoint, name: str, stalled_after: float) -> ProviderWire:
     """The wire to a model of this endpoint."""
-    client = _Client(
+    kind = _Client if has_hook(AsyncAnthropic) else AsyncAnthropic
+    client = kind(
         base_url=endpoint.base_url,
         api_key=endpoint.key or "none",
         max_retries=0,
@@ -37,7 +38,7 @@ def connect(endpoint: Endpoint, name: str, stalled_after: float) -> ProviderWire
 class _AnthropicWire(ProviderWire):
     """Messages, with the prompt cached: tools and system once, and the history up to its last message."""
 
-    def __init__(self, endpoint: Endpoint, name: str, stalled_after: float, client: _Client) -> None:
+    def __init__(self, endpoint: Endpoint, name: str, stalled_after: float, client: AsyncAnthropic) -> None:
         model = AnthropicModel(name, provider=AnthropicProvider(anthropic_client=client))
         super().__init__(endpoint, name, stalled_after, model)
         self._client = client

@@ -31,7 +31,7 @@ from pydantic_ai.settings import ModelSettings
 
 from flux.models.base import ModelLimits, ModelRequest, ReasoningEffort
 from flux.models.endpoint import Endpoint
-from flux.models.wire import ProviderWire, adapter, as_is, event_type, http_client, timeouts
+from flux.models.wire import ProviderWire, adapter, as_is, event_type, has_hook, http_client, timeouts
 
 _COMPATIBLE = OpenAIModelProfile(openai_chat_supports_max_completion_tokens=False)
 """Servers that imitate OpenAI know `max_tokens`; not all know its successor."""
@@ -62,7 +62,8 @@ def connect(endpoint: Endpoint, name: str, stalled_after: float) -> ProviderWire
     """The wire to a model of this endpoint."""
     host = endpoint.base_url
     http = http_client(stalled_after)
-    client = _Client(
+    kind = _Client if has_hook(AsyncOpenAI) else AsyncOpenAI
+    client = kind(
         base_url=f"{host}/v1" if endpoint.wire == "ollama" else host,
         api_key=endpoint.key or "none",
         max_retries=0,
@@ -80,7 +81,7 @@ def connect(endpoint: Endpoint, name: str, stalled_after: float) -> ProviderWire
 class _OpenAIWire(ProviderWire):
     """What all OpenAI formats share: one client with a pool of connections."""
 
-    def __init__(self, endpoint: Endpoint, name: str, stalled_after: float, client: _Client) -> None:
+    def __init__(self, endpoint: Endpoint, name: str, stalled_after: float, client: AsyncOpenAI) -> None:
         super().__init__(endpoint, name, stalled_after, _model(endpoint, name, client))
         self._client = client
 
@@ -134,7 +135,7 @@ class _ResponsesWire(_OpenAIWire):
 class _OllamaWire(_ChatWire):
     """Ollama: chat completions, and its own interface for what a model can take."""
 
-    def __init__(self, endpoint: Endpoint, name: str, stalled_after: float, client: _Client) -> None:
+    def __init__(self, endpoint: Endpoint, name: str, stalled_after: float, client: AsyncOpenAI) -> None:
         super().__init__(endpoint, name, stalled_after, client)
         self._known: tuple[float, ModelLimits] | None = None
 
@@ -143,8 +144,8 @@ class _OllamaWire(_ChatWire):
         if self._known is None or time.monotonic() - self._known[0] > _LIMITS_KEPT:
             try:
                 window = await self._loaded_window() or await self._window()
-            except (httpx2.HTTPError, ValueError):
-                return ModelLimits()
+            except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, AttributeError, TypeError):
+                return ModelLimits()  # not there, or not Ollama
             self._known = (time.monotonic(), ModelLimits(context=window))
         return self._known[1]
 

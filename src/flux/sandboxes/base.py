@@ -59,8 +59,8 @@ class Sandbox(Protocol):
         """
         ...
 
-    async def read(self, path: str) -> bytes:
-        """The bytes of a file."""
+    async def read(self, path: str, *, limit: int | None = None) -> bytes:
+        """The bytes of a file; OSError EFBIG when there are more than `limit`."""
         ...
 
     async def write(self, path: str, data: bytes) -> None:

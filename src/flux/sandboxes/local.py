@@ -71,9 +71,9 @@ class LocalSandbox(Sandbox):
             truncated=out.truncated or err.truncated,
         )
 
-    async def read(self, path: str) -> bytes:
-        """The bytes of a regular file."""
-        return await self._at(path, _read)
+    async def read(self, path: str, *, limit: int | None = None) -> bytes:
+        """The bytes of a regular file; OSError EFBIG when there are more than `limit`."""
+        return await self._at(path, lambda folder, name: _read(folder, name, limit))
 
     async def write(self, path: str, data: bytes) -> None:
         """Replace a file's content in one step; its mode is kept, missing parents are made."""
@@ -192,12 +192,17 @@ def _directory(folder: int, name: str, *, make: bool = False) -> Iterator[int]:
         os.close(opened)
 
 
-def _read(folder: int, name: str) -> bytes:
+def _read(folder: int, name: str, limit: int | None) -> bytes:
     opened = os.open(name, _READ, dir_fd=folder)
     try:
-        _require_regular(os.fstat(opened).st_mode)
+        found = os.fstat(opened)
+        _require_regular(found.st_mode)
+        _require_small(found.st_size, limit)
         with open(opened, "rb", closefd=False) as file:
-            return file.read()
+            # A file that does not tell its size, or grows, is not read far beyond the limit either.
+            data = file.read(-1 if limit is None else limit + 1)
+        _require_small(len(data), limit)
+        return data
     finally:
         os.close(opened)
 
@@ -228,6 +233,11 @@ def _require_regular(mode: int) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "Not a regular file")
+
+
+def _require_small(size: int, limit: int | None) -> None:
+    if limit is not None and size > limit:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 
 
 def _replace(folder: int, name: str, data: bytes) -> None:

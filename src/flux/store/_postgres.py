@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from typing import Any, TypeVar, cast
 
 import psycopg
@@ -24,6 +25,14 @@ NOW = "extract(epoch from statement_timestamp())::float8"
 #: Serialises the first creation of the schema by several processes.
 SCHEMA_LOCK = 0x666C7578
 CLOSE_SECONDS = 5.0
+#: The server or the connection is gone, or takes no writes (a standby, or a primary that was replaced).
+GONE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg_pool.PoolTimeout,
+)
 
 
 class PostgresDatabase:
@@ -47,15 +56,14 @@ class PostgresDatabase:
         :raises DatabaseUnavailable: the server does not answer
         :raises DatabaseTooNew: the schema was made by a newer Flux
         """
-        try:
-            await self._pool.open(wait=True, timeout=10)
-            await self._migrate()
-        except (psycopg.Error, psycopg_pool.PoolTimeout) as error:
-            await self._pool.close()
-            raise self._down(error) from error
-        except BaseException:
-            await self._pool.close()
-            raise
+        async with AsyncExitStack() as unless_opened:
+            unless_opened.push_async_callback(self._pool.close)
+            try:
+                await self._pool.open(wait=True, timeout=10)
+                await self._migrate()
+            except (psycopg.Error, psycopg_pool.PoolTimeout) as error:
+                raise self._down(error) from error
+            unless_opened.pop_all()
         return self
 
     async def write(self, steps: Steps[T]) -> T:
@@ -86,7 +94,7 @@ class PostgresDatabase:
         return await asyncio.shield(task)
 
     async def _write(self, steps: Steps[T]) -> T:
-        try:
+        with self._translated():
             async with self._pool.connection() as connection:
                 async with connection.transaction():
                     result = await _drive(connection, steps)
@@ -95,35 +103,35 @@ class PostgresDatabase:
                 if self._observer:
                     self._observer.after()
                 return result
-        except (psycopg.OperationalError, psycopg_pool.PoolTimeout) as error:
-            raise self._down(error) from error
-        except psycopg.DataError as error:
-            raise _unusable(error) from error
 
     async def _read(self, steps: Steps[T]) -> T:
-        try:
+        with self._translated():
             async with self._pool.connection() as connection, connection.transaction():
                 await connection.execute("set transaction isolation level repeatable read read only")
                 return await _drive(connection, steps)
-        except (psycopg.OperationalError, psycopg_pool.PoolTimeout) as error:
-            raise self._down(error) from error
-        except psycopg.DataError as error:
-            raise _unusable(error) from error
 
     async def _version(self) -> int:
-        try:
+        with self._translated():
             async with self._pool.connection() as connection:
                 cursor = await connection.execute("select hashtextextended(txid_current_snapshot()::text, 0)")
                 row = await cursor.fetchone()
                 return int(row[0]) if row else 0
-        except (psycopg.OperationalError, psycopg_pool.PoolTimeout) as error:
-            raise self._down(error) from error
 
     async def close(self) -> None:
         """Finish what is under way, and give back every connection."""
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=CLOSE_SECONDS)
         await self._pool.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """What psycopg raises, in our words."""
+        try:
+            yield
+        except GONE as error:
+            raise self._down(error) from error
+        except psycopg.DataError as error:
+            raise _unusable(error) from error
 
     def _down(self, error: Exception) -> DatabaseUnavailable:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

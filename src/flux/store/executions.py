@@ -240,10 +240,46 @@ def sweep(pool: str, limit: int) -> Steps[tuple[list[str], float | None]]:
     return ids, None if next_at is None else next_at - at
 
 
-def owners() -> Steps[list[str]]:
-    """The workers that own running executions."""
-    rows = yield "select distinct worker from executions where state = 'running' and driver is null", {}
-    return [row[0] for row in rows]
+class Owned(Struct, frozen=True):
+    """A running execution of one worker."""
+
+    id: str
+    epoch: int
+    failures: int
+
+
+class Look(Struct, frozen=True):
+    """What there is to do: whether something may be claimed, who owns runs, and what `worker` itself owns.
+
+    `owners` has the other workers, each with whether it has been silent for too long.
+    """
+
+    work: bool
+    owners: dict[str, bool]
+    own: list[Owned]
+
+
+OWNERS = """
+select e.worker, coalesce(max(w.seen), 0) <= :now - :dead_after from executions e left join workers w on w.id = e.worker
+where e.state = 'running' and e.driver is null group by e.worker"""
+
+WORK = """
+select exists (select 1 from executions where state = 'scheduled' and pool = :pool and due <= :now)
+  or exists (select 1 from executions where state = 'waiting' and due is not null and due <= :now and driver is null)"""
+
+OWNED = "select id, epoch, failures from executions where state = 'running' and worker = :worker and driver is null"
+
+
+def look(pool: str, worker: str, dead_after: float) -> Steps[Look]:
+    """See what there is to do for `worker`; who was not heard of for `dead_after` seconds is silent."""
+    rows = yield WORK, {"pool": pool}
+    work = bool(rows[0][0])
+    rows = yield OWNERS, {"dead_after": dead_after}
+    owners: dict[str, bool] = {row[0]: bool(row[1]) for row in rows}
+    own: list[Row] = []
+    if owners.pop(worker, None) is not None:
+        own = yield OWNED, {"worker": worker}
+    return Look(work, owners, [Owned(*row) for row in own])
 
 
 def reap(worker: str, backoffs: tuple[float, ...]) -> Steps[list[str]]:

@@ -88,15 +88,16 @@ class Feed:
         try:
             if after != START:
                 await self._within_log(scope, id, reader)
+            gap = False
             while True:
-                looked, before = reader.behind, reader.seq
-                if looked:
+                known, before = gap, reader.seq
+                if reader.behind:
                     reader.behind = False
                     async for batch in self._missing(scope, id, reader):
                         yield batch
                 lost = channel.lost(reader)
                 batch, gap = channel.take(reader)
-                if gap and looked and not lost and reader.seq == before:
+                if gap and known and not lost and reader.seq == before:
                     return  # deleted: what the channel speaks of is not in the log any more
                 reader.behind |= gap or lost
                 if batch:
@@ -185,4 +186,3 @@ def _nothing() -> None:
 
 def _numbered(body: bytes, n: int) -> bytes:
     return b'{"n":%d,' % n + body[1:]
-

@@ -14,6 +14,9 @@ def beat(worker: str, labels: str = "{}") -> Steps[None]:
     )
 
 
+OWNS_NOTHING = "not exists (select 1 from executions where state = 'running' and worker = workers.id)"
+
+
 def silent(worker: str, seconds: float) -> Steps[bool]:
     """Whether a worker has not been seen for that long, or never."""
     rows = yield (
@@ -26,3 +29,14 @@ def silent(worker: str, seconds: float) -> Steps[bool]:
 def forget(worker: str) -> Steps[None]:
     """Remove a worker that has left."""
     yield "delete from workers where id = :id", {"id": worker}
+
+
+def idle(seconds: float) -> Steps[list[str]]:
+    """The workers that own nothing and have not been seen for that long."""
+    rows = yield f"select id from workers where seen <= :now - :seconds and {OWNS_NOTHING}", {"seconds": seconds}
+    return [row[0] for row in rows]
+
+
+def forget_idle(seconds: float) -> Steps[None]:
+    """Remove those workers; one that lives comes back with its next claim."""
+    yield f"delete from workers where seen <= :now - :seconds and {OWNS_NOTHING}", {"seconds": seconds}

@@ -28,9 +28,9 @@ class Failed(Struct, frozen=True):
 
 
 class NeedsInput(Struct, frozen=True):
-    """The tool asks a person first. `kind` is the interrupt's kind, `payload` what is shown."""
+    """The tool asks a person first. `payload` is what is shown: `question`, and `options` to choose from."""
 
-    kind: Literal["input", "elicitation"]
+    kind: Literal["input"]
     payload: dict[str, Any]
 
 
@@ -49,7 +49,6 @@ class ToolContext(Struct, frozen=True):
 
     `call` is the idempotency key of tools with effect "idempotent". `output` streams text to whoever
     watches. `answer` is set when the call asked a person before and is now run again.
-    `resources` reads addresses such as `artifact://ID`, by their scheme.
     """
 
     session: str
@@ -57,7 +56,6 @@ class ToolContext(Struct, frozen=True):
     sandbox: Sandbox
     output: Callable[[str], None]
     answer: Answer | None = None
-    resources: Mapping[str, Callable[[str], Awaitable[bytes]]] = {}
 
 
 class Tool(Struct, frozen=True):

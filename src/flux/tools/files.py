@@ -50,18 +50,11 @@ class FileTools:
         """Read a text file. Each line is shown with its number and a tab before it.
 
         Args:
-            path: The file, relative to the workspace; or an address such as artifact://ID.
+            path: The file, relative to the workspace.
             offset: How many lines to skip.
             limit: How many lines to show at most; 0 for as many as fit.
         """
-        scheme, separator, address = path.partition("://")
-        if not separator:
-            data = await _small_file(context.sandbox, path)
-        elif scheme in context.resources:
-            data = await context.resources[scheme](address)
-        else:
-            known = ", ".join(f"{name}://" for name in sorted(context.resources)) or "none"
-            return Failed(f"{path}: there are no {scheme}:// addresses here; known: {known}")
+        data = await _small_file(context.sandbox, path)
         if is_binary(data):
             return Done(f"{path} is a binary file of {len(data):,} bytes; it is not shown.")
         return Done(_page(lines_of(data), offset, limit, self._config.max_output_chars))

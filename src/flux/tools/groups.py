@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from flux.errors import DefinitionInvalid, UnsupportedYet
 from flux.suggest import unknown
 from flux.tools.ask import ask_tool
@@ -53,6 +55,7 @@ GROUPS: Mapping[str, Builder] = {
 SINGLE: Mapping[str, Tool] = {tool.name: tool for tool in (*_system_tools(GroupConfig(), "local"), ask_tool())}
 """Every bundled tool by its own name, with the default configuration."""
 
+_GROUPED = frozenset(tool.name for tool in _system_tools(GroupConfig(), "local"))
 _LATER = frozenset({"web_fetch"})
 
 
@@ -61,7 +64,8 @@ def resolve(entries: Iterable[Any], *, sandbox: str = "local") -> tuple[Tool, ..
 
     An entry is a group's name, `{group: settings}`, or a tool's name. Of two configured groups with the
     same tool the later one wins; a bare name never replaces what is there. `sandbox` is the name that
-    `shell` tells the model. DefinitionInvalid names what is wrong; UnsupportedYet for `{file: ...}`.
+    `shell` tells the model; in `local` what can change the host asks first. DefinitionInvalid names what
+    is wrong; UnsupportedYet for `{file: ...}`.
     """
     tools: dict[str, Tool] = {}
     for entry in entries:
@@ -93,14 +97,23 @@ def _parsed(entry: Any) -> tuple[str, Any]:
 def _built(name: str, settings: Any, sandbox: str) -> tuple[Tool, ...]:
     if name in GROUPS:
         config = GroupConfig.of(name, settings)
-        tools = GROUPS[name](config, sandbox)
+        tools = GROUPS[name](_by_sandbox(config, sandbox), sandbox)
         _check_approval(name, config, tools)
         return tools
     if name in _LATER:
         raise UnsupportedYet(f"tools: {name} is not available yet")
     if name not in SINGLE:
         raise DefinitionInvalid(f"tools: {_unknown(name)}")
-    return (SINGLE[name],)
+    if sandbox == "local" or name not in _GROUPED:
+        return (SINGLE[name],)
+    return tuple(tool for tool in _system_tools(_by_sandbox(GroupConfig(), sandbox), sandbox) if tool.name == name)
+
+
+def _by_sandbox(config: GroupConfig, sandbox: str) -> GroupConfig:
+    """The configuration with what it leaves to the sandbox: only on the host does a tool ask by default."""
+    if config.requires_approval is not None or sandbox == "local":
+        return config
+    return msgspec.structs.replace(config, requires_approval=False)
 
 
 def _unknown(name: str) -> str:
@@ -111,7 +124,7 @@ def _unknown(name: str) -> str:
 
 
 def _check_approval(group: str, config: GroupConfig, tools: tuple[Tool, ...]) -> None:
-    if isinstance(config.requires_approval, bool):
+    if not isinstance(config.requires_approval, tuple):
         return
     names = [tool.name for tool in tools]
     for name in config.requires_approval:

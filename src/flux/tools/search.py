@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import posixpath
+import re
 import shlex
 import time
 from collections.abc import Callable
@@ -21,9 +24,14 @@ MAX_FILES = 500
 MAX_MATCHES = 200
 """Lines that grep shows."""
 
+MAX_FILE = 20_000_000
+"""Bytes of the largest file that is searched without ripgrep, which needs no memory for a file's size."""
+
 _LINE = 500
 _PATTERN = 1_000
 _GRACE = 5.0
+
+_TOO_LARGE = f"{{}} has more than {MAX_FILE:,} bytes; searching it needs ripgrep (rg) on the host"
 
 _BETWEEN = "\x1f"
 """Stands between path, number and line in what ripgrep is asked to print."""
@@ -101,6 +109,7 @@ class Matches:
         self._lines: list[str] = []
         self._count = 0
         self._files: set[str] = set()
+        self.skipped = 0
 
     def add(self, path: str, number: int, line: str) -> None:
         """Line `number` of the file at `path`, which is relative to the searched directory."""
@@ -114,11 +123,12 @@ class Matches:
 
     def text(self) -> str:
         """The kept lines and the totals."""
+        note = f"[{self.skipped} files of more than {MAX_FILE:,} bytes were not searched]" if self.skipped else ""
         if not self._count:
-            return "no matches"
+            return f"no matches {note}".rstrip()
         shown = "" if self._count <= MAX_MATCHES else f"; the first {MAX_MATCHES} are shown"
         total = f"[{self._count} matching lines in {len(self._files)} files{shown}]"
-        return "\n".join([*self._lines, total])
+        return "\n".join([*self._lines, total, *filter(None, [note])])
 
 
 def _anything(path: str) -> bool:
@@ -135,29 +145,40 @@ async def _by_ripgrep(
     sandbox: Sandbox, pattern: str, path: str, wanted: Callable[[str], bool], timeout: float
 ) -> Matches | None:
     """What `rg` finds, None where it is not installed or cannot do it. TimeoutError."""
-    if not isinstance(sandbox, HostSandbox) or not (await sandbox.stat(path)).is_directory:
+    if not isinstance(sandbox, HostSandbox):
         return None
-    root = await sandbox.resolve(path)
-    reader = _RipgrepLines(Matches(path, wanted), root)
+    single = not (await sandbox.stat(path)).is_directory
+    found = await sandbox.resolve(path)
+    reader = _RipgrepLines(Matches(path, wanted), found if single else found.rstrip("/") + "/")
     options = (
         "--no-config --no-ignore --hidden --sort=path --line-number --no-heading --with-filename "
         "--color=never --no-messages --crlf --max-columns=4096 --max-columns-preview "
         "--field-match-separator='\\x1f'"
     )
-    skipped = " ".join(shlex.quote(f"--glob=!{name}/") for name in sorted(SKIPPED))
-    command = f"rg {options} {skipped} --regexp={shlex.quote(pattern)} -- {shlex.quote(root)}"
+    where = _only(found) if single else f"{_SKIPPED} -- {shlex.quote(found)}"
+    command = f"rg {options} --regexp={shlex.quote(pattern)} {where}"
     result = await sandbox.exec(command, timeout=timeout, on_output=reader.feed, max_output_bytes=2_000)
     if result.timed_out:
         raise TimeoutError
     return reader.matches if result.exit_code in (0, 1) else None
 
 
+_SKIPPED = " ".join(shlex.quote(f"--glob=!{name}/") for name in sorted(SKIPPED))
+
+
+def _only(file: str) -> str:
+    """The arguments for one file: a file that is named itself would be searched even if it is binary."""
+    folder, name = posixpath.split(file)
+    escaped = re.sub(r"([\x00-\x7f])", r"\\\1", name)
+    return f"--max-depth=1 {shlex.quote(f'--glob={escaped}')} -- {shlex.quote(folder)}"
+
+
 class _RipgrepLines:
-    """Takes apart what ripgrep prints."""
+    """Takes apart what ripgrep prints; paths are given on without `root`."""
 
     def __init__(self, matches: Matches, root: str) -> None:
         self.matches = matches
-        self._root = root.rstrip("/") + "/"
+        self._root = root
         self._rest = ""
 
     def feed(self, text: str) -> None:
@@ -172,7 +193,7 @@ class _RipgrepLines:
 async def _by_python(
     sandbox: Sandbox, pattern: regex.Pattern[str], path: str, wanted: Callable[[str], bool], deadline: float
 ) -> Matches:
-    """What the regex engine finds. TimeoutError."""
+    """What the regex engine finds, file by file, each as a whole: so large ones are left out. TimeoutError."""
     matches = Matches(path, wanted)
     if not (await sandbox.stat(path)).is_directory:
         paths = [""]
@@ -180,10 +201,13 @@ async def _by_python(
         paths = [entry.path for entry in await walk(sandbox, path) if entry.kind == "file" and wanted(entry.path)]
     for relative in paths:
         try:
-            data = await sandbox.read(joined(path, relative))
-        except OSError:
+            data = await sandbox.read(joined(path, relative), limit=MAX_FILE)
+        except OSError as error:
+            if not relative and error.errno == errno.EFBIG:
+                raise OSError(_TOO_LARGE.format(path)) from error
             if not relative:
                 raise
+            matches.skipped += error.errno == errno.EFBIG
             continue
         if not is_binary(data):
             for number, line in await asyncio.to_thread(_matching, pattern, data, deadline):

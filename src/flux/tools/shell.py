@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import Field
 
 from flux.sandboxes.base import ExecResult
 from flux.tools.base import Done, Failed, Tool, ToolContext, ToolOutcome
-from flux.tools.text import clip
+from flux.tools.text import Tap, clip
 from flux.tools.workspace import GroupConfig, builtin
 
 _GRACE = 10.0
@@ -49,7 +48,7 @@ class ShellTools:
         limit = min(timeout or self._config.timeout, self._config.timeout)
         room = self._config.max_output_chars
         result = await context.sandbox.exec(
-            command, timeout=limit, on_output=_Live(context.output, room), max_output_bytes=4 * room
+            command, timeout=limit, on_output=Tap(context.output, room), max_output_bytes=4 * room
         )
         if result.timed_out:
             return Failed(f"ended after {limit:g} seconds\n{_report(result, room)}", timeout=True)
@@ -79,19 +78,3 @@ def _report(result: ExecResult, max_chars: int) -> str:
 
 def _section(name: str, text: str) -> str:
     return f"{name}:\n{text.removesuffix(chr(10))}" if text else f"{name}: (empty)"
-
-
-class _Live:
-    """Passes output on to whoever watches, up to a number of characters."""
-
-    def __init__(self, output: Callable[[str], None], room: int) -> None:
-        self._output = output
-        self._room = room
-
-    def __call__(self, text: str) -> None:
-        if self._room <= 0:
-            return
-        self._output(text[: self._room])
-        self._room -= len(text)
-        if self._room <= 0:
-            self._output("\n[... what follows is not shown live ...]\n")

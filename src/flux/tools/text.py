@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Callable
+
+__all__ = ["MAX_LINE", "MAX_RESULT", "Tap", "clip", "is_binary", "is_utf16", "lines_of", "printable", "shorten"]
 
 MAX_LINE = 2_000
 """Characters of one line that are shown."""
+
+MAX_RESULT = 100_000
+"""Characters of a tool's result, and of what it streams, where nothing else is set."""
 
 
 def clip(text: str, max_chars: int) -> str:
@@ -20,6 +26,26 @@ def clip(text: str, max_chars: int) -> str:
 
 def _note(count: int) -> str:
     return f"\n[... {count} characters left out ...]\n"
+
+
+class Tap:
+    """Passes text on to `output`: its first `limit` characters, then one note that the rest is not shown."""
+
+    def __init__(self, output: Callable[[str], None], limit: int = MAX_RESULT) -> None:
+        self._output = output
+        self._room = limit
+        self._closed = False
+
+    def __call__(self, text: str) -> None:
+        """Pass a piece on, as far as there is room."""
+        if self._closed or not text:
+            return
+        if len(text) <= self._room:
+            self._room -= len(text)
+            self._output(text)
+            return
+        self._closed = True
+        self._output(f"{text[: self._room]}\n[... what follows is not shown live ...]\n")
 
 
 def shorten(line: str, max_chars: int = MAX_LINE) -> str:

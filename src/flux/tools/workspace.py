@@ -35,6 +35,9 @@ SKIPPED = frozenset({".git", "node_modules", ".venv"})
 MAX_ENTRIES = 100_000
 """Files and directories a walk looks at."""
 
+ASK_ON_HOST = ("shell", "write_file", "edit_file")
+"""Tools that ask a person first where nothing is set and no sandbox keeps them from the host."""
+
 _DEPTH = 64
 
 
@@ -42,14 +45,15 @@ class GroupConfig(Struct, frozen=True):
     """How a group of bundled tools is set up.
 
     `workspace` is relative to the sandbox's directory. `timeout` is in seconds: of each call, and the
-    longest a shell command may take. `requires_approval`: all tools of the group, or those named.
+    longest a shell command may take. `requires_approval`: all tools of the group, those named, or by
+    default those of ASK_ON_HOST while the sandbox is `local`.
     """
 
     workspace: str = "."
     timeout: Annotated[float, Meta(gt=0, le=86_400)] = 30
     max_output_chars: Annotated[int, Meta(ge=200)] = 100_000
     blocklist: tuple[str, ...] = DEFAULT_BLOCKLIST
-    requires_approval: bool | tuple[str, ...] = False
+    requires_approval: bool | tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, group: str, given: Any) -> GroupConfig:
@@ -81,7 +85,7 @@ def builtin(
     """
     tool = tool_of(function, effect=effect, timeout=config.timeout + grace)
     approval = config.requires_approval
-    asks = approval if isinstance(approval, bool) else tool.name in approval
+    asks = approval if isinstance(approval, bool) else tool.name in (ASK_ON_HOST if approval is None else approval)
 
     async def run(args: dict[str, Any], context: ToolContext) -> ToolOutcome:
         try:

@@ -17,6 +17,7 @@ from flux.models.base import ModelEvent, ModelRequest
 from flux.models.scripted import Call, Reply, ScriptedModel, demo
 from flux.server.app import create_app
 from flux.settings import load_settings
+from flux.surfaces.terminal import deciding
 from flux.surfaces.terminal.chat import chat
 from flux.surfaces.terminal.plain import pipe
 
@@ -115,7 +116,10 @@ async def main() -> int:
     options.add_argument("--pipe")
     options.add_argument("--delay", type=float, default=0.0)
     options.add_argument("--notice")
+    options.add_argument("--model")
+    options.add_argument("--silence", type=float, default=0.0, help="seconds without a key before one counts")
     given = options.parse_args()
+    deciding.SILENCE_SECONDS = given.silence
     model = Model(answer, delay=given.delay)
     model.home = given.home
     async with (
@@ -131,7 +135,7 @@ async def main() -> int:
             await client.put("/agents/helper", AGENT, create=True)
         session = client.session(given.session) if given.session else None
         if given.pipe is not None:
-            return await pipe(client, agent="helper", session=session, text=given.pipe)
+            return await pipe(client, agent="helper", session=session, text=given.pipe, model=given.model)
         return await chat(
             client,
             agent="helper",
@@ -139,6 +143,7 @@ async def main() -> int:
             resume_command=lambda id: f"flux chat --session {id}",
             notice=given.notice,
             history=given.home / "history",
+            model=given.model,
         )
 
 

@@ -141,8 +141,106 @@ def test_what_was_typed_before_the_question_is_no_answer(open_chat: Open, tmp_pa
     gate.write_text("go")
     shown = chat.until("[r]eject")
     assert "Done." not in shown
-    chat.type("r")
+    chat.type("r\r")  # somebody who was typing confirms
     assert "echo two" not in chat.until("Reason (Enter for none):")
+    chat.say("")
+    chat.until(lambda shown: shown.count("[r]eject") == 2)
+    chat.type("r\r")
+    chat.until(lambda shown: shown.count("Reason (Enter for none):") == 2)
+    chat.say("")
+    assert chat.until("> aaa").endswith("\n\n> aaa")
+
+
+@pytest.mark.behaviour("terminal:approval:silence")
+def test_a_word_that_is_being_typed_decides_nothing(open_chat: Open) -> None:
+    chat = open_chat("--silence", "3600")
+    chat.at_prompt()
+    chat.say("run echo hi")
+    chat.until("[r]eject")
+    for key in "a r A":
+        chat.type(key)
+    chat.until("[r]eject a r A")
+    chat.type("\x03")
+    shown = chat.until("> a r A")
+    assert "Done." not in shown
+    assert "Cancelled.\n\n> a r A" in shown
+
+
+@pytest.mark.behaviour("terminal:approval:always-twice")
+def test_always_needs_a_second_key(open_chat: Open) -> None:
+    chat = open_chat()
+    chat.at_prompt()
+    chat.say("run echo once")
+    chat.until("[r]eject")
+    chat.type("A")
+    chat.until("[r]eject always? Enter or A again:")
+    chat.type("A")
+    assert "[r]eject always\n" in chat.at_prompt(2)
+
+
+@pytest.mark.behaviour("terminal:cancel:at-question")
+@pytest.mark.parametrize("before", ["", "\x1b[200~pasted\x1b[201~", "r"])
+def test_ctrl_c_at_a_question_cancels_and_nothing_is_asked_again(open_chat: Open, before: str) -> None:
+    chat = open_chat()
+    chat.at_prompt()
+    chat.say("two")
+    chat.until("[r]eject")
+    chat.type(before)
+    chat.until({"": "[r]eject", "r": "Reason (Enter for none):"}.get(before, "[r]eject pasted"))
+    chat.type("\x03")
+    shown = chat.until(lambda shown: bool(re.search(r"\n\nCancelled\.\n\n>( pasted)?$", shown)))
+    assert shown.count("asks to call") == 1
+    assert "elsewhere" not in shown
+
+
+@pytest.mark.behaviour("terminal:leaving:during-run")
+def test_ctrl_d_during_a_run_leaves_when_it_ends(open_chat: Open, tmp_path: Path) -> None:
+    gate = gate_in(tmp_path)
+    chat = open_chat()
+    chat.at_prompt()
+    chat.say("gated echo slowly")
+    chat.until("You")
+    chat.type("\x04")
+    chat.until("Leaving when this run ends; Ctrl+C cancels it.")
+    gate.write_text("go")
+    assert chat.exit_code() == 0
+    assert "You said 'echo slowly'." in chat.shown
+    assert "Resume with: flux chat --session" in chat.shown
+
+
+@pytest.mark.behaviour("terminal:leaving:words")
+@pytest.mark.parametrize("word", ["exit", "quit"])
+def test_a_bare_word_leaves(open_chat: Open, word: str) -> None:
+    chat = open_chat()
+    chat.at_prompt()
+    chat.say(word)
+    assert chat.exit_code() == 0
+
+
+@pytest.mark.behaviour("terminal:model:shown")
+def test_the_model_is_named(open_chat: Open) -> None:
+    chat = open_chat("--model", "scripted/other", "--notice", "Model: scripted/other")
+    assert chat.at_prompt().endswith("to exit.\nModel: scripted/other\n\n>")
+    assert "scripted/other; /model default returns to scripted/test (the agent's own)" in ask(chat, "/model").replace(
+        "\n", " "
+    )
+    assert "\nModel: scripted/other\n" in ask(chat, "/session")
+    assert "Model of the next messages: scripted/test (the agent's own)" in ask(chat, "/model default")
+    assert "\nModel: scripted/test (the agent's own)\n" in ask(chat, "/session")
+
+
+@pytest.mark.behaviour("terminal:resume:last-exchange")
+def test_a_resumed_session_looks_as_it_did(open_chat: Open) -> None:
+    first = open_chat("--delay", "0.001")
+    ask(first, "echo earlier")
+    ask(first, "parallel")
+    shown = ask(first, "markdown")
+    first.say("/quit")
+    first.exit_code()
+    second = open_chat("--session", session_of(shown)).at_prompt(2)
+    note = f"… 2 earlier messages; flux agent session show {session_of(shown)}\n"
+    assert note.replace("\n", "") in second.replace("\n", " ").replace("  ", " ").replace("show ", "show ")
+    assert second.partition("> markdown")[2].rstrip(">\n ") == shown.partition("> markdown")[2].rstrip(">\n ")
 
 
 @pytest.mark.behaviour("terminal:question:number-or-text")
@@ -283,3 +381,15 @@ def test_plain_terminals_get_plain_text(open_chat: Open, variables: dict[str, st
     answer = chat.raw.partition("# Plan")[2]
     assert "A paragraph with **bold**, *italic*" in answer
     assert "\x1b" not in answer.partition("The end.")[0]
+
+
+@pytest.mark.behaviour("terminal:approval:always-twice", "terminal:screen:plain")
+def test_a_question_on_a_terminal_that_cannot_redraw(open_chat: Open) -> None:
+    chat = open_chat(TERM="dumb")
+    chat.at_prompt()
+    chat.say("run echo hi")
+    chat.until("[r]eject")
+    chat.type("A")
+    chat.until("always? Enter or A again:")
+    chat.type("A")
+    chat.until('Calling shell(command="echo hi")... Done.')

@@ -10,6 +10,7 @@ import anyio
 
 from flux.engine.admission import Admission, NewMessage
 from flux.engine.dispatch import EmbeddedDispatch
+from flux.engine.recovery import Recovery, WorkerLock
 from flux.engine.run import Executor, Run
 from flux.engine.runner import Runner
 from flux.errors import DatabaseUnavailable
@@ -54,6 +55,30 @@ class Engine:
         self.ran.append(run.id)
         await self.executor(run)
 
+    def recovery(self, lock: WorkerLock, *, heartbeat: float = 5) -> Recovery:
+        """Its recovery, which looks very often."""
+        return Recovery(
+            self.database,
+            self.dispatch,
+            self.runner,
+            lock,
+            pool="default",
+            heartbeat=heartbeat,
+            dead_after=20,
+            tick=0.01,
+        )
+
+    @contextlib.asynccontextmanager
+    async def watching(self, lock: WorkerLock) -> AsyncIterator[None]:
+        """Work, and look after lost hints and dead workers."""
+        watch = asyncio.create_task(self.recovery(lock).watch())
+        try:
+            async with self.working():
+                yield
+        finally:
+            watch.cancel()
+            await asyncio.wait((watch,))
+
     @contextlib.asynccontextmanager
     async def working(self, *, concurrency: int = 8, grace: float = GUARD) -> AsyncIterator[None]:
         """Work until the end of the block, then stop as on SIGTERM."""
@@ -97,16 +122,44 @@ class Engine:
 
 
 class Unreliable:
-    """A database that does not answer for a while."""
+    """A database that does not answer for a while: the next writes fail, or those of the program `only`.
+
+    `lost`: the answer fails, the commit does not.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.failures = 0
+        self.error: BaseException = DatabaseUnavailable("the database does not answer")
+        self.lost = False
+        self.only = ""
+        self.failed = asyncio.Event()
 
     async def write(self, steps: Any) -> Any:
-        if self.failures:
-            self.failures -= 1
-            raise DatabaseUnavailable("the database does not answer")
+        if not self.failures or (self.only and steps.__qualname__ != self.only):
+            return await self._database.write(steps)
+        self.failures -= 1
+        self.failed.set()
+        if self.lost:
+            await self._database.write(steps)
+        raise self.error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+
+class Held:
+    """A database that holds the programs of one name until it may go on."""
+
+    def __init__(self, database: Database, name: str) -> None:
+        self._database = database
+        self._name = name
+        self.reached, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def write(self, steps: Any) -> Any:
+        if steps.__qualname__ == self._name:
+            self.reached.set()
+            await self.go_on.wait()
         return await self._database.write(steps)
 
     def __getattr__(self, name: str) -> Any:

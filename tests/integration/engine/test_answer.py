@@ -6,8 +6,8 @@ import anyio
 import msgspec
 import pytest
 
-from flux.engine.admission import Admitted, Decision
-from flux.errors import InterruptDecided, InterruptNotFound, InvalidInput, SessionNotFound
+from flux.engine.admission import Admitted, Decision, NewMessage
+from flux.errors import Conflict, InterruptDecided, InterruptNotFound, InvalidInput, SessionNotFound
 from flux.events import ChatResponse, InterruptAnswered
 from flux.store import interrupts
 from flux.store.database import Database, Scope
@@ -182,3 +182,32 @@ async def test_an_expired_question_takes_no_answer_and_an_answered_one_does_not_
     row = await sessions.database.read(interrupts.get(ANN, other_id, other))
     assert row is not None
     assert msgspec.json.decode(row.answer or "")["content"] == "blue"
+
+
+@pytest.mark.behaviour("engine:answer:driven")
+async def test_a_question_of_a_driven_session_is_not_answered_there_but_names_its_root(sessions: Sessions) -> None:
+    id = await sessions.driven()
+    question = await sessions.ask(await sessions.row(id), "q-driven")
+    before = await sessions.row(id)
+    root = await sessions.row(before.root)
+    with pytest.raises(Conflict, match=root.id):
+        await sessions.admission.answer(ANN, id, question, Decision("answer"))
+    assert (await sessions.row(id), await sessions.row(root.id)) == (before, root)
+    assert [q.id for q in await sessions.database.read(interrupts.list_open(ANN, id))] == [question]
+
+
+@pytest.mark.behaviour("engine:waiting-for:cleared")
+@pytest.mark.parametrize("wakes", ["answer", "cancel", "interrupt"])
+async def test_what_wakes_a_session_clears_what_it_waits_for(sessions: Sessions, wakes: str) -> None:
+    id, question = await sessions.asking()
+    assert (await sessions.row(id)).waiting_for == "input"
+    await sessions.admission.admit(ANN, id, NewMessage("and", mode="steer"))
+    assert ((await sessions.row(id)).state, (await sessions.row(id)).waiting_for) == ("waiting", "input")
+    if wakes == "answer":
+        await sessions.admission.answer(ANN, id, question, Decision("answer"))
+    elif wakes == "cancel":
+        await sessions.admission.cancel(ANN, id)
+    else:
+        await sessions.admission.admit(ANN, id, NewMessage("stop that", mode="interrupt"))
+    row = await sessions.row(id)
+    assert (row.state, row.waiting_for) == ("scheduled", None)

@@ -1,6 +1,7 @@
 """What every dispatch must do; the embedded one under a runner whose executor the test controls."""
 
 import asyncio
+import logging
 import time
 import uuid
 
@@ -14,7 +15,7 @@ from flux.events import ChatResponse
 from flux.store import executions
 from flux.store.database import Database, Steps, one
 from flux.store.log import Then
-from tests.integration.engine.engines import Engine, Unreliable, answer_all
+from tests.integration.engine.engines import Engine, Held, Unreliable, answer_all
 from tests.integration.states import ANN, HOUR, Sessions, a_session
 
 
@@ -268,3 +269,99 @@ async def test_a_run_whose_session_is_ended_stops(database: Database) -> None:
         await fenced.wait()
     assert (await engine.row(id)).state == "ended"
     assert ChatResponse.__struct_config__.tag not in [frame.type for frame in await engine.until(id, "session_end")]
+
+
+@pytest.mark.behaviour("engine:dispatch:drains")
+async def test_a_run_hands_over_as_soon_as_the_process_begins_to_leave(database: Database) -> None:
+    begun = asyncio.Event()
+
+    async def hands_over(run: Run) -> None:
+        begun.set()
+        await run.draining.wait()
+        run.start_nothing_while_draining()
+
+    engine = Engine(database, hands_over)
+    async with engine.working():  # and a long grace
+        id = await engine.start()
+        await begun.wait()
+    row = await engine.row(id)
+    assert (row.state, row.worker, row.failures, row.epoch) == ("scheduled", None, 0, 2)
+
+
+@pytest.mark.behaviour("engine:dispatch:drains")
+async def test_a_run_that_was_just_claimed_does_not_begin_when_the_process_leaves(database: Database) -> None:
+    held = Held(database, "_claim")
+    engine = Engine(held)
+    async with engine.working():
+        id = await engine.start()
+        await held.reached.wait()
+        engine.runner.drain()
+        held.go_on.set()
+        row = await engine.row_when(id, lambda row: row.epoch == 2)
+        assert (row.state, row.failures, engine.ran) == ("scheduled", 0, [])
+
+
+@pytest.mark.behaviour("engine:dispatch:leaves-without-database")
+@pytest.mark.parametrize("grace", [0, 5])
+async def test_a_process_leaves_while_the_database_is_away(
+    database: Database, grace: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("flux.engine.runner.HAND_BACK_SECONDS", 0.05)
+    begun = asyncio.Event()
+
+    async def hands_over(run: Run) -> None:
+        begun.set()
+        if grace:
+            await run.draining.wait()
+            run.start_nothing_while_draining()
+        await asyncio.Event().wait()
+
+    held = Held(database, "hand_back")
+    engine = Engine(held, hands_over)
+    async with engine.working(grace=grace):
+        id = await engine.start()
+        await begun.wait()
+    assert (await engine.row(id)).state == "running"
+    assert f"cannot hand back {id} now: no answer in time" in caplog.messages
+
+
+@pytest.mark.behaviour("engine:dispatch:leaves-without-database")
+async def test_whatever_a_hand_back_meets_is_told(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    unreliable = Unreliable(database)
+    unreliable.only, unreliable.error = "hand_back", ZeroDivisionError("a bug")
+    begun = asyncio.Event()
+
+    async def endless(run: Run) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    engine = Engine(unreliable, endless)
+    async with engine.working(grace=0):
+        id = await engine.start()
+        await begun.wait()
+        unreliable.failures = 1
+    (told,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert told.message == f"cannot hand back {id} now"
+    assert told.exc_info is not None
+
+
+@pytest.mark.behaviour("engine:dispatch:survives")
+@pytest.mark.parametrize("broken", ["sweep", "_claim"])
+@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), asyncio.CancelledError()])
+async def test_dispatch_outlives_what_breaks_in_it(
+    database: Database,
+    broken: str,
+    error: BaseException,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for module in ("upkeep", "runner"):
+        monkeypatch.setattr(f"flux.engine.{module}.PAUSE_SECONDS", 0)
+    unreliable = Unreliable(database)
+    unreliable.only, unreliable.error, unreliable.failures = broken, error, 2
+    engine = Engine(unreliable)
+    id = await engine.start()
+    async with engine.working():
+        await engine.at_rest(id)
+    assert (unreliable.failures, engine.ran) == (0, [id])
+    assert len([record for record in caplog.records if record.exc_info]) == 2

@@ -1,6 +1,7 @@
 """Who is dead, who is only silent, and who is left alone."""
 
 import asyncio
+import fcntl
 import signal
 import subprocess
 import sys
@@ -9,11 +10,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from flux.engine.recovery import Recovery, WorkerLock, is_alive
+from flux.engine.recovery import WorkerLock, is_alive
 from flux.engine.run import Run
 from flux.store import workers
 from flux.store.database import Database, one
-from tests.integration.engine.engines import Engine
+from tests.integration.engine.engines import Engine, Unreliable, answer_all
 from tests.integration.states import Sessions
 
 HOLD_A_LOCK = """
@@ -28,10 +29,6 @@ sys.stdin.read()
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "workers"
-
-
-def recovery_of(engine: Engine, lock: WorkerLock) -> Recovery:
-    return Recovery(engine.database, engine.dispatch, lock, heartbeat=5, dead_after=20)
 
 
 async def owned_by(database: Database, worker: str, *, silent_for: float = 0) -> str:
@@ -54,7 +51,7 @@ async def test_the_runs_of_a_killed_process_are_taken_over_at_once(database: Dat
     id = await owned_by(database, worker)
     engine = Engine(database)
     lock = WorkerLock(folder)
-    recovery = recovery_of(engine, lock)
+    recovery = engine.recovery(lock)
     async with engine.working():
         assert await recovery.sweep() == 0
         assert is_alive(folder, worker)
@@ -74,9 +71,10 @@ async def test_a_worker_that_holds_its_lock_but_is_silent_is_taken_for_dead(data
     frozen, lock = WorkerLock(folder), WorkerLock(folder)
     id = await owned_by(database, frozen.id, silent_for=30)
     engine = Engine(database)
-    assert await recovery_of(engine, lock).sweep() == 1
+    assert await engine.recovery(lock).sweep() == 1
     row = await engine.row(id)
     assert (row.state, row.epoch, row.failures, row.worker) == ("scheduled", 2, 1, None)
+    assert is_alive(folder, frozen.id)  # its file stays: it may wake up
     frozen.release()
     lock.release()
 
@@ -86,7 +84,7 @@ async def test_a_worker_that_lives_is_left_alone(database: Database, folder: Pat
     alive, lock = WorkerLock(folder), WorkerLock(folder)
     id = await owned_by(database, alive.id, silent_for=10)
     engine = Engine(database)
-    assert await recovery_of(engine, lock).sweep() == 0
+    assert await engine.recovery(lock).sweep() == 0
     assert ((await engine.row(id)).state, (await engine.row(id)).worker) == ("running", alive.id)
     alive.release()
     lock.release()
@@ -110,7 +108,7 @@ async def test_a_worker_is_alive_from_its_first_claim(
     async with engine.working(grace=0):
         await engine.start()
         await begun.wait()
-        assert await recovery_of(Engine(other_database), lock).sweep() == 0
+        assert await Engine(other_database).recovery(lock).sweep() == 0
     alive.release()
     lock.release()
 
@@ -123,7 +121,7 @@ async def test_without_a_lock_file_the_heartbeat_decides(
     """A worker on another machine, or one that has left in good order."""
     lock = WorkerLock(folder)
     await owned_by(database, "elsewhere-1", silent_for=silent_for)
-    assert await recovery_of(Engine(database), lock).sweep() == taken
+    assert await Engine(database).recovery(lock).sweep() == taken
     lock.release()
 
 
@@ -132,15 +130,26 @@ async def test_a_worker_nobody_ever_heard_of_is_dead(database: Database, folder:
     lock = WorkerLock(folder)
     sessions = Sessions(database)
     await sessions.claim(await sessions.scheduled(), "ghost")
-    assert await recovery_of(Engine(database), lock).sweep() == 1
+    assert await Engine(database).recovery(lock).sweep() == 1
     lock.release()
 
 
 @pytest.mark.behaviour("engine:recovery:not-oneself")
-async def test_nobody_takes_over_from_oneself(database: Database, folder: Path) -> None:
+async def test_nobody_takes_over_what_he_runs_himself(database: Database, folder: Path) -> None:
     lock = WorkerLock(folder)
-    await owned_by(database, lock.id, silent_for=1000)
-    assert await recovery_of(Engine(database), lock).sweep() == 0
+    begun = asyncio.Event()
+
+    async def busy(run: Run) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    engine = Engine(database, busy, worker=lock.id)
+    async with engine.working(grace=0):
+        id = await engine.start()
+        await begun.wait()
+        await database.write(one("update workers set seen = 0"))
+        assert await engine.recovery(lock).sweep() == 0
+        assert ((await engine.row(id)).state, (await engine.row(id)).epoch) == ("running", 1)
     lock.release()
 
 
@@ -154,8 +163,7 @@ async def test_a_busy_worker_is_heard_and_an_idle_one_writes_nothing(database: D
         await asyncio.Event().wait()
 
     engine = Engine(database, busy, worker=lock.id)
-    recovery = Recovery(database, engine.dispatch, lock, heartbeat=0.01, dead_after=20)
-    beating = asyncio.create_task(recovery.beat_while_busy(engine.runner))
+    beating = asyncio.create_task(engine.recovery(lock, heartbeat=0.01).beat_while_busy())
     async with engine.working(grace=0):
         assert await database.read(one("select id from workers")) == []
         await engine.start()
@@ -165,3 +173,174 @@ async def test_a_busy_worker_is_heard_and_an_idle_one_writes_nothing(database: D
             await anyio.lowlevel.checkpoint()
     beating.cancel()
     lock.release()
+
+
+@pytest.mark.behaviour("engine:recovery:unanswered")
+async def test_a_claim_whose_answer_was_lost_is_handed_back_and_has_not_failed(
+    database: Database, folder: Path
+) -> None:
+    lock = WorkerLock(folder)
+    unreliable = Unreliable(database)
+    unreliable.only, unreliable.lost = "_claim", True
+    failures: list[int] = []
+
+    async def note(run: Run) -> None:
+        failures.append(run.failures)
+        await answer_all(run)
+
+    engine = Engine(unreliable, note, worker=lock.id)
+    unreliable.failures = 1
+    async with engine.watching(lock):
+        id = await engine.start()
+        await engine.until(id, "chat_response")
+        row = await engine.at_rest(id)
+    assert unreliable.failed.is_set()
+    assert (failures, row.epoch) == ([0], 3)
+    lock.release()
+
+
+@pytest.mark.behaviour("engine:recovery:unanswered")
+@pytest.mark.parametrize("lost", [False, True])
+async def test_a_failed_run_that_could_not_be_handed_back_is_tried_again(
+    database: Database, folder: Path, lost: bool
+) -> None:
+    lock = WorkerLock(folder)
+    unreliable = Unreliable(database)
+    unreliable.only, unreliable.lost = "hand_back", lost
+    failures: list[int] = []
+
+    async def broken_once(run: Run) -> None:
+        failures.append(run.failures)
+        if len(failures) == 1:
+            unreliable.failures = 1
+            raise ZeroDivisionError("a bug")
+        await answer_all(run)
+
+    engine = Engine(unreliable, broken_once, worker=lock.id)
+    async with engine.watching(lock):
+        id = await engine.start()
+        await engine.until(id, "chat_response")
+    assert unreliable.failed.is_set()
+    assert failures == [0, 1]
+    lock.release()
+
+
+@pytest.mark.behaviour("engine:recovery:lost-hints")
+async def test_work_of_another_process_is_found_while_nobody_reads(
+    database: Database, other_database: Database, folder: Path
+) -> None:
+    lock = WorkerLock(folder)
+    engine, server = Engine(database, worker=lock.id), Engine(other_database)
+    async with engine.watching(lock):
+        idle = await engine.start()
+        await engine.at_rest(idle)
+        id = await server.start()
+        assert (await server.row_when(id, lambda row: row.epoch == 1 and row.state == "idle")).failures == 0
+    lock.release()
+
+
+@pytest.mark.behaviour("engine:recovery:lost-hints")
+async def test_the_runs_of_a_dead_worker_are_found_while_nobody_reads(database: Database, folder: Path) -> None:
+    lock = WorkerLock(folder)
+    engine = Engine(database, worker=lock.id)
+    async with engine.watching(lock):
+        id = await owned_by(database, "elsewhere-1", silent_for=30)
+        await engine.at_rest(id)
+    lock.release()
+
+
+@pytest.mark.behaviour("engine:recovery:survives")
+async def test_the_sweep_and_the_heartbeat_outlive_what_breaks_in_them(
+    database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("flux.engine.upkeep.PAUSE_SECONDS", 0)
+    lock = WorkerLock(folder)
+    unreliable = Unreliable(database)
+    begun = asyncio.Event()
+
+    async def busy(run: Run) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    engine = Engine(unreliable, busy, worker=lock.id)
+    recovery = engine.recovery(lock, heartbeat=0.01)
+    async with engine.working(grace=0):
+        await engine.start()
+        await begun.wait()
+        unreliable.only, unreliable.error, unreliable.failures = "beat", ZeroDivisionError("a bug"), 3
+        await database.write(one("update workers set seen = 0"))
+        beating = asyncio.create_task(recovery.beat_while_busy())
+        while await database.read(workers.silent(lock.id, 20)):
+            await anyio.lowlevel.checkpoint()
+        unreliable.only, unreliable.failures = "reap", 2
+        id = await owned_by(database, "elsewhere-1", silent_for=30)
+        watching = asyncio.create_task(recovery.watch())
+        await engine.row_when(id, lambda row: row.worker != "elsewhere-1")
+    for task in (beating, watching):
+        task.cancel()
+    assert unreliable.failures == 0
+    assert {"no heartbeat", "cannot tidy up", "no sweep"} & {record.message for record in caplog.records} == {
+        "no heartbeat",
+        "no sweep",
+    }
+    lock.release()
+
+
+@pytest.mark.behaviour("engine:recovery:tidy")
+async def test_what_dead_workers_left_behind_is_removed_when_they_own_nothing(database: Database, folder: Path) -> None:
+    lock, frozen = WorkerLock(folder), WorkerLock(folder)
+    (folder / "dead-1").touch()
+    for worker in ("dead-1", "elsewhere-1", frozen.id, lock.id):
+        await database.write(workers.beat(worker))
+    await owned_by(database, "elsewhere-2", silent_for=30)
+    await database.write(one("update workers set seen = seen - 30 where id = 'elsewhere-1'"))
+    await Engine(database, worker=lock.id).recovery(lock).tidy()
+    left = {row[0] for row in await database.read(one("select id from workers"))}
+    assert left == {frozen.id, lock.id, "elsewhere-2"}
+    assert {path.name for path in folder.iterdir()} == {frozen.id, lock.id}
+    for held in (lock, frozen):
+        held.release()
+
+
+@pytest.mark.behaviour("engine:recovery:leaves")
+async def test_a_worker_that_leaves_takes_its_row_and_its_file_along(database: Database, folder: Path) -> None:
+    lock = WorkerLock(folder)
+    engine = Engine(database, worker=lock.id)
+    async with engine.working():
+        await engine.at_rest(await engine.start())
+    assert not await database.read(workers.silent(lock.id, 20))
+    await engine.recovery(lock).leave()
+    lock.release()
+    assert await database.read(one("select id from workers")) == []
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.behaviour("engine:recovery:leaves")
+async def test_a_worker_leaves_while_the_database_is_away(database: Database, folder: Path) -> None:
+    lock = WorkerLock(folder)
+    unreliable = Unreliable(database)
+    unreliable.failures = 1
+    await Engine(unreliable, worker=lock.id).recovery(lock).leave()
+    lock.release()
+
+
+@pytest.mark.behaviour("engine:recovery:tidy")
+def test_a_lock_is_made_again_when_its_file_is_tidied_away_before_it_is_held(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = WorkerLock(folder)
+    take = fcntl.flock
+    removed: list[Path] = []
+
+    def late(file: int, kind: int) -> None:
+        if not removed:
+            removed.extend(path for path in folder.iterdir() if path.name != other.id)
+            removed[0].unlink()
+        take(file, kind)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    lock = WorkerLock(folder)
+    assert [path.name for path in removed] == [lock.id]
+    assert is_alive(folder, lock.id)
+    for held in (lock, other):
+        held.release()

@@ -165,3 +165,32 @@ async def test_appending_with_an_outdated_head_writes_the_entry_but_does_not_lea
     assert run.left is None
     assert await run.append(seen=head + 2, then=Then("idle"))
     assert run.left == Then("idle")
+
+
+@pytest.mark.behaviour("engine:runner:cancelled-by-itself")
+async def test_a_run_that_is_cancelled_by_itself_has_failed(database: Database) -> None:
+    """SIGTERM cancels the task; a library that raises CancelledError does not."""
+    failures: list[int] = []
+
+    async def broken_once(run: Run) -> None:
+        failures.append(run.failures)
+        if len(failures) == 1:
+            raise asyncio.CancelledError
+        await answer_all(run)
+
+    engine = Engine(database, broken_once)
+    async with engine.working():
+        id = await engine.start()
+        await engine.until(id, "chat_response")
+    assert failures == [0, 1]
+
+
+@pytest.mark.behaviour("engine:run:append")
+async def test_what_was_read_is_not_read_again_until_somebody_else_wrote(database: Database) -> None:
+    _, run = await _claimed(database)
+    head = (await run.read(0))[-1].seq
+    assert await run.read(head) == []
+    await run.append(UsageCounted(tokens=Usage()))
+    assert [stored.seq for stored in await run.read(head)] == [head + 1]
+    assert [stored.seq for stored in await run.read(0)] == list(range(1, head + 2))
+    assert await run.read(head + 1) == []

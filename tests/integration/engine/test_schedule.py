@@ -7,10 +7,10 @@ import pytest
 from flux.errors import Fenced
 from flux.events import UsageCounted
 from flux.messages import Usage
-from flux.store import executions
+from flux.store import executions, workers
 from flux.store.database import one
 from flux.store.log import Then
-from tests.integration.states import ANN, HOUR, Sessions
+from tests.integration.states import HOUR, WORKER, Sessions
 
 BACKOFFS = (0.0, 60.0, HOUR)
 
@@ -120,11 +120,26 @@ async def test_what_does_not_run_is_not_handed_back(sessions: Sessions, state: s
     assert await sessions.row(row.id) == row
 
 
-@pytest.mark.behaviour("engine:reap:hands-back")
-async def test_the_owners_of_running_sessions_are_known(sessions: Sessions) -> None:
-    assert await sessions.database.read(executions.owners()) == []
-    await sessions.claim(await sessions.scheduled(), "a")
-    for _ in range(2):
-        await sessions.claim(await sessions.scheduled(), "b")
-    assert sorted(await sessions.database.read(executions.owners())) == ["a", "b"]
-    assert (await sessions.database.read(executions.get(ANN, "nowhere"))) is None
+@pytest.mark.behaviour("engine:recovery:look")
+async def test_a_worker_sees_who_owns_what_and_whether_there_is_work(sessions: Sessions) -> None:
+    async def look() -> executions.Look:
+        return await sessions.database.read(executions.look("default", "a", 20))
+
+    assert await look() == executions.Look(False, {}, [])
+    mine = await sessions.claim(await sessions.scheduled(), "a")
+    for worker in ("b", "c"):
+        await sessions.claim(await sessions.scheduled(), worker)
+        await sessions.claim(await sessions.scheduled(), worker)
+    await sessions.database.write(workers.beat("b"))
+    await sessions.backed_off()
+    await sessions.waiting()
+    await sessions.driven()
+    own = [executions.Owned(mine.id, mine.epoch, mine.failures)]
+    assert await look() == executions.Look(False, {"b": False, "c": True, WORKER: True}, own)
+    id = await sessions.scheduled()
+    assert (await look()).work
+    await sessions.claim(id, "a")
+    assert not (await look()).work
+    id = await sessions.waiting()
+    await sessions.database.write(one("update executions set due = :now where id = :id", id=id))
+    assert (await look()).work

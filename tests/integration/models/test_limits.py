@@ -50,7 +50,16 @@ async def test_the_window_of_a_loaded_model_counts(server: Server, connect: Conn
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("reply", [json_reply({"error": "no"}, 404), Reply([b"<html>"]), Reply(end="cut")])
+ODD = [
+    json_reply({"error": "no"}, 404),
+    Reply([b"<html>"]),
+    Reply(end="cut"),
+    json_reply({"models": 5}),
+    json_reply({"models": ["llama3.2"]}),
+]
+
+
+@pytest.mark.parametrize("reply", ODD)
 async def test_an_ollama_that_cannot_say_leaves_them_unknown(server: Server, connect: Connect, reply: Reply) -> None:
     server.replies = [reply]
     assert await connect(server.url).get("ollama/llama3.2").limits() == ModelLimits()

@@ -215,7 +215,7 @@ async def test_a_line_that_breaks_anywhere_loses_and_doubles_nothing(served: Ser
     transport = Cutting(served.transport(), [1, 400, 900, 1700, 333])
     broken = []
     async with FluxClient(served.url, transport=transport) as client:
-        async for event in client.session(session.id).send("Hello"):
+        async for event in client.session(session.id, "0").send("Hello"):
             broken.append(event)
             model.let(1)
     assert transport.after == []

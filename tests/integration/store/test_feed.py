@@ -17,8 +17,8 @@ from flux.engine.run import Run
 from flux.errors import InvalidInput
 from flux.events import AssistantSaid, Token, UsageCounted
 from flux.messages import Usage
-from flux.store import executions, log
-from flux.store.database import Database
+from flux.store import configs, executions, log
+from flux.store.database import Database, Steps
 from flux.store.feed import START, Cursor, Feed, Frame, entry_frame
 from flux.store.log import Then
 from tests.integration.states import ANN, HELLO, WORKER, Sessions, a_session
@@ -258,6 +258,19 @@ async def test_each_reader_sees_each_entry_once_and_no_delta_twice(
         reader.check()
 
 
+@pytest.mark.behaviour("events:feed:slow-readers")
+@LENIENT
+@given(script=ops)
+async def test_a_reader_too_slow_for_what_is_held_misses_no_entry_and_sees_nothing_twice(
+    database: Database, other_database: Database, script: list[Op]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flux.store.channel.MAX_FRAMES", 4)
+        story = await told(database, other_database, [("join", 0), ("look", 0), ("hold", 0), *script])
+    for reader in story.readers.values():
+        reader.check()
+
+
 @pytest.mark.behaviour("events:feed:live-readers-see-all")
 @LENIENT
 @given(script=ops.map(lambda script: [op for op in script if op[0] not in ("foreign", "swapped")]))
@@ -365,6 +378,48 @@ async def test_what_another_process_writes_before_the_first_look_is_seen(
         await there.admission.admit(ANN, id, HELLO)
         late.go.set()
         assert [frame.type for frame in await next_of(batches)] == ["user_message"]
+
+
+class LateRead:
+    """A database whose answers were right when they were made, but come late."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+        self.go.set()
+
+    async def read(self, steps: Steps[Any]) -> Any:
+        rows = await self._database.read(steps)
+        self.asked.set()
+        await self.go.wait()
+        return rows
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+
+@pytest.mark.behaviour("events:feed:other-processes")
+async def test_entries_that_come_while_the_log_is_being_read_are_seen(
+    database: Database, other_database: Database
+) -> None:
+    """The read is older than what is published meanwhile: that is no sign that the log is gone."""
+    here = Sessions(database)
+    id = await here.idle()
+    late = LateRead(database)
+    feed = Feed(late)
+    with anyio.fail_after(GUARD):
+        async with contextlib.aclosing(feed.follow(ANN, id)) as batches:
+            await anext(batches)
+            seen = asyncio.create_task(anext(batches))
+            late.asked.clear()
+            late.go.clear()
+            while not late.asked.is_set():
+                await other_database.write(configs.put(ANN, "a", "something else"))
+                await anyio.lowlevel.checkpoint()
+            await here.admission.admit(ANN, id, HELLO)
+            await Admission(database, feed, EmbeddedDispatch(database)).admit(ANN, id, HELLO)
+            late.go.set()
+            assert [frame.cursor.seq for frame in await seen] == [2, 3]
 
 
 @pytest.mark.behaviour("events:feed:deleted-session")

@@ -35,12 +35,9 @@ def watched() -> list[str]:
 def call(sandbox: LocalSandbox, watched: list[str]) -> Call:
     """Calls a tool of `system_tools`: `await call("grep", pattern="x", settings={...})`."""
 
-    async def resource(address: str) -> bytes:
-        return f"content of {address}".encode()
-
     async def call(name: str, *, settings: dict[str, Any] | None = None, **args: Any) -> Done | Failed:
         (tool,) = [tool for tool in resolve([{"system_tools": settings}]) if tool.name == name]
-        context = ToolContext("s", "c", sandbox, output=watched.append, resources={"artifact": resource})
+        context = ToolContext("s", "c", sandbox, output=watched.append)
         outcome = await tool.run(args, context)
         assert not isinstance(outcome, NeedsInput)
         return outcome

@@ -48,13 +48,6 @@ async def test_a_binary_file_is_named_and_not_shown(call: Call, workspace: Path)
     assert await call("read_file", path="x.bin") == shown
 
 
-@pytest.mark.behaviour("tools:files:resources")
-async def test_addresses_are_read_through_the_resources(call: Call) -> None:
-    assert await call("read_file", path="artifact://7") == Done("     1\tcontent of 7")
-    refused = Failed("skill://x: there are no skill:// addresses here; known: artifact://")
-    assert await call("read_file", path="skill://x") == refused
-
-
 @pytest.mark.behaviour("tools:files:errors")
 async def test_errors_are_one_line_with_the_path_as_it_was_given(call: Call, workspace: Path) -> None:
     (workspace / "directory").mkdir()

@@ -53,6 +53,8 @@ FILES = {
     ".venv/x.py": b"hello\n",
     "sub/x.js": b"say('hello')\n",
     "tab\tand space.txt": b"hello\n",
+    "odd/!a {b}[c]*? \\ü ": b"hello odd\n",
+    "odd/aab": b"hello\n",
 }
 
 
@@ -66,6 +68,7 @@ def fill(workspace: Path) -> None:
     (workspace / "link").symlink_to(outside)
     (workspace / "link.txt").symlink_to(outside / "x.txt")
     (workspace / "inner").symlink_to("a")
+    (workspace / "odd/short").symlink_to("aab")
 
 
 @pytest.mark.behaviour("tools:search:grep")
@@ -103,6 +106,14 @@ async def test_matching_lines_come_with_path_and_number(by_python: Grep, workspa
         {"pattern": "hello", "path": "inner"},
         {"pattern": "hello", "path": "sub/node_modules"},
         {"pattern": "hello", "path": "a/b.py"},
+        {"pattern": "hello", "path": "binary.bin"},
+        {"pattern": "hello", "path": "utf16.txt"},
+        {"pattern": "hello", "path": "bom.txt"},
+        {"pattern": "hello", "path": "sub/node_modules/x.js"},
+        {"pattern": "hello", "path": ".git/config"},
+        {"pattern": "hello", "path": "odd/!a {b}[c]*? \\ü "},
+        {"pattern": "hello", "path": "odd/short"},
+        {"pattern": "hello", "path": "a/b.py", "include": "*.txt"},
         {"pattern": "hello", "include": "*.py"},
         {"pattern": "hello", "include": "a/**/*.py"},
         {"pattern": "hello", "include": "*.{js,txt}"},
@@ -180,6 +191,37 @@ async def test_files_are_found_by_glob(call: Call, workspace: Path) -> None:
     assert await call("find_files", pattern="*.rs") == Done("no files found")
     assert await call("find_files", pattern="*", path="link") == Failed("'link' is outside the workspace")
     assert await call("find_files", pattern="{a,b}" * 20) == Failed("the pattern has more than 200 alternatives")
+
+
+@pytest.mark.behaviour("tools:search:large-file")
+async def test_without_ripgrep_a_large_file_is_refused_or_left_out_and_never_read(
+    by_python: Grep, workspace: Path
+) -> None:
+    (workspace / "log").write_bytes(b"hello\n")
+    with (workspace / "log").open("r+b") as file:
+        file.truncate(1 << 40)
+    (workspace / "small").write_text("hello\n")
+    refused = "log has more than 20,000,000 bytes; searching it needs ripgrep (rg) on the host"
+    assert await by_python(pattern="hello", path="log") == Failed(refused)
+    left_out = "[1 files of more than 20,000,000 bytes were not searched]"
+    found = Done(f"small:1:hello\n[1 matching lines in 1 files]\n{left_out}")
+    assert await by_python(pattern="hello") == found
+    assert await by_python(pattern="bye") == Done(f"no matches {left_out}")
+
+
+@pytest.mark.behaviour("tools:search:large-file")
+async def test_one_large_file_is_searched_by_ripgrep_and_not_read(
+    by_ripgrep: Grep, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = b"nothing to see here\n" * 1_000
+    (workspace / "log").write_bytes(line * 1_500 + b"hello\n")
+
+    async def read(self: LocalSandbox, path: str, **_: object) -> bytes:
+        raise AssertionError(f"{path} was read")
+
+    monkeypatch.setattr(LocalSandbox, "read", read)
+    found = Done("log:1500001:hello\n[1 matching lines in 1 files]")
+    assert await by_ripgrep(pattern="hello", path="log") == found
 
 
 class Bare:

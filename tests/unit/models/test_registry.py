@@ -1,14 +1,16 @@
 """Names, keys and addresses, without any SDK."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 
-from flux.errors import DefinitionInvalid, MissingKey
+from flux.errors import DefinitionInvalid, MissingKey, SettingsInvalid
 from flux.models.base import Model
 from flux.models.endpoint import Endpoint
-from flux.models.registry import ModelRegistry, ProviderSettings, available, ollama_address
+from flux.models.registry import KEPT, ModelRegistry, ProviderSettings, ollama_address, provider_settings
+from flux.settings import Provider
 
 OWN = {"own": ProviderSettings("own", "http://127.0.0.1:8000/v1", "OWN_KEY")}
 
@@ -76,14 +78,65 @@ def test_a_factory_is_given_what_follows_the_slash() -> None:
         return ModelRegistry({}).get("ollama/x")
 
     registry = ModelRegistry({}, factories={"scripted": factory})
+    registry.check("scripted/demo")
     assert registry.get("scripted/demo") is registry.get("scripted/demo")
-    assert asked == ["demo"]
+    assert asked == ["demo", "demo"]
 
 
-def test_providers_with_a_key_are_available() -> None:
-    assert available({}) == ()
-    environment = {"GEMINI_API_KEY": "k", "OLLAMA_HOST": "127.0.0.1", "ANTHROPIC_API_KEY": ""}
-    assert available(environment) == ("google", "ollama")
+@pytest.mark.behaviour("models:providers:names")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        *((name, f"flux.ai.providers.{name}: {name} is a provider of Flux itself") for name in ("openai", "ollama")),
+        ("scripted", "scripted is a provider of Flux itself"),
+        ("a/b", "'a/b' cannot be the name of a provider"),
+        ("", "'' cannot be the name of a provider"),
+    ],
+)
+def test_a_provider_cannot_take_the_name_of_another_one(name: str, message: str) -> None:
+    own = provider_settings({name: Provider("http://127.0.0.1:8000/v1")})
+    with pytest.raises(SettingsInvalid, match=re.escape(message)):
+        ModelRegistry({}, own, {"scripted": _never})
+
+
+WRONG = [
+    "", "localhost:8000", "localhost", "ftp://localhost/v1", "http://", "http:///v1", "http://:8000", "//localhost",
+    "http://host:port/v1", "http://host:99999/v1", "http://host:0/v1", "http://[::1/v1", "http://a b/v1",
+    "http://host\n/v1", "file:///etc/passwd",
+]  # fmt: skip
+RIGHT = ["http://localhost", "https://api.example.org/v1", "http://[::1]:8000/v1", "HTTP://10.0.0.1:1/", "http://a:b@c"]
+
+
+@pytest.mark.behaviour("models:providers:addresses")
+@pytest.mark.parametrize("url", WRONG)
+def test_an_address_that_cannot_be_one_is_named_at_once(url: str) -> None:
+    with pytest.raises(SettingsInvalid, match=r"^flux.ai.providers.own: base_url (must be an|is not an) address"):
+        ModelRegistry({}, {"own": ProviderSettings("own", url)})
+    registry = ModelRegistry({"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": url or " "})
+    with pytest.raises(SettingsInvalid, match=r"^OPENAI_BASE_URL (must be an|is not an) address"):
+        registry.check("openai/gpt")
+    with pytest.raises(SettingsInvalid, match=r"^OPENAI_BASE_URL "):
+        registry.get("openai/gpt")
+    registry.check("ollama/x")
+
+
+@pytest.mark.parametrize("url", RIGHT)
+def test_an_address_that_can_be_one_is_taken(url: str) -> None:
+    ModelRegistry({}, {"own": ProviderSettings("own", url)}).check("own/model")
+
+
+@pytest.mark.behaviour("models:names:bounded")
+def test_names_that_anybody_may_choose_do_not_pile_up() -> None:
+    registry = ModelRegistry({}, OWN | {"own": ProviderSettings("own", "http://127.0.0.1:8000/v1")})
+    first = registry.get("own/model-0")
+    for number in range(1_000):
+        registry.check(f"own/model-{number}")
+    assert registry.get("own/model-0") is first
+    for number in range(1_000):
+        registry.get(f"own/model-{number}")
+        registry.get("own/often")
+    assert len(registry._made) == KEPT
+    assert registry.get("own/model-0") is not first
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import io
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pytest
 
@@ -17,8 +17,12 @@ class Typed:
     def __init__(self, *answers: str) -> None:
         self.answers = list(answers)
         self.labels: list[str] = []
+        self.twice: Collection[str] = ()
 
-    async def key(self, label: str, keys: Mapping[str, str], enter: str | None = None) -> str:
+    async def key(
+        self, label: str, keys: Mapping[str, str], enter: str | None = None, twice: Collection[str] = ()
+    ) -> str:
+        self.twice = twice
         self.labels.append(label)
         answer = self.answers.pop(0) or enter
         assert answer is not None
@@ -66,6 +70,14 @@ async def test_an_approval_shows_every_argument() -> None:
         "Reason: r\n"
     )  # fmt: skip
     assert labels == ["[a]pprove [A]lways [r]eject "]
+
+
+@pytest.mark.behaviour("terminal:approval:always-twice")
+async def test_always_must_be_confirmed() -> None:
+    out = io.StringIO()
+    typed = Typed("A")
+    await ask(APPROVAL, PlainView(out, out), typed)
+    assert typed.twice == "A"
 
 
 @pytest.mark.behaviour("terminal:approval:choices")

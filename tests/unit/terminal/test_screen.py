@@ -93,3 +93,18 @@ def test_markdown_makes_no_control_characters(pieces: list[str]) -> None:
 def test_raw_html_and_link_definitions_stay_visible() -> None:
     lines = Screen(io.StringIO()).lines(Markdown("<b>x</b>\n\n[a]: http://b\n\n![alt](http://c)"))
     assert lines == ["<b>x</b>", "", "[a]: http://b", "", "[image: alt]", "(http://c)"]
+
+
+@pytest.mark.behaviour("terminal:errors:reconnecting")
+def test_what_was_the_case_for_a_while_leaves_no_trace() -> None:
+    emulator = Emulator(20, 8)
+    view = LiveView(emulator)
+    view.begin()
+    view.text("Some words")
+    view.status("reconnecting…")
+    assert emulator.shown() == ["Some words", "", "reconnecting…"]
+    view.status("")
+    view.text(" more")
+    view.end_text()
+    view.rest()
+    assert emulator.shown() == ["Some words more"]

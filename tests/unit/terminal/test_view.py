@@ -9,6 +9,7 @@ import pytest
 from flux.events import (
     AssistantSaid,
     Cancelled,
+    ChatResponse,
     Gated,
     ModelFailed,
     RunFailed,
@@ -23,7 +24,7 @@ from flux.messages import TextPart, ToolCall
 from flux.surfaces.terminal.chat import usage_line
 from flux.surfaces.terminal.commands import parse
 from flux.surfaces.terminal.plain import PlainView
-from flux.surfaces.terminal.view import Projection
+from flux.surfaces.terminal.view import Projection, followed
 
 
 def shown(*events: Any, typed: str = "") -> str:
@@ -99,9 +100,52 @@ def test_messages_from_elsewhere_are_shown_where_they_are_consumed() -> None:
 
 def test_ends() -> None:
     assert shown(Token("m", 1, "Hel"), Cancelled()) == "Hel\nCancelled.\n"
-    assert shown(RunFailed(message="bad", retryable=True)) == "Error: bad /retry sends the message again.\n"
+    assert shown(RunFailed(message="bad", retryable=True)) == "Error: bad. /retry sends the message again.\n"
     assert "has ended" in shown(SessionEndedEntry(reason="stopped", turns=1))
     assert "output limit" in shown(said("cut", stop="length"))
+
+
+@pytest.mark.behaviour("terminal:errors:hints")
+def test_hints_stand_apart_and_only_where_they_help() -> None:
+    hint = "/retry sends the message again."
+    assert followed("openai cannot be reached at https://a.example", hint) == (
+        "openai cannot be reached at https://a.example . /retry sends the message again."
+    )
+    assert followed("It is full.", hint) == "It is full. /retry sends the message again."
+    out = io.StringIO()
+    Projection(PlainView(out, out), hints=False).feed(RunFailed(message="bad", retryable=True))
+    assert out.getvalue() == "Error: bad\n"
+
+
+@pytest.mark.behaviour("terminal:two-clients:queued")
+def test_a_message_that_waits_is_repeated_when_its_run_begins() -> None:
+    theirs = UserSaid(id="t", mode="queue", parts=(TextPart("their question"),))
+    ours = UserSaid(id="o", mode="queue", parts=(TextPart("our question"),))
+    text = shown(
+        theirs,
+        RunStarted(run="1", inputs=("t",)),
+        ours,
+        said("Their answer."),
+        ChatResponse(content="", turn=1),
+        RunStarted(run="2", inputs=("o",)),
+        said("Our answer.", message="n"),
+        typed="our question",
+    )
+    assert text == (
+        "1 new message elsewhere\n> their question\n(queued)\nTheir answer.\n> our question\n\nOur answer.\n"
+    )
+
+
+@pytest.mark.behaviour("terminal:two-clients:elsewhere")
+def test_messages_from_elsewhere_are_announced() -> None:
+    out = io.StringIO()
+    projection = Projection(PlainView(out, out))
+    projection.typed("ours")
+    for id in "ab":
+        projection.feed(UserSaid(id=id, mode="queue", parts=(TextPart(id),)))
+    projection.announce()
+    projection.announce()
+    assert out.getvalue() == "2 new messages elsewhere\n"
 
 
 @pytest.mark.behaviour("terminal:commands:known")

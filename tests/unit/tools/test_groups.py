@@ -89,6 +89,24 @@ def test_approval_is_for_all_tools_or_those_named() -> None:
     assert asking(True) == ALL[1:5]
 
 
+@pytest.mark.behaviour("tools:groups:approval-by-sandbox")
+def test_by_default_what_can_change_the_host_asks_first() -> None:
+    def asking(sandbox: str, *entries: Any) -> list[str]:
+        return [tool.name for tool in resolve(entries, sandbox=sandbox) if tool.requires_approval]
+
+    asks = ["shell", "write_file", "edit_file"]
+    for entries in (["system_tools"], [{"system_tools": {"timeout": 5}}], ["ask_user", *ALL]):
+        assert asking("local", *entries) == asks
+        assert asking("isolated", *entries) == []
+        assert asking("virtual", *entries) == []
+    named: dict[str, Any] = {"system_tools": {"requires_approval": ["grep"]}}
+    assert asking("local", named) == asking("isolated", named) == ["grep"]
+    assert asking("local", {"shell": {"requires_approval": False}}) == []
+    assert asking("isolated", {"shell": {"requires_approval": True}}) == ["shell"]
+    (shell,) = resolve(["shell"], sandbox="isolated")
+    assert "`isolated`" in shell.description
+
+
 def test_the_shell_says_where_it_runs() -> None:
     (tool,) = resolve(["shell"], sandbox="isolated")
     assert "`isolated`" in tool.description

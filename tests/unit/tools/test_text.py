@@ -1,8 +1,10 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux.tools.text import clip, is_binary, lines_of, printable, shorten
+from flux.tools.text import Tap, clip, is_binary, lines_of, printable, shorten
 
 
 @given(st.text("ab\n[.", max_size=400), st.integers(0, 300))
@@ -18,6 +20,33 @@ def test_clipped_text_keeps_its_head_and_tail_and_says_what_is_missing(text: str
     assert text.endswith(tail)
     assert len(head) + int(count) + len(tail) == len(text)
     assert len(clipped) <= max(limit, len(f"\n[... {len(text)} characters left out ...]\n"))
+
+
+@pytest.mark.behaviour("tools:output:clipped")
+def test_clipping_copies_no_more_than_it_keeps() -> None:
+    class Text(str):
+        copied = 0
+
+        def __getitem__(self, key: Any) -> str:
+            piece = super().__getitem__(key)
+            Text.copied += len(piece)
+            return piece
+
+    assert len(clip(Text("x" * 50_000_000), 100_000)) == 100_000
+    assert Text.copied < 100_001
+
+
+@given(st.lists(st.text("ab", max_size=9)), st.integers(0, 30))
+@pytest.mark.behaviour("tools:output:tapped")
+def test_a_tap_passes_so_much_and_then_one_note(pieces: list[str], limit: int) -> None:
+    passed: list[str] = []
+    tap = Tap(passed.append, limit)
+    for piece in pieces:
+        tap(piece)
+    text = "".join(pieces)
+    note = "" if len(text) <= limit else "\n[... what follows is not shown live ...]\n"
+    assert "".join(passed) == text[:limit] + note
+    assert all(passed)
 
 
 def test_a_long_line_is_cut_with_a_note() -> None:

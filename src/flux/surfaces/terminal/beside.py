@@ -37,7 +37,7 @@ async def tick(view: View) -> None:
 
 
 async def tell_when_lost(client: FluxClient, view: View, heard: Callable[[], float]) -> None:
-    """Say once per loss that the server is away; `heard` is when the last event came (loop time).
+    """Show while the server is away that it is; `heard` is when the last event came (loop time).
 
     The stream reconnects by itself and silently, so only the server's health shows that it is gone.
     """
@@ -47,8 +47,8 @@ async def tell_when_lost(client: FluxClient, view: View, heard: Callable[[], flo
         if not lost and loop.time() - heard() < SILENT_SECONDS:
             continue
         away = await _away(client)
-        if away and not lost:
-            view.line("reconnecting…", "dim")
+        if away != lost:
+            view.status("reconnecting…" if away else "")
         lost = away
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flux.client import FluxClient, SessionHandle
-from flux.errors import FluxError
+from flux.errors import AgentNotFound, FluxError
 from flux.surfaces.terminal.commands import help_text, parse, unknown_command
 from flux.surfaces.terminal.history import past
 from flux.surfaces.terminal.keyboard import quiet
@@ -22,7 +22,8 @@ from flux.surfaces.terminal.signals import Signals
 from flux.surfaces.terminal.turn import Conversation
 from flux.surfaces.terminal.view import View
 
-PAST_LINES = 8
+#: What people type who know other programs.
+LEAVE_WORDS = ("exit", "quit")
 
 
 async def chat(
@@ -33,17 +34,20 @@ async def chat(
     resume_command: Callable[[str], str] = documented_resume,
     notice: str | None = None,
     history: Path | None = None,
+    model: str | None = None,
 ) -> int:
     """Talk until the person leaves; the exit code.
 
-    `history` is a file for typed lines. Without a terminal, all of standard input is one message.
+    `history` is a file for typed lines, `model` answers the next messages instead of the agent's own.
+    Without a terminal, all of standard input is one message.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return await pipe(client, agent=agent, session=session, text=sys.stdin.read(), resume_command=resume_command)
+        text = sys.stdin.read()
+        return await pipe(client, agent=agent, session=session, text=text, resume_command=resume_command, model=model)
     signals = Signals()
     try:
         with quiet(sys.stdin.fileno()), signals:
-            return await _talk(client, agent, session, signals, resume_command, notice, history)
+            return await _talk(client, agent, session, signals, resume_command, notice, history, model)
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if signals.left_by is None or task is None:
@@ -62,6 +66,7 @@ async def _talk(
     resume_command: Callable[[str], str],
     notice: str | None,
     history: Path | None,
+    model: str | None,
 ) -> int:
     loading = asyncio.create_task(_load("prompt"))  # a quarter of a second, while the session starts
     view = _view()
@@ -74,7 +79,7 @@ async def _talk(
         return 1
     _header(view, agent, session.id, notice)
     conversation = Conversation(client, session, view, (await loading).Prompt(history), signals)
-    talk = Chat(client, agent, session, view, conversation)
+    talk = Chat(client, agent, session, view, conversation, model)
     if isinstance(view, LiveView):
         conversation.ready = asyncio.create_task(_load_markdown(view))
     if resumed is not None:
@@ -112,14 +117,20 @@ class Chat:
     """What the person types: messages and commands."""
 
     def __init__(
-        self, client: FluxClient, agent: str, session: SessionHandle, view: View, conversation: Conversation
+        self,
+        client: FluxClient,
+        agent: str,
+        session: SessionHandle,
+        view: View,
+        conversation: Conversation,
+        model: str | None = None,
     ) -> None:
         self._client = client
         self._agent = agent
         self._session = session
         self._view = view
         self._conversation = conversation
-        self._model: str | None = None
+        self._model = model
         self._last = ""
         self._commands = {
             "/help": self._help,
@@ -136,12 +147,11 @@ class Chat:
     async def catch_up(self, info: dict[str, Any]) -> None:
         """Show the last exchange of a resumed session, and go on with what it does."""
         try:
-            found = await past(self._client, self._session.id, info["head"])
+            found = await past(self._client, self._session.id, info["head"], info["turns"])
             self._last = found.asked
-            if found.asked:
-                self._view.user(_clipped(found.asked))
-            if found.answered:
-                self._view.line(_clipped(found.answered), "dim")
+            if found.earlier:
+                messages = f"{found.earlier} earlier message{'' if found.earlier == 1 else 's'}"
+                self._view.line(f"… {messages}; flux agent session show {self._session.id}", "dim")
             await self._conversation.resume(found)
         except FluxError as error:
             self._view.line(problem(error), "error")
@@ -151,7 +161,7 @@ class Chat:
         line = await self._conversation.prompt()
         if line is None:
             return
-        command = parse(line)
+        command = ("/quit", "") if line.strip() in LEAVE_WORDS else parse(line)
         try:
             if command is None:
                 await self._send(line)
@@ -173,6 +183,7 @@ class Chat:
         info = await self._session.info()
         self._view.line(f"Session: {self._session.id}", "copy")
         self._view.line(f"{info.get('title') or 'no title yet'} · {self._agent} · {info['state']}", "dim")
+        self._view.line(f"Model: {self._model or await self._own_model(info)}", "dim")
 
     async def _usage(self, _: str) -> None:
         info = await self._session.info()
@@ -181,13 +192,30 @@ class Chat:
     async def _choose_model(self, name: str) -> None:
         if name:
             self._model = None if name == "default" else name
-        chosen = self._model or "the agent's own"
-        hint = "; /model default returns to the agent's own" if self._model else ""
-        self._view.line(f"Model of the next messages: {chosen}{hint}")
+        own = await self._own_model(await self._session.info())
+        if self._model:
+            self._view.line(f"Model of the next messages: {self._model}; /model default returns to {own}")
+        else:
+            self._view.line(f"Model of the next messages: {own}")
+
+    async def _own_model(self, info: dict[str, Any]) -> str:
+        """The model of the version of the agent that this session began with."""
+        path, version = f"/agents/{self._agent}", info.get("agent_version")
+        try:
+            agent = await self._client.get(path)
+            if version not in (None, agent["version"]):
+                versions = (await self._client.get(f"{path}/versions"))["items"]
+                agent = next((row for row in versions if row["version"] == version), agent)
+        except AgentNotFound:
+            return "the agent's own"
+        return f"{agent['definition']['model']} (the agent's own)"
 
     async def _retry(self, _: str) -> None:
         if not self._last:
             self._view.line("There is no message to send again.")
+            return
+        if self._conversation.lost:
+            await self._conversation.go_on()  # the server has it, and repeats nothing
             return
         self._view.user(self._last)
         await self._send(self._last)
@@ -215,8 +243,3 @@ def usage_line(usage: dict[str, Any], turns: int) -> str:
     cost = f" · ${usage['cost']:.4f}" if usage.get("cost") else ""
     plural = "" if turns == 1 else "s"
     return f"Tokens: {usage['input']:,} in{cached}, {usage['output']:,} out{cost} · {turns} turn{plural}"
-
-
-def _clipped(text: str) -> str:
-    lines = text.strip().split("\n")
-    return "\n".join(lines[:PAST_LINES] + (["…"] if len(lines) > PAST_LINES else []))

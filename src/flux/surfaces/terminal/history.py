@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from msgspec import Struct
 from flux.client import FluxClient
 from flux.events import (
     RUN_ENDS,
-    AssistantSaid,
+    ChatResponse,
     Entry,
     RunStarted,
     SessionEndedEntry,
@@ -22,54 +23,67 @@ from flux.messages import text_of
 
 PAGE = 200
 
+Row = tuple[int, Entry | UnknownEntry]
+
 
 class Past(Struct, frozen=True):
-    """The last finished exchange; `start` is the seq it ended at, `messages` were still to be consumed then.
+    """The last finished exchange: its entries, and the messages it consumed in front of what consumed them.
 
+    `start` is the seq it ended at, `messages` were still to be consumed then, `earlier` ones came before it.
     `open`: something has begun, or is to begin, behind it. (The session's state tells this a moment too late.)
     """
 
     start: int = 0
     asked: str = ""
-    answered: str = ""
+    entries: tuple[Entry | UnknownEntry, ...] = ()
     messages: tuple[UserSaid, ...] = ()
+    earlier: int = 0
     open: bool = False
 
 
-async def past(client: FluxClient, session: str, head: int) -> Past:
-    """Read back from the head until the last finished exchange is known."""
-    entries: list[tuple[int, Entry | UnknownEntry]] = []
-    after = head
-    while after > 0:
+async def past(client: FluxClient, session: str, head: int, turns: int = 0) -> Past:
+    """Read back from the head until the last finished exchange is known; `turns` are the session's answers."""
+    rows: list[Row] = []
+    found, after = Past(), head
+    while after > 0 and not found.asked:
         upto, after = after, max(0, after - PAGE)
         page = await client.get(f"/sessions/{session}/events", after=after, limit=upto - after)
-        entries = [*_decoded(page["items"]), *entries]
-        if _told(entries).asked:
-            break
-    return _told(entries)
+        rows = [*_decoded(page["items"]), *rows]
+        # The messages that a run consumed may stand before the end of the one in front of it.
+        found = _told(rows) if after == 0 or _run_ends(rows) > 1 else found
+    if after == 0:
+        return found
+    answered = sum(isinstance(entry, ChatResponse) for entry in found.entries)
+    return msgspec.structs.replace(found, earlier=max(found.earlier, turns - answered))
 
 
-def _decoded(items: list[dict[str, Any]]) -> list[tuple[int, Entry | UnknownEntry]]:
+def _decoded(items: list[dict[str, Any]]) -> list[Row]:
     return [(item["seq"], decode(msgspec.json.encode(item))) for item in items]
 
 
-def _told(entries: list[tuple[int, Entry | UnknownEntry]]) -> Past:
-    found = Past()
+def _run_ends(rows: Sequence[Row]) -> int:
+    return sum(isinstance(entry, RUN_ENDS) for _, entry in rows)
+
+
+def _told(rows: Sequence[Row]) -> Past:
+    found, told = Past(), list[Entry | UnknownEntry]()
     waiting: dict[str, UserSaid] = {}
-    running, asked, answered = False, "", ""
-    for seq, entry in entries:
+    for seq, entry in rows:
         if isinstance(entry, UserSaid):
             waiting[entry.id] = entry
-        elif isinstance(entry, AssistantSaid):
-            answered = text_of(entry.parts) or answered
-        for id in getattr(entry, "inputs", ()):
-            said = waiting.pop(id, None)
-            asked = text_of(said.parts) if said else asked
+            continue
+        if isinstance(entry, SessionEndedEntry):
+            return msgspec.structs.replace(found, entries=(*found.entries, entry))
+        told += [waiting.pop(id) for id in getattr(entry, "inputs", ()) if id in waiting]
+        told.append(entry)
         if isinstance(entry, RUN_ENDS):
-            found = Past(seq, asked, answered, tuple(waiting.values()))
-            running, asked, answered = False, "", ""
-        elif isinstance(entry, RunStarted):
-            running = True
-        elif isinstance(entry, SessionEndedEntry):
-            return found
+            earlier = found.earlier + sum(isinstance(before, UserSaid) for before in found.entries)
+            found = Past(seq, _asked(told), tuple(told), tuple(waiting.values()), earlier)
+            told.clear()
+    running = any(isinstance(entry, RunStarted) for entry in told)
     return msgspec.structs.replace(found, open=running or bool(waiting))
+
+
+def _asked(entries: Sequence[Entry | UnknownEntry]) -> str:
+    said = [text_of(entry.parts) for entry in entries if isinstance(entry, UserSaid)]
+    return said[-1] if said else ""

@@ -19,9 +19,3 @@ def quiet(fd: int) -> Iterator[None]:
     finally:
         with suppress(termios.error):  # the terminal was closed
             termios.tcsetattr(fd, termios.TCSADRAIN, before)
-
-
-def forget_typed(fd: int) -> None:
-    """Throw away what was typed before a question was seen: it cannot be meant as its answer."""
-    with suppress(termios.error):
-        termios.tcflush(fd, termios.TCIFLUSH)

@@ -47,6 +47,7 @@ class LiveView:
         self._before = ""
         self._last: Kind = ""
         self._working = False
+        self._status = ""
         self._quiet_since = 0.0
         self._dirty = False
 
@@ -58,7 +59,7 @@ class LiveView:
 
     def rest(self) -> None:
         """Nothing works any more."""
-        self._working = False
+        self._working, self._status = False, ""
         self._running.clear()
         self.end_text()
         self._draw()
@@ -120,6 +121,11 @@ class LiveView:
         lines = self._screen.unbroken(text) if look == "copy" else self._screen.text(text, STYLES[look])
         self._put("line", lines)
 
+    def status(self, text: str) -> None:
+        """What is the case for now: below everything else until it is over."""
+        self._status = text
+        self._draw()
+
     def quote(self, text: str) -> None:
         """Text in full that a person must judge."""
         self._put("line", [row for part in text.split("\n") for row in self._quoted(part)])
@@ -150,7 +156,14 @@ class LiveView:
         self._screen.draw(finished or [], self._tail())
 
     def _tail(self) -> list[Line]:
-        """What may still change: the last block, the calls that run, or a word that something works."""
+        """What may still change, and what is the case for now."""
+        if not self._status:
+            return self._changing()
+        above = self._changing() if self._blocks.tail.strip() or self._running else []
+        return [*above, *([EMPTY] if above else self._gap("line")), *self._screen.text(self._status, "dim")]
+
+    def _changing(self) -> list[Line]:
+        """The last block, the calls that run, or a word that something works."""
         growing = self._blocks.tail
         if growing.strip():
             gap = [] if is_tight(self._before, growing) else self._gap("text")

@@ -89,6 +89,11 @@ class PlainView:
         self._end_call()
         self._write(self._aside, visible(text) + "\n")
 
+    def status(self, text: str) -> None:
+        """What is the case for now; it cannot be taken back here."""
+        if text:
+            self.line(text)
+
     def quote(self, text: str) -> None:
         """Text in full that a person must judge."""
         self.line("\n".join(f"  | {line}" for line in text.split("\n")))
@@ -115,8 +120,12 @@ async def pipe(
     session: SessionHandle | None,
     text: str,
     resume_command: Callable[[str], str] = documented_resume,
+    model: str | None = None,
 ) -> int:
-    """Send one message and print the plain answer; the exit code: 0, or 1 when there is no answer."""
+    """Send one message and print the plain answer; the exit code: 0, or 1 when there is no answer.
+
+    `model` answers instead of the agent's own.
+    """
     view = PlainView(sys.stdout, sys.stderr)
     if not text.strip():
         view.line("Nothing to send: the input is empty.")
@@ -130,20 +139,22 @@ async def pipe(
         view.line(start_problem(error))
         return 1
     try:
-        return await _answer(session, text.strip(), view, resume_command)
+        return await _answer(session, text.strip(), view, resume_command, model)
     except FluxError as error:
-        view.line(problem(error))
+        view.line(problem(error, interactive=False))
     except BrokenPipeError:
         # Python flushes standard output once more at exit, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
 
 
-async def _answer(session: SessionHandle, text: str, view: PlainView, resume_command: Callable[[str], str]) -> int:
-    shown = Projection(view)
+async def _answer(
+    session: SessionHandle, text: str, view: PlainView, resume_command: Callable[[str], str], model: str | None
+) -> int:
+    shown = Projection(view, hints=False)
     shown.typed(text)
     try:
-        async with aclosing(session.send(text)) as events:
+        async with aclosing(session.send(text, model=model)) as events:
             async for event in events:
                 shown.feed(event.event)
     except (asyncio.CancelledError, BrokenPipeError):

@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
-from prompt_toolkit.input.typeahead import clear_typeahead
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import Output, create_output
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.shortcuts import CompleteStyle
 from prompt_toolkit.utils import is_dumb_terminal
 
+from flux.surfaces.terminal.ahead import Ahead
 from flux.surfaces.terminal.commands import NAMES
-from flux.surfaces.terminal.keyboard import forget_typed
+from flux.surfaces.terminal.deciding import Deciding, question_keys
 
 TWICE_SECONDS = 2.0
 
 
 class Prompt:
-    """Reads from the terminal. Ctrl+D raises EOFError, Ctrl+C KeyboardInterrupt."""
+    """Reads from the terminal. Ctrl+D raises EOFError, Ctrl+C KeyboardInterrupt.
 
-    def __init__(self, history: Path | None = None) -> None:
+    `clock` says when keys come, in seconds from any beginning.
+    """
+
+    def __init__(self, history: Path | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._output = _output()
+        self._clock = clock
+        self._draft = ""
         self._chat: PromptSession[str] = PromptSession(
             history=_history(history),
             completer=_Commands(),
@@ -39,23 +46,48 @@ class Prompt:
             key_bindings=_chat_keys(),
             output=self._output,
         )
-        self._input = self._chat.app.input
+        self._ahead = Ahead(self._chat.app.input, clock)
+
+    def typing(self, leave: Callable[[], None]) -> AbstractContextManager[None]:
+        """Keep what is typed while nobody asks for the next message; `leave` is called for Ctrl+D."""
+        return self._ahead.listening(leave)
+
+    def hold(self) -> None:
+        """What was typed so far belongs to the next message: it answers no question, and is not sent by itself."""
+        self._draft += self._ahead.take()
+
+    def put_back(self, text: str) -> None:
+        """The next prompt begins with this text."""
+        self.hold()
+        self._draft = "\n".join(part for part in (text, self._draft) if part)
 
     async def message(self) -> str:
         """The next message or command. Ctrl+C clears the line; twice on an empty one it raises."""
-        return await self._chat.prompt_async("> ", handle_sigint=False)
+        draft, self._draft = self._draft.strip("\n"), ""
+        self._ahead.give_back()
+        return await self._chat.prompt_async("> ", default=draft, handle_sigint=False)
 
     async def line(self, label: str) -> str:
         """One line, without spaces around it."""
         session: PromptSession[str] = PromptSession(output=self._output)
         return (await session.prompt_async(label, handle_sigint=False)).strip()
 
-    async def key(self, label: str, keys: Mapping[str, str], enter: str | None = None) -> str:
-        """One of `keys`, or what Enter alone means. What was typed before the question is forgotten."""
-        clear_typeahead(self._input)
-        forget_typed(sys.stdin.fileno())
-        session: PromptSession[str] = PromptSession(output=self._output, key_bindings=_answer_keys(keys, enter))
-        word = await session.prompt_async(label, handle_sigint=False)
+    async def key(
+        self, label: str, keys: Mapping[str, str], enter: str | None = None, twice: Collection[str] = ()
+    ) -> str:
+        """One of `keys`, or what Enter alone means; those in `twice` are confirmed. Other keys are kept as a draft."""
+        self.hold()
+        draft, typed_at = self._draft, self._ahead.last
+        deciding = Deciding(keys, enter=enter, twice=twice, draft=draft, typed_at=typed_at, clock=self._clock)
+        tell = partial(print, end="", flush=True) if self._output is None else lambda hint: None
+        bindings = question_keys(deciding, keys, tell)
+        session: PromptSession[str] = PromptSession(output=self._output, key_bindings=bindings)
+        try:
+            word = await session.prompt_async(
+                lambda: label + deciding.hint, default=draft.strip("\n"), handle_sigint=False
+            )
+        finally:
+            self._draft = deciding.draft
         return next(key for key, meaning in keys.items() if meaning == word)
 
 
@@ -113,33 +145,3 @@ def _chat_keys() -> KeyBindings:
         last_interrupt = now
 
     return keys
-
-
-def _answer_keys(keys: Mapping[str, str], enter: str | None) -> KeyBindings:
-    bindings = KeyBindings()
-
-    def answer(event: KeyPressEvent, key: str) -> None:
-        event.current_buffer.text = keys[key]
-        event.current_buffer.validate_and_handle()
-
-    def bind(pressed: str, key: str) -> None:
-        @bindings.add(pressed, eager=True)
-        def _pressed(event: KeyPressEvent) -> None:
-            answer(event, key)
-
-    for key in keys:
-        bind(key, key)
-        if key.swapcase() not in keys:
-            bind(key.swapcase(), key)
-
-    @bindings.add("enter", eager=True)
-    def _enter(event: KeyPressEvent) -> None:
-        if enter is not None:
-            answer(event, enter)
-
-    @bindings.add("<any>")
-    @bindings.add("<bracketed-paste>")
-    def _ignore(event: KeyPressEvent) -> None:
-        """Other keys mean nothing."""
-
-    return bindings

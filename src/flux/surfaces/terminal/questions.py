@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -24,8 +24,10 @@ YES_NO = {"y": "yes", "n": "no"}
 class Keys(Protocol):
     """How a person is asked. All raise KeyboardInterrupt on Ctrl+C and EOFError on Ctrl+D."""
 
-    async def key(self, label: str, keys: Mapping[str, str], enter: str | None = None) -> str:
-        """One of `keys`, or what Enter alone means."""
+    async def key(
+        self, label: str, keys: Mapping[str, str], enter: str | None = None, twice: Collection[str] = ()
+    ) -> str:
+        """One of `keys`, or what Enter alone means; those in `twice` are asked for once more."""
 
     async def line(self, label: str) -> str:
         """One line, without spaces around it."""
@@ -61,7 +63,7 @@ async def _approval(asked: ApprovalRequired, view: View, keys: Keys) -> Reply:
         view.quote(_arguments(asked.args))
     if asked.reason:
         view.line(f"Reason: {asked.reason}", "dim")
-    choice = await keys.key(APPROVE_LABEL, APPROVE)
+    choice = await keys.key(APPROVE_LABEL, APPROVE, twice="A")
     if choice == "r":
         return await _rejected(keys)
     return Reply("approve", always=choice == "A")

@@ -10,6 +10,7 @@ import msgspec
 
 from flux.events import (
     QUESTIONS,
+    RUN_ENDS,
     AssistantSaid,
     Cancelled,
     Compacted,
@@ -86,6 +87,9 @@ class View(Protocol):
     def line(self, text: str, look: Look = "plain") -> None:
         """Something the chat itself says."""
 
+    def status(self, text: str) -> None:
+        """What is the case for now; an empty text: no more."""
+
     def quote(self, text: str) -> None:
         """Text in full that a person must judge, kept apart from what the chat says."""
 
@@ -94,41 +98,67 @@ class Projection:
     """Turns the events of a session, in order, into what a view shows.
 
     `asked` are the ids of its questions, in order; `pending` those of messages that no run has consumed.
+    `hints`: say which commands help.
     """
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, *, hints: bool = True) -> None:
         self.end: RunFailed | Cancelled | None = None
         self.asked: list[str] = []
         self.pending: set[str] = set()
         self._view = view
+        self._hints = hints
+        self._running = False
         self._calls: dict[str, ToolCall] = {}
         self._message = ""
         self._attempt = 0
         self._announced = 0
         self._shown = ""
         self._own: list[str] = []
+        self._mine: set[str] = set()
         self._said: dict[str, str] = {}
+        self._typed_here = False
+        self._between = False
+        self._elsewhere = 0
 
     def typed(self, text: str) -> None:
         """This message was typed here: it is on the screen already."""
         self._own.append(text)
+        self._typed_here, self._between = True, False
+
+    def taken_back(self, text: str) -> None:
+        """This message was typed here, but never reached the session."""
+        if text in self._own:
+            self._own.remove(text)
 
     def queued(self, message: UserSaid) -> None:
         """Remember a message until the run that consumes it."""
+        waits = self._running or bool(self.pending)
         self.pending.add(message.id)
-        text = text_of(message.parts)
-        if text in self._own:
-            self._own.remove(text)
-        else:
-            self._said[message.id] = text
+        text = self._said[message.id] = text_of(message.parts)
+        if text not in self._own:
+            self._elsewhere += self._typed_here
+            return
+        self._own.remove(text)
+        self._mine.add(message.id)
+        if waits:
+            self._view.line("(queued)", "dim")
+
+    def announce(self) -> None:
+        """Say that others have sent messages, once for each."""
+        if self._elsewhere:
+            self._view.line(f"{self._elsewhere} new message{'s' * (self._elsewhere > 1)} elsewhere", "dim")
+        self._elsewhere = 0
 
     def feed(self, event: Any) -> None:
         """Show one event; those it does not know show nothing."""
         if isinstance(event, QUESTIONS):
             self.asked.append(event.id)
+        if isinstance(event, RUN_ENDS):
+            self._running = False
         shower = _SHOWERS.get(type(event))
         if shower is not None:
             shower(self, event)
+            self._between = self._between or not isinstance(event, UserSaid | RunStarted)
 
     def _token(self, token: Token) -> None:
         if (token.message_id, token.attempt) != (self._message, self._attempt):
@@ -192,22 +222,33 @@ class Projection:
         self._view.call_done(self._call(done.call, done.name), done.outcome, words)
 
     def _run_started(self, started: RunStarted) -> None:
-        self.end = None
+        self.end, self._running = None, True
         self._consumed(started.inputs)
 
     def _consumed(self, inputs: tuple[str, ...]) -> None:
+        """Show messages where they are consumed; one's own again only if something came in between."""
         self.pending.difference_update(inputs)
-        for text in [self._said.pop(id) for id in inputs if id in self._said]:
-            self._view.user(text)
+        for id in [id for id in inputs if id in self._said]:
+            text = self._said.pop(id)
+            if id not in self._mine:
+                self.announce()
+            if id not in self._mine or self._between:
+                self._view.user(text)
+                self._between = True
+        self._mine.difference_update(inputs)
 
     def _run_failed(self, failed: RunFailed) -> None:
         self.end = failed
         self._view.end_text()
-        again = " /retry sends the message again." if failed.retryable else ""
-        self._view.line(f"Error: {failed.message}{again}", "error")
+        told = f"Error: {failed.message}"
+        if failed.retryable and self._hints:
+            told = followed(told, "/retry sends the message again.")
+        self._view.line(told, "error")
 
     def _cancelled(self, cancelled: Cancelled) -> None:
         self.end = cancelled
+        for id in cancelled.inputs:
+            self._said.pop(id, None)
         self.pending.difference_update(cancelled.inputs)
         self._view.end_text()
         self._view.line("Cancelled.", "dim")
@@ -225,6 +266,15 @@ class Projection:
 
     def _compacted(self, _: Compacted) -> None:
         self._view.line("… earlier messages were summarised to save space", "dim")
+
+
+def followed(text: str, hint: str) -> str:
+    """A sentence and a hint behind it. A full stop would become part of an address, so there it stands apart."""
+    text = text.rstrip()
+    if text.endswith((".", "!", "?", "…")):
+        return f"{text} {hint}"
+    stop = " ." if "://" in text.rpartition(" ")[2] else "."
+    return f"{text}{stop} {hint}"
 
 
 def step_text(step: dict[str, Any]) -> str:
