@@ -194,3 +194,14 @@ async def test_what_was_read_is_not_read_again_until_somebody_else_wrote(databas
     assert [stored.seq for stored in await run.read(head)] == [head + 1]
     assert [stored.seq for stored in await run.read(0)] == list(range(1, head + 2))
     assert await run.read(head + 1) == []
+
+
+@pytest.mark.behaviour("engine:run:append")
+async def test_failures_do_not_outlive_the_run_that_had_them(database: Database) -> None:
+    """It was taken away between its end and its rest: the next claim finds nothing to do."""
+    engine, run = await _claimed(database)
+    assert (await engine.row(run.id)).failures == 1
+    await run.append(then=Then("waiting"), seen=0)
+    assert (await engine.row(run.id)).failures == 1
+    await run.append(then=Then("idle"))
+    assert (await engine.row(run.id)).failures == 0

@@ -53,7 +53,7 @@ def behind(cut: int, before: Sequence[ServerEvent]) -> list[ServerEvent]:
 async def middle_of_an_answer(served: Served) -> tuple[Held, str, list[ServerEvent]]:
     """A session in its second epoch: tools have run, a model call broke once, and 35 of 50 words are out."""
     model = Held(SCRIPT, breaks={2: 12})
-    agent = await served.agent(model, tools=["system_tools"])
+    agent = await served.agent(model, tools=["system_tools"], tool_approvals={"shell": False})
     session = await served.client.start_session(agent)
     async with aclosing(frames(served.client, session.id)) as stream:
         await session.post("Hello")
