@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from prompt_toolkit.application import create_app_session
@@ -98,42 +99,46 @@ def test_enter_counts_after_a_silence_only() -> None:
     assert Asked().key("\r", LONG) is None
 
 
-@pytest.fixture
-def typed() -> Iterator[PipeInput]:
+@contextmanager
+def keyboard() -> Iterator[PipeInput]:
+    """A terminal to type into. Opened inside each test: its context is not that of a fixture."""
     with create_pipe_input() as pipe, create_app_session(input=pipe, output=DummyOutput()):
         yield pipe
 
 
 @pytest.mark.behaviour("terminal:approval:no-typeahead")
-async def test_what_was_typed_before_and_at_a_question_is_the_next_draft(typed: PipeInput) -> None:
-    clock = Clock()
-    prompt = Prompt(clock=clock)
-    typed.send_text("and another\x1b[200~ thing\x1b[201~\r")
-    prompt.hold()
-    asyncio.get_running_loop().call_soon(typed.send_text, "a\x03")  # when the question is there
-    with pytest.raises(KeyboardInterrupt):
-        await prompt.key(APPROVE_LABEL, APPROVE)
-    typed.send_text(", please\r")
-    assert await prompt.message() == "and another thing\na, please"
+async def test_what_was_typed_before_and_at_a_question_is_the_next_draft() -> None:
+    with keyboard() as typed:
+        clock = Clock()
+        prompt = Prompt(clock=clock)
+        typed.send_text("and another\x1b[200~ thing\x1b[201~\r")
+        prompt.hold()
+        asyncio.get_running_loop().call_soon(typed.send_text, "a\x03")  # when the question is there
+        with pytest.raises(KeyboardInterrupt):
+            await prompt.key(APPROVE_LABEL, APPROVE)
+        typed.send_text(", please\r")
+        assert await prompt.message() == "and another thing\na, please"
 
 
 @pytest.mark.behaviour("terminal:approval:silence")
-async def test_a_decision_leaves_the_draft(typed: PipeInput) -> None:
-    prompt = Prompt(clock=Clock(step=1.0))
-    typed.send_text("and ")
-    prompt.hold()
-    asyncio.get_running_loop().call_soon(typed.send_text, "r\r")
-    assert await prompt.key(APPROVE_LABEL, APPROVE) == "r"
-    typed.send_text("more\r")
-    assert await prompt.message() == "and more"
+async def test_a_decision_leaves_the_draft() -> None:
+    with keyboard() as typed:
+        prompt = Prompt(clock=Clock(step=1.0))
+        typed.send_text("and ")
+        prompt.hold()
+        asyncio.get_running_loop().call_soon(typed.send_text, "r\r")
+        assert await prompt.key(APPROVE_LABEL, APPROVE) == "r"
+        typed.send_text("more\r")
+        assert await prompt.message() == "and more"
 
 
-async def test_a_message_that_is_put_back_is_not_sent_by_itself(typed: PipeInput) -> None:
-    prompt = Prompt(clock=Clock())
-    typed.send_text("next\r")
-    prompt.put_back("first")
-    typed.send_text("!\r")
-    assert await prompt.message() == "first\nnext!"
+async def test_a_message_that_is_put_back_is_not_sent_by_itself() -> None:
+    with keyboard() as typed:
+        prompt = Prompt(clock=Clock())
+        typed.send_text("next\r")
+        prompt.put_back("first")
+        typed.send_text("!\r")
+        assert await prompt.message() == "first\nnext!"
 
 
 def test_the_text_of_keys() -> None:
