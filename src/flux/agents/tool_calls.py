@@ -31,12 +31,12 @@ from flux.store import interrupts
 from flux.store.database import Steps
 from flux.tools.base import Answer, Done, Failed, NeedsInput, Tool, ToolContext, ToolOutcome
 from flux.tools.schema import validate
-from flux.tools.text import clip
+from flux.tools.text import Tap, clip
 
 INTERRUPTED = "[interrupted: the worker stopped while this call ran; its outcome is unknown and it was not run again]"
 WARN_AT = 3
-#: Characters of a result that go into the log and the prompt, whatever the tool.
-MAX_RESULT = 200_000
+#: Characters of any result that go into the log and the prompt; bundled tools have a smaller limit that can be set.
+LARGEST_RESULT = 1_000_000
 
 
 async def tool_wave(run: Run, bound: Bound, calls: Sequence[CallState], repeats: dict[str, int]) -> None:
@@ -191,9 +191,9 @@ class _Call:
                 )
                 await self._run.append(question, also=_open(self._run, [question]))
             case Done():
-                await self._run.append(_done(call, "success", clip(outcome.content, MAX_RESULT)))
+                await self._run.append(_done(call, "success", clip(outcome.content, LARGEST_RESULT)))
             case Failed():
-                content = clip(outcome.content, MAX_RESULT) + self._warning()
+                content = clip(outcome.content, LARGEST_RESULT) + self._warning()
                 await self._run.append(_done(call, "timeout" if outcome.timeout else "error", content))
 
     def _warning(self) -> str:
@@ -251,10 +251,7 @@ async def _execute(tool: Tool, args: dict[str, Any], context: ToolContext) -> To
 
 
 def _emitter(run: Run, call: str) -> Callable[[str], None]:
-    def emit(text: str) -> None:
-        run.emit(ToolOutput(call, text))
-
-    return emit
+    return Tap(lambda text: run.emit(ToolOutput(call, text)))
 
 
 def _done(call: ToolCall, outcome: Outcome, content: str) -> ToolDone:

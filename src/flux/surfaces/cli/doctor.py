@@ -82,7 +82,11 @@ def _home_problem(home: Path) -> str:
 def _providers(settings: Settings) -> Iterator[Finding]:
     from flux.models.registry import BUILT_IN, ModelRegistry, provider_settings
 
-    registry = ModelRegistry(os.environ, provider_settings(settings.providers))
+    try:
+        registry = ModelRegistry(os.environ, provider_settings(settings.providers))
+    except FluxError as error:
+        yield Finding("providers", "the settings cannot be used", False, str(error))
+        return
     for name in (*BUILT_IN, *settings.providers):
         try:
             registry.check(f"{name}/any")
