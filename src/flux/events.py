@@ -7,30 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 from msgspec import Struct
 
+from flux.entry import Entry as Entry  # noqa: PLC0414 - everybody takes it from here
+from flux.entry import entry_types
 from flux.errors import DatabaseTooNew
 from flux.messages import AssistantPart, StopReason, TextPart, ToolCall, Usage
+from flux.workflow_entries import WORKFLOW_ENDS, TaskCompleted, TaskFailed
 
 Mode = Literal["queue", "steer", "interrupt", "reject"]
 Verdict = Literal["allow", "ask", "deny"]
 Outcome = Literal["success", "error", "denied", "cancelled", "interrupted", "timeout", "expired"]
-
-
-def _format(version: int) -> Any:
-    # A factory, so that `v` is written although defaults are left out.
-    return msgspec.field(default_factory=lambda: version)
-
-
-class Entry(Struct, frozen=True, tag_field="type", omit_defaults=True):
-    """One durable event of a log. A type whose format changes sets `version` and `v = _format(version)`."""
-
-    version: ClassVar[int] = 1
-
-    v: int = _format(1)
 
 
 class SessionStarted(Entry, frozen=True, tag="session_started", kw_only=True):
@@ -53,7 +43,7 @@ class UserSaid(Entry, frozen=True, tag="user_message", kw_only=True):
     id: str
     mode: Mode
     parts: tuple[TextPart, ...]
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class RunStarted(Entry, frozen=True, tag="run_started", kw_only=True):
@@ -174,13 +164,15 @@ class PlanReview(Entry, frozen=True, tag="plan_review", kw_only=True):
 
 
 class Paused(Entry, frozen=True, tag="pause", kw_only=True):
-    """Code paused by name."""
+    """Code paused by name; it wakes by itself at `due` (seconds since the epoch), or when execution `on` ends."""
 
     id: str
     name: str
     output: Any = None
     call: str | None = None
     session: str | None = None
+    due: float | None = None
+    on: str | None = None
 
 
 class InterruptAnswered(Entry, frozen=True, tag="interrupt_answered", kw_only=True):
@@ -293,8 +285,12 @@ RunEnd = ChatResponse | RunFailed | Cancelled
 Question = ApprovalRequired | InputRequired | Elicited | PlanReview | Paused
 RUN_ENDS = get_args(RunEnd)
 QUESTIONS = get_args(Question)
+#: What ends a run of a session, or a workflow.
+ENDS = (*RUN_ENDS, *WORKFLOW_ENDS)
+#: What shows that an execution gets on: its failures are forgotten.
+PROGRESS = (AssistantSaid, ToolDone, TaskCompleted, TaskFailed, *ENDS)
 
-ENTRY_TYPES: dict[str, type[Entry]] = {cls.__struct_config__.tag: cls for cls in Entry.__subclasses__()}  # type: ignore[misc]
+ENTRY_TYPES = entry_types()
 
 #: How the body of an older version becomes that of the next: (type, version) -> function.
 UPCASTS: Mapping[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]] = {}

@@ -24,7 +24,7 @@ from flux.events import (
     type_of,
 )
 
-# HEART 1, without the entries of workflows.
+TRIES = ("RETRY", "FALLBACK", "ROLLBACK")
 ENTRY_NAMES = [
     "session_started",
     "user_message",
@@ -52,6 +52,10 @@ ENTRY_NAMES = [
     "usage",
     "forked",
     "session_end",
+    *(f"WORKFLOW_{state}" for state in ("SCHEDULED", "CLAIMED", "STARTED", "PAUSED", "RESUMED")),
+    *(f"WORKFLOW_{end}" for end in ("COMPLETED", "FAILED", "CANCELLED")),
+    *(f"TASK_{state}" for state in ("STARTED", "COMPLETED", "FAILED", "CANCELLED")),
+    *(f"TASK_{try_}_{state}" for try_ in TRIES for state in ("STARTED", "COMPLETED", "FAILED")),
 ]
 DELTA_NAMES = ["token", "reasoning", "tool_output", "progress"]
 

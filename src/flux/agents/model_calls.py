@@ -9,7 +9,8 @@ from contextlib import aclosing
 
 from msgspec import Struct
 
-from flux.engine.run import Run, being_cancelled
+from flux.engine.run import Run
+from flux.engine.upkeep import being_cancelled
 from flux.events import AssistantSaid, ModelFailed, Reasoning, Token
 from flux.messages import (
     AssistantMessage,

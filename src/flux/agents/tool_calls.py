@@ -14,7 +14,8 @@ from typing import Any
 from flux.agents import gate
 from flux.agents.binding import Bound
 from flux.agents.transcript import CallState
-from flux.engine.run import Run, being_cancelled
+from flux.engine.run import Run
+from flux.engine.upkeep import being_cancelled
 from flux.events import (
     ApprovalRequired,
     Entry,

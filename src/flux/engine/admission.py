@@ -34,10 +34,12 @@ from flux.events import (
     UserSaid,
 )
 from flux.messages import TextPart
-from flux.store import admissions, executions, interrupts, log
+from flux.store import admissions, executions, interrupts, log, waits
 from flux.store.database import Database, Row, Scope, Steps
 from flux.store.executions import Execution
 from flux.store.feed import Feed
+from flux.store.waits import Woken
+from flux.workflow_entries import WorkflowScheduled
 
 TITLE_CHARS = 80
 
@@ -50,16 +52,6 @@ update executions set head = head + 1, updated = :now,
   state = case when state = 'idle' or (:wakes = 1 and state = 'waiting' and run_id is not null)
     then 'scheduled' else state end
 where id = :id and tenant = :tenant and driver is null and state <> 'ended' and (:mode <> 'reject' or state = 'idle')
-returning head, epoch, state, run_id, pool"""
-
-#: The head moves for an entry from outside; a waiting execution wakes.
-WAKE = """
-update executions set head = head + 1, updated = :now,
-  due = case when state = 'waiting' then :now else due end,
-  waiting_for = case when state = 'waiting' then null else waiting_for end,
-  state = case when state = 'waiting' then 'scheduled' else state end
-where id = :id and tenant = :tenant and driver is null and state <> 'ended'
-  and (cast(:run_id as text) is null or run_id = :run_id)
 returning head, epoch, state, run_id, pool"""
 
 MOVE = "update executions set head = head + 1 where id = :id returning head"
@@ -109,6 +101,22 @@ class NewSession(Struct, frozen=True):
     workspace: str | None = None
 
 
+class NewWorkflow(Struct, frozen=True, kw_only=True):
+    """An execution of a workflow to start. `workflow` is "namespace/name", `input` in the form of `encode_value`.
+
+    `source_version` None: code of the process that starts it. `requests` is the JSON of a ResourceRequest.
+    `id` None: a fresh one; one that exists already is left as it is.
+    """
+
+    workflow: str
+    source_version: int | None = None
+    input: Any = None
+    pool: str = "default"
+    requests: str | None = None
+    id: str | None = None
+    parent: str | None = None
+
+
 class Admitted(Struct, frozen=True):
     """What was accepted: the execution, the seq of the newest entry, and whether it was accepted before."""
 
@@ -139,6 +147,14 @@ class Admission:
         # What the caller sent: the same request may come again after its agent has a new version.
         body = (session.agent, session.instance, session.name, session.workspace, message)
         return await self._commit(self._once(scope, key, body, _start(scope, session, message, self._dispatch)))
+
+    async def start_workflow(self, scope: Scope, new: NewWorkflow, *, key: str | None = None) -> Admitted:
+        """Start an execution of a workflow.
+
+        :raises IdempotencyMismatch: the key was used with another body
+        """
+        body = (new.workflow, new.input, new.id)
+        return await self._commit(self._once(scope, key, body, start_workflow_steps(scope, new, self._dispatch)))
 
     async def admit(self, scope: Scope, id: str, message: NewMessage, *, key: str | None = None) -> Admitted:
         """Accept a message; it is in the log when this returns.
@@ -177,7 +193,10 @@ class Admission:
 
         :raises SessionNotFound, SessionEnded: there is no open session
         """
-        return await self._commit(_end(scope, id, reason))
+        woken: list[Woken] = []
+        ended = await self._commit(_end(scope, id, reason, self._dispatch, woken))
+        tell(self._feed, self._dispatch, woken)
+        return ended
 
     async def _commit(self, program: Steps[_Written]) -> Admitted:
         admitted, rows = await self._database.write(program)
@@ -196,6 +215,26 @@ class Admission:
         admitted, rows = yield from program
         yield from admissions.record(scope, key, admitted.id, admitted.seq)
         return admitted, rows
+
+
+def start_workflow_steps(scope: Scope, new: NewWorkflow, dispatch: Dispatch) -> Steps[_Written]:
+    """The program that starts an execution of a workflow: its row, its first entry, and a hint."""
+    id = new.id or str(uuid.uuid4())
+    made = yield from executions.create_workflow(
+        scope,
+        id=id,
+        workflow=new.workflow,
+        source_version=new.source_version,
+        pool=new.pool,
+        requests=new.requests,
+        parent=new.parent,
+    )
+    if not made:
+        return Admitted(id, 1, repeated=True), ()
+    scheduled = WorkflowScheduled(workflow=new.workflow, input=new.input, source_version=new.source_version)
+    rows = yield from log.insert(id, [scheduled], 1, id, 0)
+    yield from dispatch.hint(id, new.pool)
+    return Admitted(id, 1), rows
 
 
 def _start(scope: Scope, session: NewSession, message: NewMessage | None, dispatch: Dispatch) -> Steps[_Written]:
@@ -218,7 +257,7 @@ def _start(scope: Scope, session: NewSession, message: NewMessage | None, dispat
         name=session.name,
         workspace=session.workspace,
     )
-    moved = yield WAKE, {"id": id, "tenant": scope.tenant, "run_id": None}
+    moved = yield executions.WAKE, {"id": id, "tenant": scope.tenant, "run_id": None}
     rows = yield from _write(id, moved[0], [started])
     if message is None:
         return Admitted(id, moved[0][0]), rows
@@ -265,7 +304,7 @@ def _answer(scope: Scope, id: str, interrupt: str, decision: Decision, dispatch:
     if asked.root != id:
         raise Conflict(f"this session is driven by {asked.root}; answer there")
     _check_decision(asked.kind, decision)
-    moved = yield WAKE, {"id": asked.root, "tenant": scope.tenant, "run_id": None}
+    moved = yield executions.WAKE, {"id": asked.root, "tenant": scope.tenant, "run_id": None}
     won = bool(moved) and (yield from interrupts.answer(scope, id, interrupt, answer=decision, by=scope.principal))
     if not won:
         now = yield from interrupts.get(scope, id, interrupt)
@@ -305,7 +344,7 @@ class _AlreadyWon(Exception):
 
 
 def _cancel(scope: Scope, id: str, run: str, dispatch: Dispatch) -> Steps[_Written]:
-    moved = yield WAKE, {"id": id, "tenant": scope.tenant, "run_id": run}
+    moved = yield executions.WAKE, {"id": id, "tenant": scope.tenant, "run_id": run}
     if not moved:
         row = _open((yield from executions.get(scope, id)))
         if row.driver is not None:
@@ -316,7 +355,7 @@ def _cancel(scope: Scope, id: str, run: str, dispatch: Dispatch) -> Steps[_Writt
     return Admitted(id, moved[0][0]), rows
 
 
-def _end(scope: Scope, id: str, reason: str) -> Steps[_Written]:
+def _end(scope: Scope, id: str, reason: str, dispatch: Dispatch, woken: list[Woken]) -> Steps[_Written]:
     moved = yield END, {"id": id, "tenant": scope.tenant}
     if not moved:
         row = _open((yield from executions.get(scope, id)))
@@ -329,7 +368,23 @@ def _end(scope: Scope, id: str, reason: str) -> Steps[_Written]:
     rows = yield from log.insert(id, entries, head, run_id, epoch)
     yield log.CLOSE_INTERRUPTS, {"id": id}
     yield executions.FENCE_CHILDREN, {"id": id}
+    woken += yield from wake_waiters(scope, id, "cancelled", dispatch)
     return Admitted(id, head), rows
+
+
+def wake_waiters(scope: Scope, id: str, outcome: str, dispatch: Dispatch) -> Steps[tuple[Woken, ...]]:
+    """Wake everybody who waits for an execution, in the transaction that ends it; `tell` them after the commit."""
+    woken = yield from waits.release(scope.tenant, id, outcome)
+    for waiter in woken:
+        yield from dispatch.hint(waiter.id, waiter.pool)
+    return woken
+
+
+def tell(feed: Feed, dispatch: Dispatch, woken: Sequence[Woken]) -> None:
+    """Show waiters what was written to their logs."""
+    for waiter in woken:
+        feed.publish(waiter.id, waiter.rows)
+        dispatch.nudge(waiter.id)
 
 
 def _write(id: str, moved: Row, entries: Sequence[Entry]) -> Steps[tuple[log.LogRow, ...]]:

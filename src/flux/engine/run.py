@@ -6,9 +6,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from flux.engine.admission import tell, wake_waiters
+from flux.engine.dispatch import Dispatch
 from flux.errors import Fenced
 from flux.events import (
-    RUN_ENDS,
+    ENDS,
+    PROGRESS,
     AssistantSaid,
     CancelRequested,
     DeltaEvent,
@@ -24,6 +27,7 @@ from flux.store.database import Database, Steps
 from flux.store.executions import Execution, encode_spent
 from flux.store.feed import Feed
 from flux.store.log import Then
+from flux.store.waits import Woken
 
 logger = logging.getLogger(__name__)
 
@@ -38,17 +42,16 @@ class HandOver(Exception):
     """
 
 
-def being_cancelled() -> bool:
-    """Whether somebody asked the present task to stop; a CancelledError that comes up otherwise is a fault."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
 class Run:
     """An execution as claimed by this worker. `failures` counts failed runs since the last progress."""
 
     def __init__(
-        self, execution: Execution, database: Database, feed: Feed, draining: asyncio.Event | None = None
+        self,
+        execution: Execution,
+        database: Database,
+        feed: Feed,
+        dispatch: Dispatch,
+        draining: asyncio.Event | None = None,
     ) -> None:
         self.id = execution.id
         self.scope = execution.scope
@@ -63,6 +66,7 @@ class Run:
         self.draining = draining or asyncio.Event()
         self.database = database
         self._feed = feed
+        self._dispatch = dispatch
         self._watched = execution.head
         self._own: list[Stored] = []
         self._read_to = 0
@@ -116,18 +120,24 @@ class Run:
         spent = self._spent_with(entries)
         usage = encode_spent(spent) if spent is not self.spent else None
 
+        woken: list[Woken] = []
+
         def program() -> Steps[log.Appended]:
             done = yield from log.append(
                 self.scope, self.id, self.epoch, self.run_id, entries, seen=seen, then=then, usage=usage
             )
             if also is not None:
                 yield from also
+            if done.state == "ended":
+                outcome = (then.outcome if then else None) or ""
+                woken.extend((yield from wake_waiters(self.scope, self.id, outcome, self._dispatch)))
             return done
 
         done = await self.database.write(program())
         self.spent = spent
         self._note(entries)
         self._feed.publish(self.id, done.rows, _settled(entries))
+        tell(self._feed, self._dispatch, woken)
         self._keep(done.rows, entries)
         if then is not None and done.state == then.state:
             self.left = then
@@ -177,9 +187,9 @@ class Run:
         for entry in entries:
             if isinstance(entry, RunStarted):
                 self.run_id = entry.run
-            elif isinstance(entry, RUN_ENDS):
+            elif isinstance(entry, ENDS):
                 self.run_id = None
-            if isinstance(entry, (AssistantSaid, ToolDone, *RUN_ENDS)):
+            if isinstance(entry, PROGRESS):
                 self.failures = 0
 
     def _spent_with(self, entries: tuple[Entry, ...]) -> executions.Spent:

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from flux.engine.dispatch import Dispatch
-from flux.engine.run import Executor, HandOver, Run, being_cancelled
-from flux.engine.upkeep import PAUSE_SECONDS, survive, to_the_end
+from flux.engine.run import Executor, HandOver, Run
+from flux.engine.upkeep import PAUSE_SECONDS, being_cancelled, survive, to_the_end
 from flux.errors import DatabaseLocked, DatabaseUnavailable, Fenced, FluxError
 from flux.store import executions, workers
 from flux.store.database import Database, Steps
@@ -90,7 +90,7 @@ class Runner:
         execution = await self._claim(id)
         if execution is None:
             return
-        run = Run(execution, self._database, self._feed, draining)
+        run = Run(execution, self._database, self._feed, self._dispatch, draining)
         self._runs[id] = run
         self.busy.set()
         self._feed.begin(id, run.epoch, execution.head)

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
 
-from flux.engine.run import being_cancelled
 from flux.errors import DatabaseLocked, DatabaseUnavailable
 
 logger = logging.getLogger(__name__)
@@ -16,6 +15,12 @@ T = TypeVar("T")
 
 #: Seconds to wait after something broke.
 PAUSE_SECONDS = 1.0
+
+
+def being_cancelled() -> bool:
+    """Whether somebody asked the present task to stop; a CancelledError that comes up otherwise is a fault."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def survive(problem: str, work: Awaitable[object]) -> bool:

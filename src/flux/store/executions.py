@@ -49,6 +49,7 @@ class Execution(Struct, frozen=True):
     worker: str | None
     due: float | None
     pool: str
+    requests: str | None
     failures: int
     parent: str | None
     driver: str | None
@@ -93,6 +94,16 @@ update executions set state = 'running', worker = :worker, epoch = epoch + 1, wa
 where id = :id and state = 'scheduled' and due <= :now and driver is null
 returning {COLUMNS}"""
 
+#: The head moves for an entry from outside; a waiting execution wakes.
+WAKE = """
+update executions set head = head + 1, updated = :now,
+  due = case when state = 'waiting' then :now else due end,
+  waiting_for = case when state = 'waiting' then null else waiting_for end,
+  state = case when state = 'waiting' then 'scheduled' else state end
+where id = :id and tenant = :tenant and driver is null and state <> 'ended'
+  and (cast(:run_id as text) is null or run_id = :run_id)
+returning head, epoch, state, run_id, pool"""
+
 TIMER = """
 update executions set state = 'scheduled', waiting_for = null, updated = :now
 where state = 'waiting' and due <= :at and driver is null"""
@@ -105,7 +116,7 @@ returning id"""
 
 HANDBACK = """
 update executions set state = 'scheduled', worker = null, epoch = epoch + 1, failures = failures + :failed,
-  due = :now + :backoff, updated = :now
+  due = :now + :backoff, updated = :now, last_error = coalesce(cast(:error as text), last_error)
 where id = :id and epoch = :epoch and state = 'running'
 returning id"""
 
@@ -144,6 +155,44 @@ def create_session(
     )
     if not made:
         raise SessionExists(f"agent {agent!r} already has an open session {name!r} for instance {instance!r}")
+
+
+INSERT_WORKFLOW = """
+insert into executions (id, kind, tenant, owner, workflow, source_version, name, title, state, due, head, epoch, run_id,
+  pool, requests, failures, parent, root, turns, usage, created, updated)
+values (:id, 'workflow', :tenant, :owner, :workflow, cast(:source_version as integer), :id, cast(:title as text),
+  'scheduled', :now, 1, 0, :id, :pool, cast(:requests as text), 0, cast(:parent as text), :id, 0, :usage, :now, :now)
+on conflict do nothing returning head"""
+
+
+def create_workflow(
+    scope: Scope,
+    *,
+    id: str,
+    workflow: str,
+    source_version: int | None,
+    pool: str,
+    requests: str | None = None,
+    parent: str | None = None,
+    title: str | None = None,
+) -> Steps[bool]:
+    """A new scheduled execution of a workflow, whose first entry the caller writes. False: the id exists already."""
+    made = yield (
+        INSERT_WORKFLOW,
+        {
+            "id": id,
+            "tenant": scope.tenant,
+            "owner": scope.principal,
+            "workflow": workflow,
+            "source_version": source_version,
+            "pool": pool,
+            "requests": requests,
+            "parent": parent,
+            "title": title,
+            "usage": NOTHING_SPENT,
+        },
+    )
+    return bool(made)
 
 
 def claim(id: str, worker: str) -> Steps[Execution | None]:
@@ -298,9 +347,9 @@ def reap(worker: str, backoffs: tuple[float, ...]) -> Steps[list[str]]:
     return reaped
 
 
-def hand_back(id: str, epoch: int, *, failed: bool, backoff: float) -> Steps[bool]:
+def hand_back(id: str, epoch: int, *, failed: bool, backoff: float, error: str | None = None) -> Steps[bool]:
     """Give up a running execution; it is scheduled again after `backoff` seconds. False: it was not ours."""
-    rows = yield HANDBACK, {"id": id, "epoch": epoch, "failed": int(failed), "backoff": backoff}
+    rows = yield HANDBACK, {"id": id, "epoch": epoch, "failed": int(failed), "backoff": backoff, "error": error}
     if rows:
         yield FENCE_CHILDREN, {"id": id}
     return bool(rows)

@@ -8,14 +8,14 @@ from msgspec import Struct
 
 from flux.errors import Fenced
 from flux.events import (
-    RUN_ENDS,
+    ENDS,
+    PROGRESS,
     AssistantSaid,
     ChatResponse,
     Entry,
     RunFailed,
     RunStarted,
     Stored,
-    ToolDone,
     UserSaid,
     decode,
     encode,
@@ -24,6 +24,7 @@ from flux.events import (
 from flux.messages import text_of
 from flux.store.database import Scope, Steps
 from flux.store.executions import State
+from flux.workflow_entries import WorkflowFailed
 
 INSERT = """
 insert into events (execution_id, seq, type, run_id, epoch, at, body, words)
@@ -106,7 +107,7 @@ def append(
 
     :raises Fenced: somebody else owns the execution now; nothing was written
     """
-    ends = next((entry for entry in entries if isinstance(entry, RUN_ENDS)), None)
+    ends = next((entry for entry in entries if isinstance(entry, ENDS)), None)
     started = next((entry.run for entry in entries if isinstance(entry, RunStarted)), None)
     rows = yield (
         APPEND,
@@ -122,10 +123,10 @@ def append(
             "outcome": then.outcome if then else None,
             "ends": int(ends is not None),
             "run_id": started,
-            "resets": int(any(isinstance(e, (AssistantSaid, ToolDone, *RUN_ENDS)) for e in entries)),
+            "resets": int(any(isinstance(entry, PROGRESS) for entry in entries)),
             "turns": sum(isinstance(entry, ChatResponse) for entry in entries),
             "usage": usage,
-            "error": ends.message if isinstance(ends, RunFailed) else None,
+            "error": ends.message if isinstance(ends, (RunFailed, WorkflowFailed)) else None,
         },
     )
     if not rows:

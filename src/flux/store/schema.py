@@ -12,7 +12,7 @@ create table executions (
   workflow text, source_version integer,
   state text not null, outcome text, waiting_for text,
   head integer not null, epoch integer not null, run_id text, worker text, due double precision,
-  pool text not null, failures integer not null, parent text, driver text, root text not null,
+  pool text not null, requests text, failures integer not null, parent text, driver text, root text not null,
   turns integer not null, usage text not null, last_error text,
   created double precision not null, updated double precision not null
 );
@@ -21,6 +21,7 @@ create index executions_scheduled on executions (pool, due) where state = 'sched
 create index executions_waiting on executions (due) where state = 'waiting' and due is not null;
 create index executions_running on executions (worker) where state = 'running';
 create index executions_listed on executions (tenant, created, id);
+create index executions_parent on executions (parent) where parent is not null;
 create index executions_root on executions (root) where driver is not null;
 
 create table events (

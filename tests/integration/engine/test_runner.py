@@ -117,7 +117,7 @@ async def test_readers_see_the_deltas_of_a_run_before_the_entry_that_replaces_th
 async def _claimed(database: Database) -> tuple[Engine, Run]:
     engine = Engine(database)
     row = await Sessions(database).claim(await Sessions(database).backed_off_now())
-    return engine, Run(row, database, engine.feed)
+    return engine, Run(row, database, engine.feed, engine.dispatch)
 
 
 @pytest.mark.behaviour("engine:run:append")

@@ -114,7 +114,7 @@ class Story:
                 await self.admission.admit(ANN, self.id, HELLO)
             claimed = await self.database.write(executions.claim(self.id, WORKER))
             assert claimed is not None
-            self.run, self.count = Run(claimed, self.database, self.feed), 0
+            self.run, self.count = Run(claimed, self.database, self.feed, EmbeddedDispatch(self.database)), 0
             self.feed.begin(self.id, claimed.epoch, claimed.head)
             self.in_flight.clear()
         return self.run

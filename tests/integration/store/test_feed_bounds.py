@@ -8,6 +8,7 @@ import anyio
 import pytest
 from hypothesis import given
 
+from flux.engine.dispatch import EmbeddedDispatch
 from flux.engine.run import Run
 from flux.events import AssistantSaid, Token, ToolOutput, UsageCounted
 from flux.messages import TextPart, Usage
@@ -28,7 +29,7 @@ async def running(database: Database) -> tuple[Run, Feed]:
     assert claimed is not None
     feed = Feed(database)
     feed.begin(id, claimed.epoch, claimed.head)
-    return Run(claimed, database, feed), feed
+    return Run(claimed, database, feed, EmbeddedDispatch(database)), feed
 
 
 def held(feed: Feed, id: str) -> Channel:

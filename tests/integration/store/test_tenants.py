@@ -10,11 +10,11 @@ import pytest
 from flux.errors import AgentNotFound, Fenced
 from flux.events import UsageCounted
 from flux.messages import Usage
-from flux.store import admissions, agents, configs, executions, interrupts, log
+from flux.store import admissions, agents, configs, executions, interrupts, log, waits
 from flux.store.database import Database, Row, Scope, Steps, one
 from tests.integration.states import ANN, EVE, HELLO, Sessions
 
-NOUNS: list[ModuleType] = [admissions, agents, configs, executions, interrupts, log]
+NOUNS: list[ModuleType] = [admissions, agents, configs, executions, interrupts, log, waits]
 Call = Callable[[Scope, str, str], Steps[Any]]
 
 
@@ -42,6 +42,10 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "configs.put": (lambda s, id, q: configs.put(s, "city", "Paris"), None),
     "configs.remove": (lambda s, id, q: configs.remove(s, "other"), False),
     "executions.create_session": (_create, None),
+    "executions.create_workflow": (
+        lambda s, id, q: executions.create_workflow(s, id=id, workflow="a/b", source_version=None, pool="default"),
+        False,
+    ),
     "executions.delete": (lambda s, id, q: executions.delete(s, id), False),
     "executions.get": (lambda s, id, q: executions.get(s, id), None),
     "executions.list_sessions": (lambda s, id, q: executions.list_sessions(s, agent="helper", q="hello"), []),
@@ -55,10 +59,11 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "interrupts.open_interrupt": (_ask, None),
     "log.append": (lambda s, id, q: log.append(s, id, 1, None, [UsageCounted(tokens=Usage())]), Fenced),
     "log.read": (lambda s, id, q: log.read(s, id), []),
+    "waits.wait_for": (lambda s, id, q: waits.wait_for(s, id, "other"), None),
 }
 
 OWNED = ("executions", "agents", "agent_versions", "configs", "admissions")
-OF_SESSIONS = ("events", "interrupts", "grants")
+OF_SESSIONS = ("events", "interrupts", "grants", "waits")
 
 
 async def belongings(database: Database) -> dict[str, list[Row]]:
@@ -78,6 +83,7 @@ async def theirs(database: Database) -> tuple[str, str]:
     question = await sessions.ask(await sessions.row(id))
     await sessions.admission.admit(ANN, id, HELLO, key="key")
     await database.write(interrupts.grant(ANN, id, "shell", "ann"))
+    await database.write(waits.wait_for(ANN, id, "another"))
     await database.write(agents.put(ANN, "helper", "d1", "{}", create=True, update=True))
     for name in ("city", "other"):
         await database.write(configs.put(ANN, name, "Rome"))
