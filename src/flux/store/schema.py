@@ -66,6 +66,11 @@ create table agent_versions (
 );
 create index agent_versions_digest on agent_versions (tenant, name, digest);
 
+create table task_cache (
+  tenant text not null, key text not null, value text not null, created double precision not null,
+  primary key (tenant, key)
+);
+
 create table configs (
   tenant text not null, name text not null, value text not null, updated double precision not null,
   primary key (tenant, name)
