@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from flux.engine import declared
-from flux.engine.admission import Admission, Decision, NewWorkflow
+from flux.engine.admission import Admission, NewWorkflow
+from flux.engine.answers import Decision
 from flux.engine.context import ExecutionContext
 from flux.engine.dispatch import EmbeddedDispatch
 from flux.engine.execution import WorkflowExecutor

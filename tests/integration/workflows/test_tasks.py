@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -104,7 +105,7 @@ async def calls_one(ctx: ExecutionContext[str]) -> Any:
     return await ONE[ctx.input]()
 
 
-ONE = {
+ONE: dict[str, Callable[[], Any]] = {
     "retry": lambda: third_time(7),
     "fallback": lambda: falls_back(7),
     "rollback": lambda: rolls_back(7),

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from flux import ExecutionContext, call, pause, task, workflow
-from flux.engine.admission import Decision
+from flux.engine.answers import Decision
 from flux.engine.flow import parallel
-from flux.errors import ExecutionNotFound, InterruptDecided, NotPaused
+from flux.errors import ExecutionFinished, ExecutionNotFound, InterruptDecided, NotPaused
 from flux.store.database import LOCAL, Database
 from tests.integration.workflows.machine import Machine, working
 
@@ -86,7 +86,7 @@ async def test_open_pauses_are_answered_by_name_in_any_order(machine: Machine) -
     done = await machine.until(id, "ended")
     assert done.output == [["for a", "A AFTER"], ["for b", "B AFTER"]]
     assert set(ran.values()) == {1}
-    with pytest.raises(NotPaused, match="is not paused"):
+    with pytest.raises(ExecutionFinished, match=r"has finished \(COMPLETED\)"):
         await machine.resume(id, 1)
 
 
@@ -107,7 +107,7 @@ async def test_a_pause_with_a_time_wakes_by_itself_and_takes_no_late_answer(mach
     id = await machine.start(gives_up, seconds)
     done = await machine.until(id, "ended")
     assert done.output == [None, "AFTER"]
-    with pytest.raises(NotPaused):
+    with pytest.raises(ExecutionFinished):
         await machine.resume(id, "too late")
 
 
