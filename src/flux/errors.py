@@ -4,13 +4,17 @@ FluxError
 ├── InvalidInput            400  what the caller sent cannot be used
 │   ├── DefinitionInvalid        an agent definition is wrong
 │   ├── UnsupportedYet           a documented field whose machinery is not in this version
-│   └── SettingsInvalid          flux.toml or a FLUX_* variable is wrong
+│   ├── SettingsInvalid          flux.toml or a FLUX_* variable is wrong
+│   └── ValueNotStorable         a value has no form that can be kept
 ├── Unauthorized            401
 ├── Forbidden               403
 ├── NotFound                404
 │   ├── SessionNotFound
 │   ├── AgentNotFound
-│   └── InterruptNotFound
+│   ├── InterruptNotFound
+│   ├── SecretNotFound
+│   ├── ConfigNotFound
+│   └── StoredValueNotFound      a value kept outside the log is gone
 ├── Conflict                409  the request met a state it cannot apply to
 │   ├── SessionEnded
 │   ├── SessionBusy
@@ -22,11 +26,13 @@ FluxError
 ├── Unavailable             503  something Flux needs is missing or down
 │   ├── MissingKey               a model provider has no key
 │   ├── MissingPackage           an optional package is not installed
+│   ├── SecretUnreadable         a secret was encrypted with another key
 │   ├── ServerUnreachable
 │   ├── DatabaseUnavailable
 │   ├── DatabaseLocked
 │   ├── DatabaseTooNew
 │   └── AddressInUse
+├── UnknownException        500  stands for an exception whose class is not known here
 └── Fenced                  500  internal: this worker no longer owns the execution
 
 `str(error)` is for the caller: what was wrong and what to do, on one line. `error.debug` is for
@@ -75,6 +81,12 @@ class SettingsInvalid(InvalidInput):
     type = "settings_invalid"
 
 
+class ValueNotStorable(InvalidInput):
+    """The value cannot be kept; return plain data, or give the task an output_storage=."""
+
+    type = "value_not_storable"
+
+
 class Unauthorized(FluxError):
     """Missing or invalid Authorization header"""
 
@@ -112,6 +124,24 @@ class InterruptNotFound(NotFound):
     """This session has no such question."""
 
     type = "interrupt_not_found"
+
+
+class SecretNotFound(NotFound):
+    """There is no such secret; `flux secrets set` sets it."""
+
+    type = "secret_not_found"
+
+
+class ConfigNotFound(NotFound):
+    """There is no such configuration value; `flux config set` sets it."""
+
+    type = "config_not_found"
+
+
+class StoredValueNotFound(NotFound):
+    """The stored value is gone."""
+
+    type = "stored_value_not_found"
 
 
 class Conflict(FluxError):
@@ -183,6 +213,12 @@ class MissingPackage(Unavailable):
     type = "missing_package"
 
 
+class SecretUnreadable(Unavailable):
+    """The secret was encrypted with another key."""
+
+    type = "secret_unreadable"
+
+
 class ServerUnreachable(Unavailable):
     """The Flux server does not answer."""
 
@@ -211,6 +247,12 @@ class AddressInUse(Unavailable):
     """The address is in use by another process; choose another --port."""
 
     type = "address_in_use"
+
+
+class UnknownException(FluxError):
+    """An exception whose class is not known in this process."""
+
+    type = "unknown_exception"
 
 
 class Fenced(FluxError):
