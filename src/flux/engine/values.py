@@ -83,13 +83,13 @@ def readable(encoded: Any) -> Any:
 
 def kept_elsewhere(reference: dict[str, Any]) -> dict[str, Any]:
     """The envelope of a value that an output storage keeps; `reference_of` reads it."""
-    return {MARK: "stored", "value": reference}
+    return _wrap("stored", encode_value(reference))
 
 
 def reference_of(encoded: Any) -> dict[str, Any] | None:
     """The reference to a value that is kept elsewhere, None for any other value."""
     if type(encoded) is dict and encoded.get(MARK) == "stored":
-        return dict(encoded["value"])
+        return dict(decode_value(encoded["value"]))
     return None
 
 
@@ -280,7 +280,7 @@ DECODERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "timedelta": lambda e: timedelta(*e["value"]),
     "Decimal": lambda e: Decimal(e["value"]),
     "UUID": lambda e: UUID(e["value"]),
-    "stored": lambda e: e["value"],
+    "stored": lambda e: decode_value(e["value"]),
 }
 
 
