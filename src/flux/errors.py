@@ -4,9 +4,9 @@ FluxError
 ├── InvalidInput            400  what the caller sent cannot be used
 │   ├── DefinitionInvalid        an agent definition is wrong
 │   ├── UnsupportedYet           a documented field whose machinery is not in this version
-│   ├── ValueNotStorable         a value is not JSON and has no typed form
 │   ├── ExecutionFinished        the execution has ended already
-│   └── SettingsInvalid          flux.toml or a FLUX_* variable is wrong
+│   ├── SettingsInvalid          flux.toml or a FLUX_* variable is wrong
+│   └── ValueNotStorable         a value has no form that can be kept
 ├── Unauthorized            401
 ├── Forbidden               403
 ├── NotFound                404
@@ -14,7 +14,10 @@ FluxError
 │   ├── AgentNotFound
 │   ├── WorkflowNotFound
 │   ├── ExecutionNotFound
-│   └── InterruptNotFound
+│   ├── InterruptNotFound
+│   ├── SecretNotFound
+│   ├── ConfigNotFound
+│   └── StoredValueNotFound      a value kept outside the log is gone
 ├── Conflict                409  the request met a state it cannot apply to
 │   ├── SessionEnded
 │   ├── SessionBusy
@@ -27,6 +30,7 @@ FluxError
 ├── Unavailable             503  something Flux needs is missing or down
 │   ├── MissingKey               a model provider has no key
 │   ├── MissingPackage           an optional package is not installed
+│   ├── SecretUnreadable         a secret was encrypted with another key
 │   ├── ServerUnreachable
 │   ├── DatabaseUnavailable
 │   ├── DatabaseLocked
@@ -38,6 +42,7 @@ FluxError
 │   ├── ApprovalRejected         a person rejected it
 │   └── WorkflowFailedError      a workflow that was called failed
 ├── ExecutionSuspended      500  internal: the workflow stops here for now
+├── UnknownException        500  stands for an exception whose class is not known here
 └── Fenced                  500  internal: this worker no longer owns the execution
 
 `str(error)` is for the caller: what was wrong and what to do, on one line. `error.debug` is for
@@ -93,7 +98,7 @@ class ExecutionFinished(InvalidInput):
 
 
 class ValueNotStorable(InvalidInput):
-    """The value cannot be stored as JSON."""
+    """The value cannot be kept; return plain data, or give the task an output_storage=."""
 
     type = "value_not_storable"
 
@@ -147,6 +152,24 @@ class InterruptNotFound(NotFound):
     """This session has no such question."""
 
     type = "interrupt_not_found"
+
+
+class SecretNotFound(NotFound):
+    """There is no such secret; `flux secrets set` sets it."""
+
+    type = "secret_not_found"
+
+
+class ConfigNotFound(NotFound):
+    """There is no such configuration value; `flux config set` sets it."""
+
+    type = "config_not_found"
+
+
+class StoredValueNotFound(NotFound):
+    """The stored value is gone."""
+
+    type = "stored_value_not_found"
 
 
 class Conflict(FluxError):
@@ -222,6 +245,12 @@ class MissingPackage(Unavailable):
     """An optional package is not installed."""
 
     type = "missing_package"
+
+
+class SecretUnreadable(Unavailable):
+    """The secret was encrypted with another key."""
+
+    type = "secret_unreadable"
 
 
 class ServerUnreachable(Unavailable):
@@ -302,6 +331,12 @@ class ExecutionSuspended(FluxError):
     """The workflow stops here for now; no task may begin. Code may not catch this and go on."""
 
     type = "execution_suspended"
+
+
+class UnknownException(FluxError):
+    """An exception whose class is not known in this process."""
+
+    type = "unknown_exception"
 
 
 class Fenced(FluxError):
