@@ -48,6 +48,8 @@ CALLS: dict[str, tuple[Call, Any]] = {
     ),
     "executions.delete": (lambda s, id, q: executions.delete(s, id), False),
     "executions.get": (lambda s, id, q: executions.get(s, id), None),
+    "executions.list_executions": (lambda s, id, q: executions.list_executions(s, agent="helper"), []),
+    "executions.open_children": (lambda s, id, q: executions.open_children(s, "parent"), []),
     "executions.list_sessions": (lambda s, id, q: executions.list_sessions(s, agent="helper", q="hello"), []),
     "executions.set_title": (lambda s, id, q: executions.set_title(s, id, "mine"), False),
     "interrupts.answer": (lambda s, id, q: interrupts.answer(s, id, q, answer="yes", by="eve"), False),
@@ -55,10 +57,16 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "interrupts.get": (interrupts.get, None),
     "interrupts.grant": (lambda s, id, q: interrupts.grant(s, id, "fetch", "eve"), None),
     "interrupts.grants": (lambda s, id, q: interrupts.grants(s, id), frozenset()),
+    "interrupts.list_approvals": (
+        lambda s, id, q: interrupts.list_approvals(s, execution=id, state=None, after=None, limit=5),
+        [],
+    ),
     "interrupts.list_open": (lambda s, id, q: interrupts.list_open(s, id), []),
     "interrupts.open_interrupt": (_ask, None),
     "log.append": (lambda s, id, q: log.append(s, id, 1, None, [UsageCounted(tokens=Usage())]), Fenced),
+    "log.last": (lambda s, id, q: log.last(s, id), None),
     "log.read": (lambda s, id, q: log.read(s, id), []),
+    "waits.open_target": (lambda s, id, q: waits.open_target(s, id), False),
     "waits.wait_for": (lambda s, id, q: waits.wait_for(s, id, "other"), None),
 }
 
