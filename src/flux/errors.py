@@ -10,12 +10,14 @@ FluxError
 ├── NotFound                404
 │   ├── SessionNotFound
 │   ├── AgentNotFound
+│   ├── ScheduleNotFound
 │   └── InterruptNotFound
 ├── Conflict                409  the request met a state it cannot apply to
 │   ├── SessionEnded
 │   ├── SessionBusy
 │   ├── SessionExists
 │   ├── AgentExists
+│   ├── ScheduleExists
 │   ├── InterruptDecided
 │   └── IdempotencyMismatch
 ├── TooLarge                413
@@ -108,6 +110,12 @@ class AgentNotFound(NotFound):
     type = "agent_not_found"
 
 
+class ScheduleNotFound(NotFound):
+    """There is no such schedule; `flux schedule list` shows those that exist."""
+
+    type = "schedule_not_found"
+
+
 class InterruptNotFound(NotFound):
     """This session has no such question."""
 
@@ -143,6 +151,12 @@ class AgentExists(Conflict):
     """An agent of this name exists already; `flux agent update` or `apply` changes it."""
 
     type = "agent_exists"
+
+
+class ScheduleExists(Conflict):
+    """A schedule of this name exists already."""
+
+    type = "schedule_exists"
 
 
 class InterruptDecided(Conflict):
