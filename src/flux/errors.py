@@ -11,6 +11,8 @@ FluxError
 │   ├── SessionNotFound
 │   ├── AgentNotFound
 │   ├── ScheduleNotFound
+│   ├── WorkflowNotFound
+│   ├── ExecutionNotFound
 │   └── InterruptNotFound
 ├── Conflict                409  the request met a state it cannot apply to
 │   ├── SessionEnded
@@ -19,6 +21,7 @@ FluxError
 │   ├── AgentExists
 │   ├── ScheduleExists
 │   ├── InterruptDecided
+│   ├── NotPaused                the execution waits for no answer of this kind
 │   └── IdempotencyMismatch
 ├── TooLarge                413
 ├── Unavailable             503  something Flux needs is missing or down
@@ -29,6 +32,12 @@ FluxError
 │   ├── DatabaseLocked
 │   ├── DatabaseTooNew
 │   └── AddressInUse
+├── ExecutionError          500  a task of a workflow failed; the cause is in it
+│   ├── ExecutionTimeoutError    it took longer than its timeout
+│   ├── ExecutionInterrupted     its worker stopped while it ran once; the outcome is unknown
+│   ├── ApprovalRejected         a person rejected it
+│   └── WorkflowFailedError      a workflow that was called failed
+├── ExecutionSuspended      500  internal: the workflow stops here for now
 └── Fenced                  500  internal: this worker no longer owns the execution
 
 `str(error)` is for the caller: what was wrong and what to do, on one line. `error.debug` is for
@@ -77,6 +86,12 @@ class SettingsInvalid(InvalidInput):
     type = "settings_invalid"
 
 
+class ValueNotStorable(InvalidInput):
+    """The value cannot be stored as JSON."""
+
+    type = "value_not_storable"
+
+
 class Unauthorized(FluxError):
     """Missing or invalid Authorization header"""
 
@@ -114,6 +129,18 @@ class ScheduleNotFound(NotFound):
     """There is no such schedule; `flux schedule list` shows those that exist."""
 
     type = "schedule_not_found"
+
+
+class WorkflowNotFound(NotFound):
+    """There is no such workflow; `flux workflow list` shows those that exist."""
+
+    type = "workflow_not_found"
+
+
+class ExecutionNotFound(NotFound):
+    """There is no such execution; `flux execution list` shows those that exist."""
+
+    type = "execution_not_found"
 
 
 class InterruptNotFound(NotFound):
@@ -163,6 +190,12 @@ class InterruptDecided(Conflict):
     """The question is closed: it was decided before, or its run has ended."""
 
     type = "interrupt_decided"
+
+
+class NotPaused(Conflict):
+    """The execution is not paused."""
+
+    type = "not_paused"
 
 
 class IdempotencyMismatch(Conflict):
@@ -227,10 +260,57 @@ class AddressInUse(Unavailable):
     type = "address_in_use"
 
 
+class ExecutionError(FluxError):
+    """A task failed; `inner_exception` is what it raised."""
+
+    type = "execution_error"
+
+    def __init__(self, inner_exception: BaseException | None = None, message: str | None = None) -> None:
+        super().__init__(message or (describe(inner_exception) if inner_exception else None))
+        self.inner_exception = inner_exception
+        self.__cause__ = inner_exception
+
+
+class ExecutionTimeoutError(ExecutionError):
+    """The task took longer than its timeout."""
+
+    type = "execution_timeout"
+
+
+class ExecutionInterrupted(ExecutionError):
+    """The worker stopped while this ran; its outcome is unknown, and it was not run again."""
+
+    type = "execution_interrupted"
+
+
+class ApprovalRejected(ExecutionError):
+    """A person rejected the task."""
+
+    type = "approval_rejected"
+
+
+class WorkflowFailedError(ExecutionError):
+    """The workflow that was called did not complete."""
+
+    type = "workflow_failed"
+
+
+class ExecutionSuspended(FluxError):
+    """The workflow stops here for now; no task may begin. Code may not catch this and go on."""
+
+    type = "execution_suspended"
+
+
 class Fenced(FluxError):
     """This worker no longer owns the execution."""
 
     type = "fenced"
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line, as people read it."""
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def error_tree() -> dict[str, type[FluxError]]:

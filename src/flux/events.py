@@ -324,6 +324,7 @@ class Progress(Struct, frozen=True, tag_field="type", tag="progress"):
 
     call: str
     value: Any
+    name: str = ""
 
 
 DeltaEvent = Token | Reasoning | ToolOutput | Progress

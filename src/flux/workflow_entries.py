@@ -75,8 +75,11 @@ class TaskCompleted(TaskEntry, frozen=True, tag="TASK_COMPLETED"):
     """The task's one result."""
 
 
-class TaskFailed(TaskEntry, frozen=True, tag="TASK_FAILED"):
-    """The task failed for good; `value` is the exception."""
+class TaskFailed(TaskEntry, frozen=True, tag="TASK_FAILED", kw_only=True):
+    """The task failed for good with `error`, a type of our errors; `value` is the exception that the task raised."""
+
+    error: str = "execution_error"
+    message: str = ""
 
 
 class TaskCancelled(TaskEntry, frozen=True, tag="TASK_CANCELLED"):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, NamedTuple
-
-import msgspec
 
 from flux.agents.definition import AgentDefinition
 from flux.events import Verdict
@@ -39,9 +36,3 @@ def _asks(tool: Tool, args: dict[str, Any], definition: AgentDefinition) -> tupl
     if callable(tool.requires_approval):
         return bool(tool.requires_approval(args)), f"{tool.name} decides by its arguments"
     return tool.requires_approval, f"{tool.name} {'requires approval' if tool.requires_approval else 'is allowed'}"
-
-
-def digest(tool: str, args: dict[str, Any]) -> str:
-    """What an approval is bound to: the tool and exactly these arguments."""
-    canonical = msgspec.json.encode([tool, args], order="sorted")
-    return hashlib.sha256(canonical).hexdigest()[:32]

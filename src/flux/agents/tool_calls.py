@@ -81,7 +81,7 @@ async def _gate(run: Run, bound: Bound, fresh: Iterable[CallState]) -> list[Call
             continue
         args = bound.arguments(call)
         decision = gate.decide(bound.tools[call.name], args, bound.definition, grants)
-        digest = gate.digest(call.name, args)
+        digest = interrupts.digest_of(call.name, args)
         entries.append(Gated(call=call.id, verdict=decision.verdict, args_digest=digest, rule=decision.rule))
         if decision.verdict == "deny":
             entries.append(_done(call, "denied", f"[denied: {decision.rule}]"))
@@ -225,7 +225,7 @@ def _changed(state: CallState, bound: Bound) -> ToolDone | None:
     problem = _problem(bound, call)
     if problem:
         return _done(call, "error", problem)
-    if state.gate is not None and gate.digest(call.name, bound.arguments(call)) != state.gate.args_digest:
+    if state.gate is not None and interrupts.digest_of(call.name, bound.arguments(call)) != state.gate.args_digest:
         return _done(call, "error", "[the tool has changed since this call was decided; ask again]")
     return None
 

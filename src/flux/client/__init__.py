@@ -1,6 +1,7 @@
 """The client of a Flux server: the only road from a surface to a session."""
 
 from flux.client.http import FluxClient
+from flux.client.schedules import SchedulesClient
 from flux.client.session import Event, SessionHandle
 
-__all__ = ["Event", "FluxClient", "SessionHandle"]
+__all__ = ["Event", "FluxClient", "SchedulesClient", "SessionHandle"]

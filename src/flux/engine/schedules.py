@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -63,7 +64,8 @@ def cron(expr: str, timezone: str = "UTC") -> Cron:
     :raises InvalidInput: the expression or the zone is wrong, or there is no such day in any year
     """
     zone = _zone(timezone)
-    if not isinstance(expr, str) or len(expr) > LONGEST_EXPRESSION:
+    text: Any = expr
+    if not isinstance(text, str) or len(text) > LONGEST_EXPRESSION:
         raise InvalidInput(f"cron: an expression is text of at most {LONGEST_EXPRESSION} characters")
     fields = expr.split()
     if len(fields) not in (5, 6):
@@ -87,7 +89,7 @@ def interval(
     :raises InvalidInput: less than a second or more than 50 years
     """
     _zone(timezone)
-    given = {"weeks": weeks, "days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
+    given: dict[str, Any] = {"weeks": weeks, "days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
     for unit, number in given.items():
         if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= LONGEST_SECONDS:
             raise InvalidInput(f"interval: {unit} must be a number from 0 on, of at most 50 years")

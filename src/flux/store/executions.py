@@ -210,6 +210,15 @@ def get(scope: Scope, id: str) -> Steps[Execution | None]:
     return Execution(*rows[0]) if rows else None
 
 
+def open_children(scope: Scope, parent: str) -> Steps[list[str]]:
+    """The executions that an execution started and that have not ended."""
+    rows = yield (
+        "select id from executions where parent = :parent and tenant = :tenant and state <> 'ended' order by created",
+        {"parent": parent, "tenant": scope.tenant},
+    )
+    return [row[0] for row in rows]
+
+
 LIST = f"""
 select {COLUMNS} from executions e
 where tenant = :tenant and kind = 'session' and owner = :owner
@@ -245,6 +254,49 @@ def list_sessions(
         "limit": limit,
     }
     rows = yield LIST, parameters
+    return [Execution(*row) for row in rows]
+
+
+#: States in the words of users, as conditions on rows.
+SHOWN_STATES = {
+    "SCHEDULED": "state = 'scheduled' and epoch = 0",
+    "RESUMING": "state = 'scheduled' and epoch > 0",
+    "RUNNING": "state = 'running'",
+    "PAUSED": "state in ('idle', 'waiting')",
+    "COMPLETED": "state = 'ended' and outcome = 'completed'",
+    "FAILED": "state = 'ended' and outcome = 'failed'",
+    "CANCELLED": "state = 'ended' and coalesce(outcome, 'cancelled') = 'cancelled'",
+}
+
+
+def list_executions(
+    scope: Scope,
+    *,
+    workflow: str | None = None,
+    agent: str | None = None,
+    state: str | None = None,
+    after: tuple[float, str] | None = None,
+    limit: int = 50,
+) -> Steps[list[Execution]]:
+    """The scope's executions of every kind, newest first; `state` is one of SHOWN_STATES."""
+    condition = SHOWN_STATES[state] if state else "1 = 1"
+    rows = yield (
+        f"select {COLUMNS} from executions where tenant = :tenant and owner = :owner and {condition}"
+        " and (cast(:workflow as text) is null or workflow = :workflow)"
+        " and (cast(:agent as text) is null or agent = :agent)"
+        " and (cast(:created as double precision) is null or created < :created"
+        " or (created = :created and id < :after))"
+        " order by created desc, id desc limit :limit",
+        {
+            "tenant": scope.tenant,
+            "owner": scope.principal,
+            "workflow": workflow,
+            "agent": agent,
+            "created": after[0] if after else None,
+            "after": after[1] if after else None,
+            "limit": limit,
+        },
+    )
     return [Execution(*row) for row in rows]
 
 

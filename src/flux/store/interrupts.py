@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from typing import Any
 
@@ -33,9 +34,21 @@ OURS = "exists (select 1 from executions where id = :execution_id and tenant = :
 FIELDS = "i." + ", i.".join(Interrupt.__struct_fields__)
 
 
+def payload_of(interrupt: Interrupt) -> dict[str, Any]:
+    """What is asked, as a dictionary."""
+    found: dict[str, Any] = msgspec.json.decode(interrupt.payload)
+    return found
+
+
 def interrupt_id(session: str, call: str, n: int = 0) -> str:
     """The id of the n-th question of a call; the same for a repeat, so that none is asked twice."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{session}/{call}/{n}"))
+
+
+def digest_of(tool: str, args: dict[str, Any]) -> str:
+    """What an approval is bound to: the tool and exactly these arguments."""
+    canonical = msgspec.json.encode([tool, args], order="sorted")
+    return hashlib.sha256(canonical).hexdigest()[:32]
 
 
 def open_interrupt(
@@ -101,6 +114,34 @@ def list_open(scope: Scope, execution_id: str) -> Steps[list[Interrupt]]:
         f"select {FIELDS} from interrupts i join executions e on e.id = i.execution_id"
         " where i.execution_id = :execution_id and i.state = 'open' and e.tenant = :tenant order by i.created, i.id",
         {"execution_id": execution_id, "tenant": scope.tenant},
+    )
+    return [Interrupt(*row) for row in rows]
+
+
+def list_approvals(
+    scope: Scope, *, execution: str | None, state: str | None, after: tuple[float, str] | None, limit: int
+) -> Steps[list[Interrupt]]:
+    """Approvals of the scope's executions, newest first; `state` open, approved, rejected, or any other of a row."""
+    conditions = {
+        "approved": 'i.answer like \'{"decision":"approve"%\'',
+        "rejected": 'i.answer like \'{"decision":"reject"%\'',
+    }
+    condition = conditions.get(state or "", "(cast(:state as text) is null or i.state = :state)")
+    rows = yield (
+        f"select {FIELDS} from interrupts i join executions e on e.id = i.execution_id"
+        f" where i.kind = 'approval' and e.tenant = :tenant and e.owner = :owner and {condition}"
+        " and (cast(:execution as text) is null or i.execution_id = :execution)"
+        " and (cast(:created as double precision) is null or i.created < :created"
+        " or (i.created = :created and i.id < :after)) order by i.created desc, i.id desc limit :limit",
+        {
+            "tenant": scope.tenant,
+            "owner": scope.principal,
+            "execution": execution,
+            "state": state,
+            "created": after[0] if after else None,
+            "after": after[1] if after else None,
+            "limit": limit,
+        },
     )
     return [Interrupt(*row) for row in rows]
 

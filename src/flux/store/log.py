@@ -159,6 +159,16 @@ def read(scope: Scope, id: str, after: int = 0, limit: int | None = None) -> Ste
     return [LogRow(*row) for row in rows]
 
 
+def last(scope: Scope, id: str) -> Steps[LogRow | None]:
+    """The newest entry."""
+    rows = yield (
+        "select seq, type, run_id, epoch, at, body from events where execution_id = :id and exists"
+        " (select 1 from executions where id = :id and tenant = :tenant) order by seq desc limit 1",
+        {"id": id, "tenant": scope.tenant},
+    )
+    return LogRow(*rows[0]) if rows else None
+
+
 def _words(entry: Entry) -> str | None:
     """What search looks at: what was said, without its JSON."""
     if not isinstance(entry, (UserSaid, AssistantSaid)):

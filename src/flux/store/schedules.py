@@ -100,11 +100,11 @@ SET_STATE = f"""
 update schedules set state = :state, next_at = cast(:next_at as double precision), updated = :now
 where tenant = :tenant and name = :name returning {COLUMNS}"""
 
-#: Who moves a schedule on owns the time it was due at; the loser of two finds no row.
-TAKE = f"""
+#: Who moves a schedule on owns the time it was due at; the loser of two finds no row, as does who saw an older one.
+TAKE = """
 update schedules set next_at = cast(:next_at as double precision), last_at = :due,
   state = case when cast(:next_at as double precision) is null then :rest else 'active' end, updated = :now
-where id = :id and state = 'active' and next_at = :due and spec = :spec returning {COLUMNS}"""
+where id = :id and state = 'active' and next_at = :due and updated = :updated returning id"""
 
 INSERT_RUN = f"""
 insert into schedule_runs ({RUN_COLUMNS})
@@ -212,13 +212,14 @@ def due(limit: int) -> Steps[tuple[list[Schedule], float, float | None]]:
     return [Schedule(*row) for row in rows], at, None if next_at is None else next_at - at
 
 
-def take(seen: Schedule, next_at: float | None, rest: ScheduleState = "done") -> Steps[Schedule | None]:
-    """Move a schedule on from the time it was due at; None: somebody else did, or it was changed.
+def take(seen: Schedule, next_at: float | None, rest: ScheduleState = "done") -> Steps[bool]:
+    """Move a schedule on from the time it was due at. False: somebody else did, or it was changed.
 
     `rest` is its state when no time is left.
     """
-    rows = yield TAKE, {"id": seen.id, "due": seen.next_at, "spec": seen.spec, "next_at": next_at, "rest": rest}
-    return Schedule(*rows[0]) if rows else None
+    known = {"id": seen.id, "due": seen.next_at, "updated": seen.updated}
+    rows = yield TAKE, known | {"next_at": next_at, "rest": rest}
+    return bool(rows)
 
 
 def record(
@@ -229,6 +230,25 @@ def record(
     yield INSERT_RUN, told | {"due": due, "missed": missed, "error": error}
     yield FINISH, told
     yield FORGET_OLD, {"id": id, "kept": KEPT_RUNS}
+
+
+def is_over(schedule: Schedule) -> Steps[bool]:
+    """Whether what a schedule started last rests: a workflow that has ended, a session without work; or it is gone."""
+    rows = yield (
+        "select state from executions where id = :id and tenant = :tenant",
+        {"id": schedule.last_execution or "", "tenant": schedule.tenant},
+    )
+    return not rows or rows[0][0] == "ended" or (schedule.target == "agent" and rows[0][0] == "idle")
+
+
+def open_session(scope: Scope, agent: str, instance: str) -> Steps[str | None]:
+    """The open session that an owner has with an agent for an instance."""
+    rows = yield (
+        "select id from executions where tenant = :tenant and owner = :owner and agent = :agent"
+        " and instance = :instance and name = 'default' and state <> 'ended'",
+        {"tenant": scope.tenant, "owner": scope.principal, "agent": agent, "instance": instance},
+    )
+    return str(rows[0][0]) if rows else None
 
 
 def _parameters(scope: Scope, name: str, given: Given) -> dict[str, Any]:

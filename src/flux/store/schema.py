@@ -81,6 +81,11 @@ create table schedule_runs (
   outcome text not null, missed integer not null, error text, primary key (schedule_id, due)
 );
 
+create table task_cache (
+  tenant text not null, key text not null, value text not null, created double precision not null,
+  primary key (tenant, key)
+);
+
 create table configs (
   tenant text not null, name text not null, value text not null, updated double precision not null,
   primary key (tenant, name)

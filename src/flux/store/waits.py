@@ -37,3 +37,12 @@ def release(tenant: str, target: str, outcome: str) -> Steps[tuple[Woken, ...]]:
             written = yield from log.insert(id, [ChildDone(child=target, outcome=outcome)], head, run, epoch)
             woken.append(Woken(id, pool, written))
     return tuple(woken)
+
+
+def open_target(scope: Scope, id: str) -> Steps[bool]:
+    """Whether an execution is there and has not ended."""
+    rows = yield (
+        "select 1 from executions where id = :id and tenant = :tenant and state <> 'ended'",
+        {"id": id, "tenant": scope.tenant},
+    )
+    return bool(rows)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from flux.agents.gate import decide, digest
+from flux.agents.gate import decide
+from flux.store.interrupts import digest_of
 from flux.tools.base import Done, Tool, ToolContext, ToolOutcome
 from tests.unit.agents.logs import definition
 
@@ -56,11 +57,11 @@ def test_a_predicate_decides_by_the_arguments() -> None:
 
 @pytest.mark.behaviour("gate:digest:binds-arguments")
 def test_a_digest_is_of_the_tool_and_exactly_these_arguments() -> None:
-    assert digest("write", {"a": 1, "b": 2}) == digest("write", {"b": 2, "a": 1})
+    assert digest_of("write", {"a": 1, "b": 2}) == digest_of("write", {"b": 2, "a": 1})
     others: list[tuple[str, dict[str, Any]]] = [
         ("write", {"a": 1}),
         ("write", {"a": "1", "b": 2}),
         ("edit", {"a": 1, "b": 2}),
         ("write", {}),
     ]
-    assert digest("write", {"a": 1, "b": 2}) not in {digest(name, args) for name, args in others}
+    assert digest_of("write", {"a": 1, "b": 2}) not in {digest_of(name, args) for name, args in others}

@@ -1,0 +1,242 @@
+"""Running workflows inside a script: the engine in this process, on the configured database, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from flux.engine import declared
+from flux.engine.admission import Admission, Decision, NewWorkflow
+from flux.engine.context import ExecutionContext
+from flux.engine.declared import Declared
+from flux.engine.dispatch import Worker
+from flux.engine.execution import WorkflowExecutor
+from flux.engine.pause import choose
+from flux.engine.place import here
+from flux.engine.recovery import Recovery, WorkerLock
+from flux.engine.runner import Runner
+from flux.engine.services import Services
+from flux.engine.values import encode_value
+from flux.errors import ExecutionNotFound, InvalidInput, NotPaused, WorkflowNotFound
+from flux.settings import Settings, load_settings
+from flux.store import executions, interrupts, log
+from flux.store.database import LOCAL, Database, Scope, Steps, one
+from flux.store.executions import Execution
+from flux.store.feed import Feed
+from flux.store.opening import open_database
+
+logger = logging.getLogger(__name__)
+
+#: The pool of executions that only the process which started them can run.
+CALLER = "caller"
+#: What a script does not wait for.
+FOR_PEOPLE = ("pause", "approval")
+
+
+class LocalDispatch:
+    """Runs what this process started, and nothing else."""
+
+    def __init__(self) -> None:
+        self.worker: Worker | None = None
+        self.ids: set[str] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._again: set[str] = set()
+
+    def hint(self, id: str, pool: str) -> Steps[None]:
+        """Nothing: the process that admits is the process that works."""
+        yield from ()
+
+    def nudge(self, id: str) -> None:
+        """Run an execution now, or tell its run that the log changed."""
+        if self.worker is None:
+            return
+        self.ids.add(id)
+        if id in self._tasks:
+            self._again.add(id)
+            self.worker.changed(id)
+            return
+        task = asyncio.create_task(self.worker.run(id), name=f"run {id}")
+        self._tasks[id] = task
+        task.add_done_callback(lambda _: self._finished(id))
+
+    def timers_changed(self) -> None:
+        """Who runs this looks at the timers whenever nothing runs."""
+
+    async def work(self, pool: str, worker: Worker, *, concurrency: int, grace: float) -> None:
+        """Nothing by itself."""
+
+    async def until_nothing_runs(self) -> None:
+        """Return when every execution rests."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
+
+    def _finished(self, id: str) -> None:
+        del self._tasks[id]
+        if id in self._again:
+            self._again.discard(id)
+            self.nudge(id)
+
+
+class Engine:
+    """An open database and what runs workflows on it."""
+
+    def __init__(self, settings: Settings, database: Database, lock: WorkerLock) -> None:
+        self.database = database
+        self.feed = Feed(database)
+        self.dispatch = LocalDispatch()
+        self.admission = Admission(database, self.feed, self.dispatch)
+        services = Services(database, self._start_child, self._cancel_children, _no_lookup, _no_lookup)
+        executor = WorkflowExecutor(_find_code, services, settings.run_failures)
+        self.runner = Runner(database, self.feed, self.dispatch, {"workflow": executor}, lock.id)
+        self.dispatch.worker = self.runner
+        self.recovery = Recovery(
+            database,
+            self.dispatch,
+            self.runner,
+            lock,
+            pool=CALLER,
+            heartbeat=settings.heartbeat,
+            dead_after=settings.dead_after,
+        )
+
+    async def start(self, workflow: Declared, input: Any) -> str:
+        """Start an execution; returns its id."""
+        new = NewWorkflow(workflow=workflow.qualified_name, input=encode_value(input), pool=CALLER)
+        return (await self.admission.start_workflow(LOCAL, new)).id
+
+    async def answer(self, id: str, input: Any, pause: str | None, *, oldest: bool = False) -> None:
+        """Answer an open pause.
+
+        :raises NotPaused: it cannot be told which
+        """
+        asked = [one for one in await self._asked(id) if one.kind == "pause"]
+        chosen = asked[0] if oldest and asked else choose(asked, pause)
+        if chosen is None:
+            raise NotPaused(f"execution {id} {which_pauses(asked, pause)}")
+        await self.admission.answer(LOCAL, id, chosen.id, Decision("answer", content=encode_value(input)))
+
+    async def _asked(self, id: str) -> list[interrupts.Interrupt]:
+        return await self.database.read(interrupts.list_open(LOCAL, id))
+
+    async def row(self, id: str) -> Execution:
+        """The row of an execution.
+
+        :raises ExecutionNotFound: there is none
+        """
+        row = await self.database.read(executions.get(LOCAL, id))
+        if row is None or row.kind != "workflow":
+            raise ExecutionNotFound(f"there is no execution {id[:80]!r}")
+        return row
+
+    async def context(self, id: str) -> ExecutionContext[Any]:
+        """An execution as it is now."""
+        rows = await self.database.read(log.read(LOCAL, id))
+        return ExecutionContext(await self.row(id), [row.stored() for row in rows])
+
+    async def until_rest(self, id: str) -> ExecutionContext[Any]:
+        """Run an execution, and those it starts, until it ends or waits for a person."""
+        self.dispatch.nudge(id)
+        while True:
+            await self.dispatch.until_nothing_runs()
+            row = await self.row(id)
+            if row.state == "ended" or (row.state == "waiting" and row.waiting_for in FOR_PEOPLE and row.due is None):
+                return await self.context(id)
+            if not await self._wake_next():
+                return await self.context(id)
+
+    async def _wake_next(self) -> bool:
+        """Wait for the next timer of ours; False: nothing will happen by itself."""
+        rows = [await self.row(one) for one in self.dispatch.ids]
+        dues = [row.due for row in rows if row.state in ("waiting", "scheduled") and row.due is not None]
+        if not dues:
+            return False
+        (now,), *_ = await self.database.read(one("select :now"))
+        await asyncio.sleep(max(0.0, min(dues) - now))
+        await self.database.write(one(executions.TIMER, at=min(dues)))
+        for row in rows:
+            if row.due is not None and row.due <= min(dues):
+                self.dispatch.nudge(row.id)
+        return True
+
+    async def _start_child(self, scope: Scope, workflow: str, input: Any, *, id: str, parent: str) -> None:
+        if declared.find(workflow) is None:
+            raise WorkflowNotFound(f"there is no workflow {workflow!r} in this program")
+        new = NewWorkflow(workflow=workflow, input=input, pool=CALLER, id=id, parent=parent)
+        await self.admission.start_workflow(scope, new)
+
+    async def _cancel_children(self, scope: Scope, id: str) -> None:
+        for child in await self.database.read(executions.open_children(scope, id)):
+            await self.admission.cancel(scope, child)
+
+
+@asynccontextmanager
+async def _engine() -> AsyncIterator[Engine]:
+    if here() is not None:
+        raise InvalidInput("a workflow calls another one with `await call(workflow, input)`, not with run()")
+    settings = load_settings(os.environ)
+    database = await open_database(settings.database, synchronous=settings.synchronous)
+    lock = WorkerLock(settings.home / "workers")
+    engine = Engine(settings, database, lock)
+    beating = asyncio.create_task(engine.recovery.beat_while_busy())
+    try:
+        yield engine
+    finally:
+        beating.cancel()
+        await asyncio.wait((beating,))
+        await engine.recovery.leave()
+        await engine.feed.close()
+        lock.release()
+        await database.close()
+
+
+async def run(workflow: Declared, input: Any, execution_id: str | None) -> ExecutionContext[Any]:
+    """Run an execution of a workflow until it ends or pauses; see `workflow.run`."""
+    async with _engine() as engine:
+        if execution_id is None:
+            return await engine.until_rest(await engine.start(workflow, input))
+        row = await engine.row(execution_id)
+        if row.state == "ended":
+            return await engine.context(execution_id)
+        if row.state == "waiting" and row.waiting_for == "pause":
+            await engine.answer(execution_id, input, None, oldest=True)
+        return await engine.until_rest(execution_id)
+
+
+async def resume(workflow: Declared, execution_id: str, input: Any, pause: str | None) -> ExecutionContext[Any]:
+    """Answer a pause and run on; see `workflow.resume`."""
+    async with _engine() as engine:
+        row = await engine.row(execution_id)
+        if row.state == "ended":
+            return await engine.context(execution_id)
+        await engine.answer(execution_id, input, pause)
+        return await engine.until_rest(execution_id)
+
+
+def which_pauses(asked: Sequence[interrupts.Interrupt], pause: str | None) -> str:
+    """What is wrong with an answer to these open pauses."""
+    names = ", ".join(sorted(name_of(one) for one in asked))
+    if not asked:
+        return "is not paused"
+    if pause is None:
+        return f"has several open pauses ({names}); name the one to answer"
+    return f"has no open pause {pause!r}; open: {names}"
+
+
+def name_of(asked: interrupts.Interrupt) -> str:
+    """The name of a pause."""
+    return str(interrupts.payload_of(asked).get("name"))
+
+
+async def _find_code(row: Execution) -> Declared:
+    found = declared.find(row.workflow or "")
+    if found is None:
+        raise WorkflowNotFound(f"the workflow {row.workflow} is not in this program")
+    return found
+
+
+async def _no_lookup(scope: Scope, names: Sequence[str]) -> dict[str, Any]:
+    raise InvalidInput("secrets and configs are not available in this program")

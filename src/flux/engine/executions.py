@@ -1,0 +1,175 @@
+"""What may be done with executions: the service behind the routes of workflows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
+
+from msgspec import Struct
+
+from flux.engine import history
+from flux.engine.admission import Admission, Admitted, Decision, NewWorkflow
+from flux.engine.embedded import which_pauses
+from flux.engine.pause import choose
+from flux.errors import ExecutionNotFound, InterruptNotFound, NotPaused
+from flux.store import executions, interrupts, log
+from flux.store.database import Database, Scope
+from flux.store.executions import Execution
+from flux.store.feed import START, Cursor, Feed, Frame
+from flux.store.interrupts import Interrupt
+from flux.store.log import LogRow
+
+
+class Found(Struct, frozen=True):
+    """A workflow that can be started: its version in the catalogue, and where it runs."""
+
+    workflow: str
+    version: int | None
+    pool: str = "default"
+    requests: str | None = None
+
+
+#: Finds a workflow by "namespace/name" and version (None: the newest); raises WorkflowNotFound.
+FindWorkflow = Callable[[Scope, str, int | None], Awaitable[Found]]
+
+
+class Executions:
+    """Executions of workflows, and sessions seen as such. Every method finds only what is the caller's."""
+
+    def __init__(self, database: Database, feed: Feed, admission: Admission, find: FindWorkflow) -> None:
+        self._database = database
+        self._feed = feed
+        self._admission = admission
+        self._find = find
+
+    async def start(
+        self, scope: Scope, workflow: str, input: Any, *, version: int | None = None, key: str | None = None
+    ) -> Admitted:
+        """Start an execution; `input` is JSON.
+
+        :raises WorkflowNotFound: there is no such workflow, or no such version of it
+        :raises IdempotencyMismatch: the key was used with another body
+        """
+        found = await self._find(scope, workflow, version)
+        new = NewWorkflow(
+            workflow=workflow, source_version=found.version, input=input, pool=found.pool, requests=found.requests
+        )
+        return await self._admission.start_workflow(scope, new, key=key)
+
+    async def start_child(self, scope: Scope, workflow: str, input: Any, *, id: str, parent: str) -> None:
+        """Start an execution for another one, once per id."""
+        found = await self._find(scope, workflow, None)
+        new = NewWorkflow(
+            workflow=workflow,
+            source_version=found.version,
+            input=input,
+            pool=found.pool,
+            requests=found.requests,
+            id=id,
+            parent=parent,
+        )
+        await self._admission.start_workflow(scope, new)
+
+    async def cancel_children(self, scope: Scope, id: str) -> None:
+        """Ask the executions that one started to stop."""
+        for child in await self._database.read(executions.open_children(scope, id)):
+            await self._admission.cancel(scope, child)
+
+    async def resume(self, scope: Scope, id: str, input: Any, pause: str | None = None) -> Admitted:
+        """Answer a pause with `input`, which is JSON.
+
+        :raises ExecutionNotFound: there is none
+        :raises NotPaused: it has no open pause of that name, or several and none is named
+        """
+        await self.get(scope, id)
+        asked = [one for one in await self._database.read(interrupts.list_open(scope, id)) if one.kind == "pause"]
+        chosen = choose(asked, pause)
+        if chosen is None:
+            raise NotPaused(f"execution {id} {which_pauses(asked, pause)}")
+        return await self._admission.answer(scope, id, chosen.id, Decision("answer", content=input))
+
+    async def cancel(self, scope: Scope, id: str) -> Admitted | None:
+        """Ask an execution to stop; a session ends. None: nothing to stop.
+
+        :raises ExecutionNotFound: there is none
+        """
+        row = await self.get(scope, id)
+        if row.state == "ended":
+            return None
+        if row.kind == "session":
+            return await self._admission.end(scope, id)
+        return await self._admission.cancel(scope, id)
+
+    async def get(self, scope: Scope, id: str) -> Execution:
+        """The row of an execution of this owner.
+
+        :raises ExecutionNotFound: there is none
+        """
+        row = await self._database.read(executions.get(scope, id))
+        if row is None or row.owner != scope.principal:
+            raise ExecutionNotFound(f"there is no execution {id[:80]!r}; `flux execution list` shows those that exist")
+        return row
+
+    async def summary(self, scope: Scope, id: str, *, detailed: bool = False) -> dict[str, Any]:
+        """An execution as JSON, with its events if `detailed`.
+
+        :raises ExecutionNotFound: there is none
+        """
+        row = await self.get(scope, id)
+        entries = [one.stored() for one in await self._database.read(log.read(scope, id))]
+        return history.summary(row, entries, detailed=detailed)
+
+    async def page(
+        self,
+        scope: Scope,
+        *,
+        state: str | None = None,
+        workflow: str | None = None,
+        agent: str | None = None,
+        after: tuple[float, str] | None = None,
+        limit: int = 50,
+    ) -> list[Execution]:
+        """Executions of this owner, newest first; `state` in the words of users."""
+        found = executions.list_executions(scope, workflow=workflow, agent=agent, state=state, after=after, limit=limit)
+        return await self._database.scan(found)
+
+    async def rename(self, scope: Scope, id: str, name: str) -> None:
+        """Change the name people see.
+
+        :raises ExecutionNotFound: there is none
+        """
+        await self.get(scope, id)
+        await self._database.write(executions.set_title(scope, id, name))
+
+    async def entries(self, scope: Scope, id: str, after: int, limit: int) -> list[LogRow]:
+        """A page of the log.
+
+        :raises ExecutionNotFound: there is none
+        """
+        await self.get(scope, id)
+        return await self._database.read(log.read(scope, id, after, limit))
+
+    def follow(self, scope: Scope, id: str, after: Cursor = START) -> AsyncGenerator[list[Frame], None]:
+        """What happens in an execution behind a cursor, as it happens. The caller has checked access."""
+        return self._feed.follow(scope, id, after)
+
+    async def approvals(
+        self, scope: Scope, id: str | None, *, state: str | None, after: tuple[float, str] | None, limit: int
+    ) -> list[Interrupt]:
+        """Approvals asked for, newest first: of one execution, or of all of this owner."""
+        if id is not None:
+            await self.get(scope, id)
+        found = interrupts.list_approvals(scope, execution=id, state=state, after=after, limit=limit)
+        return await self._database.read(found)
+
+    async def decide(self, scope: Scope, id: str, interrupt: str, decision: Decision) -> Interrupt:
+        """Approve or reject.
+
+        :raises ExecutionNotFound, InterruptNotFound, InterruptDecided: there is no such open approval
+        """
+        await self.get(scope, id)
+        await self._admission.answer(scope, id, interrupt, decision)
+        asked = await self._database.read(interrupts.get(scope, id, interrupt))
+        if asked is None:
+            raise InterruptNotFound
+        return asked

@@ -1,0 +1,169 @@
+"""Stopping until something comes: an answer, a time, the end of another execution."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from flux.engine.journal import TIMED_OUT, Journal, Refused, journal_here
+from flux.engine.place import Place, here
+from flux.engine.values import decode_value, encode_value
+from flux.errors import ExecutionSuspended, InvalidInput
+from flux.events import ChildDone, Paused
+from flux.store import interrupts, waits
+from flux.store.database import Steps
+from flux.workflow_entries import TaskCompleted, TaskStarted
+
+
+async def pause(
+    name: str,
+    output: Any = None,
+    *,
+    until: datetime | None = None,
+    after: timedelta | float | None = None,
+    on_complete: str | None = None,
+) -> Any:
+    """Pause the workflow until it is resumed, and return what it is resumed with.
+
+    `output` is shown meanwhile. It wakes by itself, with None, at `until`, `after` that time (timedelta or
+    seconds), or when the execution `on_complete` has ended.
+
+    :raises InvalidInput: outside a workflow, or with more than one of `until` and `after`
+    """
+    journal, place = _inside("pause")
+    if until is not None and after is not None:
+        raise InvalidInput("pause() takes `until` or `after`, not both")
+    call = place.mint(f"pause:{name}", (), {})
+    done = journal.finished.get(call)
+    if isinstance(done, TaskCompleted):
+        return decode_value(done.value)
+    asked = journal.asked.get(call)
+    if asked is None:
+        due = until.astimezone(UTC).timestamp() if until else journal.now() + _seconds(after) if after else None
+        asked = await _ask(journal, call, name, output, due, on_complete)
+    return await _Pause(journal, place, call, asked).answer()
+
+
+async def sleep(duration: float | timedelta) -> None:
+    """Sleep for seconds (or a timedelta); no restart shortens or prolongs it, and a long one holds no memory."""
+    journal, place = journal_here(), here()
+    seconds = _seconds(duration)
+    if journal is None or place is None:
+        await asyncio.sleep(seconds)
+        return
+    call = place.mint("sleep", (seconds,), {})
+    if call in journal.finished:
+        return
+    started = journal.started.get(call)
+    if started is None:
+        started = TaskStarted(call=call, name="sleep", value={"seconds": seconds}, due=journal.now() + seconds)
+        await journal.record(started)
+    if (started.due or 0) > journal.now():
+        await journal.park(call, call, "timer", {"name": "sleep", "until": started.due}, started.due, place.body)
+    await journal.record(TaskCompleted(call=call, name="sleep"))
+
+
+class _Pause:
+    """An open pause. It ends in one way only: answered, or closed by its time or by the execution it waits for."""
+
+    def __init__(self, journal: Journal, place: Place, call: str, asked: Paused) -> None:
+        self._journal = journal
+        self._place = place
+        self._call = call
+        self._asked = asked
+
+    async def answer(self) -> Any:
+        """What it is resumed with; None when it woke by itself."""
+        journal, asked = self._journal, self._asked
+        while True:
+            came = await self._wait()
+            if came is not TIMED_OUT and not isinstance(came, ChildDone):
+                return decode_value(came.content)
+            run = journal.run
+            ended = TaskCompleted(call=self._call, name=f"pause:{asked.name}")
+            try:
+                await journal.record(ended, also=_expire(run.scope, run.id, asked.id))
+            except Refused:  # answered meanwhile
+                await journal.catch_up()
+                continue
+            return None
+
+    async def _wait(self) -> Any:
+        journal, asked = self._journal, self._asked
+        if asked.id not in journal.answers and asked.on in journal.ended:
+            return journal.ended[asked.on]
+        if asked.id not in journal.answers and asked.due is not None and asked.due <= journal.now():
+            return TIMED_OUT
+        shown = {"name": asked.name, "output": asked.output}
+        if asked.on is not None:
+            journal.also_wakes[asked.on] = asked.id
+        return await journal.park(self._call, asked.id, "pause", shown, asked.due, self._place.body)
+
+
+async def _ask(
+    journal: Journal, call: str, name: str, output: Any, due: float | None, on_complete: str | None
+) -> Paused:
+    run = journal.run
+    asked = Paused(
+        id=interrupts.interrupt_id(run.id, call),
+        call=call,
+        name=name,
+        output=encode_value(output),
+        due=due,
+        on=on_complete,
+    )
+
+    def opening() -> Steps[None]:
+        yield from interrupts.open_interrupt(
+            run.scope,
+            id=asked.id,
+            execution_id=run.id,
+            call=call,
+            kind="pause",
+            payload=msgspec.to_builtins(asked),
+            expires_at=due,
+        )
+        if on_complete is not None:
+            yield from waits.wait_for(run.scope, run.id, on_complete)
+
+    await journal.record(asked, also=opening())
+    if on_complete is not None and await has_ended(journal, on_complete):
+        # It ended before the wait was written: nobody will tell.
+        journal.ended[on_complete] = ChildDone(child=on_complete)
+    return asked
+
+
+async def has_ended(journal: Journal, id: str) -> bool:
+    """Whether another execution has ended (or is not there)."""
+    run = journal.run
+    return not await journal.outside(run.database.read(waits.open_target(run.scope, id)))
+
+
+def _expire(scope: Any, execution: str, id: str) -> Steps[None]:
+    if not (yield from interrupts.expire(scope, execution, id)):
+        raise Refused
+
+
+def _inside(what: str) -> tuple[Journal, Place]:
+    journal, place = journal_here(), here()
+    if journal is None or place is None:
+        raise InvalidInput(f"{what}() works inside a workflow only")
+    if journal.suspended:
+        raise ExecutionSuspended
+    return journal, place
+
+
+def _seconds(duration: float | timedelta | None) -> float:
+    if isinstance(duration, timedelta):
+        return duration.total_seconds()
+    return float(duration or 0)
+
+
+def choose(open_pauses: Sequence[interrupts.Interrupt], name: str | None) -> interrupts.Interrupt | None:
+    """The pause that an answer is for: the one of that name, or the only one. None: it cannot be told."""
+    fitting = [one for one in open_pauses if name is None or interrupts.payload_of(one).get("name") == name]
+    return fitting[0] if len(fitting) == 1 or (fitting and name is not None) else None

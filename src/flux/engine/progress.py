@@ -1,0 +1,19 @@
+"""Telling how far a task is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flux.engine.journal import journal_here
+from flux.engine.place import here
+from flux.engine.values import json_value
+from flux.events import Progress
+
+
+async def progress(value: Any) -> None:
+    """Show a value to whoever watches the execution; it is not kept. Outside a workflow nothing happens."""
+    journal, place = journal_here(), here()
+    if journal is None or place is None:
+        return
+    call, name = (place.body.call, place.body.name) if place.body else (journal.run.id, "")
+    journal.run.emit(Progress(call=call, value=json_value(value), name=name))
