@@ -167,7 +167,7 @@ def next_after(spec: Spec, after: float) -> float | None:
     """The first time behind `after`; None when there is none. An interval begins at `after`."""
     match spec:
         case Cron():
-            start = datetime.fromtimestamp(after, _zone(spec.timezone))
+            start = datetime.fromtimestamp(math.floor(after), _zone(spec.timezone))
             # A time told again in the second of two equal hours lies before it: it has been.
             times = (found.timestamp() for found in CronSim(spec.expr, start))
             return next((at for at in times if at > after), None)

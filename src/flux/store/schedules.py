@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, structs
 
-from flux.errors import ScheduleExists
+from flux.errors import ScheduleExists, ScheduleNotFound
 from flux.store.database import Row, Scope, Steps
 
 Target = Literal["workflow", "agent"]
@@ -148,15 +148,20 @@ def lock(scope: Scope, name: str) -> Steps[Schedule | None]:
 
 
 def replace(scope: Scope, name: str, given: Given, state: ScheduleState, next_at: float | None) -> Steps[Schedule]:
-    """Change a schedule that the caller holds; it belongs to the scope's principal from now on."""
-    rows = yield UPDATE, _parameters(scope, name, given) | {"state": state, "next_at": next_at}
-    return Schedule(*rows[0])
+    """Change a schedule that the caller holds; it belongs to the scope's principal from now on.
+
+    :raises ScheduleNotFound: there is none
+    """
+    return _changed((yield UPDATE, _parameters(scope, name, given) | {"state": state, "next_at": next_at}))
 
 
 def set_state(scope: Scope, name: str, state: ScheduleState, next_at: float | None) -> Steps[Schedule]:
-    """Pause or resume a schedule that the caller holds."""
-    rows = yield SET_STATE, {"tenant": scope.tenant, "name": name, "state": state, "next_at": next_at}
-    return Schedule(*rows[0])
+    """Pause or resume a schedule that the caller holds.
+
+    :raises ScheduleNotFound: there is none
+    """
+    told = {"tenant": scope.tenant, "name": name, "state": state, "next_at": next_at}
+    return _changed((yield SET_STATE, told))
 
 
 def get(scope: Scope, name: str) -> Steps[Schedule | None]:
@@ -249,6 +254,12 @@ def open_session(scope: Scope, agent: str, instance: str) -> Steps[str | None]:
         {"tenant": scope.tenant, "owner": scope.principal, "agent": agent, "instance": instance},
     )
     return str(rows[0][0]) if rows else None
+
+
+def _changed(rows: list[Row]) -> Schedule:
+    if not rows:
+        raise ScheduleNotFound
+    return Schedule(*rows[0])
 
 
 def _parameters(scope: Scope, name: str, given: Given) -> dict[str, Any]:
