@@ -4,6 +4,8 @@ FluxError
 ├── InvalidInput            400  what the caller sent cannot be used
 │   ├── DefinitionInvalid        an agent definition is wrong
 │   ├── UnsupportedYet           a documented field whose machinery is not in this version
+│   ├── ValueNotStorable         a value is not JSON and has no typed form
+│   ├── ExecutionFinished        the execution has ended already
 │   └── SettingsInvalid          flux.toml or a FLUX_* variable is wrong
 ├── Unauthorized            401
 ├── Forbidden               403
@@ -84,6 +86,12 @@ class SettingsInvalid(InvalidInput):
     """The settings are not valid."""
 
     type = "settings_invalid"
+
+
+class ExecutionFinished(InvalidInput):
+    """The execution has finished."""
+
+    type = "execution_finished"
 
 
 class ValueNotStorable(InvalidInput):
@@ -265,10 +273,19 @@ class ExecutionError(FluxError):
 
     type = "execution_error"
 
-    def __init__(self, inner_exception: BaseException | None = None, message: str | None = None) -> None:
-        super().__init__(message or (describe(inner_exception) if inner_exception else None))
-        self.inner_exception = inner_exception
-        self.__cause__ = inner_exception
+    def __init__(
+        self,
+        message: str | BaseException | None = None,
+        *,
+        inner_exception: BaseException | None = None,
+        debug: str = "",
+        **details: Any,
+    ) -> None:
+        cause = message if isinstance(message, BaseException) else inner_exception
+        said = message if isinstance(message, str) else describe(cause) if cause else None
+        super().__init__(said, debug=debug, **details)
+        self.inner_exception = cause
+        self.__cause__ = cause
 
 
 class ExecutionTimeoutError(ExecutionError):

@@ -8,7 +8,8 @@ from collections.abc import AsyncGenerator
 
 from flux.agents.binding import Binder
 from flux.agents.definition import AgentDefinition
-from flux.engine.admission import Admission, Admitted, Decision, NewMessage, NewSession
+from flux.engine.admission import Admission, NewMessage, NewSession
+from flux.engine.answers import Admitted, Decision
 from flux.errors import AgentNotFound, InterruptNotFound, InvalidInput, SessionBusy, SessionNotFound, TooLarge
 from flux.store import agents, executions, interrupts, log
 from flux.store.agents import AgentVersion

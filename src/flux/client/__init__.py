@@ -1,7 +1,8 @@
 """The client of a Flux server: the only road from a surface to a session."""
 
 from flux.client.http import FluxClient
+from flux.client.reader import Event
 from flux.client.schedules import SchedulesClient
-from flux.client.session import Event, SessionHandle
+from flux.client.session import SessionHandle
 
 __all__ = ["Event", "FluxClient", "SchedulesClient", "SessionHandle"]

@@ -8,6 +8,7 @@ from typing import Any, Self
 import httpx
 import msgspec
 
+from flux.client.execution import ExecutionHandle
 from flux.client.session import SessionHandle
 from flux.errors import FluxError, ServerUnreachable, Unavailable, error_tree
 
@@ -50,6 +51,32 @@ class FluxClient:
         """A handle on a session; nothing is sent. Without a cursor, `send` begins at the session's head."""
         return SessionHandle(self, id, cursor)
 
+    def execution(self, id: str, cursor: str | None = "0") -> ExecutionHandle:
+        """A handle on an execution; nothing is sent."""
+        return ExecutionHandle(self, id, cursor)
+
+    async def run_workflow(
+        self, workflow: str, input: Any = None, *, mode: str = "sync", version: int | None = None,
+        key: str | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Run "namespace/name"; with mode "sync" the answer comes when it rests, with "async" at once.
+
+        :raises WorkflowNotFound: there is no such workflow
+        """
+        path = f"/workflows/{workflow}/run/{mode}"
+        return await self.post(path, input, key=key, **({} if version is None else {"version": version}))
+
+    async def resume_workflow(
+        self, workflow: str, id: str, input: Any = None, *, pause: str | None = None, mode: str = "sync",
+        key: str | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Answer a pause of an execution of "namespace/name".
+
+        :raises ExecutionNotFound, ExecutionFinished, NotPaused: there is no such open pause
+        """
+        path = f"/workflows/{workflow}/resume/{id}/{mode}"
+        return await self.post(path, input, key=key, **({} if pause is None else {"pause": pause}))
+
     async def start_session(
         self, agent: str, message: str | None = None, *, instance: str | None = None, name: str | None = None,
         key: str | None = None,
@@ -70,9 +97,10 @@ class FluxClient:
         """
         return await self._call("GET", path, params={k: v for k, v in query.items() if v is not None})
 
-    async def post(self, path: str, body: Any = None, *, key: str | None = None) -> dict[str, Any]:
+    async def post(self, path: str, body: Any = None, *, key: str | None = None, **query: Any) -> dict[str, Any]:
         """POST a JSON object; `key` is the Idempotency-Key."""
-        return await self._call("POST", path, json=body, headers={"Idempotency-Key": key} if key else {})
+        headers = {"Idempotency-Key": key} if key else {}
+        return await self._call("POST", path, json=body, headers=headers, params=query)
 
     async def put(self, path: str, body: Any, **query: Any) -> dict[str, Any]:
         """PUT a JSON object."""

@@ -8,35 +8,38 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from flux.engine.answers import (
+    Admitted,
+    AlreadyWon,
+    Decision,
+    Written,
+    answer_steps,
+    open_row,
+    resume_steps,
+    write_entries,
+)
 from flux.engine.dispatch import Dispatch
 from flux.errors import (
     Conflict,
-    InterruptDecided,
-    InterruptNotFound,
-    InvalidInput,
     SessionBusy,
-    SessionEnded,
-    SessionNotFound,
 )
 from flux.events import (
     Cancelled,
     CancelRequested,
     Entry,
-    InterruptAnswered,
     Mode,
     SessionEndedEntry,
     SessionStarted,
     UserSaid,
 )
 from flux.messages import TextPart
-from flux.store import admissions, executions, interrupts, log, waits
-from flux.store.database import Database, Row, Scope, Steps
-from flux.store.executions import Execution
+from flux.store import admissions, executions, log, waits
+from flux.store.database import Database, Scope, Steps
 from flux.store.feed import Feed
 from flux.store.waits import Woken
 from flux.workflow_entries import WorkflowScheduled
@@ -64,14 +67,6 @@ returning head, epoch, run_id, turns"""
 
 CLEAR_RUN = "update executions set head = head + 1, run_id = null where id = :id returning head"
 
-#: The words that answer each kind of question.
-DECISIONS = {
-    "approval": ("approve", "reject"),
-    "plan": ("approve", "reject"),
-    "elicitation": ("accept", "decline", "cancel"),
-    "input": ("answer",),
-}
-
 
 class NewMessage(Struct, frozen=True):
     """A message to admit. `options` are those of its run."""
@@ -79,15 +74,6 @@ class NewMessage(Struct, frozen=True):
     text: str
     mode: Mode = "queue"
     options: dict[str, Any] = {}
-
-
-class Decision(Struct, frozen=True):
-    """An answer to a question. `decision` is a word of its kind; `always` grants the tool for the session."""
-
-    decision: str
-    reason: str | None = None
-    always: bool = False
-    content: Any = None
 
 
 class NewSession(Struct, frozen=True):
@@ -115,17 +101,6 @@ class NewWorkflow(Struct, frozen=True, kw_only=True):
     requests: str | None = None
     id: str | None = None
     parent: str | None = None
-
-
-class Admitted(Struct, frozen=True):
-    """What was accepted: the execution, the seq of the newest entry, and whether it was accepted before."""
-
-    id: str
-    seq: int
-    repeated: bool = False
-
-
-_Written = tuple[Admitted, tuple[log.LogRow, ...]]
 
 
 class Admission:
@@ -177,17 +152,28 @@ class Admission:
         :raises Conflict: the session is driven by another one, which is named
         """
         try:
-            return await self._commit(_answer(scope, id, interrupt, decision, self._dispatch))
-        except _AlreadyWon:
+            return await self._commit(answer_steps(scope, id, interrupt, decision, self._dispatch))
+        except AlreadyWon:
             row = await self._database.read(executions.get(scope, id))
             return Admitted(id, row.head if row else 0, repeated=True)
+
+    async def resume(
+        self, scope: Scope, id: str, input: Any, pause: str | None = None, *, key: str | None = None
+    ) -> Admitted:
+        """Answer the open pause of that name, or the only one, with `input`, which is JSON.
+
+        :raises NotPaused: there is none, or several and none is named
+        :raises IdempotencyMismatch: the key was used with another body
+        """
+        program = resume_steps(scope, id, input, pause, self._dispatch)
+        return await self._commit(self._once(scope, key, (id, input, pause), program))
 
     async def cancel(self, scope: Scope, id: str) -> Admitted | None:
         """Ask the present run to stop; None when nothing runs. The session stays usable.
 
         :raises SessionNotFound, SessionEnded: there is nothing to cancel
         """
-        row = _open(await self._database.read(executions.get(scope, id)))
+        row = open_row(await self._database.read(executions.get(scope, id)))
         if row.run_id is None:
             return None
         return await self._commit(_cancel(scope, id, row.run_id, self._dispatch))
@@ -202,13 +188,13 @@ class Admission:
         tell(self._feed, self._dispatch, woken)
         return ended
 
-    async def _commit(self, program: Steps[_Written]) -> Admitted:
+    async def _commit(self, program: Steps[Written]) -> Admitted:
         admitted, rows = await self._database.write(program)
         self._feed.publish(admitted.id, rows)
         self._dispatch.nudge(admitted.id)
         return admitted
 
-    def _once(self, scope: Scope, key: str | None, body: Any, program: Steps[_Written]) -> Steps[_Written]:
+    def _once(self, scope: Scope, key: str | None, body: Any, program: Steps[Written]) -> Steps[Written]:
         """The program, unless its key was admitted before: then what it admitted."""
         if key is None:
             return (yield from program)
@@ -221,7 +207,7 @@ class Admission:
         return admitted, rows
 
 
-def start_workflow_steps(scope: Scope, new: NewWorkflow, dispatch: Dispatch) -> Steps[_Written]:
+def start_workflow_steps(scope: Scope, new: NewWorkflow, dispatch: Dispatch) -> Steps[Written]:
     """The program that starts an execution of a workflow: its row, its first entry, and a hint."""
     id = new.id or str(uuid.uuid4())
     made = yield from executions.create_workflow(
@@ -243,7 +229,7 @@ def start_workflow_steps(scope: Scope, new: NewWorkflow, dispatch: Dispatch) -> 
 
 def start_session_steps(
     scope: Scope, session: NewSession, message: NewMessage | None, dispatch: Dispatch
-) -> Steps[_Written]:
+) -> Steps[Written]:
     """The program that starts a session, with its first message if there is one.
 
     :raises SessionExists: an open session has this agent, instance and name; nothing was written
@@ -268,14 +254,14 @@ def start_session_steps(
         workspace=session.workspace,
     )
     moved = yield executions.WAKE, {"id": id, "tenant": scope.tenant, "run_id": None}
-    rows = yield from _write(id, moved[0], [started])
+    rows = yield from write_entries(id, moved[0], [started])
     if message is None:
         return Admitted(id, moved[0][0]), rows
     admitted, more = yield from admit_steps(scope, id, message, dispatch)
     return admitted, rows + more
 
 
-def admit_steps(scope: Scope, id: str, message: NewMessage, dispatch: Dispatch) -> Steps[_Written]:
+def admit_steps(scope: Scope, id: str, message: NewMessage, dispatch: Dispatch) -> Steps[Written]:
     """The program that accepts a message.
 
     :raises SessionNotFound, SessionEnded, SessionBusy, Conflict: it is not accepted
@@ -293,7 +279,7 @@ def admit_steps(scope: Scope, id: str, message: NewMessage, dispatch: Dispatch) 
         },
     )
     if not moved:
-        row = _open((yield from executions.get(scope, id)))
+        row = open_row((yield from executions.get(scope, id)))
         if row.driver is not None:
             raise Conflict(f"this session is driven by {row.root}; send the message there")
         raise SessionBusy("the session is working; wait for it, or send with mode queue, steer or interrupt")
@@ -304,75 +290,28 @@ def admit_steps(scope: Scope, id: str, message: NewMessage, dispatch: Dispatch) 
     if message.mode == "interrupt" and run_id not in (None, fresh):
         said.insert(0, CancelRequested(run=run_id, by=scope.principal))
         head = (yield MOVE, {"id": id})[0][0]
-    rows = yield from _write(id, (head, epoch, state, run_id, pool), said)
+    rows = yield from write_entries(id, (head, epoch, state, run_id, pool), said)
     if state == "scheduled":
         yield from dispatch.hint(id, pool)
     return Admitted(id, head), rows
 
 
-def _answer(scope: Scope, id: str, interrupt: str, decision: Decision, dispatch: Dispatch) -> Steps[_Written]:
-    asked = yield from interrupts.get(scope, id, interrupt)
-    if asked is None:
-        _open((yield from executions.get(scope, id)), ended_too=True)
-        raise InterruptNotFound(f"session {id} has no question {interrupt}")
-    if asked.root != id:
-        raise Conflict(f"this session is driven by {asked.root}; answer there")
-    _check_decision(asked.kind, decision)
-    moved = yield executions.WAKE, {"id": asked.root, "tenant": scope.tenant, "run_id": None}
-    won = bool(moved) and (yield from interrupts.answer(scope, id, interrupt, answer=decision, by=scope.principal))
-    if not won:
-        now = yield from interrupts.get(scope, id, interrupt)
-        _refuse(now or asked, decision, scope.principal)
-    if decision.always and (asked.kind, decision.decision) == ("approval", "approve"):
-        tool = msgspec.json.decode(asked.payload)["tool"]
-        yield from interrupts.grant(scope, id, tool, scope.principal)
-    entry = InterruptAnswered(
-        id=interrupt,
-        decision=decision.decision,
-        by=scope.principal,
-        reason=decision.reason,
-        always=decision.always,
-        content=decision.content,
-    )
-    rows = yield from _write(id, moved[0], [entry])
-    yield from dispatch.hint(asked.root, moved[0][4])
-    return Admitted(id, moved[0][0]), rows
-
-
-def _check_decision(kind: str, decision: Decision) -> None:
-    valid = DECISIONS.get(kind, ("answer",))
-    if decision.decision not in valid:
-        raise InvalidInput(f"decision must be one of {', '.join(valid)}, not {decision.decision!r}")
-
-
-def _refuse(asked: interrupts.Interrupt, decision: Decision, by: str) -> NoReturn:
-    """The question was not open. Raising undoes the transaction, also for a repeat of one's own answer."""
-    mine = asked.state == "answered" and asked.answered_by == by
-    if mine and asked.answer == msgspec.json.encode(decision).decode():
-        raise _AlreadyWon()
-    raise InterruptDecided(f"the question is {asked.state} already; nothing was changed", state=asked.state)
-
-
-class _AlreadyWon(Exception):
-    """One's own winning answer came again."""
-
-
-def _cancel(scope: Scope, id: str, run: str, dispatch: Dispatch) -> Steps[_Written]:
+def _cancel(scope: Scope, id: str, run: str, dispatch: Dispatch) -> Steps[Written]:
     moved = yield executions.WAKE, {"id": id, "tenant": scope.tenant, "run_id": run}
     if not moved:
-        row = _open((yield from executions.get(scope, id)))
+        row = open_row((yield from executions.get(scope, id)))
         if row.driver is not None:
             raise Conflict(f"this session is driven by {row.root}; cancel that one")
         return Admitted(id, row.head), ()
-    rows = yield from _write(id, moved[0], [CancelRequested(run=run, by=scope.principal)])
+    rows = yield from write_entries(id, moved[0], [CancelRequested(run=run, by=scope.principal)])
     yield from dispatch.hint(id, moved[0][4])
     return Admitted(id, moved[0][0]), rows
 
 
-def _end(scope: Scope, id: str, reason: str, dispatch: Dispatch, woken: list[Woken]) -> Steps[_Written]:
+def _end(scope: Scope, id: str, reason: str, dispatch: Dispatch, woken: list[Woken]) -> Steps[Written]:
     moved = yield END, {"id": id, "tenant": scope.tenant}
     if not moved:
-        row = _open((yield from executions.get(scope, id)))
+        row = open_row((yield from executions.get(scope, id)))
         raise Conflict(f"this session is driven by {row.root}; end that one")
     head, epoch, run_id, turns = moved[0]
     entries: list[Entry] = [SessionEndedEntry(reason=reason, turns=turns)]
@@ -399,19 +338,6 @@ def tell(feed: Feed, dispatch: Dispatch, woken: Sequence[Woken]) -> None:
     for waiter in woken:
         feed.publish(waiter.id, waiter.rows)
         dispatch.nudge(waiter.id)
-
-
-def _write(id: str, moved: Row, entries: Sequence[Entry]) -> Steps[tuple[log.LogRow, ...]]:
-    head, epoch, _, run_id, _ = moved
-    return (yield from log.insert(id, entries, head, run_id, epoch))
-
-
-def _open(row: Execution | None, *, ended_too: bool = False) -> Execution:
-    if row is None:
-        raise SessionNotFound()
-    if row.state == "ended" and not ended_too:
-        raise SessionEnded()
-    return row
 
 
 def _title(text: str) -> str | None:

@@ -30,7 +30,7 @@ async def ask(journal: Journal, body: Body, called: Called) -> None:
     answer = await journal.park(body.call, question.id, "approval", shown, None, body)
     if answer.decision != "approve":
         reason = f": {answer.reason}" if answer.reason else ""
-        raise ApprovalRejected(None, f"{called.name} was rejected by {answer.by}{reason}")
+        raise ApprovalRejected(f"{called.name} was rejected by {answer.by}{reason}")
 
 
 async def _needed(journal: Journal, called: Called) -> bool:

@@ -111,7 +111,6 @@ class Call:
     def _check_interrupted(self) -> None:
         if self.options.effect == "once" and self.id in self.journal.started:
             raise ExecutionInterrupted(
-                None,
                 f"the worker stopped while {self.called.name} ran; its outcome is unknown, and it was not run again",
             )
 
@@ -159,7 +158,7 @@ class Call:
                 return outcome.value
             problem, said = outcome.error, describe(outcome.error)
             await self.journal.record(self._entry(TaskRetryFailed, {"attempt": attempt, "error": said}))
-        problem = problem or ExecutionError(None, f"{self.called.name} failed before its worker stopped")
+        problem = problem or ExecutionError(f"{self.called.name} failed before its worker stopped")
         if self.options.fallback is not None:
             outcome = await self._instead(self.options.fallback, FALLBACK)
             if outcome.error is None:
@@ -191,9 +190,7 @@ class Call:
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            raise ExecutionTimeoutError(
-                None, f"{self.called.name} took longer than its timeout of {seconds:g} s"
-            ) from error
+            raise ExecutionTimeoutError(f"{self.called.name} took longer than its timeout of {seconds:g} s") from error
 
     async def _injected(self) -> dict[str, Any]:
         """The keyword arguments that the task asked its process for."""
@@ -248,7 +245,7 @@ def failure_of(entry: TaskFailed) -> ExecutionError:
     cls = error_tree().get(entry.error, ExecutionError)
     cause = decode_value(entry.value) if entry.value is not None else None
     found = cls if issubclass(cls, ExecutionError) else ExecutionError
-    return found(cause if isinstance(cause, BaseException) else None, entry.message)
+    return found(entry.message, inner_exception=cause if isinstance(cause, BaseException) else None)
 
 
 def encoded_error(error: BaseException) -> Any:

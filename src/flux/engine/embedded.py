@@ -10,18 +10,18 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from flux.engine import declared
-from flux.engine.admission import Admission, Decision, NewWorkflow
+from flux.engine.admission import Admission, NewWorkflow
+from flux.engine.answers import Decision
 from flux.engine.context import ExecutionContext
 from flux.engine.declared import Declared
 from flux.engine.dispatch import Worker
 from flux.engine.execution import WorkflowExecutor
-from flux.engine.pause import choose
 from flux.engine.place import here
 from flux.engine.recovery import Recovery, WorkerLock
 from flux.engine.runner import Runner
 from flux.engine.services import Services
 from flux.engine.values import encode_value
-from flux.errors import ExecutionNotFound, InvalidInput, NotPaused, WorkflowNotFound
+from flux.errors import ExecutionNotFound, InvalidInput, WorkflowNotFound
 from flux.settings import Settings, load_settings
 from flux.store import executions, interrupts, log
 from flux.store.database import LOCAL, Database, Scope, Steps, one
@@ -108,19 +108,12 @@ class Engine:
         new = NewWorkflow(workflow=workflow.qualified_name, input=encode_value(input), pool=CALLER)
         return (await self.admission.start_workflow(LOCAL, new)).id
 
-    async def answer(self, id: str, input: Any, pause: str | None, *, oldest: bool = False) -> None:
-        """Answer an open pause.
-
-        :raises NotPaused: it cannot be told which
-        """
-        asked = [one for one in await self._asked(id) if one.kind == "pause"]
-        chosen = asked[0] if oldest and asked else choose(asked, pause)
-        if chosen is None:
-            raise NotPaused(f"execution {id} {which_pauses(asked, pause)}")
-        await self.admission.answer(LOCAL, id, chosen.id, Decision("answer", content=encode_value(input)))
-
-    async def _asked(self, id: str) -> list[interrupts.Interrupt]:
-        return await self.database.read(interrupts.list_open(LOCAL, id))
+    async def go_on(self, id: str, input: Any) -> None:
+        """Answer the oldest open pause, if there is one."""
+        asked = [one for one in await self.database.read(interrupts.list_open(LOCAL, id)) if one.kind == "pause"]
+        if asked:
+            decision = Decision("answer", content=encode_value(input))
+            await self.admission.answer(LOCAL, id, asked[0].id, decision)
 
     async def row(self, id: str) -> Execution:
         """The row of an execution.
@@ -202,7 +195,7 @@ async def run(workflow: Declared, input: Any, execution_id: str | None) -> Execu
         if row.state == "ended":
             return await engine.context(execution_id)
         if row.state == "waiting" and row.waiting_for == "pause":
-            await engine.answer(execution_id, input, None, oldest=True)
+            await engine.go_on(execution_id, input)
         return await engine.until_rest(execution_id)
 
 
@@ -212,23 +205,8 @@ async def resume(workflow: Declared, execution_id: str, input: Any, pause: str |
         row = await engine.row(execution_id)
         if row.state == "ended":
             return await engine.context(execution_id)
-        await engine.answer(execution_id, input, pause)
+        await engine.admission.resume(LOCAL, execution_id, encode_value(input), pause)
         return await engine.until_rest(execution_id)
-
-
-def which_pauses(asked: Sequence[interrupts.Interrupt], pause: str | None) -> str:
-    """What is wrong with an answer to these open pauses."""
-    names = ", ".join(sorted(name_of(one) for one in asked))
-    if not asked:
-        return "is not paused"
-    if pause is None:
-        return f"has several open pauses ({names}); name the one to answer"
-    return f"has no open pause {pause!r}; open: {names}"
-
-
-def name_of(asked: interrupts.Interrupt) -> str:
-    """The name of a pause."""
-    return str(interrupts.payload_of(asked).get("name"))
 
 
 async def _find_code(row: Execution) -> Declared:

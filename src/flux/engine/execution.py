@@ -55,11 +55,15 @@ class WorkflowExecutor:
         journal = Journal(run, self._services)
         await journal.catch_up()
         if run.failures >= self._failures:
-            said = run.execution.last_error or "see the worker's log"
-            message = f"given up after {run.failures} failures in a row: {said}"
-            await run.append(WorkflowFailed(message=message), then=Then("ended", outcome="failed"))
+            await _give_up(run, run.failures, run.execution.last_error or "see the worker's log")
             return
-        code = await self._find_code(run.execution)
+        try:
+            code = await self._find_code(run.execution)
+        except FluxError as error:
+            if run.failures + 1 < self._failures:
+                raise  # another worker may have what this one lacks
+            await _give_up(run, run.failures + 1, str(error))
+            return
         await _Running(journal, code).until_rest()
 
 
@@ -197,6 +201,11 @@ class _Running:
             await asyncio.wait((main, writer), timeout=0.05, return_when=asyncio.FIRST_COMPLETED)
         await self._journal.flush()
         raise HandOver
+
+
+async def _give_up(run: Run, failures: int, reason: str) -> None:
+    message = f"given up after {failures} failures in a row: {reason}"
+    await run.append(WorkflowFailed(message=message), then=Then("ended", outcome="failed"))
 
 
 async def _called(code: Declared, context: ExecutionContext[Any]) -> Any:

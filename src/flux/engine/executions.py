@@ -8,10 +8,9 @@ from typing import Any
 from msgspec import Struct
 
 from flux.engine import history
-from flux.engine.admission import Admission, Admitted, Decision, NewWorkflow
-from flux.engine.embedded import which_pauses
-from flux.engine.pause import choose
-from flux.errors import ExecutionNotFound, InterruptNotFound, NotPaused
+from flux.engine.admission import Admission, NewWorkflow
+from flux.engine.answers import Admitted, Decision
+from flux.errors import ExecutionFinished, ExecutionNotFound, InterruptNotFound
 from flux.store import executions, interrupts, log
 from flux.store.database import Database, Scope
 from flux.store.executions import Execution
@@ -75,18 +74,19 @@ class Executions:
         for child in await self._database.read(executions.open_children(scope, id)):
             await self._admission.cancel(scope, child)
 
-    async def resume(self, scope: Scope, id: str, input: Any, pause: str | None = None) -> Admitted:
+    async def resume(
+        self, scope: Scope, id: str, input: Any, pause: str | None = None, *, key: str | None = None
+    ) -> Admitted:
         """Answer a pause with `input`, which is JSON.
 
         :raises ExecutionNotFound: there is none
+        :raises ExecutionFinished: it has ended
         :raises NotPaused: it has no open pause of that name, or several and none is named
         """
-        await self.get(scope, id)
-        asked = [one for one in await self._database.read(interrupts.list_open(scope, id)) if one.kind == "pause"]
-        chosen = choose(asked, pause)
-        if chosen is None:
-            raise NotPaused(f"execution {id} {which_pauses(asked, pause)}")
-        return await self._admission.answer(scope, id, chosen.id, Decision("answer", content=input))
+        row = await self.get(scope, id)
+        if row.state == "ended":
+            raise ExecutionFinished(f"execution {id} has finished ({history.state_of(row)}) and cannot be resumed")
+        return await self._admission.resume(scope, id, input, pause, key=key)
 
     async def cancel(self, scope: Scope, id: str) -> Admitted | None:
         """Ask an execution to stop; a session ends. None: nothing to stop.

@@ -110,7 +110,8 @@ class _Child:
         cause = decode_value(end.value) if isinstance(end, WorkflowFailed) and end.value is not None else None
         said = end.message if isinstance(end, WorkflowFailed) else "it was cancelled"
         failed = WorkflowFailedError(
-            cause if isinstance(cause, BaseException) else None, f"{self._workflow} ({self.id}): {said}"
+            f"{self._workflow} ({self.id}): {said}",
+            inner_exception=cause if isinstance(cause, BaseException) else None,
         )
         await journal.record(failed_entry(self._call, self._name, failed))
         raise failed

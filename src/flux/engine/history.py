@@ -148,11 +148,11 @@ def iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
-def summary(row: Execution, entries: list[Stored], *, detailed: bool = False) -> dict[str, Any]:
-    """An execution as JSON. `output` is the pause's while it is paused."""
-    state = state_of(row, cancelling=is_cancelling(row, entries))
+def listed(row: Execution, *, cancelling: bool = False) -> dict[str, Any]:
+    """What a row alone tells of an execution, as JSON."""
+    state = state_of(row, cancelling=cancelling)
     namespace, _, name = (row.workflow or f"agents/{row.agent}").partition("/")
-    shown: dict[str, Any] = {
+    return {
         "execution_id": row.id,
         "kind": row.kind,
         "workflow": f"{namespace}/{name}",
@@ -161,18 +161,23 @@ def summary(row: Execution, entries: list[Stored], *, detailed: bool = False) ->
         "workflow_version": row.source_version,
         "name": row.title or row.id,
         "state": state,
-        "input": plain(input_of(entries)),
-        "output": plain(output_of(row, entries)),
         "waiting_for": row.waiting_for,
         "error": row.last_error if state == "FAILED" or row.kind == "session" else None,
         "worker": row.worker,
+        "parent": row.parent,
         "created_at": iso(row.created),
         "updated_at": iso(row.updated),
     }
-    if state == "PAUSED" and row.kind == "workflow":
+
+
+def summary(row: Execution, entries: list[Stored], *, detailed: bool = False) -> dict[str, Any]:
+    """An execution as JSON. `output` is the pause's while it is paused."""
+    shown = listed(row, cancelling=is_cancelling(row, entries))
+    shown |= {"input": plain(input_of(entries)), "output": plain(output_of(row, entries)), "pause": None}
+    if shown["state"] == "PAUSED" and row.kind == "workflow":
         paused = pause_of(entries) or {}
         shown["pause"] = paused.get("name")
-        shown["output"] = plain(paused.get("output")) if "output" in paused else plain(paused)
+        shown["output"] = plain(paused.get("output", paused))
     if detailed:
         shown["events"] = msgspec.to_builtins(events_of(row, entries))
     return shown

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -161,9 +160,3 @@ def _seconds(duration: float | timedelta | None) -> float:
     if isinstance(duration, timedelta):
         return duration.total_seconds()
     return float(duration or 0)
-
-
-def choose(open_pauses: Sequence[interrupts.Interrupt], name: str | None) -> interrupts.Interrupt | None:
-    """The pause that an answer is for: the one of that name, or the only one. None: it cannot be told."""
-    fitting = [one for one in open_pauses if name is None or interrupts.payload_of(one).get("name") == name]
-    return fitting[0] if len(fitting) == 1 or (fitting and name is not None) else None

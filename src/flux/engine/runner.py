@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from flux.engine.dispatch import Dispatch
 from flux.engine.run import Executor, HandOver, Run
 from flux.engine.upkeep import PAUSE_SECONDS, being_cancelled, survive, to_the_end
-from flux.errors import DatabaseLocked, DatabaseUnavailable, Fenced, FluxError
+from flux.errors import DatabaseLocked, DatabaseUnavailable, Fenced, FluxError, describe
 from flux.store import executions, workers
 from flux.store.database import Database, Steps
 from flux.store.executions import Execution, Owned
@@ -143,14 +143,14 @@ class Runner:
             await self._hand_back(run.id, run.epoch, run.failures, failed=not stopped)
             if stopped:
                 raise
-        except Exception:  # noqa: BLE001 - the run is handed back and tried again, then failed in the log
+        except Exception as error:  # noqa: BLE001 - the run is handed back and tried again, then failed in the log
             logger.exception("run of %s failed", run.id)
-            await self._hand_back(run.id, run.epoch, run.failures, failed=True)
+            await self._hand_back(run.id, run.epoch, run.failures, failed=True, reason=describe(error))
 
-    async def _hand_back(self, id: str, epoch: int, failures: int, *, failed: bool) -> None:
+    async def _hand_back(self, id: str, epoch: int, failures: int, *, failed: bool, reason: str | None = None) -> None:
         """Try once: what a database that is away does not take back is found by the sweep, here or elsewhere."""
         backoff = BACKOFFS[min(failures + 1, len(BACKOFFS) - 1)] if failed else 0.0
-        program = executions.hand_back(id, epoch, failed=failed, backoff=backoff)
+        program = executions.hand_back(id, epoch, failed=failed, backoff=backoff, error=reason)
         await to_the_end(survive(f"cannot hand back {id} now", self._within_time(program)))
         self._dispatch.timers_changed()
 

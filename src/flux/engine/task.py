@@ -7,7 +7,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 import msgspec
 
@@ -21,11 +21,19 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+class Decorator(Protocol):
+    """What `task.with_options(...)` returns."""
+
+    def __call__(self, function: Callable[..., Any]) -> task[..., Any]:
+        """Make a task of a function; secrets, configs and metadata are given to it beside what its callers give."""
+        ...
+
+
 class _WithOptions:
     """`task.with_options(...)` decorates a function; on a task it returns a copy with other options."""
 
     @overload
-    def __get__(self, instance: None, owner: type[task[..., Any]]) -> Callable[..., Any]: ...
+    def __get__(self, instance: None, owner: type[task[..., Any]]) -> Callable[..., Decorator]: ...
     @overload
     def __get__(self, instance: task[..., Any], owner: type[task[..., Any]]) -> Callable[..., task[..., Any]]: ...
     def __get__(self, instance: task[..., Any] | None, owner: type[task[..., Any]]) -> Callable[..., Any]:

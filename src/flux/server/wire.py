@@ -78,6 +78,13 @@ class SendMessage(Body):
     model: Text | None = None
 
 
+class Decide(Body):
+    """POST /executions/{id}/approvals/{call}/approve or reject."""
+
+    reason: Text | None = None
+    always: bool = False
+
+
 class AnswerInterrupt(Body):
     """POST /sessions/{id}/interrupts/{iid}."""
 
@@ -179,6 +186,26 @@ def agent_row(found: AgentVersion) -> dict[str, Any]:
         "definition": msgspec.json.decode(found.definition),
         "author": found.author,
         "created_at": found.created,
+    }
+
+
+def approval_row(asked: Interrupt) -> dict[str, Any]:
+    """An approval as JSON; times in seconds since the epoch."""
+    question = msgspec.json.decode(asked.payload)
+    answer = msgspec.json.decode(asked.answer) if asked.answer else {}
+    word = {"approve": "approved", "reject": "rejected"}.get(str(answer.get("decision")), asked.state)
+    return {
+        "id": asked.id,
+        "execution_id": asked.execution_id,
+        "call": asked.call,
+        "task": question.get("tool"),
+        "args": question.get("args"),
+        "digest": asked.digest,
+        "status": word,
+        "reason": answer.get("reason"),
+        "always": answer.get("always", False),
+        "decided_by": asked.answered_by,
+        "requested_at": asked.created,
     }
 
 

@@ -12,7 +12,8 @@ from typing import get_args
 
 import pytest
 
-from flux.engine.admission import Decision, NewMessage
+from flux.engine.admission import NewMessage
+from flux.engine.answers import Decision
 from flux.errors import InterruptDecided, SessionBusy
 from flux.events import Entry, Mode, Stored, ToolDone, UserSaid
 from flux.models.base import ModelRequest

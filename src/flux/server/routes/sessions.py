@@ -10,9 +10,10 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from flux.agents.sessions import Sessions
-from flux.engine.admission import Admitted, Decision, NewMessage
+from flux.engine.admission import NewMessage
+from flux.engine.answers import Admitted, Decision
 from flux.events import UserSaid, decode
-from flux.server.context import process_of, scope_of, stream, wants_events
+from flux.server.context import events_page, process_of, scope_of, stream, wants_events
 from flux.server.sse import Begun
 from flux.server.wire import (
     MAX_PAGE,
@@ -29,7 +30,7 @@ from flux.server.wire import (
 )
 from flux.store.database import Scope
 from flux.store.executions import State
-from flux.store.feed import Cursor, Frame, entry_frame
+from flux.store.feed import Cursor, Frame
 from flux.watch import RunWatch
 
 router = APIRouter(tags=["sessions"])
@@ -97,10 +98,7 @@ async def session_events(
     if wants_events(request):
         await sessions.get(scope, id)
         return stream(request, sessions.follow(scope, id, place))
-    rows = await sessions.entries(scope, id, place.seq, limit + 1)
-    items = b",".join(entry_frame(row).data for row in rows[:limit])
-    more = b'"%d"' % rows[limit - 1].seq if len(rows) > limit else b"null"
-    return Response(b'{"items":[%b],"next_cursor":%b}' % (items, more), media_type="application/json")
+    return events_page(await sessions.entries(scope, id, place.seq, limit + 1), limit)
 
 
 @router.get("/sessions/{id}/messages")

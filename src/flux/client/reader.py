@@ -1,0 +1,107 @@
+"""Reading a log over HTTP: everything behind a cursor, and then what happens, whatever the connection does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, Protocol
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from flux.client.sse import Parser, ServerEvent
+from flux.errors import ServerUnreachable, Unavailable
+from flux.events import DELTA_TYPES, DeltaEvent, Entry, UnknownEntry, decode, decode_delta
+
+#: Seconds to wait after the n-th connection in a row that failed or ended; then it gives up.
+RECONNECT = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+STREAM = {"Accept": "text/event-stream"}
+
+
+class Event(Struct, frozen=True):
+    """One event of a session: a durable entry with its `seq`, or a delta (`seq` None).
+
+    `cursor` resumes behind it. `at` is in seconds since the epoch, 0.0 for deltas.
+    """
+
+    cursor: str
+    event: Entry | UnknownEntry | DeltaEvent
+    seq: int | None = None
+    run: str | None = None
+    at: float = 0.0
+
+
+class _Place(Struct):
+    seq: int
+    run_id: str | None = None
+    at: float = 0.0
+
+
+class Server(Protocol):
+    """What a handle needs of a client."""
+
+    async def get(self, path: str, **query: Any) -> dict[str, Any]:
+        """GET a JSON object."""
+        ...
+
+    async def post(self, path: str, body: Any = None, *, key: str | None = None, **query: Any) -> dict[str, Any]:
+        """POST a JSON object."""
+        ...
+
+    def stream(self, path: str, headers: dict[str, str]) -> AsyncGenerator[bytes, None]:
+        """The bytes of a response as they come."""
+        ...
+
+
+class LogReader:
+    """A log on a server, at `path`. `cursor` is how far this client has read; None: nothing was read yet."""
+
+    def __init__(self, client: Server, path: str, cursor: str | None = None) -> None:
+        self.cursor = cursor
+        self._client = client
+        self._path = path
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """Everything behind the cursor, and then what happens, for as long as the caller reads.
+
+        :raises ServerUnreachable: the server stays away
+        :raises FluxError: the server refuses
+        """
+        async with aclosing(self._live()) as live:
+            async for event in live:
+                if event is not None:
+                    yield event
+
+    async def _live(self) -> AsyncGenerator[Event | None, None]:
+        """What is behind the cursor and then happens; None when a connection was made or lost."""
+        failures = 0
+        while True:
+            parser = Parser()
+            lost: Exception | None = None
+            try:
+                async with aclosing(
+                    self._client.stream(f"{self._path}/events", {**STREAM, "Last-Event-ID": self.cursor or "0"})
+                ) as chunks:
+                    async for chunk in chunks:
+                        failures = 0
+                        if not chunk:
+                            yield None
+                        for event in parser.feed(chunk):
+                            self.cursor = event.id
+                            yield _typed(event)
+            except (httpx.TransportError, Unavailable) as error:
+                lost = error
+            if failures == len(RECONNECT):
+                raise ServerUnreachable("the connection to the server was lost; the work goes on there") from lost
+            yield None
+            await asyncio.sleep(RECONNECT[failures])
+            failures += 1
+
+
+def _typed(event: ServerEvent) -> Event:
+    if event.type in DELTA_TYPES:
+        return Event(event.id, decode_delta(event.data))
+    place = msgspec.json.decode(event.data, type=_Place)
+    return Event(event.id, decode(event.data), place.seq, place.run_id, place.at)

@@ -1,0 +1,156 @@
+"""Answers to questions: which question an answer is for, and the transaction that lets the first one win."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import msgspec
+from msgspec import Struct
+
+from flux.engine.dispatch import Dispatch
+from flux.errors import (
+    Conflict,
+    InterruptDecided,
+    InterruptNotFound,
+    InvalidInput,
+    NotPaused,
+    SessionEnded,
+    SessionNotFound,
+)
+from flux.events import Entry, InterruptAnswered
+from flux.store import executions, interrupts, log
+from flux.store.database import Row, Scope, Steps
+from flux.store.executions import Execution
+from flux.store.interrupts import Interrupt
+
+#: The words that answer each kind of question.
+DECISIONS = {
+    "approval": ("approve", "reject"),
+    "plan": ("approve", "reject"),
+    "elicitation": ("accept", "decline", "cancel"),
+    "input": ("answer",),
+}
+
+
+class Decision(Struct, frozen=True):
+    """An answer to a question. `decision` is a word of its kind; `always` grants the tool for the session."""
+
+    decision: str
+    reason: str | None = None
+    always: bool = False
+    content: Any = None
+
+
+class Admitted(Struct, frozen=True):
+    """What was accepted: the execution, the seq of the newest entry, and whether it was accepted before."""
+
+    id: str
+    seq: int
+    repeated: bool = False
+
+
+#: What an admission did, and the rows it wrote.
+Written = tuple[Admitted, tuple[log.LogRow, ...]]
+
+
+def answer_steps(scope: Scope, id: str, interrupt: str, decision: Decision, dispatch: Dispatch) -> Steps[Written]:
+    """The program that answers a question.
+
+    :raises SessionNotFound, InterruptNotFound, InterruptDecided, Conflict: there is no such open question here
+    :raises AlreadyWon: the same answer has won already
+    """
+    asked = yield from interrupts.get(scope, id, interrupt)
+    if asked is None:
+        open_row((yield from executions.get(scope, id)), ended_too=True)
+        raise InterruptNotFound(f"session {id} has no question {interrupt}")
+    if asked.root != id:
+        raise Conflict(f"this session is driven by {asked.root}; answer there")
+    _check_decision(asked.kind, decision)
+    moved = yield executions.WAKE, {"id": asked.root, "tenant": scope.tenant, "run_id": None}
+    won = bool(moved) and (yield from interrupts.answer(scope, id, interrupt, answer=decision, by=scope.principal))
+    if not won:
+        now = yield from interrupts.get(scope, id, interrupt)
+        _refuse(now or asked, decision, scope.principal)
+    if decision.always and (asked.kind, decision.decision) == ("approval", "approve"):
+        tool = msgspec.json.decode(asked.payload)["tool"]
+        yield from interrupts.grant(scope, id, tool, scope.principal)
+    entry = InterruptAnswered(
+        id=interrupt,
+        decision=decision.decision,
+        by=scope.principal,
+        reason=decision.reason,
+        always=decision.always,
+        content=decision.content,
+    )
+    rows = yield from write_entries(id, moved[0], [entry])
+    yield from dispatch.hint(asked.root, moved[0][4])
+    return Admitted(id, moved[0][0]), rows
+
+
+def _check_decision(kind: str, decision: Decision) -> None:
+    valid = DECISIONS.get(kind, ("answer",))
+    if decision.decision not in valid:
+        raise InvalidInput(f"decision must be one of {', '.join(valid)}, not {decision.decision!r}")
+
+
+def _refuse(asked: interrupts.Interrupt, decision: Decision, by: str) -> NoReturn:
+    """The question was not open. Raising undoes the transaction, also for a repeat of one's own answer."""
+    mine = asked.state == "answered" and asked.answered_by == by
+    if mine and asked.answer == msgspec.json.encode(decision).decode():
+        raise AlreadyWon()
+    raise InterruptDecided(f"the question is {asked.state} already; nothing was changed", state=asked.state)
+
+
+class AlreadyWon(Exception):
+    """One's own winning answer came again."""
+
+
+def resume_steps(scope: Scope, id: str, input: Any, pause: str | None, dispatch: Dispatch) -> Steps[Written]:
+    """Answer the open pause of that name, or the only one.
+
+    :raises NotPaused: it cannot be told which
+    """
+    asked = [one for one in (yield from interrupts.list_open(scope, id)) if one.kind == "pause"]
+    chosen = choose(asked, pause)
+    if chosen is None:
+        raise NotPaused(f"execution {id} {which_pauses(asked, pause)}")
+    return (yield from answer_steps(scope, id, chosen.id, Decision("answer", content=input), dispatch))
+
+
+def choose(open_pauses: Sequence[Interrupt], name: str | None) -> Interrupt | None:
+    """The pause that an answer is for: the oldest of that name, or the only one. None: it cannot be told."""
+    fitting = [one for one in open_pauses if name is None or _name(one) == name]
+    return fitting[0] if fitting and (name is not None or len(fitting) == 1) else None
+
+
+def which_pauses(asked: Sequence[Interrupt], pause: str | None) -> str:
+    """What is wrong with an answer to these open pauses."""
+    names = ", ".join(sorted(map(_name, asked)))
+    if not asked:
+        return "is not paused"
+    if pause is None:
+        return f"has several open pauses ({names}); name the one to answer"
+    return f"has no open pause {pause!r}; open: {names}"
+
+
+def _name(asked: Interrupt) -> str:
+    return str(interrupts.payload_of(asked).get("name"))
+
+
+def write_entries(id: str, moved: Row, entries: Sequence[Entry]) -> Steps[tuple[log.LogRow, ...]]:
+    """Write entries for a row whose head has moved to the last of them."""
+    head, epoch, _, run_id, _ = moved
+    return (yield from log.insert(id, entries, head, run_id, epoch))
+
+
+def open_row(row: Execution | None, *, ended_too: bool = False) -> Execution:
+    """The row, if it can still take something.
+
+    :raises SessionNotFound, SessionEnded: it cannot
+    """
+    if row is None:
+        raise SessionNotFound()
+    if row.state == "ended" and not ended_too:
+        raise SessionEnded()
+    return row

@@ -1,0 +1,138 @@
+"""`flux execution`: find executions, look at them, decide what they ask."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from flux.surfaces.cli.connect import connect, run
+from flux.surfaces.cli.options import (
+    format_option,
+    print_json,
+    print_table,
+    printable,
+    server_option,
+    settings_for,
+    when,
+)
+from flux.surfaces.cli.runs import cancel, qualified, status
+
+STATES = ["SCHEDULED", "RESUMING", "RUNNING", "PAUSED", "COMPLETED", "FAILED", "CANCELLED"]
+STATUSES = ["open", "approved", "rejected", "cancelled", "expired"]
+
+
+@click.group()
+def execution() -> None:
+    """Find executions, look at them, decide what they ask."""
+
+
+execution.add_command(status, "show")
+execution.add_command(cancel)
+
+
+@execution.command("list")
+@click.option("--state", type=click.Choice(STATES, case_sensitive=False))
+@click.option("--workflow", metavar="[NAMESPACE/]NAME")
+@click.option("--agent", metavar="NAME")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@format_option()
+@server_option
+def list_executions(
+    state: str | None, workflow: str | None, agent: str | None, limit: int, format_: str, server: str | None
+) -> None:
+    """List executions, newest first."""
+    named = qualified(workflow) if workflow else None
+    found = run(_list(server, "/executions", limit, state=state, workflow=named, agent=agent))
+    if format_ == "json":
+        print_json(found)
+        return
+    rows = [(row["execution_id"], row["workflow"], row["state"], row["updated_at"][:19], row["name"]) for row in found]
+    print_table(("EXECUTION", "WORKFLOW", "STATE", "UPDATED (UTC)", "NAME"), rows, "No executions yet.")
+
+
+@execution.command()
+@click.argument("execution_id", metavar="EXECUTION")
+@click.option("--after", default="0", show_default=True, help="Only what came after this position.")
+@format_option()
+@server_option
+def events(execution_id: str, after: str, format_: str, server: str | None) -> None:
+    """Show the log of an execution."""
+    found = run(_list(server, f"/executions/{execution_id}/events", None, after=after))
+    if format_ == "json":
+        print_json(found)
+        return
+    for entry in found:
+        told = {key: value for key, value in entry.items() if key not in ("seq", "epoch", "run_id", "at", "type", "v")}
+        click.echo(f"{entry['seq']:>5}  {when(entry['at'])}  {entry['type']:22} {printable(json.dumps(told))}")
+
+
+@execution.command()
+@click.argument("execution_id", metavar="[EXECUTION]", required=False)
+@click.option("--status", "status_", type=click.Choice(STATUSES), default="open", show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@format_option()
+@server_option
+def approvals(execution_id: str | None, status_: str, limit: int, format_: str, server: str | None) -> None:
+    """List what waits for approval, in one execution or in all."""
+    path = f"/executions/{execution_id}/approvals" if execution_id else "/approvals"
+    found = run(_list(server, path, limit, status=status_))
+    if format_ == "json":
+        print_json(found)
+        return
+    rows = [
+        (row["id"], row["execution_id"], row["task"], row["status"], json.dumps(row["args"], ensure_ascii=False))
+        for row in found
+    ]
+    print_table(("APPROVAL", "EXECUTION", "TASK", "STATUS", "ARGUMENTS"), rows, "Nothing waits for approval.")
+
+
+@execution.command()
+@click.argument("execution_id", metavar="EXECUTION")
+@click.argument("approval", metavar="APPROVAL")
+@click.option("--always", is_flag=True, help="Do not ask again for this task in this execution.")
+@click.option("--reason")
+@format_option()
+@server_option
+def approve(
+    execution_id: str, approval: str, always: bool, reason: str | None, format_: str, server: str | None
+) -> None:
+    """Let a task run."""
+    body = {"always": always, "reason": reason}
+    _decided(run(_decide(server, f"/executions/{execution_id}/approvals/{approval}/approve", body)), format_)
+
+
+@execution.command()
+@click.argument("execution_id", metavar="EXECUTION")
+@click.argument("approval", metavar="APPROVAL")
+@click.option("--reason")
+@format_option()
+@server_option
+def reject(execution_id: str, approval: str, reason: str | None, format_: str, server: str | None) -> None:
+    """Do not let a task run."""
+    _decided(
+        run(_decide(server, f"/executions/{execution_id}/approvals/{approval}/reject", {"reason": reason})), format_
+    )
+
+
+async def _list(server: str | None, path: str, limit: int | None, **query: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    async with connect(settings_for(server), worker=False) as client:
+        async for row in client.pages(path, **query):
+            found.append(row)
+            if len(found) == limit:
+                break
+    return found
+
+
+async def _decide(server: str | None, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async with connect(settings_for(server)) as client:
+        return await client.post(path, body)
+
+
+def _decided(row: dict[str, Any], format_: str) -> None:
+    if format_ == "json":
+        print_json(row)
+    else:
+        click.echo(f"{row['task']} is {row['status']}.")

@@ -1,0 +1,165 @@
+"""`flux workflow run|resume|status|cancel`: executions of workflows from the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flux.client import FluxClient
+from flux.errors import InvalidInput
+from flux.events import encode, type_of
+from flux.surfaces.cli.connect import connect, run
+from flux.surfaces.cli.options import Command, format_option, print_json, printable, server_option, settings_for
+
+FAILED = ("FAILED", "CANCELLED")
+RESTS = ("WORKFLOW_COMPLETED", "WORKFLOW_FAILED", "WORKFLOW_CANCELLED", "WORKFLOW_PAUSED")
+
+
+def input_argument(command: Command) -> Command:
+    """An input as JSON."""
+    return click.argument("input", required=False)(command)
+
+
+@click.command("run")
+@click.argument("workflow", metavar="[NAMESPACE/]NAME")
+@input_argument
+@click.option("--mode", type=click.Choice(["sync", "async", "stream"]), default="sync", show_default=True)
+@click.option("--version", type=click.IntRange(1), help="A version other than the newest.")
+@click.option("--detailed", is_flag=True, help="Show the events, too.")
+@format_option()
+@server_option
+def run_workflow(
+    workflow: str, input: str | None, mode: str, version: int | None, detailed: bool, format_: str, server: str | None
+) -> int:
+    """Run a workflow. INPUT is JSON, @FILE, or - for standard input; what is no JSON is taken as text."""
+    return run(_send(server, workflow, mode, read_input(input), format_, detailed, version))
+
+
+@click.command("resume")
+@click.argument("execution", metavar="EXECUTION")
+@input_argument
+@click.option("--pause", metavar="NAME", help="The pause to answer, where several are open.")
+@click.option("--mode", type=click.Choice(["sync", "async", "stream"]), default="sync", show_default=True)
+@format_option()
+@server_option
+def resume_workflow(
+    execution: str, input: str | None, pause: str | None, mode: str, format_: str, server: str | None
+) -> int:
+    """Answer a pause of an execution with INPUT, and go on."""
+    return run(_resume(server, execution, mode, read_input(input), format_, pause))
+
+
+@click.command("status")
+@click.argument("execution", metavar="EXECUTION")
+@click.option("--detailed", is_flag=True, help="Show the events, too.")
+@format_option()
+@server_option
+def status(execution: str, detailed: bool, format_: str, server: str | None) -> None:
+    """Show an execution."""
+    run(_status(server, execution, detailed, format_))
+
+
+@click.command("cancel")
+@click.argument("execution", metavar="EXECUTION")
+@format_option()
+@server_option
+def cancel(execution: str, format_: str, server: str | None) -> None:
+    """Cancel an execution with all it started."""
+    run(_cancel(server, execution, format_))
+
+
+def qualified(workflow: str) -> str:
+    """A workflow's name with its namespace."""
+    return workflow if "/" in workflow else f"default/{workflow}"
+
+
+def read_input(text: str | None) -> Any:
+    """The value of an argument.
+
+    :raises InvalidInput: the file cannot be read
+    """
+    if text is None:
+        return None
+    if text == "-":
+        text = sys.stdin.read()
+    elif text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidInput(f"cannot read {text[1:]}: {error}") from error
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+async def _send(
+    server: str | None, workflow: str, mode: str, input: Any, format_: str, detailed: bool, version: int | None
+) -> int:
+    async with connect(settings_for(server)) as client:
+        asked = "async" if mode == "stream" else mode
+        shown = await client.run_workflow(qualified(workflow), input, mode=asked, version=version)
+        return await _told(client, shown, mode, format_, detailed=detailed)
+
+
+async def _resume(server: str | None, id: str, mode: str, input: Any, format_: str, pause: str | None) -> int:
+    async with connect(settings_for(server)) as client:
+        row = await client.execution(id).info()
+        asked = "async" if mode == "stream" else mode
+        shown = await client.resume_workflow(row["workflow"], id, input, pause=pause, mode=asked)
+        return await _told(client, shown, mode, format_)
+
+
+async def _told(client: FluxClient, shown: dict[str, Any], mode: str, format_: str, *, detailed: bool = False) -> int:
+    id = shown["execution_id"]
+    if mode == "stream":
+        return await _watch(client, id)
+    return show_execution(await client.execution(id).info(detailed=True) if detailed else shown, format_)
+
+
+async def _status(server: str | None, id: str, detailed: bool, format_: str) -> None:
+    async with connect(settings_for(server), worker=False) as client:
+        show_execution(await client.execution(id).info(detailed=detailed), format_)
+
+
+async def _cancel(server: str | None, id: str, format_: str) -> None:
+    async with connect(settings_for(server)) as client:
+        show_execution(await client.execution(id).cancel(), format_)
+
+
+async def _watch(client: FluxClient, id: str) -> int:
+    """Show the events of an execution as they come, a JSON object a line, until it rests."""
+    handle = client.execution(id)
+    click.echo(f"Execution: {id}", err=True)
+    async with aclosing(handle.events()) as events:
+        async for event in events:
+            click.echo(encode(event.event))
+            if type_of(event.event) in RESTS:
+                break
+    return 1 if (await handle.info())["state"] in FAILED else 0
+
+
+def show_execution(row: dict[str, Any], format_: str) -> int:
+    """Show an execution; the exit code says whether it went well."""
+    if format_ == "json":
+        print_json(row)
+        return 1 if row["state"] in FAILED else 0
+    click.echo(f"Execution: {row['execution_id']}")
+    click.echo(f"Workflow:  {row['workflow']}")
+    click.echo(f"State:     {row['state']}" + (f" (waiting for {row['waiting_for']})" if row["waiting_for"] else ""))
+    if row["pause"]:
+        click.echo(f"Pause:     {printable(row['pause'])}")
+    if row["error"]:
+        click.echo(f"Error:     {printable(row['error'])}")
+    if row["output"] is not None:
+        click.echo(f"Output:    {json.dumps(row['output'], ensure_ascii=False)}")
+    for event in row.get("events", []):
+        click.echo(f"  {event['time']}  {event['type']:26} {printable(event['name'])}")
+    if row["state"] == "PAUSED" and row["pause"]:
+        click.echo(f"Go on with: flux workflow resume {row['execution_id']} INPUT", err=True)
+    return 1 if row["state"] in FAILED else 0
