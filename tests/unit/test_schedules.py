@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import flux
 from flux.engine.schedules import (
     COUNTED_AT_MOST,
     Interval,
@@ -210,6 +211,11 @@ def test_an_interval_or_time_that_cannot_be_is_refused() -> None:
     for broken in ('{"type":"never"}', "[]", "{", '{"type":"cron","expr":"x"}', '{"type":"interval","seconds":0}'):
         with pytest.raises(InvalidInput):
             decode_spec(broken)
+
+
+@pytest.mark.behaviour("schedules:spec:json")
+def test_schedules_are_found_where_scripts_look_for_them() -> None:
+    assert (flux.cron, flux.interval, flux.once) == (cron, interval, once)
 
 
 @pytest.mark.behaviour("schedules:next:interval")

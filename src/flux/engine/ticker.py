@@ -16,7 +16,6 @@ from typing import NoReturn
 import msgspec
 
 from flux.engine.admission import (
-    Admitted,
     NewMessage,
     NewSession,
     NewWorkflow,
@@ -24,6 +23,7 @@ from flux.engine.admission import (
     start_session_steps,
     start_workflow_steps,
 )
+from flux.engine.answers import Written
 from flux.engine.dispatch import Dispatch
 from flux.engine.executions import FindWorkflow
 from flux.engine.schedules import CatchUp, catch_up, decode_spec
@@ -32,7 +32,6 @@ from flux.errors import AgentNotFound, DatabaseLocked, DatabaseUnavailable, Flux
 from flux.store import agents, schedules
 from flux.store.database import Database, Scope, Steps
 from flux.store.feed import Feed
-from flux.store.log import LogRow
 from flux.store.schedules import Schedule
 
 logger = logging.getLogger(__name__)
@@ -43,9 +42,8 @@ LOOK_SECONDS = 5.0
 #: With the policy "skip" a time counts as missed when it is seen so many seconds late.
 LATE_SECONDS = 60.0
 
-Started = tuple[Admitted, tuple[LogRow, ...]]
 #: Makes the program that starts what a schedule starts at a time; raises FluxError when it cannot.
-Start = Callable[[Schedule, float], Awaitable[Steps[Started]]]
+Start = Callable[[Schedule, float], Awaitable[Steps[Written]]]
 
 
 class Starter:
@@ -56,7 +54,7 @@ class Starter:
         self._find = find
         self._workspace = workspace
 
-    async def __call__(self, schedule: Schedule, due: float) -> Steps[Started]:
+    async def __call__(self, schedule: Schedule, due: float) -> Steps[Written]:
         """The program that starts what is due.
 
         :raises WorkflowNotFound: there is no such workflow
@@ -75,7 +73,7 @@ class Starter:
         )
         return start_workflow_steps(schedule.scope, new, self._dispatch)
 
-    def _say(self, schedule: Schedule) -> Steps[Started]:
+    def _say(self, schedule: Schedule) -> Steps[Written]:
         """Send the message to the session of the instance; start that if there is none."""
         agent, instance = schedule.agent or "", schedule.instance or schedule.name
         message = NewMessage(schedule.message or "")
@@ -171,7 +169,7 @@ async def check_target(database: Database, find: FindWorkflow, scope: Scope, giv
         raise AgentNotFound(f"there is no agent {given.agent!r}; `flux agent list` shows those that exist")
 
 
-def _fire(schedule: Schedule, due: float, now: float, stand: CatchUp, program: Steps[Started]) -> Steps[Started | None]:
+def _fire(schedule: Schedule, due: float, now: float, stand: CatchUp, program: Steps[Written]) -> Steps[Written | None]:
     """Take a time and do what is to be done; None when nothing was started."""
     if not (yield from schedules.take(schedule, stand.next_at)):
         return None
