@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from flux.engine.flow import call as call
     from flux.engine.options import TaskMetadata as TaskMetadata
     from flux.engine.pause import pause as pause
+    from flux.engine.schedules import cron as cron
+    from flux.engine.schedules import interval as interval
+    from flux.engine.schedules import once as once
     from flux.engine.task import task as task
     from flux.engine.workflow import workflow as workflow
 
@@ -19,6 +22,9 @@ _PLACES = {
     "ExecutionContext": "flux.engine.context",
     "TaskMetadata": "flux.engine.options",
     "call": "flux.engine.flow",
+    "cron": "flux.engine.schedules",
+    "interval": "flux.engine.schedules",
+    "once": "flux.engine.schedules",
     "pause": "flux.engine.pause",
     "task": "flux.engine.task",
     "workflow": "flux.engine.workflow",

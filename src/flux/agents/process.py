@@ -18,11 +18,14 @@ from flux.agents.steps import Finish, Idle, Park, Policy, Settle, next_step, use
 from flux.agents.transcript import Transcript
 from flux.engine.admission import Admission
 from flux.engine.dispatch import EmbeddedDispatch
+from flux.engine.executions import Found
 from flux.engine.recovery import Recovery, WorkerLock
 from flux.engine.run import Run
 from flux.engine.runner import Runner
+from flux.engine.scheduling import Schedules
+from flux.engine.ticker import Starter, Ticker
 from flux.engine.upkeep import keep_up
-from flux.errors import AgentNotFound, DefinitionInvalid, FluxError
+from flux.errors import AgentNotFound, DefinitionInvalid, FluxError, WorkflowNotFound
 from flux.events import RunFailed
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
 from flux.models.scripted import scripted
@@ -118,6 +121,14 @@ async def _give_up(run: Run) -> None:
     await run.append(RunFailed(message=message), then=IDLE)
 
 
+async def find_workflow(scope: Scope, workflow: str, version: int | None) -> Found:
+    """Find a workflow that can be started.
+
+    :raises WorkflowNotFound: there is none
+    """
+    raise WorkflowNotFound(f"there is no workflow {workflow[:80]!r}; `flux workflow list` shows those that exist")
+
+
 class Process:
     """An open database, the services on it, and a worker."""
 
@@ -147,6 +158,9 @@ class Process:
             self.agents,
             settings.max_message_bytes,
         )
+        starter = Starter(self.dispatch, find_workflow, self.agents.workspace)
+        self.ticker = Ticker(database, self.feed, self.dispatch, starter)
+        self.schedules = Schedules(database, self.ticker, find_workflow, settings.max_message_bytes)
         executor = SessionExecutor(database, self.binder, models, settings)
         self.runner = Runner(database, self.feed, self.dispatch, {"session": executor}, lock.id)
         self.feed.on_foreign_write = self.runner.all_changed
@@ -162,7 +176,8 @@ class Process:
 
     async def work(self) -> None:
         """Run what has work until cancelled; then finish or hand over within the grace period."""
-        keeping = [asyncio.create_task(self.recovery.beat_while_busy()), asyncio.create_task(self.recovery.watch())]
+        upkeep = (self.recovery.beat_while_busy(), self.recovery.watch(), self.ticker.run())
+        keeping = [asyncio.create_task(work) for work in upkeep]
         try:
             await self.dispatch.work(
                 POOL, self.runner, concurrency=self.settings.concurrency, grace=self.settings.grace

@@ -2,6 +2,7 @@
 
 from flux.client.http import FluxClient
 from flux.client.reader import Event
+from flux.client.schedules import SchedulesClient
 from flux.client.session import SessionHandle
 
-__all__ = ["Event", "FluxClient", "SessionHandle"]
+__all__ = ["Event", "FluxClient", "SchedulesClient", "SessionHandle"]

@@ -121,7 +121,9 @@ class Admission:
         """
         # What the caller sent: the same request may come again after its agent has a new version.
         body = (session.agent, session.instance, session.name, session.workspace, message)
-        return await self._commit(self._once(scope, key, body, _start(scope, session, message, self._dispatch)))
+        return await self._commit(
+            self._once(scope, key, body, start_session_steps(scope, session, message, self._dispatch))
+        )
 
     async def start_workflow(self, scope: Scope, new: NewWorkflow, *, key: str | None = None) -> Admitted:
         """Start an execution of a workflow.
@@ -138,7 +140,9 @@ class Admission:
         :raises SessionBusy: mode "reject", and the session is not idle
         :raises IdempotencyMismatch: the key was used with another body
         """
-        return await self._commit(self._once(scope, key, (id, message), _admit(scope, id, message, self._dispatch)))
+        return await self._commit(
+            self._once(scope, key, (id, message), admit_steps(scope, id, message, self._dispatch))
+        )
 
     async def answer(self, scope: Scope, id: str, interrupt: str, decision: Decision) -> Admitted:
         """Answer a question; the first answer wins, and repeating one's own winning answer is no error.
@@ -223,7 +227,13 @@ def start_workflow_steps(scope: Scope, new: NewWorkflow, dispatch: Dispatch) -> 
     return Admitted(id, 1), rows
 
 
-def _start(scope: Scope, session: NewSession, message: NewMessage | None, dispatch: Dispatch) -> Steps[Written]:
+def start_session_steps(
+    scope: Scope, session: NewSession, message: NewMessage | None, dispatch: Dispatch
+) -> Steps[Written]:
+    """The program that starts a session, with its first message if there is one.
+
+    :raises SessionExists: an open session has this agent, instance and name; nothing was written
+    """
     id = str(uuid.uuid4())
     instance = session.instance or f"s-{id}"
     yield from executions.create_session(
@@ -247,11 +257,15 @@ def _start(scope: Scope, session: NewSession, message: NewMessage | None, dispat
     rows = yield from write_entries(id, moved[0], [started])
     if message is None:
         return Admitted(id, moved[0][0]), rows
-    admitted, more = yield from _admit(scope, id, message, dispatch)
+    admitted, more = yield from admit_steps(scope, id, message, dispatch)
     return admitted, rows + more
 
 
-def _admit(scope: Scope, id: str, message: NewMessage, dispatch: Dispatch) -> Steps[Written]:
+def admit_steps(scope: Scope, id: str, message: NewMessage, dispatch: Dispatch) -> Steps[Written]:
+    """The program that accepts a message.
+
+    :raises SessionNotFound, SessionEnded, SessionBusy, Conflict: it is not accepted
+    """
     fresh = str(uuid.uuid4())
     moved = yield (
         ADMIT,

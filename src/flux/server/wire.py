@@ -16,6 +16,7 @@ from flux.store.agents import AgentVersion
 from flux.store.executions import Execution
 from flux.store.interrupts import Interrupt
 from flux.store.log import LogRow
+from flux.store.schedules import Missed, Overlap
 
 MAX_PAGE = 200
 MAX_DEPTH = 100
@@ -97,6 +98,28 @@ class Rename(Body):
     """PUT /sessions/{id}/name."""
 
     name: Text = Field(min_length=1, max_length=256)
+
+
+class PutSchedule(Body):
+    """PUT /schedules/{name}: one of workflow and agent, one of cron, interval and once."""
+
+    workflow: Text | None = Field(default=None, min_length=1, max_length=256, description="namespace/name")
+    agent: Text | None = Field(default=None, min_length=1, max_length=256)
+    instance: Text | None = Field(default=None, min_length=1, max_length=256)
+    message: Text | None = Field(default=None, min_length=1)
+    input: Json = None
+    cron: Text | None = Field(default=None, description="minute hour day-of-month month day-of-week")
+    interval: Text | None = Field(default=None, description="such as 6h, 1d12h or 90s")
+    once: Text | None = Field(default=None, description="a time in ISO 8601")
+    timezone: Text = "UTC"
+    overlap: Overlap = "skip"
+    missed: Missed = "once"
+
+
+class CreateSchedule(PutSchedule):
+    """POST /schedules."""
+
+    name: Text
 
 
 class Problem(BaseModel):

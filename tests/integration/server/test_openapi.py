@@ -50,6 +50,8 @@ class _Background:
         async with serving(self._home, in_process=False) as served:
             agent = await served.agent(says("hi"))
             session = await served.client.start_session(agent, "Hello")
+            times = {"agent": agent, "message": "Hello", "interval": "1h"}
+            await served.client.post("/schedules", {"name": agent, **times})
             self.known = {"id": session.id, "name": agent}
             self.url = served.url
             self._ready.set()

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from flux.errors import AgentNotFound, Fenced
+from flux.errors import AgentNotFound, Fenced, ScheduleNotFound
 from flux.events import UsageCounted
 from flux.messages import Usage
-from flux.store import admissions, agents, configs, executions, interrupts, log, waits
+from flux.store import admissions, agents, configs, executions, interrupts, log, schedules, waits
 from flux.store.database import Database, Row, Scope, Steps, one
 from tests.integration.states import ANN, EVE, HELLO, Sessions
 
-NOUNS: list[ModuleType] = [admissions, agents, configs, executions, interrupts, log, waits]
+NOUNS: list[ModuleType] = [admissions, agents, configs, executions, interrupts, log, schedules, waits]
 Call = Callable[[Scope, str, str], Steps[Any]]
 
 
@@ -25,6 +25,17 @@ def _create(scope: Scope, id: str, question: str) -> Steps[Any]:
 
 def _ask(scope: Scope, id: str, question: str) -> Steps[Any]:
     return interrupts.open_interrupt(scope, id="new", execution_id=id, call=None, kind="input", payload={})
+
+
+TIMES = schedules.Given(target="agent", agent="helper", message="hi", spec='{"type":"interval","seconds":60}')
+
+
+def _own_schedule(scope: Scope, id: str, question: str) -> Steps[Any]:
+    yield from schedules.create(scope, f"own-{id}", "nightly", TIMES, 1.0)
+
+
+def _schedule(scope: Scope, id: str, question: str) -> Steps[Any]:
+    return schedules.replace(scope, "nightly", TIMES, "paused", None)
 
 
 #: Every function that takes a scope, called by a stranger with somebody else's ids; and what comes back.
@@ -67,11 +78,20 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "log.last": (lambda s, id, q: log.last(s, id), None),
     "log.read": (lambda s, id, q: log.read(s, id), []),
     "waits.open_target": (lambda s, id, q: waits.open_target(s, id), False),
+    "schedules.create": (_own_schedule, None),
+    "schedules.delete": (lambda s, id, q: schedules.delete(s, "nightly"), False),
+    "schedules.get": (lambda s, id, q: schedules.get(s, "nightly"), None),
+    "schedules.history": (lambda s, id, q: schedules.history(s, "nightly"), []),
+    "schedules.lock": (lambda s, id, q: schedules.lock(s, "nightly"), None),
+    "schedules.open_session": (lambda s, id, q: schedules.open_session(s, "helper", "i"), None),
+    "schedules.page": (lambda s, id, q: schedules.page(s), []),
+    "schedules.replace": (_schedule, ScheduleNotFound),
+    "schedules.set_state": (lambda s, id, q: schedules.set_state(s, "nightly", "paused", None), ScheduleNotFound),
     "waits.wait_for": (lambda s, id, q: waits.wait_for(s, id, "other"), None),
 }
 
-OWNED = ("executions", "agents", "agent_versions", "configs", "admissions")
-OF_SESSIONS = ("events", "interrupts", "grants", "waits")
+OWNED = ("executions", "agents", "agent_versions", "configs", "admissions", "schedules")
+OF_SESSIONS = ("events", "interrupts", "grants", "waits", "schedule_runs")
 
 
 async def belongings(database: Database) -> dict[str, list[Row]]:
@@ -93,6 +113,8 @@ async def theirs(database: Database) -> tuple[str, str]:
     await database.write(interrupts.grant(ANN, id, "shell", "ann"))
     await database.write(waits.wait_for(ANN, id, "another"))
     await database.write(agents.put(ANN, "helper", "d1", "{}", create=True, update=True))
+    await database.write(schedules.create(ANN, "s1", "nightly", TIMES, 1.0))
+    await database.write(schedules.record("s1", 0.0, "started", missed=0, execution_id=id))
     for name in ("city", "other"):
         await database.write(configs.put(ANN, name, "Rome"))
     return id, question

@@ -62,6 +62,7 @@ CLI = "flux.surfaces.cli"
     lazy={
         "chat": (f"{CLI}.chat:chat", "Talk to an agent in this terminal."),
         "agent": (f"{CLI}.agent:agent", "Create, change and start agents."),
+        "schedule": (f"{CLI}.schedule:schedule", "Start workflows and agents at given times."),
         "start": (f"{CLI}.start:start", "Start a server."),
         "server": (f"{CLI}.start:server", "The server, the other way round."),
         "health": (f"{CLI}.doctor:health", "Ask a server whether it is well."),

@@ -1,0 +1,213 @@
+"""`flux schedule`: start workflows, and send messages to agents, at given times."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import click
+
+from flux.client import SchedulesClient
+from flux.errors import InvalidInput
+from flux.surfaces.cli.connect import connect, run
+from flux.surfaces.cli.options import (
+    format_option,
+    print_json,
+    print_table,
+    printable,
+    server_option,
+    settings_for,
+    short_id,
+    when,
+)
+
+Row = dict[str, Any]
+
+
+@click.group()
+def schedule() -> None:
+    """Start workflows and agents at given times."""
+
+
+@schedule.command()
+@click.argument("name")
+@click.option("--workflow", metavar="NS/NAME", help="Start this workflow.")
+@click.option("--input", "input_", metavar="JSON", help="The workflow's input.")
+@click.option("--agent", metavar="NAME", help="Send a message to this agent.")
+@click.option("--instance", metavar="NAME", help="The agent's instance; the schedule's name, if not given.")
+@click.option("--message", metavar="TEXT", help="What the agent is told.")
+@click.option("--cron", metavar="EXPR", help="When: minute hour day-of-month month day-of-week.")
+@click.option("--every", metavar="TIME", help="When: again and again, as in 6h, 1d12h or 90s.")
+@click.option("--at", metavar="ISO", help="When: once, as in 2030-01-31T09:00.")
+@click.option("--timezone", default="UTC", show_default=True, metavar="ZONE", help="Such as Europe/Berlin.")
+@click.option("--overlap", type=click.Choice(["skip", "allow"]), default="skip", show_default=True,
+              help="While the last execution has not ended: skip this time, or start another.")  # fmt: skip
+@click.option("--missed", type=click.Choice(["once", "skip"]), default="once", show_default=True,
+              help="After a time without any worker: one run for all that was missed, or none.")  # fmt: skip
+@format_option()
+@server_option
+def create(name: str, input_: str | None, every: str | None, at: str | None, format_: str, server: str | None,
+           **fields: Any) -> None:  # fmt: skip
+    """Make a schedule: what to start, and when."""
+    fields |= {"interval": every, "once": at, "input": _parsed(input_)}
+    made = run(_call(server, lambda schedules: schedules.create(name, **fields)))
+    _report(made, format_, f"Created schedule {made['name']}; next at {_when(made['next_at'])}.")
+
+
+@schedule.command("list")
+@click.option("--limit", type=click.IntRange(1), default=200, show_default=True)
+@format_option()
+@server_option
+def list_schedules(limit: int, format_: str, server: str | None) -> None:
+    """List the schedules."""
+    found = run(_take(server, limit, lambda schedules: schedules.list()))
+    if format_ == "json":
+        print_json(found)
+        return
+    rows = [
+        (row["name"], row["workflow"] or f"agent {row['agent']}", _times(row), row["state"], _when(row["next_at"]))
+        for row in found
+    ]
+    print_table(
+        ("NAME", "STARTS", "WHEN", "STATE", "NEXT"), rows, "No schedules yet; `flux schedule create` makes one."
+    )
+
+
+@schedule.command()
+@click.argument("name")
+@format_option()
+@server_option
+def show(name: str, format_: str, server: str | None) -> None:
+    """Show a schedule."""
+    found = run(_call(server, lambda schedules: schedules.get(name)))
+    if format_ == "json":
+        print_json(found)
+        return
+    click.echo(f"Schedule: {found['name']} ({found['state']})")
+    if found["agent"] is not None:
+        click.echo(f"Starts:   agent {found['agent']}, instance {printable(found['instance'])}")
+        click.echo(f"Message:  {printable(found['message'])}")
+    else:
+        click.echo(f"Starts:   workflow {found['workflow']}")
+        click.echo(f"Input:    {printable(json.dumps(found['input'], ensure_ascii=False))}")
+    click.echo(f"When:     {_times(found)}")
+    click.echo(f"Overlap:  {found['overlap']}")
+    click.echo(f"Missed:   {found['missed']}")
+    click.echo(f"Next:     {_when(found['next_at'])}")
+    click.echo(f"Last:     {_when(found['last_at'])}")
+    if found["failures"]:
+        click.echo(f"Failures: {found['failures']} in a row; see `flux schedule history {found['name']}`")
+
+
+@schedule.command()
+@click.argument("name")
+@format_option()
+@server_option
+def pause(name: str, format_: str, server: str | None) -> None:
+    """Let nothing start until it is resumed."""
+    _report(run(_call(server, lambda schedules: schedules.pause(name))), format_, f"Paused schedule {name}.")
+
+
+@schedule.command()
+@click.argument("name")
+@format_option()
+@server_option
+def resume(name: str, format_: str, server: str | None) -> None:
+    """Go on with the next time from now."""
+    found = run(_call(server, lambda schedules: schedules.resume(name)))
+    _report(found, format_, f"Resumed schedule {name}; next at {_when(found['next_at'])}.")
+
+
+@schedule.command()
+@click.argument("name")
+@server_option
+def delete(name: str, server: str | None) -> None:
+    """Delete a schedule and its history; what it has started goes on."""
+    run(_call(server, lambda schedules: schedules.delete(name)))
+    click.echo(f"Deleted schedule {name}.")
+
+
+@schedule.command()
+@click.argument("name")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@format_option()
+@server_option
+def history(name: str, limit: int, format_: str, server: str | None) -> None:
+    """Show what became of the times of a schedule, newest first."""
+    found = run(_take(server, limit, lambda schedules: schedules.history(name)))
+    if format_ == "json":
+        print_json(found)
+        return
+    rows = [
+        (_when(row["due_at"]), row["outcome"], row["missed"], short_id(row["execution_id"] or "-"), row["error"] or "")
+        for row in found
+    ]
+    print_table(("DUE", "OUTCOME", "MISSED", "EXECUTION", "ERROR"), rows, "It has not fired yet.")
+
+
+@asynccontextmanager
+async def _schedules(server: str | None) -> AsyncIterator[SchedulesClient]:
+    async with connect(settings_for(server), worker=False) as client:
+        yield SchedulesClient(client)
+
+
+async def _call(server: str | None, call: Callable[[SchedulesClient], Any]) -> Any:
+    async with _schedules(server) as schedules:
+        return await call(schedules)
+
+
+async def _take(
+    server: str | None, limit: int, listed: Callable[[SchedulesClient], AsyncGenerator[Row, None]]
+) -> list[Row]:
+    found: list[Row] = []
+    async with _schedules(server) as schedules:
+        async for row in listed(schedules):
+            found.append(row)
+            if len(found) == limit:
+                break
+    return found
+
+
+def _parsed(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InvalidInput(f"--input is not JSON: {error}; quote it for the shell, as in '{{\"id\": 1}}'") from error
+
+
+def _report(found: Row, format_: str, said: str) -> None:
+    if format_ == "json":
+        print_json(found)
+    else:
+        click.echo(said)
+
+
+def _times(row: Row) -> str:
+    """When a schedule fires, in words."""
+    spec = row["schedule"]
+    match spec["type"]:
+        case "cron":
+            return f"{spec['expr']} ({spec['timezone']})"
+        case "interval":
+            return f"every {_duration(spec['seconds'])}"
+    return f"once, {spec['at']}"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as `--every` takes them."""
+    parts: list[str] = []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        number, seconds = divmod(seconds, size)
+        if number:
+            parts.append(f"{number:.0f}{unit}")
+    if seconds or not parts:
+        parts.append(f"{seconds:g}s")
+    return "".join(parts)
+
+
+def _when(seconds: float | None) -> str:
+    return "-" if seconds is None else when(seconds)
