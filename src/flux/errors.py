@@ -10,6 +10,7 @@ FluxError
 ├── NotFound                404
 │   ├── SessionNotFound
 │   ├── AgentNotFound
+│   ├── ScheduleNotFound
 │   ├── WorkflowNotFound
 │   ├── ExecutionNotFound
 │   └── InterruptNotFound
@@ -18,6 +19,7 @@ FluxError
 │   ├── SessionBusy
 │   ├── SessionExists
 │   ├── AgentExists
+│   ├── ScheduleExists
 │   ├── InterruptDecided
 │   ├── NotPaused                the execution waits for no answer of this kind
 │   └── IdempotencyMismatch
@@ -123,6 +125,12 @@ class AgentNotFound(NotFound):
     type = "agent_not_found"
 
 
+class ScheduleNotFound(NotFound):
+    """There is no such schedule; `flux schedule list` shows those that exist."""
+
+    type = "schedule_not_found"
+
+
 class WorkflowNotFound(NotFound):
     """There is no such workflow; `flux workflow list` shows those that exist."""
 
@@ -170,6 +178,12 @@ class AgentExists(Conflict):
     """An agent of this name exists already; `flux agent update` or `apply` changes it."""
 
     type = "agent_exists"
+
+
+class ScheduleExists(Conflict):
+    """A schedule of this name exists already."""
+
+    type = "schedule_exists"
 
 
 class InterruptDecided(Conflict):

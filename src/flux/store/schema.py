@@ -66,6 +66,21 @@ create table agent_versions (
 );
 create index agent_versions_digest on agent_versions (tenant, name, digest);
 
+create table schedules (
+  id text primary key, tenant text not null, owner text not null, name text not null, target text not null,
+  workflow text, agent text, instance text, message text, input text not null, spec text not null,
+  overlap text not null, missed text not null, state text not null, next_at double precision,
+  last_at double precision, last_execution text, failures integer not null,
+  created double precision not null, updated double precision not null
+);
+create unique index schedules_named on schedules (tenant, name);
+create index schedules_due on schedules (next_at) where state = 'active';
+
+create table schedule_runs (
+  schedule_id text not null, due double precision not null, fired double precision not null, execution_id text,
+  outcome text not null, missed integer not null, error text, primary key (schedule_id, due)
+);
+
 create table task_cache (
   tenant text not null, key text not null, value text not null, created double precision not null,
   primary key (tenant, key)
