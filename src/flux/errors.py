@@ -3,6 +3,7 @@
 FluxError
 ├── InvalidInput            400  what the caller sent cannot be used
 │   ├── DefinitionInvalid        an agent definition is wrong
+│   ├── SourceInvalid            a file cannot be registered as workflows
 │   ├── UnsupportedYet           a documented field whose machinery is not in this version
 │   └── SettingsInvalid          flux.toml or a FLUX_* variable is wrong
 ├── Unauthorized            401
@@ -27,6 +28,7 @@ FluxError
 ├── Unavailable             503  something Flux needs is missing or down
 │   ├── MissingKey               a model provider has no key
 │   ├── MissingPackage           an optional package is not installed
+│   ├── SourceUnusable           a worker cannot load the source of a workflow
 │   ├── ServerUnreachable
 │   ├── DatabaseUnavailable
 │   ├── DatabaseLocked
@@ -72,6 +74,12 @@ class DefinitionInvalid(InvalidInput):
     """The agent definition is not valid."""
 
     type = "definition_invalid"
+
+
+class SourceInvalid(InvalidInput):
+    """This file cannot be registered as workflows."""
+
+    type = "source_invalid"
 
 
 class UnsupportedYet(InvalidInput):
@@ -228,6 +236,12 @@ class MissingPackage(Unavailable):
     """An optional package is not installed."""
 
     type = "missing_package"
+
+
+class SourceUnusable(Unavailable):
+    """The source of the workflow cannot be loaded on this worker."""
+
+    type = "source_unusable"
 
 
 class ServerUnreachable(Unavailable):

@@ -19,6 +19,8 @@ from flux.agents.transcript import Transcript
 from flux.engine.admission import Admission
 from flux.engine.dispatch import EmbeddedDispatch
 from flux.engine.recovery import Recovery, WorkerLock
+from flux.engine.registration import Workflows
+from flux.engine.retention import Retention
 from flux.engine.run import Run
 from flux.engine.runner import Runner
 from flux.engine.upkeep import keep_up
@@ -140,6 +142,7 @@ class Process:
         self.feed = Feed(database)
         self.dispatch = EmbeddedDispatch(database)
         self.agents = Agents(database, self.binder)
+        self.workflows = Workflows(database)
         self.sessions = Sessions(
             database,
             self.feed,
@@ -159,10 +162,12 @@ class Process:
             heartbeat=settings.heartbeat,
             dead_after=settings.dead_after,
         )
+        self.retention = Retention(database, settings.retention_days * 86_400)
 
     async def work(self) -> None:
         """Run what has work until cancelled; then finish or hand over within the grace period."""
-        keeping = [asyncio.create_task(self.recovery.beat_while_busy()), asyncio.create_task(self.recovery.watch())]
+        upkeep = (self.recovery.beat_while_busy(), self.recovery.watch(), self.retention.watch())
+        keeping = [asyncio.create_task(work) for work in upkeep]
         try:
             await self.dispatch.work(
                 POOL, self.runner, concurrency=self.settings.concurrency, grace=self.settings.grace

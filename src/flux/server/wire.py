@@ -16,6 +16,7 @@ from flux.store.agents import AgentVersion
 from flux.store.executions import Execution
 from flux.store.interrupts import Interrupt
 from flux.store.log import LogRow
+from flux.store.workflows import WorkflowVersion
 
 MAX_PAGE = 200
 MAX_DEPTH = 100
@@ -156,6 +157,20 @@ def agent_row(found: AgentVersion) -> dict[str, Any]:
         "definition": msgspec.json.decode(found.definition),
         "author": found.author,
         "created_at": found.created,
+    }
+
+
+def workflow_row(found: WorkflowVersion, *, source: bool = False) -> dict[str, Any]:
+    """A workflow as lists and GET show it; `source`: with the file it was found in."""
+    return {
+        "namespace": found.namespace,
+        "name": found.name,
+        "version": found.version,
+        "digest": found.digest,
+        "options": msgspec.json.decode(found.options),
+        "author": found.author,
+        "created_at": found.created,
+        **({"source": found.source} if source else {}),
     }
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from flux.errors import AgentNotFound, Fenced
+from flux.errors import AgentNotFound, Fenced, WorkflowNotFound
 from flux.events import UsageCounted
 from flux.messages import Usage
-from flux.store import admissions, agents, configs, executions, interrupts, log, waits
+from flux.store import admissions, agents, configs, executions, interrupts, log, waits, workflows
 from flux.store.database import Database, Row, Scope, Steps, one
 from tests.integration.states import ANN, EVE, HELLO, Sessions
 
-NOUNS: list[ModuleType] = [admissions, agents, configs, executions, interrupts, log, waits]
+NOUNS: list[ModuleType] = [admissions, agents, configs, executions, interrupts, log, waits, workflows]
 Call = Callable[[Scope, str, str], Steps[Any]]
 
 
@@ -25,6 +25,11 @@ def _create(scope: Scope, id: str, question: str) -> Steps[Any]:
 
 def _ask(scope: Scope, id: str, question: str) -> Steps[Any]:
     return interrupts.open_interrupt(scope, id="new", execution_id=id, call=None, kind="input", payload={})
+
+
+def _register(scope: Scope, id: str, question: str) -> Steps[Any]:
+    """A stranger's workflow of the same name is another one."""
+    yield from workflows.put(scope, "default", "hello", digest="d2", source="other", options="{}")
 
 
 #: Every function that takes a scope, called by a stranger with somebody else's ids; and what comes back.
@@ -60,9 +65,15 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "log.append": (lambda s, id, q: log.append(s, id, 1, None, [UsageCounted(tokens=Usage())]), Fenced),
     "log.read": (lambda s, id, q: log.read(s, id), []),
     "waits.wait_for": (lambda s, id, q: waits.wait_for(s, id, "other"), None),
+    "workflows.delete": (lambda s, id, q: workflows.delete(s, "default", "hello"), WorkflowNotFound),
+    "workflows.get": (lambda s, id, q: workflows.get(s, "default", "hello"), None),
+    "workflows.get_version": (lambda s, id, q: workflows.get_version(s, "default", "hello", 1), None),
+    "workflows.list_current": (lambda s, id, q: workflows.list_current(s), []),
+    "workflows.put": (_register, None),
+    "workflows.versions": (lambda s, id, q: workflows.versions(s, "default", "hello"), []),
 }
 
-OWNED = ("executions", "agents", "agent_versions", "configs", "admissions")
+OWNED = ("executions", "agents", "agent_versions", "configs", "admissions", "workflows", "workflow_versions")
 OF_SESSIONS = ("events", "interrupts", "grants", "waits")
 
 
@@ -85,6 +96,7 @@ async def theirs(database: Database) -> tuple[str, str]:
     await database.write(interrupts.grant(ANN, id, "shell", "ann"))
     await database.write(waits.wait_for(ANN, id, "another"))
     await database.write(agents.put(ANN, "helper", "d1", "{}", create=True, update=True))
+    await database.write(workflows.put(ANN, "default", "hello", digest="d1", source="x", options="{}"))
     for name in ("city", "other"):
         await database.write(configs.put(ANN, name, "Rome"))
     return id, question

@@ -62,9 +62,11 @@ CLI = "flux.surfaces.cli"
     lazy={
         "chat": (f"{CLI}.chat:chat", "Talk to an agent in this terminal."),
         "agent": (f"{CLI}.agent:agent", "Create, change and start agents."),
+        "workflow": (f"{CLI}.workflow:workflow", "Register workflows and look at them."),
         "start": (f"{CLI}.start:start", "Start a server."),
         "server": (f"{CLI}.start:server", "The server, the other way round."),
         "health": (f"{CLI}.doctor:health", "Ask a server whether it is well."),
+        "db": (f"{CLI}.db:db", "The schema of the database."),
         "doctor": (f"{CLI}.doctor:doctor", "What is configured, what is missing, how to fix it."),
         "trust": (f"{CLI}.trust:trust", "Allow this folder's flux.toml and .flux to be used."),
         "schema": (f"{CLI}.schema:schema", "Print the JSON Schema of an agent's YAML."),

@@ -1,0 +1,73 @@
+"""What may be done with registered workflows: the service behind every surface."""
+
+from __future__ import annotations
+
+import asyncio
+
+from flux.engine.catalog import Source, read_source
+from flux.store import workflows
+from flux.store.database import Database, Scope, Steps
+from flux.store.workflows import WorkflowVersion
+
+
+class Workflows:
+    """Registered workflows. Every method takes the caller's scope and finds only what is theirs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def register(self, scope: Scope, data: bytes) -> list[WorkflowVersion]:
+        """Store an uploaded file as the newest version of each workflow it declares; nothing of it is run.
+
+        :raises TooLarge: it has more than 1 MiB
+        :raises SourceInvalid: it does not parse, declares no workflow, or one that is not valid
+        """
+        source = await asyncio.to_thread(read_source, data)
+        return await self._database.write(register_steps(scope, source))
+
+    async def get(self, scope: Scope, namespace: str, name: str, version: int | None = None) -> WorkflowVersion:
+        """A workflow: its current version, or the one asked for.
+
+        :raises WorkflowNotFound: there is none
+        """
+        found = await self._database.read(workflows.get(scope, namespace, name, version))
+        if found is None:
+            raise workflows.not_found(namespace, f"{name} version {version}" if version else name)
+        return found
+
+    async def page(
+        self, scope: Scope, namespace: str | None, after: tuple[str, str], limit: int
+    ) -> list[WorkflowVersion]:
+        """Workflows by namespace and name, without their sources."""
+        return await self._database.read(workflows.list_current(scope, namespace, after, limit))
+
+    async def versions(self, scope: Scope, namespace: str, name: str, before: int, limit: int) -> list[WorkflowVersion]:
+        """The versions below `before`, newest first, without their sources; also of a workflow that was deleted.
+
+        :raises WorkflowNotFound: there is none
+        """
+        found = await self._database.read(workflows.versions(scope, namespace, name, before, limit))
+        if not found and before == workflows.NEWEST:
+            raise workflows.not_found(namespace, name)
+        return found
+
+    async def delete(self, scope: Scope, namespace: str, name: str) -> None:
+        """Remove a workflow; its executions go on.
+
+        :raises WorkflowNotFound: there is none
+        """
+        await self._database.write(workflows.delete(scope, namespace, name))
+
+
+def register_steps(scope: Scope, source: Source) -> Steps[list[WorkflowVersion]]:
+    """Store each workflow of a source, in the order of their names so that two files cannot block each other."""
+    stored: list[WorkflowVersion] = []
+    for one in source.workflows:
+        stored.append(
+            (
+                yield from workflows.put(
+                    scope, one.namespace, one.name, digest=source.digest, source=source.text, options=one.options
+                )
+            )
+        )
+    return stored
