@@ -3,6 +3,7 @@
 FluxError
 ├── InvalidInput            400  what the caller sent cannot be used
 │   ├── DefinitionInvalid        an agent definition is wrong
+│   ├── SourceInvalid            a file cannot be registered as workflows
 │   ├── UnsupportedYet           a documented field whose machinery is not in this version
 │   ├── ExecutionFinished        the execution has ended already
 │   ├── SettingsInvalid          flux.toml or a FLUX_* variable is wrong
@@ -33,6 +34,7 @@ FluxError
 │   ├── MissingKey               a model provider has no key
 │   ├── MissingPackage           an optional package is not installed
 │   ├── SecretUnreadable         a secret was encrypted with another key
+│   ├── SourceUnusable           a worker cannot load the source of a workflow
 │   ├── ServerUnreachable
 │   ├── DatabaseUnavailable
 │   ├── DatabaseLocked
@@ -79,6 +81,12 @@ class DefinitionInvalid(InvalidInput):
     """The agent definition is not valid."""
 
     type = "definition_invalid"
+
+
+class SourceInvalid(InvalidInput):
+    """This file cannot be registered as workflows."""
+
+    type = "source_invalid"
 
 
 class UnsupportedYet(InvalidInput):
@@ -265,6 +273,12 @@ class SecretUnreadable(Unavailable):
     """The secret was encrypted with another key."""
 
     type = "secret_unreadable"
+
+
+class SourceUnusable(Unavailable):
+    """The source of the workflow cannot be loaded on this worker."""
+
+    type = "source_unusable"
 
 
 class ServerUnreachable(Unavailable):

@@ -25,7 +25,10 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """What an operator can set; times in seconds, sizes in bytes. `home` holds all state."""
+    """What an operator can set; times in seconds, sizes in bytes. `home` holds all state.
+
+    `retention_days`: what has ended for so long is deleted; 0 keeps it for good.
+    """
 
     home: Path
     database_url: str = ""
@@ -42,6 +45,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     run_timeout: Annotated[float, Meta(gt=0)] = 3600.0
     model_attempts: Annotated[int, Meta(ge=1)] = 4
     model_stall: Annotated[float, Meta(gt=0)] = 60.0
+    retention_days: Annotated[float, Meta(ge=0)] = 0.0
     max_message_bytes: Annotated[int, Meta(ge=1)] = 1_000_000
     providers: dict[str, Provider] = {}
 

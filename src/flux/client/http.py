@@ -110,6 +110,10 @@ class FluxClient:
         """Any other call; an empty answer is an empty object."""
         return await self._call(method, path, json=body)
 
+    async def upload(self, path: str, name: str, content: bytes) -> dict[str, Any]:
+        """POST a file as a form."""
+        return await self._call("POST", path, files={"file": (name, content)})
+
     async def messages(self, id: str) -> list[dict[str, Any]]:
         """Everything that was said in a session."""
         found: list[dict[str, Any]] = []

@@ -22,6 +22,7 @@ from flux.events import (
     ToolDone,
     spent_by,
 )
+from flux.metrics import count_entries
 from flux.store import executions, log
 from flux.store.database import Database, Steps
 from flux.store.executions import Execution, encode_spent
@@ -134,6 +135,7 @@ class Run:
             return done
 
         done = await self.database.write(program())
+        count_entries(entries)
         self.spent = spent
         self._note(entries)
         self._feed.publish(self.id, done.rows, _settled(entries))

@@ -17,6 +17,7 @@ from flux.store.executions import Execution
 from flux.store.interrupts import Interrupt
 from flux.store.log import LogRow
 from flux.store.schedules import Missed, Overlap
+from flux.store.workflows import WorkflowVersion
 
 MAX_PAGE = 200
 MAX_DEPTH = 100
@@ -206,6 +207,20 @@ def approval_row(asked: Interrupt) -> dict[str, Any]:
         "always": answer.get("always", False),
         "decided_by": asked.answered_by,
         "requested_at": asked.created,
+    }
+
+
+def workflow_row(found: WorkflowVersion, *, source: bool = False) -> dict[str, Any]:
+    """A workflow as lists and GET show it; `source`: with the file it was found in."""
+    return {
+        "namespace": found.namespace,
+        "name": found.name,
+        "version": found.version,
+        "digest": found.digest,
+        "options": msgspec.json.decode(found.options),
+        "author": found.author,
+        "created_at": found.created,
+        **({"source": found.source} if source else {}),
     }
 
 

@@ -316,9 +316,14 @@ def delete(scope: Scope, id: str) -> Steps[bool]:
         {"id": id, "tenant": scope.tenant},
     )
     if rows:
-        for table in ("events", "interrupts", "grants", "admissions"):
-            yield f"delete from {table} where execution_id = :id", {"id": id}
+        yield from delete_rest(id)
     return bool(rows)
+
+
+def delete_rest(id: str) -> Steps[None]:
+    """Remove what an execution left behind."""
+    for table in ("events", "interrupts", "grants", "admissions", "waits"):
+        yield f"delete from {table} where execution_id = :id", {"id": id}
 
 
 def sweep(pool: str, limit: int) -> Steps[tuple[list[str], float | None]]:

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from flux.errors import AgentNotFound, Fenced, ScheduleNotFound
+from flux.errors import AgentNotFound, Fenced, ScheduleNotFound, WorkflowNotFound
 from flux.events import UsageCounted
 from flux.messages import Usage
-from flux.store import admissions, agents, configs, executions, interrupts, log, schedules, waits
+from flux.store import admissions, agents, configs, executions, interrupts, log, schedules, waits, workflows
 from flux.store.database import Database, Row, Scope, Steps, one
 from tests.integration.states import ANN, EVE, HELLO, Sessions
 
-NOUNS: list[ModuleType] = [admissions, agents, configs, executions, interrupts, log, schedules, waits]
+NOUNS: list[ModuleType] = [admissions, agents, configs, executions, interrupts, log, schedules, waits, workflows]
 Call = Callable[[Scope, str, str], Steps[Any]]
 
 
@@ -36,6 +36,11 @@ def _own_schedule(scope: Scope, id: str, question: str) -> Steps[Any]:
 
 def _schedule(scope: Scope, id: str, question: str) -> Steps[Any]:
     return schedules.replace(scope, "nightly", TIMES, "paused", None)
+
+
+def _register(scope: Scope, id: str, question: str) -> Steps[Any]:
+    """A stranger's workflow of the same name is another one."""
+    yield from workflows.put(scope, "default", "hello", digest="d2", source="other", options="{}")
 
 
 #: Every function that takes a scope, called by a stranger with somebody else's ids; and what comes back.
@@ -88,9 +93,24 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "schedules.replace": (_schedule, ScheduleNotFound),
     "schedules.set_state": (lambda s, id, q: schedules.set_state(s, "nightly", "paused", None), ScheduleNotFound),
     "waits.wait_for": (lambda s, id, q: waits.wait_for(s, id, "other"), None),
+    "workflows.delete": (lambda s, id, q: workflows.delete(s, "default", "hello"), WorkflowNotFound),
+    "workflows.get": (lambda s, id, q: workflows.get(s, "default", "hello"), None),
+    "workflows.get_version": (lambda s, id, q: workflows.get_version(s, "default", "hello", 1), None),
+    "workflows.list_current": (lambda s, id, q: workflows.list_current(s), []),
+    "workflows.put": (_register, None),
+    "workflows.versions": (lambda s, id, q: workflows.versions(s, "default", "hello"), []),
 }
 
-OWNED = ("executions", "agents", "agent_versions", "configs", "admissions", "schedules")
+OWNED = (
+    "executions",
+    "agents",
+    "agent_versions",
+    "configs",
+    "admissions",
+    "schedules",
+    "workflows",
+    "workflow_versions",
+)
 OF_SESSIONS = ("events", "interrupts", "grants", "waits", "schedule_runs")
 
 
@@ -115,6 +135,7 @@ async def theirs(database: Database) -> tuple[str, str]:
     await database.write(agents.put(ANN, "helper", "d1", "{}", create=True, update=True))
     await database.write(schedules.create(ANN, "s1", "nightly", TIMES, 1.0))
     await database.write(schedules.record("s1", 0.0, "started", missed=0, execution_id=id))
+    await database.write(workflows.put(ANN, "default", "hello", digest="d1", source="x", options="{}"))
     for name in ("city", "other"):
         await database.write(configs.put(ANN, name, "Rome"))
     return id, question
