@@ -17,10 +17,12 @@ from flux.agents.sessions import Agents, Sessions
 from flux.agents.steps import Finish, Idle, Park, Policy, Settle, next_step, used_tokens
 from flux.agents.transcript import Transcript
 from flux.engine.admission import Admission
+from flux.engine.configs import Configs
 from flux.engine.dispatch import EmbeddedDispatch
 from flux.engine.recovery import Recovery, WorkerLock
 from flux.engine.run import Run
 from flux.engine.runner import Runner
+from flux.engine.secrets import Secrets
 from flux.engine.upkeep import keep_up
 from flux.errors import AgentNotFound, DefinitionInvalid, FluxError
 from flux.events import RunFailed
@@ -139,6 +141,8 @@ class Process:
         self.binder = Binder(models, workspace, environment, tools)
         self.feed = Feed(database)
         self.dispatch = EmbeddedDispatch(database)
+        self.secrets = Secrets(database, settings.home, settings.secret_key)
+        self.configs = Configs(database)
         self.agents = Agents(database, self.binder)
         self.sessions = Sessions(
             database,

@@ -15,7 +15,7 @@ import flux
 from flux.agents.process import Process
 from flux.errors import FluxError, InvalidInput, NotFound
 from flux.server.guard import Guard
-from flux.server.routes import agents, health, sessions
+from flux.server.routes import agents, configs, health, secrets, sessions
 from flux.server.sse import HEARTBEAT_SECONDS
 from flux.server.wire import ERRORS, Body, error_body
 from flux.suggest import nearest
@@ -43,6 +43,8 @@ def create_app(
     app.include_router(health.router)
     app.include_router(sessions.router)
     app.include_router(agents.router)
+    app.include_router(configs.router)
+    app.include_router(secrets.router)
     app.add_exception_handler(FluxError, _flux_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)

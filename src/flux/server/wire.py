@@ -92,6 +92,18 @@ class Rename(Body):
     name: Text = Field(min_length=1, max_length=256)
 
 
+class PutConfig(Body):
+    """PUT /configs/{name}."""
+
+    value: Json
+
+
+class PutSecret(Body):
+    """PUT /secrets/{name}."""
+
+    value: Text = Field(min_length=1, max_length=65_536)
+
+
 class Problem(BaseModel):
     """What went wrong: `type` is for programs, `message` for people."""
 
@@ -116,6 +128,12 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 def page(items: list[dict[str, Any]], next_cursor: str | None) -> dict[str, Any]:
     """A page of a list."""
     return {"items": items, "next_cursor": next_cursor}
+
+
+def names_page(found: list[str], limit: int) -> dict[str, Any]:
+    """A page of names; `found` has one more than `limit` when there are more."""
+    more = encode_cursor(found[limit - 1]) if len(found) > limit else None
+    return page([{"name": name} for name in found[:limit]], more)
 
 
 def error_body(error: FluxError) -> dict[str, Any]:

@@ -65,6 +65,11 @@ create table agent_versions (
 );
 create index agent_versions_digest on agent_versions (tenant, name, digest);
 
+create table secrets (
+  tenant text not null, name text not null, sealed text not null, updated double precision not null,
+  primary key (tenant, name)
+);
+
 create table configs (
   tenant text not null, name text not null, value text not null, updated double precision not null,
   primary key (tenant, name)

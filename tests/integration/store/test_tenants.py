@@ -10,11 +10,11 @@ import pytest
 from flux.errors import AgentNotFound, Fenced
 from flux.events import UsageCounted
 from flux.messages import Usage
-from flux.store import admissions, agents, configs, executions, interrupts, log
+from flux.store import admissions, agents, configs, executions, interrupts, log, secrets
 from flux.store.database import Database, Row, Scope, Steps, one
 from tests.integration.states import ANN, EVE, HELLO, Sessions
 
-NOUNS: list[ModuleType] = [admissions, agents, configs, executions, interrupts, log]
+NOUNS: list[ModuleType] = [admissions, agents, configs, executions, interrupts, log, secrets]
 Call = Callable[[Scope, str, str], Steps[Any]]
 
 
@@ -55,9 +55,13 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "interrupts.open_interrupt": (_ask, None),
     "log.append": (lambda s, id, q: log.append(s, id, 1, None, [UsageCounted(tokens=Usage())]), Fenced),
     "log.read": (lambda s, id, q: log.read(s, id), []),
+    "secrets.get": (lambda s, id, q: secrets.get(s, "city"), None),
+    "secrets.names": (lambda s, id, q: secrets.names(s), []),
+    "secrets.put": (lambda s, id, q: secrets.put(s, "city", "Paris"), None),
+    "secrets.remove": (lambda s, id, q: secrets.remove(s, "other"), False),
 }
 
-OWNED = ("executions", "agents", "agent_versions", "configs", "admissions")
+OWNED = ("executions", "agents", "agent_versions", "configs", "admissions", "secrets")
 OF_SESSIONS = ("events", "interrupts", "grants")
 
 
@@ -81,6 +85,7 @@ async def theirs(database: Database) -> tuple[str, str]:
     await database.write(agents.put(ANN, "helper", "d1", "{}", create=True, update=True))
     for name in ("city", "other"):
         await database.write(configs.put(ANN, name, "Rome"))
+        await database.write(secrets.put(ANN, name, "Rome"))
     return id, question
 
 

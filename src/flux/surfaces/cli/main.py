@@ -62,6 +62,8 @@ CLI = "flux.surfaces.cli"
     lazy={
         "chat": (f"{CLI}.chat:chat", "Talk to an agent in this terminal."),
         "agent": (f"{CLI}.agent:agent", "Create, change and start agents."),
+        "config": (f"{CLI}.config:config", "Set and look up configuration values of workflows."),
+        "secrets": (f"{CLI}.secrets:secrets", "Set and look up secrets of workflows."),
         "start": (f"{CLI}.start:start", "Start a server."),
         "server": (f"{CLI}.start:server", "The server, the other way round."),
         "health": (f"{CLI}.doctor:health", "Ask a server whether it is well."),
