@@ -260,6 +260,15 @@ def test_an_exception_is_kept_whatever_it_holds() -> None:
     assert repr(back.__cause__) == "ValueError('first')"
 
 
+@pytest.mark.behaviour("values:round-trip:objects")
+def test_an_exception_that_holds_itself_is_cut() -> None:
+    error = ValueError()
+    error.args = (error, error)
+    error.__dict__["again"] = error
+    error.__cause__ = error
+    assert type(kept(error).__cause__.again) is ValueError
+
+
 @pytest.mark.behaviour("values:decode:safe")
 def test_unknown_classes_become_plain_data() -> None:
     @dataclass
