@@ -35,6 +35,8 @@ SETTINGS = {
     "server_port": "The port that `flux start server` listens on; 0 takes a free one",
     "auth_token": "Sent by commands as `Authorization: Bearer …`, for a proxy in front. The server itself does not "
     "look at it",
+    "secret_key": "What secrets are encrypted with: 32 bytes in base64, the same for every server and worker. Default: "
+    "the file `secret.key` in `home`, made when the first secret is set",
     "synchronous": "`full`: each commit of SQLite is on disk before anything follows from it. `normal`: a power cut "
     "may lose the last commits. Postgres is not touched",
     "heartbeat": "Seconds between signs of life of a process that runs something; less than half of `dead_after`",
@@ -53,8 +55,8 @@ PROVIDERS = {
     "base_url": "The address, with the version (`…/v1`)",
     "api_key_env": "The variable that holds the key; without it no key is sent",
 }
-#: These cannot stand in flux.toml: `home` is where it is looked for, a token is no setting of a project.
-ONLY_VARIABLES = frozenset({"home", "auth_token"})
+#: These cannot stand in flux.toml: `home` is where it is looked for, a token or key is no setting of a project.
+ONLY_VARIABLES = frozenset({"home", "auth_token", "secret_key"})
 
 DEFINITION = {
     "name": f"Matches `{NAME.pattern}`; {' and '.join(f'`{name}`' for name in sorted(RESERVED))} are reserved",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -18,6 +17,7 @@ from flux.agents.sessions import Agents, Sessions
 from flux.agents.steps import Finish, Idle, Park, Policy, Settle, next_step, used_tokens
 from flux.agents.transcript import Transcript
 from flux.engine.admission import Admission
+from flux.engine.configs import Configs
 from flux.engine.dispatch import EmbeddedDispatch
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.executions import Executions
@@ -27,11 +27,12 @@ from flux.engine.retention import Retention
 from flux.engine.run import Executor, Run
 from flux.engine.runner import Runner
 from flux.engine.scheduling import Schedules
+from flux.engine.secrets import Secrets
 from flux.engine.services import Services
 from flux.engine.source import CatalogCode, SourceLoader
 from flux.engine.ticker import Starter, Ticker
 from flux.engine.upkeep import keep_up
-from flux.errors import AgentNotFound, DefinitionInvalid, FluxError, InvalidInput
+from flux.errors import AgentNotFound, DefinitionInvalid, FluxError
 from flux.events import RunFailed
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
 from flux.models.scripted import scripted
@@ -148,6 +149,8 @@ class Process:
         self.binder = Binder(models, workspace, environment, tools)
         self.feed = Feed(database)
         self.dispatch = EmbeddedDispatch(database)
+        self.secrets = Secrets(database, settings.home, settings.secret_key)
+        self.configs = Configs(database)
         self.agents = Agents(database, self.binder)
         admission = Admission(database, self.feed, self.dispatch)
         self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes)
@@ -175,7 +178,11 @@ class Process:
 
     def _workflow_executor(self) -> WorkflowExecutor:
         services = Services(
-            self.database, self.executions.start_child, self.executions.cancel_children, _no_lookup, _no_lookup
+            self.database,
+            self.executions.start_child,
+            self.executions.cancel_children,
+            self.secrets.requested,
+            self.configs.requested,
         )
         return WorkflowExecutor(CatalogCode(self.database, SourceLoader()), services, self.settings.run_failures)
 
@@ -198,10 +205,6 @@ class Process:
                 task.cancel()
             await asyncio.wait(keeping)
             await self.recovery.leave()
-
-
-async def _no_lookup(scope: Scope, names: Sequence[str]) -> dict[str, Any]:
-    raise InvalidInput("not available")
 
 
 @asynccontextmanager

@@ -69,5 +69,14 @@ def is_named_tuple(cls: type) -> bool:
 
 def is_model(cls: type) -> bool:
     """Whether it is a Pydantic model; Pydantic is not imported to find out."""
-    base = getattr(sys.modules.get("pydantic"), "BaseModel", None)
-    return base is not None and issubclass(cls, base)
+    return _is_pydantic(cls, "BaseModel")
+
+
+def is_url(cls: type) -> bool:
+    """Whether it is one of Pydantic's URLs, as models have them."""
+    return _is_pydantic(cls, "AnyUrl")
+
+
+def _is_pydantic(cls: type, name: str) -> bool:
+    base = getattr(sys.modules.get("pydantic"), name, None)
+    return isinstance(base, type) and issubclass(cls, base)

@@ -123,6 +123,18 @@ class CreateSchedule(PutSchedule):
     name: Text
 
 
+class PutConfig(Body):
+    """PUT /configs/{name}."""
+
+    value: Json
+
+
+class PutSecret(Body):
+    """PUT /secrets/{name}."""
+
+    value: Text = Field(min_length=1, max_length=65_536)
+
+
 class Problem(BaseModel):
     """What went wrong: `type` is for programs, `message` for people."""
 
@@ -147,6 +159,12 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 def page(items: list[dict[str, Any]], next_cursor: str | None) -> dict[str, Any]:
     """A page of a list."""
     return {"items": items, "next_cursor": next_cursor}
+
+
+def names_page(found: list[str], limit: int) -> dict[str, Any]:
+    """A page of names; `found` has one more than `limit` when there are more."""
+    more = encode_cursor(found[limit - 1]) if len(found) > limit else None
+    return page([{"name": name} for name in found[:limit]], more)
 
 
 def error_body(error: FluxError) -> dict[str, Any]:

@@ -98,6 +98,11 @@ create table task_cache (
   primary key (tenant, key)
 );
 
+create table secrets (
+  tenant text not null, name text not null, sealed text not null, updated double precision not null,
+  primary key (tenant, name)
+);
+
 create table configs (
   tenant text not null, name text not null, value text not null, updated double precision not null,
   primary key (tenant, name)

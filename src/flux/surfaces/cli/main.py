@@ -65,6 +65,8 @@ CLI = "flux.surfaces.cli"
         "schedule": (f"{CLI}.schedule:schedule", "Start workflows and agents at given times."),
         "workflow": (f"{CLI}.workflow:workflow", "Register workflows, run them, look at them."),
         "execution": (f"{CLI}.execution:execution", "Find executions, look at them, decide what they ask."),
+        "config": (f"{CLI}.config:config", "Set and look up configuration values of workflows."),
+        "secrets": (f"{CLI}.secrets:secrets", "Set and look up secrets of workflows."),
         "start": (f"{CLI}.start:start", "Start a server."),
         "server": (f"{CLI}.start:server", "The server, the other way round."),
         "health": (f"{CLI}.doctor:health", "Ask a server whether it is well."),
