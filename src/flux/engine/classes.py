@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -34,17 +33,10 @@ def find_class(name: str, allowed: Callable[[type], bool]) -> type | None:
 
 
 def _look(module: str, qualname: str) -> Any:
-    found: Any = sys.modules.get(module) or _import(module)
+    found: Any = sys.modules.get(module)
     for part in qualname.split("."):
         found = vars(found).get(part) if hasattr(found, "__dict__") else None
     return found
-
-
-def _import(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except Exception:  # noqa: BLE001 - the code of a module may raise anything when it is imported
-        return None
 
 
 def is_enum(cls: type) -> bool:
