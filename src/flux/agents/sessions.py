@@ -191,7 +191,7 @@ class Sessions:
         await self._database.write(executions.set_title(scope, id, title))
 
     async def delete(self, scope: Scope, id: str) -> None:
-        """Remove an ended session and its log.
+        """Remove a session and its log: an ended one, or one in which nothing was ever said.
 
         :raises SessionNotFound: there is none
         :raises SessionBusy: it has not ended
