@@ -68,7 +68,8 @@ DEFINITION = {
     "max_turns": "Model calls of a run; then one more answers without tools",
     "max_concurrent_tools": "Reading tools that run at the same time; others run one after another",
     "max_tokens": "Longest visible answer of one model call, in tokens",
-    "stream": "Accepted; has no effect in this version: answers always stream",
+    "stream": "`false`: an answer is shown when it is complete, without `token` and `reasoning` events; "
+    "stopped before, nothing of it is kept",
     "approval_mode": "`always`: a person approves every tool call. `never`: the agent gets no tools",
     "tool_approvals": "Per tool: `true` asks first, `false` does not. Goes before the tool's own `requires_approval`",
     "reasoning_effort": "How much a model thinks; the short form of `thinking_level`. Not both",

@@ -57,6 +57,7 @@ def _register(scope: Scope, id: str, question: str) -> Steps[Any]:
 #: Every function that takes a scope, called by a stranger with somebody else's ids; and what comes back.
 CALLS: dict[str, tuple[Call, Any]] = {
     "admissions.claim": (lambda s, id, q: admissions.claim(s, "key", "other digest"), None),
+    "admissions.find": (lambda s, id, q: admissions.find(s, "key", "other digest"), None),
     "admissions.record": (lambda s, id, q: admissions.record(s, "key", "stolen", 9), None),
     "agents.delete": (lambda s, id, q: agents.delete(s, "helper"), AgentNotFound),
     "agents.get": (lambda s, id, q: agents.get(s, "helper"), None),
@@ -92,6 +93,7 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "interrupts.open_interrupt": (_ask, None),
     "log.append": (lambda s, id, q: log.append(s, id, 1, None, [UsageCounted(tokens=Usage())]), Fenced),
     "log.last": (lambda s, id, q: log.last(s, id), None),
+    "log.load": (lambda s, id, q: log.load(s, id), []),
     "log.read": (lambda s, id, q: log.read(s, id), []),
     "secrets.get": (lambda s, id, q: secrets.get(s, "city"), None),
     "secrets.names": (lambda s, id, q: secrets.names(s), []),
