@@ -45,10 +45,10 @@ SETTINGS = {
     "a server wait at most 1",
     "concurrency": "Runs that one process works on at the same time",
     "run_failures": "Failures in a row, crashes included, after which a run fails",
-    "retention_days": "Days after which an ended execution is deleted with all it left behind; 0 keeps it for good",
     "run_timeout": "Seconds that one process may work on a run; waiting for a person does not count",
     "model_attempts": "Tries of one model call, the first included, when the failure may pass",
     "model_stall": "Seconds without one byte after which a model call has stalled",
+    "retention_days": "Days after which an ended execution is deleted with all it left behind; 0 keeps it for good",
     "max_message_bytes": "Bytes of one message; a request body may have six times as many",
 }
 PROVIDERS = {
