@@ -63,6 +63,9 @@ def test_secrets_are_set_shown_listed_and_removed(flux: Flux, tmp_path: Path) ->
     missing = flux("secrets", "get", "token")
     assert (missing.returncode, "`flux secrets set token` sets it" in missing.stderr) == (1, True)
     assert flux("secrets", "set", "token").returncode == 2
+    for name in ("a/b", "..", "a?b", ""):
+        wrong = flux("secrets", "get", name)
+        assert (wrong.returncode, "is no name" in wrong.stderr) == (2, True)
     (tmp_path / "home" / "secret.key").unlink()
     lost = flux("secrets", "get", "other")
     assert (lost.returncode, lost.stderr.count("\n")) == (1, 1)

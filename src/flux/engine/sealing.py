@@ -11,7 +11,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from flux.errors import SecretUnreadable, SettingsInvalid
+from flux.errors import SecretUnreadable, Unavailable
 from flux.store.database import Scope
 
 KEY_BYTES = 32
@@ -22,7 +22,7 @@ FORMAT = "1"
 class Sealer:
     """Seals and opens with one key, given in base64.
 
-    :raises SettingsInvalid: that is no such key
+    :raises Unavailable: that is no such key
     """
 
     def __init__(self, key: str, origin: str) -> None:
@@ -76,7 +76,7 @@ def _decode(key: str, origin: str) -> bytes:
     except (binascii.Error, ValueError):
         raw = b""
     if len(raw) != KEY_BYTES:
-        raise SettingsInvalid(
+        raise Unavailable(
             f"{origin} must be {KEY_BYTES} random bytes in base64; `openssl rand -base64 {KEY_BYTES}` makes them"
         )
     return raw

@@ -38,7 +38,7 @@ class Secrets:
         """Set a secret; the first one makes the key.
 
         :raises InvalidInput: the name cannot be used
-        :raises SettingsInvalid: FLUX_SECRET_KEY is no key
+        :raises Unavailable: FLUX_SECRET_KEY is no key
         """
         check_name("secret", name)
         sealer = await self._sealer(name, create=True)

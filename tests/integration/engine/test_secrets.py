@@ -10,7 +10,7 @@ import pytest
 
 from flux.engine.configs import Configs
 from flux.engine.secrets import Secrets
-from flux.errors import ConfigNotFound, InvalidInput, SecretNotFound, SecretUnreadable, SettingsInvalid
+from flux.errors import ConfigNotFound, InvalidInput, SecretNotFound, SecretUnreadable, Unavailable
 from flux.store.database import Database, one
 from tests.integration.states import ANN, EVE
 
@@ -60,7 +60,7 @@ async def test_the_key_may_come_from_the_environment(database: Database, tmp_pat
     assert await Secrets(database, tmp_path / "b", f"{KEY}\n").get(ANN, "token") == "value"
     assert not list(tmp_path.rglob("secret.key"))
     for wrong in ("short", "AAAA", "ü"):
-        with pytest.raises(SettingsInvalid, match="FLUX_SECRET_KEY must be 32 random bytes"):
+        with pytest.raises(Unavailable, match="FLUX_SECRET_KEY must be 32 random bytes"):
             await Secrets(database, tmp_path, wrong).set(ANN, "token", "value")
 
 

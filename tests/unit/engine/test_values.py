@@ -113,7 +113,7 @@ def same(a: Any, b: Any) -> bool:
         )
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(same, a, b))
-    return bool(a == b)
+    return same(vars(a), vars(b)) if isinstance(a, Point) else bool(a == b)
 
 
 any_text = st.text(st.characters(exclude_categories=[]))

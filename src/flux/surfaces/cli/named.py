@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import sys
 from typing import Any
-from urllib.parse import quote
 
 import click
 
+from flux.engine.configs import check_name
 from flux.surfaces.cli.connect import connect
 from flux.surfaces.cli.options import print_json, print_table, settings_for
 from flux.surfaces.visible import visible
 
 
 async def send(server: str | None, method: str, collection: str, name: str, body: Any = None) -> dict[str, Any]:
-    """One call about one named value."""
+    """One call about one named value.
+
+    :raises InvalidInput: no address can hold the name
+    """
+    check_name(collection.removesuffix("s"), name)
     async with connect(settings_for(server), worker=False) as client:
-        return await client.request(method, f"/{collection}/{quote(name, safe='')}", body)
+        return await client.request(method, f"/{collection}/{name}", body)
 
 
 async def names(server: str | None, collection: str, limit: int) -> list[dict[str, Any]]:
