@@ -87,7 +87,7 @@ async def test_a_server_that_stays_away_is_told_after_some_attempts(monkeypatch:
 
     monkeypatch.setattr("flux.client.reader.RECONNECT", (0.0,) * 7)
     async with FluxClient("http://flux", transport=httpx.MockTransport(refuse)) as client:
-        with pytest.raises(ServerUnreachable, match="the connection to the server was lost; the session goes on there"):
+        with pytest.raises(ServerUnreachable, match="the connection to the server was lost; the work goes on there"):
             await anext(client.session("x").events())
     assert attempts == 8
 
