@@ -114,6 +114,7 @@ EVENTS = {
     "cost": "US dollars; `null`: the price is unknown",
     "decision": "The word of the answer, such as `approve` or `answer`",
     "definition_digest": "Digest of the agent's definition",
+    "due": "When it ends by itself, in seconds since the epoch; `null`: never",
     "digest": "Digest of what is asked about; an answer holds for nothing else",
     "expires_at": "Seconds since the epoch; `null`: never",
     "id": "The id of the question",
@@ -125,6 +126,7 @@ EVENTS = {
     "model": "The model that was asked",
     "name": "Its name",
     "options": "What may be chosen",
+    "on": "The execution whose end ends it, too",
     "outcome": "How it ended",
     "parts": "What it consists of",
     "reason": "Why",
@@ -192,11 +194,23 @@ EVENTS = {
     "Usage.output": "Tokens of the answer",
     "Usage.cache_read": "Tokens read from the provider's cache",
     "Usage.cache_write": "Tokens written to the provider's cache",
+    "WORKFLOW_SCHEDULED.workflow": "The workflow, as `namespace/name`",
+    "WORKFLOW_SCHEDULED.input": "What it was started with, in the typed form of values",
+    "WORKFLOW_SCHEDULED.source_version": "The registered version; `null`: code of the process that started it",
+    "WORKFLOW_CLAIMED.worker": "The worker",
+    "WORKFLOW_PAUSED.waiting_for": "`pause`, `approval`, `child` or `timer`",
+    "WORKFLOW_PAUSED.value": "What the pause shows; where several are open, a list of them in `open`",
+    "WORKFLOW_COMPLETED.value": "What the workflow returned, in the typed form of values",
+    "WORKFLOW_FAILED.value": "The exception, in the typed form of values",
+    "value": "What there is to say of it",
+    "TASK_STARTED.value": "The arguments, where they are small and plain",
+    "TASK_FAILED.error": "The type of the error",
+    "TASK_FAILED.message": "The error in one line",
+    "TASK_FAILED.value": "The exception that the task raised, in the typed form of values",
+    "TASK_COMPLETED.value": "The result, in the typed form of values",
 }
 #: Types that a reader may meet later; this version never writes them.
-NOT_WRITTEN = frozenset(
-    {"elicitation", "plan_review", "pause", "plan", "subagent", "child_done", "usage", "forked", "progress"}
-)
+NOT_WRITTEN = frozenset({"elicitation", "plan_review", "plan", "subagent", "usage", "forked"})
 
 
 CLI_INTRO = """
