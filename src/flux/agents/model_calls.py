@@ -24,6 +24,7 @@ from flux.messages import (
     with_call_ids,
 )
 from flux.models.base import Model, ModelRequest
+from flux.tracing import Span, span
 
 FIRST_BACKOFF = 0.5
 LONGEST_BACKOFF = 30.0
@@ -71,6 +72,32 @@ async def call_model(
     run: Run, model: Model, request: ModelRequest, attempt: Attempt, partial: Partial, now: float
 ) -> AssistantSaid | ModelFailed:
     """Call a model once. `now` is in seconds since the epoch."""
+    provider, _, name = model.name.partition("/")
+    about = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": provider,
+        "gen_ai.request.model": name,
+        "gen_ai.conversation.id": run.id,
+    }
+    with span(f"chat {name}", about) as traced:
+        entry = await _called(run, model, request, attempt, partial, now)
+        _tell(traced, entry)
+    return entry
+
+
+def _tell(traced: Span, entry: AssistantSaid | ModelFailed) -> None:
+    if isinstance(entry, ModelFailed):
+        traced.set_attribute("error.type", entry.kind)
+        return
+    traced.set_attribute("gen_ai.response.model", entry.model)
+    traced.set_attribute("gen_ai.response.finish_reasons", [entry.stop])
+    traced.set_attribute("gen_ai.usage.input_tokens", entry.usage.input)
+    traced.set_attribute("gen_ai.usage.output_tokens", entry.usage.output)
+
+
+async def _called(
+    run: Run, model: Model, request: ModelRequest, attempt: Attempt, partial: Partial, now: float
+) -> AssistantSaid | ModelFailed:
     try:
         result = await _stream(run, model, request, attempt, partial)
     except asyncio.CancelledError:

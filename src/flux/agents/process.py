@@ -9,6 +9,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from flux import tracing
 from flux.agents.binding import Binder, Bound
 from flux.agents.definition import AgentDefinition
 from flux.agents.kept import KnownLimits, Recent
@@ -225,6 +226,9 @@ async def open_process(
     :raises DatabaseUnavailable, DatabaseLocked, DatabaseTooNew: the database cannot be used
     """
     async with AsyncExitStack() as stack:
+        traced = tracing.configure(environment)
+        if traced is not None:
+            stack.push_async_callback(asyncio.to_thread, traced.shutdown)
         database = await open_database(settings.database, synchronous=settings.synchronous, observer=observer)
         stack.push_async_callback(database.close)
         lock = WorkerLock(settings.home / "workers")

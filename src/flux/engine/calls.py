@@ -27,6 +27,7 @@ from flux.errors import (
     describe,
     error_tree,
 )
+from flux.tracing import span
 from flux.workflow_entries import (
     TaskCancelled,
     TaskCompleted,
@@ -132,8 +133,10 @@ class Call:
             else:
                 self.journal.note(started)
         token = enter(self.place.inside(body))
+        about = {"flux.task.name": self.called.name, "flux.task.id": self.id, "flux.execution.id": self.journal.run.id}
         try:
-            value = await self._tries()
+            with span(f"task {self.called.name}", about):
+                value = await self._tries()
             return value, await store_output(self.options.output_storage, f"{self.journal.run.id}/{self.id}", value)
         finally:
             leave(token)

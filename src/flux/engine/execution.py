@@ -22,6 +22,7 @@ from flux.errors import Fenced, FluxError, ValueNotStorable, describe
 from flux.events import CancelRequested, Stored
 from flux.store import executions
 from flux.store.log import Then
+from flux.tracing import span
 from flux.workflow_entries import (
     WorkflowCancelled,
     WorkflowClaimed,
@@ -81,13 +82,20 @@ class _Running:
         journal = self._journal
         journal.note(*self._beginning())
         given = await self._given()
-        async with writing(journal) as writer:
-            main = self._start(given)
-            try:
-                await self._watch(main, writer)
-            finally:
-                journal.suspended = True
-                await _stop(main)
+        row = self._run.execution
+        about = {
+            "flux.workflow.name": row.workflow,
+            "flux.execution.id": row.id,
+            "flux.workflow.version": row.source_version,
+        }
+        with span(f"workflow {row.workflow}", about):
+            async with writing(journal) as writer:
+                main = self._start(given)
+                try:
+                    await self._watch(main, writer)
+                finally:
+                    journal.suspended = True
+                    await _stop(main)
 
     def _beginning(self) -> list[Entry]:
         log = self._journal.log
