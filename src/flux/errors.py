@@ -3,10 +3,11 @@
 FluxError
 ├── InvalidInput            400  what the caller sent cannot be used
 │   ├── DefinitionInvalid        an agent definition is wrong
+│   ├── SourceInvalid            a file cannot be registered as workflows
 │   ├── UnsupportedYet           a documented field whose machinery is not in this version
-│   ├── ValueNotStorable         a value is not JSON and has no typed form
 │   ├── ExecutionFinished        the execution has ended already
-│   └── SettingsInvalid          flux.toml or a FLUX_* variable is wrong
+│   ├── SettingsInvalid          flux.toml or a FLUX_* variable is wrong
+│   └── ValueNotStorable         a value has no form that can be kept
 ├── Unauthorized            401
 ├── Forbidden               403
 ├── NotFound                404
@@ -15,7 +16,10 @@ FluxError
 │   ├── ScheduleNotFound
 │   ├── WorkflowNotFound
 │   ├── ExecutionNotFound
-│   └── InterruptNotFound
+│   ├── InterruptNotFound
+│   ├── SecretNotFound
+│   ├── ConfigNotFound
+│   └── StoredValueNotFound      a value kept outside the log is gone
 ├── Conflict                409  the request met a state it cannot apply to
 │   ├── SessionEnded
 │   ├── SessionBusy
@@ -29,6 +33,8 @@ FluxError
 ├── Unavailable             503  something Flux needs is missing or down
 │   ├── MissingKey               a model provider has no key
 │   ├── MissingPackage           an optional package is not installed
+│   ├── SecretUnreadable         a secret was encrypted with another key
+│   ├── SourceUnusable           a worker cannot load the source of a workflow
 │   ├── ServerUnreachable
 │   ├── DatabaseUnavailable
 │   ├── DatabaseLocked
@@ -40,6 +46,7 @@ FluxError
 │   ├── ApprovalRejected         a person rejected it
 │   └── WorkflowFailedError      a workflow that was called failed
 ├── ExecutionSuspended      500  internal: the workflow stops here for now
+├── UnknownException        500  stands for an exception whose class is not known here
 └── Fenced                  500  internal: this worker no longer owns the execution
 
 `str(error)` is for the caller: what was wrong and what to do, on one line. `error.debug` is for
@@ -76,6 +83,12 @@ class DefinitionInvalid(InvalidInput):
     type = "definition_invalid"
 
 
+class SourceInvalid(InvalidInput):
+    """This file cannot be registered as workflows."""
+
+    type = "source_invalid"
+
+
 class UnsupportedYet(InvalidInput):
     """This field is not available yet."""
 
@@ -95,7 +108,7 @@ class ExecutionFinished(InvalidInput):
 
 
 class ValueNotStorable(InvalidInput):
-    """The value cannot be stored as JSON."""
+    """The value cannot be kept; return plain data, or give the task an output_storage=."""
 
     type = "value_not_storable"
 
@@ -155,6 +168,24 @@ class InterruptNotFound(NotFound):
     """This session has no such question."""
 
     type = "interrupt_not_found"
+
+
+class SecretNotFound(NotFound):
+    """There is no such secret; `flux secrets set` sets it."""
+
+    type = "secret_not_found"
+
+
+class ConfigNotFound(NotFound):
+    """There is no such configuration value; `flux config set` sets it."""
+
+    type = "config_not_found"
+
+
+class StoredValueNotFound(NotFound):
+    """The stored value is gone."""
+
+    type = "stored_value_not_found"
 
 
 class Conflict(FluxError):
@@ -238,6 +269,18 @@ class MissingPackage(Unavailable):
     type = "missing_package"
 
 
+class SecretUnreadable(Unavailable):
+    """The secret was encrypted with another key."""
+
+    type = "secret_unreadable"
+
+
+class SourceUnusable(Unavailable):
+    """The source of the workflow cannot be loaded on this worker."""
+
+    type = "source_unusable"
+
+
 class ServerUnreachable(Unavailable):
     """The Flux server does not answer."""
 
@@ -316,6 +359,12 @@ class ExecutionSuspended(FluxError):
     """The workflow stops here for now; no task may begin. Code may not catch this and go on."""
 
     type = "execution_suspended"
+
+
+class UnknownException(FluxError):
+    """An exception whose class is not known in this process."""
+
+    type = "unknown_exception"
 
 
 class Fenced(FluxError):

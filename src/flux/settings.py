@@ -25,7 +25,10 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """What an operator can set; times in seconds, sizes in bytes. `home` holds all state."""
+    """What an operator can set; times in seconds, sizes in bytes. `home` holds all state.
+
+    `retention_days`: what has ended for so long is deleted; 0 keeps it for good.
+    """
 
     home: Path
     database_url: str = ""
@@ -33,6 +36,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     server_host: str = "127.0.0.1"
     server_port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     auth_token: str | None = None
+    secret_key: str | None = None
     synchronous: Literal["full", "normal"] = "full"
     heartbeat: Annotated[float, Meta(gt=0)] = 5.0
     dead_after: Annotated[float, Meta(gt=0)] = 20.0
@@ -42,6 +46,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     run_timeout: Annotated[float, Meta(gt=0)] = 3600.0
     model_attempts: Annotated[int, Meta(ge=1)] = 4
     model_stall: Annotated[float, Meta(gt=0)] = 60.0
+    retention_days: Annotated[float, Meta(ge=0)] = 0.0
     max_message_bytes: Annotated[int, Meta(ge=1)] = 1_000_000
     providers: dict[str, Provider] = {}
 
@@ -52,7 +57,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 _SCALARS = [f for f in Settings.__struct_fields__ if f not in ("providers",)]
-_FILE_KEYS = [f for f in _SCALARS if f not in ("home", "auth_token")]
+_FILE_KEYS = [f for f in _SCALARS if f not in ("home", "auth_token", "secret_key")]
 
 
 #: What a folder's own flux.toml may set only once it is trusted.

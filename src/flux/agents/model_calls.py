@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from flux.engine.run import Run
 from flux.engine.upkeep import being_cancelled
-from flux.events import AssistantSaid, ModelFailed, Reasoning, Token
+from flux.events import AssistantSaid, DeltaEvent, ModelFailed, Reasoning, Token
 from flux.messages import (
     AssistantMessage,
     AssistantPart,
@@ -30,17 +30,21 @@ LONGEST_BACKOFF = 30.0
 
 
 class Attempt(Struct, frozen=True):
-    """A model call in its place. `attempt` counts from 1; `last`: a transient failure is final."""
+    """A model call in its place. `attempt` counts from 1; `last`: a transient failure is final.
+
+    `stream`: what comes is shown at once; else the model's stream is drained, and its answer alone is shown.
+    """
 
     message_id: str
     attempt: int
     inputs: tuple[str, ...]
     last: bool
     final: bool
+    stream: bool = True
 
 
 class Partial:
-    """What has streamed so far; kept when the call is cancelled."""
+    """What was shown so far; kept when the call is cancelled."""
 
     def __init__(self) -> None:
         self._text: list[str] = []
@@ -85,15 +89,18 @@ async def _stream(
     result: AssistantMessage | ModelFailure | None = None
     async with aclosing(model.stream(request)) as events:
         async for event in events:
-            if isinstance(event, TextDelta):
-                partial.add(event)
-                run.emit(Token(attempt.message_id, attempt.attempt, event.text))
-            elif isinstance(event, ReasoningDelta):
-                partial.add(event)
-                run.emit(Reasoning(attempt.message_id, attempt.attempt, event.text))
-            else:
+            if not isinstance(event, (TextDelta, ReasoningDelta)):
                 result = event
+            elif attempt.stream:
+                partial.add(event)
+                run.emit(_shown(event, attempt))
     return result
+
+
+def _shown(delta: Delta, attempt: Attempt) -> DeltaEvent:
+    if isinstance(delta, TextDelta):
+        return Token(attempt.message_id, attempt.attempt, delta.text)
+    return Reasoning(attempt.message_id, attempt.attempt, delta.text)
 
 
 def message_id(run: str, model_calls: int) -> str:

@@ -17,15 +17,22 @@ from flux.agents.sessions import Agents, Sessions
 from flux.agents.steps import Finish, Idle, Park, Policy, Settle, next_step, used_tokens
 from flux.agents.transcript import Transcript
 from flux.engine.admission import Admission
+from flux.engine.configs import Configs
 from flux.engine.dispatch import EmbeddedDispatch
-from flux.engine.executions import Found
+from flux.engine.execution import WorkflowExecutor
+from flux.engine.executions import Executions
 from flux.engine.recovery import Recovery, WorkerLock
-from flux.engine.run import Run
+from flux.engine.registration import Workflows
+from flux.engine.retention import Retention
+from flux.engine.run import Executor, Run
 from flux.engine.runner import Runner
 from flux.engine.scheduling import Schedules
+from flux.engine.secrets import Secrets
+from flux.engine.services import Services
+from flux.engine.source import CatalogCode, SourceLoader
 from flux.engine.ticker import Starter, Ticker
 from flux.engine.upkeep import keep_up
-from flux.errors import AgentNotFound, DefinitionInvalid, FluxError, WorkflowNotFound
+from flux.errors import AgentNotFound, DefinitionInvalid, FluxError
 from flux.events import RunFailed
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
 from flux.models.scripted import scripted
@@ -121,14 +128,6 @@ async def _give_up(run: Run) -> None:
     await run.append(RunFailed(message=message), then=IDLE)
 
 
-async def find_workflow(scope: Scope, workflow: str, version: int | None) -> Found:
-    """Find a workflow that can be started.
-
-    :raises WorkflowNotFound: there is none
-    """
-    raise WorkflowNotFound(f"there is no workflow {workflow[:80]!r}; `flux workflow list` shows those that exist")
-
-
 class Process:
     """An open database, the services on it, and a worker."""
 
@@ -150,19 +149,21 @@ class Process:
         self.binder = Binder(models, workspace, environment, tools)
         self.feed = Feed(database)
         self.dispatch = EmbeddedDispatch(database)
+        self.secrets = Secrets(database, settings.home, settings.secret_key)
+        self.configs = Configs(database)
         self.agents = Agents(database, self.binder)
-        self.sessions = Sessions(
-            database,
-            self.feed,
-            Admission(database, self.feed, self.dispatch),
-            self.agents,
-            settings.max_message_bytes,
-        )
-        starter = Starter(self.dispatch, find_workflow, self.agents.workspace)
+        admission = Admission(database, self.feed, self.dispatch)
+        self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes)
+        self.workflows = Workflows(database)
+        self.executions = Executions(database, self.feed, admission, self.workflows.found)
+        starter = Starter(self.dispatch, self.workflows.found, self.agents.workspace)
         self.ticker = Ticker(database, self.feed, self.dispatch, starter)
-        self.schedules = Schedules(database, self.ticker, find_workflow, settings.max_message_bytes)
-        executor = SessionExecutor(database, self.binder, models, settings)
-        self.runner = Runner(database, self.feed, self.dispatch, {"session": executor}, lock.id)
+        self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
+        executors: dict[str, Executor] = {
+            "session": SessionExecutor(database, self.binder, models, settings),
+            "workflow": self._workflow_executor(),
+        }
+        self.runner = Runner(database, self.feed, self.dispatch, executors, lock.id)
         self.feed.on_foreign_write = self.runner.all_changed
         self.recovery = Recovery(
             database,
@@ -173,10 +174,26 @@ class Process:
             heartbeat=settings.heartbeat,
             dead_after=settings.dead_after,
         )
+        self.retention = Retention(database, settings.retention_days * 86_400)
+
+    def _workflow_executor(self) -> WorkflowExecutor:
+        services = Services(
+            self.database,
+            self.executions.start_child,
+            self.executions.cancel_children,
+            self.secrets.requested,
+            self.configs.requested,
+        )
+        return WorkflowExecutor(CatalogCode(self.database, SourceLoader()), services, self.settings.run_failures)
 
     async def work(self) -> None:
         """Run what has work until cancelled; then finish or hand over within the grace period."""
-        upkeep = (self.recovery.beat_while_busy(), self.recovery.watch(), self.ticker.run())
+        upkeep = (
+            self.recovery.beat_while_busy(),
+            self.recovery.watch(),
+            self.retention.watch(),
+            self.ticker.run(),
+        )
         keeping = [asyncio.create_task(work) for work in upkeep]
         try:
             await self.dispatch.work(

@@ -6,6 +6,7 @@ Each tool call has exactly one result, results follow their call in its order, a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from flux.agents.transcript import AnswerItem, Item, SummaryItem, UserItem
 from flux.errors import FluxError
@@ -19,6 +20,8 @@ from flux.messages import (
     ToolResult,
     UserMessage,
 )
+
+P = TypeVar("P")
 
 INTERRUPTED = "[interrupted: this call was not finished; its outcome is unknown]"
 NO_OUTPUT = "[no output]"
@@ -54,12 +57,20 @@ def check(messages: Sequence[Message]) -> None:
             continue
         if awaited:
             raise PromptBroken(debug=f"no result for {awaited[0]}")
-        if not message.parts or any(isinstance(part, TextPart) and not part.text for part in message.parts):
+        if not message.parts or _full(message.parts) is not message.parts:
             raise PromptBroken(debug="empty part")
         if isinstance(message, AssistantMessage):
             awaited = [call.id for call in message.calls]
     if awaited:
         raise PromptBroken(debug=f"no result for {awaited[0]}")
+
+
+def _full(parts: tuple[P, ...]) -> tuple[P, ...]:
+    """The parts without empty texts; the same tuple where there are none, as nearly always."""
+    for part in parts:
+        if isinstance(part, TextPart) and not part.text:
+            return tuple(part for part in parts if not isinstance(part, TextPart) or part.text)
+    return parts
 
 
 def _messages(item: Item) -> tuple[Message, ...]:
@@ -77,7 +88,7 @@ def _messages(item: Item) -> tuple[Message, ...]:
 def _build(item: Item) -> list[Message]:
     match item:
         case UserItem():
-            parts = tuple(part for part in item.said.parts if part.text)
+            parts = _full(item.said.parts)
             return [UserMessage(parts)] if parts else []
         case SummaryItem():
             return [UserMessage((TextPart(SUMMARY + item.text),))]
@@ -86,7 +97,7 @@ def _build(item: Item) -> list[Message]:
 
 
 def _answer(said: AssistantSaid, results: dict[str, ToolDone]) -> list[Message]:
-    parts = tuple(part for part in said.parts if not (isinstance(part, TextPart) and not part.text))
+    parts = _full(said.parts)
     if not any(isinstance(part, (TextPart, CallPart)) for part in parts):
         return []
     answer = AssistantMessage(parts, said.calls, said.stop, said.usage, said.cost, said.model)

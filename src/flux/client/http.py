@@ -106,9 +106,24 @@ class FluxClient:
         """PUT a JSON object."""
         return await self._call("PUT", path, json=body, params=query)
 
+    async def discard(self, id: str) -> bool:
+        """Remove a session if nothing was ever said in it; whether it was removed.
+
+        :raises SessionNotFound: there is none
+        :raises SessionBusy: somebody said something just now
+        """
+        if (await self.session(id).info())["head"] > 1:
+            return False
+        await self.request("DELETE", f"/sessions/{id}")
+        return True
+
     async def request(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         """Any other call; an empty answer is an empty object."""
         return await self._call(method, path, json=body)
+
+    async def upload(self, path: str, name: str, content: bytes) -> dict[str, Any]:
+        """POST a file as a form."""
+        return await self._call("POST", path, files={"file": (name, content)})
 
     async def messages(self, id: str) -> list[dict[str, Any]]:
         """Everything that was said in a session."""

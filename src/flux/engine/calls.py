@@ -14,7 +14,7 @@ from flux.engine import approvals, cached
 from flux.engine.journal import Journal
 from flux.engine.options import Called, Function, TaskMetadata
 from flux.engine.place import Body, Place, enter, leave
-from flux.engine.storage import keep, load
+from flux.engine.storage import load_output, store_output
 from flux.engine.values import decode_value, encode_value, json_value
 from flux.errors import (
     ApprovalRejected,
@@ -77,7 +77,7 @@ class Call:
         """
         done = self.journal.finished.get(self.id)
         if isinstance(done, TaskCompleted):
-            return await load(done.value, self.options.output_storage)
+            return await self.journal.outside(load_output(self.options.output_storage, done.value))
         if done is not None:
             raise failure_of(done)
         if self.journal.suspended:
@@ -134,7 +134,7 @@ class Call:
         token = enter(self.place.inside(body))
         try:
             value = await self._tries()
-            return value, await keep(self.id, value, self.options.output_storage)
+            return value, await store_output(self.options.output_storage, f"{self.journal.run.id}/{self.id}", value)
         finally:
             leave(token)
 

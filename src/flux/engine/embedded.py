@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from flux.engine import declared
 from flux.engine.admission import Admission, NewWorkflow
 from flux.engine.answers import Decision
+from flux.engine.configs import Configs
 from flux.engine.context import ExecutionContext
 from flux.engine.declared import Declared
 from flux.engine.dispatch import Worker
@@ -19,6 +20,7 @@ from flux.engine.execution import WorkflowExecutor
 from flux.engine.place import here
 from flux.engine.recovery import Recovery, WorkerLock
 from flux.engine.runner import Runner
+from flux.engine.secrets import Secrets
 from flux.engine.services import Services
 from flux.engine.values import encode_value
 from flux.errors import ExecutionNotFound, InvalidInput, WorkflowNotFound
@@ -89,7 +91,8 @@ class Engine:
         self.feed = Feed(database)
         self.dispatch = LocalDispatch()
         self.admission = Admission(database, self.feed, self.dispatch)
-        services = Services(database, self._start_child, self._cancel_children, _no_lookup, _no_lookup)
+        secrets, configs = Secrets(database, settings.home, settings.secret_key), Configs(database)
+        services = Services(database, self._start_child, self._cancel_children, secrets.requested, configs.requested)
         executor = WorkflowExecutor(_find_code, services, settings.run_failures)
         self.runner = Runner(database, self.feed, self.dispatch, {"workflow": executor}, lock.id)
         self.dispatch.worker = self.runner
@@ -214,7 +217,3 @@ async def _find_code(row: Execution) -> Declared:
     if found is None:
         raise WorkflowNotFound(f"the workflow {row.workflow} is not in this program")
     return found
-
-
-async def _no_lookup(scope: Scope, names: Sequence[str]) -> dict[str, Any]:
-    raise InvalidInput("secrets and configs are not available in this program")

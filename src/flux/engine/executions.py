@@ -10,6 +10,7 @@ from msgspec import Struct
 from flux.engine import history
 from flux.engine.admission import Admission, NewWorkflow
 from flux.engine.answers import Admitted, Decision
+from flux.engine.values import encode_value
 from flux.errors import ExecutionFinished, ExecutionNotFound, InterruptNotFound
 from flux.store import executions, interrupts, log
 from flux.store.database import Database, Scope
@@ -44,14 +45,18 @@ class Executions:
     async def start(
         self, scope: Scope, workflow: str, input: Any, *, version: int | None = None, key: str | None = None
     ) -> Admitted:
-        """Start an execution; `input` is JSON.
+        """Start an execution; `input` is plain JSON.
 
         :raises WorkflowNotFound: there is no such workflow, or no such version of it
         :raises IdempotencyMismatch: the key was used with another body
         """
         found = await self._find(scope, workflow, version)
         new = NewWorkflow(
-            workflow=workflow, source_version=found.version, input=input, pool=found.pool, requests=found.requests
+            workflow=workflow,
+            source_version=found.version,
+            input=encode_value(input),
+            pool=found.pool,
+            requests=found.requests,
         )
         return await self._admission.start_workflow(scope, new, key=key)
 
@@ -77,7 +82,7 @@ class Executions:
     async def resume(
         self, scope: Scope, id: str, input: Any, pause: str | None = None, *, key: str | None = None
     ) -> Admitted:
-        """Answer a pause with `input`, which is JSON.
+        """Answer a pause with `input`, which is plain JSON.
 
         :raises ExecutionNotFound: there is none
         :raises ExecutionFinished: it has ended
@@ -86,7 +91,7 @@ class Executions:
         row = await self.get(scope, id)
         if row.state == "ended":
             raise ExecutionFinished(f"execution {id} has finished ({history.state_of(row)}) and cannot be resumed")
-        return await self._admission.resume(scope, id, input, pause, key=key)
+        return await self._admission.resume(scope, id, encode_value(input), pause, key=key)
 
     async def cancel(self, scope: Scope, id: str) -> Admitted | None:
         """Ask an execution to stop; a session ends. None: nothing to stop.

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from flux.engine.values import decode_value, json_value
+from flux.engine.values import readable
 from flux.events import (
     ApprovalRequired,
     CancelRequested,
@@ -140,7 +140,7 @@ def _made(
 
 def plain(value: Any) -> Any:
     """A stored value as plain JSON."""
-    return json_value(decode_value(value))
+    return readable(value)
 
 
 def iso(seconds: float) -> str:

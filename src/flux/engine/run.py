@@ -22,6 +22,7 @@ from flux.events import (
     ToolDone,
     spent_by,
 )
+from flux.metrics import count_entries
 from flux.store import executions, log
 from flux.store.database import Database, Steps
 from flux.store.executions import Execution, encode_spent
@@ -134,6 +135,7 @@ class Run:
             return done
 
         done = await self.database.write(program())
+        count_entries(entries)
         self.spent = spent
         self._note(entries)
         self._feed.publish(self.id, done.rows, _settled(entries))
@@ -174,8 +176,7 @@ class Run:
                 return
 
     async def _read(self, after: int) -> list[Stored]:
-        rows = await self.database.read(log.read(self.scope, self.id, after))
-        return [row.stored() for row in rows]
+        return await self.database.read(log.load(self.scope, self.id, after))
 
     def _keep(self, rows: tuple[log.LogRow, ...], entries: tuple[Entry, ...]) -> None:
         for row, entry in zip(rows, entries, strict=True):

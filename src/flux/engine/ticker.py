@@ -28,6 +28,7 @@ from flux.engine.dispatch import Dispatch
 from flux.engine.executions import FindWorkflow
 from flux.engine.schedules import CatchUp, catch_up, decode_spec
 from flux.engine.upkeep import PAUSE_SECONDS, keep_up, survive
+from flux.engine.values import encode_value
 from flux.errors import AgentNotFound, DatabaseLocked, DatabaseUnavailable, FluxError, InvalidInput, SessionExists
 from flux.store import agents, schedules
 from flux.store.database import Database, Scope, Steps
@@ -66,7 +67,7 @@ class Starter:
         new = NewWorkflow(
             workflow=workflow,
             source_version=found.version,
-            input=msgspec.json.decode(schedule.input),
+            input=encode_value(msgspec.json.decode(schedule.input)),
             pool=found.pool,
             requests=found.requests,
             id=execution_of(schedule.id, due),

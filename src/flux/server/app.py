@@ -15,7 +15,8 @@ import flux
 from flux.agents.process import Process
 from flux.errors import FluxError, InvalidInput, NotFound
 from flux.server.guard import Guard
-from flux.server.routes import agents, health, schedules, sessions
+from flux.server.measure import Counts, RequestCounter
+from flux.server.routes import agents, configs, executions, health, runs, schedules, secrets, sessions, workflows
 from flux.server.sse import HEARTBEAT_SECONDS
 from flux.server.wire import ERRORS, Body, error_body
 from flux.suggest import nearest
@@ -44,14 +45,21 @@ def create_app(
     app.include_router(sessions.router)
     app.include_router(agents.router)
     app.include_router(schedules.router)
+    app.include_router(workflows.router)
+    app.include_router(runs.router)
+    app.include_router(executions.router)
+    app.include_router(configs.router)
+    app.include_router(secrets.router)
     app.add_exception_handler(FluxError, _flux_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(UnicodeEncodeError, _not_text)
     app.add_exception_handler(Exception, _unexpected)
+    app.state.counts = Counts(process.database, process.settings.dead_after)
     app.add_middleware(
         Guard, hosts=hosts, max_body=BODY_PER_MESSAGE_BYTE * process.settings.max_message_bytes + 100_000
     )
+    app.add_middleware(RequestCounter)
     return app
 
 
@@ -87,7 +95,8 @@ async def _http_error(request: Request, raised: Exception) -> JSONResponse:
     if error.status_code == 405:
         said = f"{request.method} is not possible at {request.url.path[:200]}"
     elif error.status_code == 400:
-        said = "the body is not JSON"
+        form = request.headers.get("content-type", "").startswith("multipart/")
+        said = f"the body cannot be read as a form: {said}" if form else "the body is not JSON"
     return JSONResponse(error_body(InvalidInput(said)), error.status_code, headers=error.headers)
 
 

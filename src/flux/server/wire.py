@@ -17,6 +17,7 @@ from flux.store.executions import Execution
 from flux.store.interrupts import Interrupt
 from flux.store.log import LogRow
 from flux.store.schedules import Missed, Overlap
+from flux.store.workflows import WorkflowVersion
 
 MAX_PAGE = 200
 MAX_DEPTH = 100
@@ -122,6 +123,18 @@ class CreateSchedule(PutSchedule):
     name: Text
 
 
+class PutConfig(Body):
+    """PUT /configs/{name}."""
+
+    value: Json
+
+
+class PutSecret(Body):
+    """PUT /secrets/{name}."""
+
+    value: Text = Field(min_length=1, max_length=65_536)
+
+
 class Problem(BaseModel):
     """What went wrong: `type` is for programs, `message` for people."""
 
@@ -146,6 +159,12 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 def page(items: list[dict[str, Any]], next_cursor: str | None) -> dict[str, Any]:
     """A page of a list."""
     return {"items": items, "next_cursor": next_cursor}
+
+
+def names_page(found: list[str], limit: int) -> dict[str, Any]:
+    """A page of names; `found` has one more than `limit` when there are more."""
+    more = encode_cursor(found[limit - 1]) if len(found) > limit else None
+    return page([{"name": name} for name in found[:limit]], more)
 
 
 def error_body(error: FluxError) -> dict[str, Any]:
@@ -206,6 +225,20 @@ def approval_row(asked: Interrupt) -> dict[str, Any]:
         "always": answer.get("always", False),
         "decided_by": asked.answered_by,
         "requested_at": asked.created,
+    }
+
+
+def workflow_row(found: WorkflowVersion, *, source: bool = False) -> dict[str, Any]:
+    """A workflow as lists and GET show it; `source`: with the file it was found in."""
+    return {
+        "namespace": found.namespace,
+        "name": found.name,
+        "version": found.version,
+        "digest": found.digest,
+        "options": msgspec.json.decode(found.options),
+        "author": found.author,
+        "created_at": found.created,
+        **({"source": found.source} if source else {}),
     }
 
 

@@ -134,10 +134,7 @@ class PostgresDatabase:
             raise _unusable(error) from error
 
     def _down(self, error: Exception) -> DatabaseUnavailable:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        return DatabaseUnavailable(
-            f"the database {hide_password(self.url)} does not answer: {reason}", debug=repr(error)
-        )
+        return _away(self.url, error)
 
     async def _migrate(self) -> None:
         async with self._pool.connection() as connection, connection.transaction():
@@ -152,6 +149,23 @@ class PostgresDatabase:
                 behind = False
         if behind:
             upgrade(self.url)
+
+
+async def schema_of(url: str) -> str | None:
+    """The version of a database's schema, read without changing anything; None when there is none yet.
+
+    :raises DatabaseUnavailable: the server does not answer
+    """
+    try:
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=10) as connection:
+            return await _found_version(connection)
+    except psycopg.Error as error:
+        raise _away(url, error) from error
+
+
+def _away(url: str, error: Exception) -> DatabaseUnavailable:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return DatabaseUnavailable(f"the database {hide_password(url)} does not answer: {reason}", debug=repr(error))
 
 
 def _unusable(error: psycopg.DataError) -> InvalidInput:

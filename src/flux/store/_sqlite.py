@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
+from urllib.parse import quote
 
 from flux.errors import DatabaseLocked, DatabaseUnavailable
 from flux.store import schema
@@ -304,3 +305,17 @@ def _found_version(connection: sqlite3.Connection) -> str | None:
         return None
     row = connection.execute("select version_num from alembic_version").fetchone()
     return str(row[0]) if row else None
+
+
+def schema_of(path: Path) -> str | None:
+    """The version of a file's schema, read without changing anything; None when there is none yet.
+
+    :raises DatabaseUnavailable, DatabaseLocked: the file cannot be read
+    """
+    if not path.exists():
+        return None
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
+            return _found_version(connection)
+    except sqlite3.Error as error:
+        raise _translate(error, path) from error

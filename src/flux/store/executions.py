@@ -310,15 +310,21 @@ def set_title(scope: Scope, id: str, title: str) -> Steps[bool]:
 
 
 def delete(scope: Scope, id: str) -> Steps[bool]:
-    """Remove an ended session with all it left behind."""
+    """Remove a session that has ended, or in which nothing was ever said, with all it left behind."""
     rows = yield (
-        "delete from executions where id = :id and tenant = :tenant and state = 'ended' returning id",
+        "delete from executions where id = :id and tenant = :tenant"
+        " and (state = 'ended' or (state = 'idle' and head <= 1 and driver is null)) returning id",
         {"id": id, "tenant": scope.tenant},
     )
     if rows:
-        for table in ("events", "interrupts", "grants", "admissions"):
-            yield f"delete from {table} where execution_id = :id", {"id": id}
+        yield from delete_rest(id)
     return bool(rows)
+
+
+def delete_rest(id: str) -> Steps[None]:
+    """Remove what an execution left behind."""
+    for table in ("events", "interrupts", "grants", "admissions", "waits"):
+        yield f"delete from {table} where execution_id = :id", {"id": id}
 
 
 def sweep(pool: str, limit: int) -> Steps[tuple[list[str], float | None]]:

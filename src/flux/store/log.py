@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Struct
 
@@ -151,11 +152,8 @@ def insert(id: str, entries: Sequence[Entry], head: int, run: str | None, epoch:
 
 
 def read(scope: Scope, id: str, after: int = 0, limit: int | None = None) -> Steps[list[LogRow]]:
-    """The entries behind `after`, in order; empty for an execution of another tenant."""
-    rows = yield (
-        READ,
-        {"id": id, "tenant": scope.tenant, "after": after, "limit": NO_LIMIT if limit is None else limit},
-    )
+    """The entries behind `after` as they are stored, in order; empty for an execution of another tenant."""
+    rows = yield READ, _place(scope, id, after, limit)
     return [LogRow(*row) for row in rows]
 
 
@@ -167,6 +165,16 @@ def last(scope: Scope, id: str) -> Steps[LogRow | None]:
         {"id": id, "tenant": scope.tenant},
     )
     return LogRow(*rows[0]) if rows else None
+
+
+def load(scope: Scope, id: str, after: int = 0) -> Steps[list[Stored]]:
+    """The entries behind `after`, decoded; straight from the rows, because a log may have many thousands."""
+    rows = yield READ, _place(scope, id, after, None)
+    return [Stored(seq, epoch, run, at, decode(body, type)) for seq, type, run, epoch, at, body in rows]
+
+
+def _place(scope: Scope, id: str, after: int, limit: int | None) -> dict[str, Any]:
+    return {"id": id, "tenant": scope.tenant, "after": after, "limit": NO_LIMIT if limit is None else limit}
 
 
 def _words(entry: Entry) -> str | None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from typing import Any
 
 from flux.errors import MissingPackage, SettingsInvalid
-from flux.store._sqlite import SqliteDatabase
+from flux.store._sqlite import SqliteDatabase, schema_of
 from flux.store.database import CommitObserver, Database, hide_password
+
+POSTGRES = ("postgresql://", "postgres://")
 
 
 async def open_database(url: str, *, synchronous: str = "full", observer: CommitObserver | None = None) -> Database:
@@ -20,11 +23,33 @@ async def open_database(url: str, *, synchronous: str = "full", observer: Commit
     if url.startswith("sqlite:///"):
         path = Path(url.removeprefix("sqlite:///"))
         return await SqliteDatabase(path, synchronous=synchronous, observer=observer).open()
-    if url.startswith(("postgresql://", "postgres://")):
-        try:
-            postgres = importlib.import_module("flux.store._postgres")
-        except ImportError as error:
-            raise MissingPackage("Postgres needs an extra package: pip install 'flux-harness[postgres]'") from error
-        database: Database = await postgres.PostgresDatabase(url, observer=observer).open()
+    if url.startswith(POSTGRES):
+        database: Database = await _postgres().PostgresDatabase(url, observer=observer).open()
         return database
-    raise SettingsInvalid(f"database_url {hide_password(url)!r} must begin with sqlite:/// or postgresql://")
+    raise _of_another_kind(url)
+
+
+async def found_schema(url: str) -> str | None:
+    """The version of a database's schema; None when it has none yet. Nothing is changed.
+
+    :raises SettingsInvalid: the URL is of another kind
+    :raises MissingPackage: Postgres support is not installed
+    :raises DatabaseUnavailable, DatabaseLocked: it cannot be read
+    """
+    if url.startswith("sqlite:///"):
+        return schema_of(Path(url.removeprefix("sqlite:///")))
+    if url.startswith(POSTGRES):
+        found: str | None = await _postgres().schema_of(url)
+        return found
+    raise _of_another_kind(url)
+
+
+def _postgres() -> Any:
+    try:
+        return importlib.import_module("flux.store._postgres")
+    except ImportError as error:
+        raise MissingPackage("Postgres needs an extra package: pip install 'flux-harness[postgres]'") from error
+
+
+def _of_another_kind(url: str) -> SettingsInvalid:
+    return SettingsInvalid(f"database_url {hide_password(url)!r} must begin with sqlite:/// or postgresql://")

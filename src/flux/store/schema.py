@@ -23,6 +23,7 @@ create index executions_running on executions (worker) where state = 'running';
 create index executions_listed on executions (tenant, created, id);
 create index executions_parent on executions (parent) where parent is not null;
 create index executions_root on executions (root) where driver is not null;
+create index executions_ended on executions (updated) where state = 'ended';
 
 create table events (
   execution_id text not null, seq integer not null, type text not null, run_id text,
@@ -66,6 +67,17 @@ create table agent_versions (
 );
 create index agent_versions_digest on agent_versions (tenant, name, digest);
 
+create table workflows (
+  tenant text not null, namespace text not null, name text not null, version integer not null,
+  created double precision not null, updated double precision not null, primary key (tenant, namespace, name)
+);
+
+create table workflow_versions (
+  tenant text not null, namespace text not null, name text not null, version integer not null,
+  digest text not null, source text not null, options text not null, author text not null,
+  created double precision not null, primary key (tenant, namespace, name, version)
+);
+
 create table schedules (
   id text primary key, tenant text not null, owner text not null, name text not null, target text not null,
   workflow text, agent text, instance text, message text, input text not null, spec text not null,
@@ -84,6 +96,11 @@ create table schedule_runs (
 create table task_cache (
   tenant text not null, key text not null, value text not null, created double precision not null,
   primary key (tenant, key)
+);
+
+create table secrets (
+  tenant text not null, name text not null, sealed text not null, updated double precision not null,
+  primary key (tenant, name)
 );
 
 create table configs (

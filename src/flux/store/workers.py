@@ -26,6 +26,12 @@ def silent(worker: str, seconds: float) -> Steps[bool]:
     return not rows
 
 
+def alive(seconds: float) -> Steps[int]:
+    """How many workers have been seen in that time."""
+    rows = yield "select count(*) from workers where seen > :now - :seconds", {"seconds": seconds}
+    return int(rows[0][0])
+
+
 def forget(worker: str) -> Steps[None]:
     """Remove a worker that has left."""
     yield "delete from workers where id = :id", {"id": worker}

@@ -20,6 +20,8 @@ from tests.integration.server.serving import serving
 #: Calls of each route.
 EXAMPLES = int(os.environ.get("FLUX_TEST_EXAMPLES", "8"))
 
+WORKFLOW = "from flux import workflow\n@workflow\nasync def {}(ctx): ..."
+
 
 class _Background:
     """A server in a loop and thread of its own: the judge is not asynchronous."""
@@ -52,7 +54,8 @@ class _Background:
             session = await served.client.start_session(agent, "Hello")
             times = {"agent": agent, "message": "Hello", "interval": "1h"}
             await served.client.post("/schedules", {"name": agent, **times})
-            self.known = {"id": session.id, "name": agent}
+            await served.client.upload("/workflows", "w.py", WORKFLOW.format(agent).encode())
+            self.known = {"id": session.id, "name": agent, "namespace": "default"}
             self.url = served.url
             self._ready.set()
             await self._stop.wait()
@@ -75,7 +78,7 @@ def test_every_answer_is_one_that_the_openapi_document_knows(server: _Background
 
 def _judge(operation: Any, known: dict[str, str]) -> None:
     def of_something(case: Any) -> Any:
-        """The same call, for a session or agent that is there."""
+        """The same call, for a session, agent or workflow that is there."""
         case.path_parameters |= {name: known[name] for name in case.path_parameters if name in known}
         return case
 

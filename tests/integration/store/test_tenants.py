@@ -7,14 +7,25 @@ from typing import Any
 
 import pytest
 
-from flux.errors import AgentNotFound, Fenced, ScheduleNotFound
+from flux.errors import AgentNotFound, Fenced, ScheduleNotFound, WorkflowNotFound
 from flux.events import UsageCounted
 from flux.messages import Usage
-from flux.store import admissions, agents, configs, executions, interrupts, log, schedules, waits
+from flux.store import admissions, agents, configs, executions, interrupts, log, schedules, secrets, waits, workflows
 from flux.store.database import Database, Row, Scope, Steps, one
 from tests.integration.states import ANN, EVE, HELLO, Sessions
 
-NOUNS: list[ModuleType] = [admissions, agents, configs, executions, interrupts, log, schedules, waits]
+NOUNS: list[ModuleType] = [
+    admissions,
+    agents,
+    configs,
+    executions,
+    interrupts,
+    log,
+    schedules,
+    secrets,
+    waits,
+    workflows,
+]
 Call = Callable[[Scope, str, str], Steps[Any]]
 
 
@@ -38,9 +49,15 @@ def _schedule(scope: Scope, id: str, question: str) -> Steps[Any]:
     return schedules.replace(scope, "nightly", TIMES, "paused", None)
 
 
+def _register(scope: Scope, id: str, question: str) -> Steps[Any]:
+    """A stranger's workflow of the same name is another one."""
+    yield from workflows.put(scope, "default", "hello", digest="d2", source="other", options="{}")
+
+
 #: Every function that takes a scope, called by a stranger with somebody else's ids; and what comes back.
 CALLS: dict[str, tuple[Call, Any]] = {
     "admissions.claim": (lambda s, id, q: admissions.claim(s, "key", "other digest"), None),
+    "admissions.find": (lambda s, id, q: admissions.find(s, "key", "other digest"), None),
     "admissions.record": (lambda s, id, q: admissions.record(s, "key", "stolen", 9), None),
     "agents.delete": (lambda s, id, q: agents.delete(s, "helper"), AgentNotFound),
     "agents.get": (lambda s, id, q: agents.get(s, "helper"), None),
@@ -59,6 +76,8 @@ CALLS: dict[str, tuple[Call, Any]] = {
     ),
     "executions.delete": (lambda s, id, q: executions.delete(s, id), False),
     "executions.get": (lambda s, id, q: executions.get(s, id), None),
+    "executions.list_executions": (lambda s, id, q: executions.list_executions(s, agent="helper"), []),
+    "executions.open_children": (lambda s, id, q: executions.open_children(s, "parent"), []),
     "executions.list_sessions": (lambda s, id, q: executions.list_sessions(s, agent="helper", q="hello"), []),
     "executions.set_title": (lambda s, id, q: executions.set_title(s, id, "mine"), False),
     "interrupts.answer": (lambda s, id, q: interrupts.answer(s, id, q, answer="yes", by="eve"), False),
@@ -66,10 +85,21 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "interrupts.get": (interrupts.get, None),
     "interrupts.grant": (lambda s, id, q: interrupts.grant(s, id, "fetch", "eve"), None),
     "interrupts.grants": (lambda s, id, q: interrupts.grants(s, id), frozenset()),
+    "interrupts.list_approvals": (
+        lambda s, id, q: interrupts.list_approvals(s, execution=id, state=None, after=None, limit=5),
+        [],
+    ),
     "interrupts.list_open": (lambda s, id, q: interrupts.list_open(s, id), []),
     "interrupts.open_interrupt": (_ask, None),
     "log.append": (lambda s, id, q: log.append(s, id, 1, None, [UsageCounted(tokens=Usage())]), Fenced),
+    "log.last": (lambda s, id, q: log.last(s, id), None),
+    "log.load": (lambda s, id, q: log.load(s, id), []),
     "log.read": (lambda s, id, q: log.read(s, id), []),
+    "secrets.get": (lambda s, id, q: secrets.get(s, "city"), None),
+    "secrets.names": (lambda s, id, q: secrets.names(s), []),
+    "secrets.put": (lambda s, id, q: secrets.put(s, "city", "Paris"), None),
+    "secrets.remove": (lambda s, id, q: secrets.remove(s, "other"), False),
+    "waits.open_target": (lambda s, id, q: waits.open_target(s, id), False),
     "schedules.create": (_own_schedule, None),
     "schedules.delete": (lambda s, id, q: schedules.delete(s, "nightly"), False),
     "schedules.get": (lambda s, id, q: schedules.get(s, "nightly"), None),
@@ -80,9 +110,25 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "schedules.replace": (_schedule, ScheduleNotFound),
     "schedules.set_state": (lambda s, id, q: schedules.set_state(s, "nightly", "paused", None), ScheduleNotFound),
     "waits.wait_for": (lambda s, id, q: waits.wait_for(s, id, "other"), None),
+    "workflows.delete": (lambda s, id, q: workflows.delete(s, "default", "hello"), WorkflowNotFound),
+    "workflows.get": (lambda s, id, q: workflows.get(s, "default", "hello"), None),
+    "workflows.get_version": (lambda s, id, q: workflows.get_version(s, "default", "hello", 1), None),
+    "workflows.list_current": (lambda s, id, q: workflows.list_current(s), []),
+    "workflows.put": (_register, None),
+    "workflows.versions": (lambda s, id, q: workflows.versions(s, "default", "hello"), []),
 }
 
-OWNED = ("executions", "agents", "agent_versions", "configs", "admissions", "schedules")
+OWNED = (
+    "executions",
+    "agents",
+    "agent_versions",
+    "configs",
+    "admissions",
+    "schedules",
+    "secrets",
+    "workflows",
+    "workflow_versions",
+)
 OF_SESSIONS = ("events", "interrupts", "grants", "waits", "schedule_runs")
 
 
@@ -107,8 +153,10 @@ async def theirs(database: Database) -> tuple[str, str]:
     await database.write(agents.put(ANN, "helper", "d1", "{}", create=True, update=True))
     await database.write(schedules.create(ANN, "s1", "nightly", TIMES, 1.0))
     await database.write(schedules.record("s1", 0.0, "started", missed=0, execution_id=id))
+    await database.write(workflows.put(ANN, "default", "hello", digest="d1", source="x", options="{}"))
     for name in ("city", "other"):
         await database.write(configs.put(ANN, name, "Rome"))
+        await database.write(secrets.put(ANN, name, "Rome"))
     return id, question
 
 

@@ -79,7 +79,7 @@ class Machine:
 
     async def resume(self, id: str, input: Any = None, pause: str | None = None) -> None:
         """Answer a pause."""
-        await self.executions.resume(LOCAL, id, encode_value(input), pause)
+        await self.executions.resume(LOCAL, id, input, pause)
 
     async def decide(self, id: str, word: str, **more: Any) -> None:
         """Decide the oldest open approval."""

@@ -147,13 +147,13 @@ async def pay(amount: int) -> str:
 
 
 @workflow
-async def pays(ctx: ExecutionContext[list[int]]) -> Any:
+async def pays_many(ctx: ExecutionContext[list[int]]) -> Any:
     return await parallel(*(pay(amount) for amount in ctx.input))
 
 
 @pytest.mark.behaviour("workflows:approval:asked")
 async def test_a_task_that_needs_approval_waits_for_it(machine: Machine) -> None:
-    context = await machine.run(pays, [5, 50])
+    context = await machine.run(pays_many, [5, 50])
     id = context.execution_id
     assert (context.state, dict(ran)) == ("PAUSED", {"pay 5": 1})
     assert (await machine.row(id)).waiting_for == "approval"
@@ -166,7 +166,7 @@ async def test_a_task_that_needs_approval_waits_for_it(machine: Machine) -> None
 
 @pytest.mark.behaviour("workflows:approval:rejected")
 async def test_a_rejected_task_fails_without_retry_fallback_or_rollback(machine: Machine) -> None:
-    context = await machine.run(pays, [50])
+    context = await machine.run(pays_many, [50])
     await machine.decide(context.execution_id, "reject", reason="too much")
     done = await machine.until(context.execution_id, "ended")
     assert (done.state, done.error) == ("FAILED", "pay was rejected by local: too much")
@@ -257,7 +257,7 @@ async def test_cancelling_reaches_what_was_called(machine: Machine) -> None:
 
 @pytest.mark.behaviour("workflows:approval:once")
 async def test_the_first_decision_wins(machine: Machine) -> None:
-    context = await machine.run(pays, [50])
+    context = await machine.run(pays_many, [50])
     asked = await machine.executions.approvals(LOCAL, context.execution_id, state="open", after=None, limit=5)
     await machine.decide(context.execution_id, "approve")
     with pytest.raises(InterruptDecided):

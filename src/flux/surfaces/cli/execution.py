@@ -33,9 +33,9 @@ execution.add_command(cancel)
 
 
 @execution.command("list")
-@click.option("--state", type=click.Choice(STATES, case_sensitive=False))
-@click.option("--workflow", metavar="[NAMESPACE/]NAME")
-@click.option("--agent", metavar="NAME")
+@click.option("--state", type=click.Choice(STATES, case_sensitive=False), help="Only executions in this state.")
+@click.option("--workflow", metavar="[NAMESPACE/]NAME", help="Only executions of this workflow.")
+@click.option("--agent", metavar="NAME", help="Only sessions of this agent.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @format_option()
 @server_option
@@ -70,7 +70,14 @@ def events(execution_id: str, after: str, format_: str, server: str | None) -> N
 
 @execution.command()
 @click.argument("execution_id", metavar="[EXECUTION]", required=False)
-@click.option("--status", "status_", type=click.Choice(STATUSES), default="open", show_default=True)
+@click.option(
+    "--status",
+    "status_",
+    type=click.Choice(STATUSES),
+    default="open",
+    show_default=True,
+    help="Only approvals that stand like this.",
+)
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @format_option()
 @server_option
@@ -92,7 +99,7 @@ def approvals(execution_id: str | None, status_: str, limit: int, format_: str, 
 @click.argument("execution_id", metavar="EXECUTION")
 @click.argument("approval", metavar="APPROVAL")
 @click.option("--always", is_flag=True, help="Do not ask again for this task in this execution.")
-@click.option("--reason")
+@click.option("--reason", help="Why, for whoever reads it later.")
 @format_option()
 @server_option
 def approve(
@@ -106,7 +113,7 @@ def approve(
 @execution.command()
 @click.argument("execution_id", metavar="EXECUTION")
 @click.argument("approval", metavar="APPROVAL")
-@click.option("--reason")
+@click.option("--reason", help="Why, for whoever reads it later.")
 @format_option()
 @server_option
 def reject(execution_id: str, approval: str, reason: str | None, format_: str, server: str | None) -> None:

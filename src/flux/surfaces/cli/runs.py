@@ -28,7 +28,13 @@ def input_argument(command: Command) -> Command:
 @click.command("run")
 @click.argument("workflow", metavar="[NAMESPACE/]NAME")
 @input_argument
-@click.option("--mode", type=click.Choice(["sync", "async", "stream"]), default="sync", show_default=True)
+@click.option(
+    "--mode",
+    type=click.Choice(["sync", "async", "stream"]),
+    default="sync",
+    show_default=True,
+    help="Wait until it rests, do not wait, or show its events as they come.",
+)
 @click.option("--version", type=click.IntRange(1), help="A version other than the newest.")
 @click.option("--detailed", is_flag=True, help="Show the events, too.")
 @format_option()
@@ -44,7 +50,13 @@ def run_workflow(
 @click.argument("execution", metavar="EXECUTION")
 @input_argument
 @click.option("--pause", metavar="NAME", help="The pause to answer, where several are open.")
-@click.option("--mode", type=click.Choice(["sync", "async", "stream"]), default="sync", show_default=True)
+@click.option(
+    "--mode",
+    type=click.Choice(["sync", "async", "stream"]),
+    default="sync",
+    show_default=True,
+    help="Wait until it rests, do not wait, or show its events as they come.",
+)
 @format_option()
 @server_option
 def resume_workflow(

@@ -1,0 +1,87 @@
+"""What may be done with registered workflows: the service behind every surface."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from flux.engine.catalog import Source, read_source
+from flux.engine.executions import Found
+from flux.engine.scheduling import put_from_options
+from flux.store import workflows
+from flux.store.database import Database, Scope, Steps
+from flux.store.workflows import WorkflowVersion
+
+
+class Workflows:
+    """Registered workflows. Every method takes the caller's scope and finds only what is theirs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def register(self, scope: Scope, data: bytes) -> list[WorkflowVersion]:
+        """Store an uploaded file as the newest version of each workflow it declares; nothing of it is run.
+
+        :raises TooLarge: it has more than 1 MiB
+        :raises SourceInvalid: it does not parse, declares no workflow, or one that is not valid
+        """
+        source = await asyncio.to_thread(read_source, data)
+        return await self._database.write(register_steps(scope, source))
+
+    async def get(self, scope: Scope, namespace: str, name: str, version: int | None = None) -> WorkflowVersion:
+        """A workflow: its current version, or the one asked for.
+
+        :raises WorkflowNotFound: there is none
+        """
+        found = await self._database.read(workflows.get(scope, namespace, name, version))
+        if found is None:
+            raise workflows.not_found(namespace, f"{name} version {version}" if version else name)
+        return found
+
+    async def found(self, scope: Scope, workflow: str, version: int | None) -> Found:
+        """What starting "namespace/name" takes.
+
+        :raises WorkflowNotFound: there is none
+        """
+        namespace, _, name = workflow.partition("/")
+        one = await self.get(scope, namespace, name, version)
+        requests = msgspec.json.decode(one.options).get("requests")
+        return Found(workflow, one.version, requests=msgspec.json.encode(requests).decode() if requests else None)
+
+    async def page(
+        self, scope: Scope, namespace: str | None, after: tuple[str, str], limit: int
+    ) -> list[WorkflowVersion]:
+        """Workflows by namespace and name, without their sources."""
+        return await self._database.read(workflows.list_current(scope, namespace, after, limit))
+
+    async def versions(self, scope: Scope, namespace: str, name: str, before: int, limit: int) -> list[WorkflowVersion]:
+        """The versions below `before`, newest first, without their sources; also of a workflow that was deleted.
+
+        :raises WorkflowNotFound: there is none
+        """
+        found = await self._database.read(workflows.versions(scope, namespace, name, before, limit))
+        if not found and before == workflows.NEWEST:
+            raise workflows.not_found(namespace, name)
+        return found
+
+    async def delete(self, scope: Scope, namespace: str, name: str) -> None:
+        """Remove a workflow; its executions go on.
+
+        :raises WorkflowNotFound: there is none
+        """
+        await self._database.write(workflows.delete(scope, namespace, name))
+
+
+def register_steps(scope: Scope, source: Source) -> Steps[list[WorkflowVersion]]:
+    """Store each workflow of a source, in the order of their names so that two files cannot block each other."""
+    stored: list[WorkflowVersion] = []
+    for one in source.workflows:
+        put = workflows.put(
+            scope, one.namespace, one.name, digest=source.digest, source=source.text, options=one.options
+        )
+        stored.append((yield from put))
+        schedule = msgspec.json.decode(one.options).get("schedule")
+        if schedule is not None:
+            yield from put_from_options(scope, one.namespace, one.name, msgspec.json.encode(schedule).decode())
+    return stored

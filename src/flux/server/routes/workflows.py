@@ -1,0 +1,87 @@
+"""/workflows: registered workflows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, UploadFile
+
+from flux.engine.catalog import MAX_SOURCE_BYTES
+from flux.errors import InvalidInput
+from flux.server.context import process_of, scope_of
+from flux.server.wire import MAX_PAGE, decode_cursor, encode_cursor, page, workflow_row
+from flux.store.workflows import NEWEST
+
+router = APIRouter(prefix="/workflows", tags=["workflows"])
+
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+Version = Annotated[int, Path(ge=1, lt=NEWEST)]
+
+
+@router.post("", status_code=201)
+async def register_workflows(request: Request, file: UploadFile) -> dict[str, Any]:
+    """Register every workflow of a Python file; the same file again changes nothing. It is read, not run."""
+    await _only_a_file(request)
+    data = await file.read(MAX_SOURCE_BYTES + 1)
+    found = await process_of(request).workflows.register(scope_of(request), data)
+    return page([workflow_row(one) for one in found], None)
+
+
+@router.get("")
+async def list_workflows(
+    request: Request, namespace: str | None = None, limit: Limit = 50, cursor: str | None = None
+) -> dict[str, Any]:
+    """Workflows by namespace and name."""
+    after = decode_cursor(cursor, str, str) or ["", ""]
+    found = await process_of(request).workflows.page(scope_of(request), namespace, (after[0], after[1]), limit + 1)
+    last = found[limit - 1] if len(found) > limit else None
+    more = encode_cursor(last.namespace, last.name) if last else None
+    return page([workflow_row(one) for one in found[:limit]], more)
+
+
+@router.get("/{namespace}/{name}")
+async def get_workflow(request: Request, namespace: str, name: str, source: bool = False) -> dict[str, Any]:
+    """The current version of a workflow; `source`: with the file it was found in."""
+    found = await process_of(request).workflows.get(scope_of(request), namespace, name)
+    return workflow_row(found, source=source)
+
+
+@router.get("/{namespace}/{name}/versions")
+async def list_workflow_versions(
+    request: Request, namespace: str, name: str, limit: Limit = 50, cursor: str | None = None
+) -> dict[str, Any]:
+    """The versions of a workflow, newest first."""
+    before = _version((decode_cursor(cursor, int) or [NEWEST])[0])
+    found = await process_of(request).workflows.versions(scope_of(request), namespace, name, before, limit + 1)
+    more = encode_cursor(found[limit - 1].version) if len(found) > limit else None
+    return page([workflow_row(one) for one in found[:limit]], more)
+
+
+@router.get("/{namespace}/{name}/versions/{version}")
+async def get_workflow_version(
+    request: Request, namespace: str, name: str, version: Version, source: bool = False
+) -> dict[str, Any]:
+    """One version of a workflow, also of one that was deleted."""
+    found = await process_of(request).workflows.get(scope_of(request), namespace, name, version)
+    return workflow_row(found, source=source)
+
+
+@router.delete("/{namespace}/{name}", status_code=204)
+async def delete_workflow(request: Request, namespace: str, name: str) -> None:
+    """Remove a workflow; its executions go on with the version they began with."""
+    await process_of(request).workflows.delete(scope_of(request), namespace, name)
+
+
+def _version(number: int) -> int:
+    if not 0 < number <= NEWEST:
+        raise InvalidInput("cursor: use the next_cursor of the page before")
+    return number
+
+
+async def _only_a_file(request: Request) -> None:
+    fields = [name for name, _ in (await request.form()).multi_items()]
+    for name in fields:
+        if name != "file":
+            raise InvalidInput(f"unknown field {name!r}; the file goes in the field 'file'")
+    if len(fields) > 1:
+        raise InvalidInput("there are several files; send them one by one")
