@@ -139,7 +139,7 @@ class Engine:
         while True:
             await self.dispatch.until_nothing_runs()
             row = await self.row(id)
-            if row.state == "ended" or (row.state == "waiting" and row.waiting_for in FOR_PEOPLE and row.due is None):
+            if row.state == "ended" or (row.state == "waiting" and row.waiting_for in FOR_PEOPLE):
                 return await self.context(id)
             if not await self._wake_next():
                 return await self.context(id)
