@@ -13,8 +13,8 @@ from flux.errors import FluxError
 from flux.events import AssistantSaid, ToolDone
 from flux.messages import (
     AssistantMessage,
-    CallPart,
     Message,
+    ReasoningPart,
     TextPart,
     ToolCall,
     ToolResult,
@@ -39,7 +39,10 @@ def build(items: Iterable[Item]) -> tuple[Message, ...]:
 
     :raises PromptBroken: the invariant does not hold; nothing was sent
     """
-    return tuple(message for item in items for message in _messages(item))
+    messages: list[Message] = []
+    for item in items:
+        messages += item.built or _messages(item)
+    return tuple(messages)
 
 
 def check(messages: Sequence[Message]) -> None:
@@ -59,7 +62,7 @@ def check(messages: Sequence[Message]) -> None:
             raise PromptBroken(debug=f"no result for {awaited[0]}")
         if not message.parts or _full(message.parts) is not message.parts:
             raise PromptBroken(debug="empty part")
-        if isinstance(message, AssistantMessage):
+        if isinstance(message, AssistantMessage) and message.calls:
             awaited = [call.id for call in message.calls]
     if awaited:
         raise PromptBroken(debug=f"no result for {awaited[0]}")
@@ -74,9 +77,7 @@ def _full(parts: tuple[P, ...]) -> tuple[P, ...]:
 
 
 def _messages(item: Item) -> tuple[Message, ...]:
-    """An item's messages; the same objects each time, so that their conversion can be kept too."""
-    if item.built is not None:
-        return item.built
+    """An item's messages; kept, so that they are the same objects each time and their conversion can be kept too."""
     messages = tuple(_build(item))
     check(messages)
     complete = not isinstance(item, AnswerItem) or len(item.results) == len(item.said.calls)
@@ -98,10 +99,10 @@ def _build(item: Item) -> list[Message]:
 
 def _answer(said: AssistantSaid, results: dict[str, ToolDone]) -> list[Message]:
     parts = _full(said.parts)
-    if not any(isinstance(part, (TextPart, CallPart)) for part in parts):
+    if not [part for part in parts if not isinstance(part, ReasoningPart)]:
         return []
     answer = AssistantMessage(parts, said.calls, said.stop, said.usage, said.cost, said.model)
-    return [answer, *(_result(call, results.get(call.id)) for call in said.calls)]
+    return [answer, *[_result(call, results.get(call.id)) for call in said.calls]]
 
 
 def _result(call: ToolCall, done: ToolDone | None) -> ToolResult:
