@@ -234,6 +234,7 @@ async def _first(
     main: asyncio.Task[Any], writer: asyncio.Task[None], *events: asyncio.Event, timeout: float | None
 ) -> None:
     """Return when the first of them is done or set, or time is over."""
+    await asyncio.sleep(0)  # code that waits for nothing is done after one step
     if main.done() or any(event.is_set() for event in events):
         return
     waits = [asyncio.ensure_future(event.wait()) for event in events]

@@ -13,7 +13,7 @@ from flux.engine.answers import Admitted, Decision
 from flux.engine.values import encode_value
 from flux.errors import ExecutionFinished, ExecutionNotFound, InterruptNotFound
 from flux.store import executions, interrupts, log
-from flux.store.database import Database, Scope
+from flux.store.database import Database, Scope, Steps
 from flux.store.executions import Execution
 from flux.store.feed import START, Cursor, Feed, Frame
 from flux.store.interrupts import Interrupt
@@ -110,19 +110,15 @@ class Executions:
 
         :raises ExecutionNotFound: there is none
         """
-        row = await self._database.read(executions.get(scope, id))
-        if row is None or row.owner != scope.principal:
-            raise ExecutionNotFound(f"there is no execution {id[:80]!r}; `flux execution list` shows those that exist")
-        return row
+        return _own(scope, id, await self._database.read(executions.get(scope, id)))
 
     async def summary(self, scope: Scope, id: str, *, detailed: bool = False) -> dict[str, Any]:
         """An execution as JSON, with its events if `detailed`.
 
         :raises ExecutionNotFound: there is none
         """
-        row = await self.get(scope, id)
-        entries = [one.stored() for one in await self._database.read(log.read(scope, id))]
-        return history.summary(row, entries, detailed=detailed)
+        row, found = await self._database.read(_with_log(scope, id, detailed=detailed))
+        return history.summary(_own(scope, id, row), [one.stored() for one in found], detailed=detailed)
 
     async def page(
         self,
@@ -178,3 +174,16 @@ class Executions:
         if asked is None:
             raise InterruptNotFound
         return asked
+
+
+def _with_log(scope: Scope, id: str, *, detailed: bool) -> Steps[tuple[Execution | None, list[LogRow]]]:
+    """A row and its log at the same moment; of the log only what a summary needs, unless it is `detailed`."""
+    row = yield from executions.get(scope, id)
+    found = log.read(scope, id) if detailed else log.read_types(scope, id, history.SUMMED_UP)
+    return row, (yield from found)
+
+
+def _own(scope: Scope, id: str, row: Execution | None) -> Execution:
+    if row is None or row.owner != scope.principal:
+        raise ExecutionNotFound(f"there is no execution {id[:80]!r}; `flux execution list` shows those that exist")
+    return row

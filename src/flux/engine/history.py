@@ -30,6 +30,8 @@ from flux.workflow_entries import (
     WorkflowScheduled,
 )
 
+#: The entries that a summary without events is made of.
+SUMMED_UP = (WorkflowScheduled, WorkflowPaused, WorkflowCompleted, CancelRequested)
 FINISHED = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 
 

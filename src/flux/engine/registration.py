@@ -29,12 +29,14 @@ class Workflows:
         source = await asyncio.to_thread(read_source, data)
         return await self._database.write(register_steps(scope, source))
 
-    async def get(self, scope: Scope, namespace: str, name: str, version: int | None = None) -> WorkflowVersion:
-        """A workflow: its current version, or the one asked for.
+    async def get(
+        self, scope: Scope, namespace: str, name: str, version: int | None = None, *, source: bool = True
+    ) -> WorkflowVersion:
+        """A workflow: its current version, or the one asked for; `source`: with its file.
 
         :raises WorkflowNotFound: there is none
         """
-        found = await self._database.read(workflows.get(scope, namespace, name, version))
+        found = await self._database.read(workflows.get(scope, namespace, name, version, source=source))
         if found is None:
             raise workflows.not_found(namespace, f"{name} version {version}" if version else name)
         return found
@@ -45,7 +47,7 @@ class Workflows:
         :raises WorkflowNotFound: there is none
         """
         namespace, _, name = workflow.partition("/")
-        one = await self.get(scope, namespace, name, version)
+        one = await self.get(scope, namespace, name, version, source=False)
         requests = msgspec.json.decode(one.options).get("requests")
         return Found(workflow, one.version, requests=msgspec.json.encode(requests).decode() if requests else None)
 
