@@ -159,6 +159,7 @@ class Process:
         self.executions = Executions(database, self.feed, admission, self.workflows.found)
         starter = Starter(self.dispatch, self.workflows.found, self.agents.workspace)
         self.ticker = Ticker(database, self.feed, self.dispatch, starter)
+        self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
         executors: dict[str, Executor] = {
             "session": SessionExecutor(database, self.binder, models, settings),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import msgspec
 
@@ -19,6 +20,8 @@ class Workflows:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        #: Called when a file was stored: it may have brought schedules.
+        self.on_registered: Callable[[], None] = lambda: None
 
     async def register(self, scope: Scope, data: bytes) -> list[WorkflowVersion]:
         """Store an uploaded file as the newest version of each workflow it declares; nothing of it is run.
@@ -27,7 +30,9 @@ class Workflows:
         :raises SourceInvalid: it does not parse, declares no workflow, or one that is not valid
         """
         source = await asyncio.to_thread(read_source, data)
-        return await self._database.write(register_steps(scope, source))
+        stored = await self._database.write(register_steps(scope, source))
+        self.on_registered()
+        return stored
 
     async def get(
         self, scope: Scope, namespace: str, name: str, version: int | None = None, *, source: bool = True

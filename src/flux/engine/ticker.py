@@ -117,8 +117,8 @@ class Ticker:
         done = [await survive(f"schedule {schedule.name} broke", self.fire(schedule, now)) for schedule in due]
         if not all(done):
             return PAUSE_SECONDS
-        if len(due) == BATCH:
-            return 0.0
+        if due:
+            return 0.0  # there may be more, and what was fired is due again at a time that was not seen
         return LOOK_SECONDS if seconds is None else min(seconds, LOOK_SECONDS)
 
     async def fire(self, schedule: Schedule, now: float) -> None:
