@@ -11,6 +11,7 @@ from msgspec import Struct
 from flux.engine.dispatch import Dispatch
 from flux.errors import (
     Conflict,
+    ExecutionFinished,
     InterruptDecided,
     InterruptNotFound,
     InvalidInput,
@@ -109,8 +110,12 @@ class AlreadyWon(Exception):
 def resume_steps(scope: Scope, id: str, input: Any, pause: str | None, dispatch: Dispatch) -> Steps[Written]:
     """Answer the open pause of that name, or the only one.
 
+    :raises ExecutionFinished: it has ended
     :raises NotPaused: it cannot be told which
     """
+    row = yield from executions.get(scope, id)
+    if row is not None and row.state == "ended":
+        raise ExecutionFinished(f"execution {id} has finished ({row.outcome or 'cancelled'}) and cannot be resumed")
     asked = [one for one in (yield from interrupts.list_open(scope, id)) if one.kind == "pause"]
     chosen = choose(asked, pause)
     if chosen is None:

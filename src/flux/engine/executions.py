@@ -10,7 +10,8 @@ from msgspec import Struct
 from flux.engine import history
 from flux.engine.admission import Admission, NewWorkflow
 from flux.engine.answers import Admitted, Decision
-from flux.errors import ExecutionFinished, ExecutionNotFound, InterruptNotFound
+from flux.engine.values import encode_value
+from flux.errors import ExecutionNotFound, InterruptNotFound, SessionEnded
 from flux.store import executions, interrupts, log
 from flux.store.database import Database, Scope
 from flux.store.executions import Execution
@@ -51,12 +52,16 @@ class Executions:
         """
         found = await self._find(scope, workflow, version)
         new = NewWorkflow(
-            workflow=workflow, source_version=found.version, input=input, pool=found.pool, requests=found.requests
+            workflow=workflow,
+            source_version=found.version,
+            input=encode_value(input),
+            pool=found.pool,
+            requests=found.requests,
         )
         return await self._admission.start_workflow(scope, new, key=key)
 
     async def start_child(self, scope: Scope, workflow: str, input: Any, *, id: str, parent: str) -> None:
-        """Start an execution for another one, once per id."""
+        """Start an execution for another one, once per id; `input` is in the form of `encode_value`."""
         found = await self._find(scope, workflow, None)
         new = NewWorkflow(
             workflow=workflow,
@@ -83,10 +88,8 @@ class Executions:
         :raises ExecutionFinished: it has ended
         :raises NotPaused: it has no open pause of that name, or several and none is named
         """
-        row = await self.get(scope, id)
-        if row.state == "ended":
-            raise ExecutionFinished(f"execution {id} has finished ({history.state_of(row)}) and cannot be resumed")
-        return await self._admission.resume(scope, id, input, pause, key=key)
+        await self.get(scope, id)
+        return await self._admission.resume(scope, id, encode_value(input), pause, key=key)
 
     async def cancel(self, scope: Scope, id: str) -> Admitted | None:
         """Ask an execution to stop; a session ends. None: nothing to stop.
@@ -96,9 +99,12 @@ class Executions:
         row = await self.get(scope, id)
         if row.state == "ended":
             return None
-        if row.kind == "session":
-            return await self._admission.end(scope, id)
-        return await self._admission.cancel(scope, id)
+        try:
+            if row.kind == "session":
+                return await self._admission.end(scope, id)
+            return await self._admission.cancel(scope, id)
+        except SessionEnded:  # meanwhile
+            return None
 
     async def get(self, scope: Scope, id: str) -> Execution:
         """The row of an execution of this owner.

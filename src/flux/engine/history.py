@@ -176,7 +176,7 @@ def summary(row: Execution, entries: list[Stored], *, detailed: bool = False) ->
     shown |= {"input": plain(input_of(entries)), "output": plain(output_of(row, entries)), "pause": None}
     if shown["state"] == "PAUSED" and row.kind == "workflow":
         paused = pause_of(entries) or {}
-        shown["pause"] = paused.get("name")
+        shown["pause"] = paused.get("name") if row.waiting_for == "pause" else None
         shown["output"] = plain(paused.get("output", paused))
     if detailed:
         shown["events"] = msgspec.to_builtins(events_of(row, entries))
