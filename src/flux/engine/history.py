@@ -165,6 +165,7 @@ def listed(row: Execution, *, cancelling: bool = False) -> dict[str, Any]:
         "error": row.last_error if state == "FAILED" or row.kind == "session" else None,
         "worker": row.worker,
         "parent": row.parent,
+        "head": row.head,
         "created_at": iso(row.created),
         "updated_at": iso(row.updated),
     }
