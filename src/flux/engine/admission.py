@@ -169,8 +169,9 @@ class Admission:
     async def resume(
         self, scope: Scope, id: str, input: Any, pause: str | None = None, *, key: str | None = None
     ) -> Admitted:
-        """Answer the open pause of that name, or the only one, with `input`, which is JSON.
+        """Answer the open pause of that name, or the only one, with `input` in the form of `encode_value`.
 
+        :raises ExecutionFinished: it has ended
         :raises NotPaused: there is none, or several and none is named
         :raises IdempotencyMismatch: the key was used with another body
         """

@@ -11,7 +11,7 @@ from flux.engine import history
 from flux.engine.admission import Admission, NewWorkflow
 from flux.engine.answers import Admitted, Decision
 from flux.engine.values import encode_value
-from flux.errors import ExecutionFinished, ExecutionNotFound, InterruptNotFound
+from flux.errors import ExecutionNotFound, InterruptNotFound, SessionEnded
 from flux.store import executions, interrupts, log
 from flux.store.database import Database, Scope, Steps
 from flux.store.executions import Execution
@@ -61,7 +61,7 @@ class Executions:
         return await self._admission.start_workflow(scope, new, key=key)
 
     async def start_child(self, scope: Scope, workflow: str, input: Any, *, id: str, parent: str) -> None:
-        """Start an execution for another one, once per id."""
+        """Start an execution for another one, once per id; `input` is in the form of `encode_value`."""
         found = await self._find(scope, workflow, None)
         new = NewWorkflow(
             workflow=workflow,
@@ -88,9 +88,7 @@ class Executions:
         :raises ExecutionFinished: it has ended
         :raises NotPaused: it has no open pause of that name, or several and none is named
         """
-        row = await self.get(scope, id)
-        if row.state == "ended":
-            raise ExecutionFinished(f"execution {id} has finished ({history.state_of(row)}) and cannot be resumed")
+        await self.get(scope, id)
         return await self._admission.resume(scope, id, encode_value(input), pause, key=key)
 
     async def cancel(self, scope: Scope, id: str) -> Admitted | None:
@@ -101,9 +99,12 @@ class Executions:
         row = await self.get(scope, id)
         if row.state == "ended":
             return None
-        if row.kind == "session":
-            return await self._admission.end(scope, id)
-        return await self._admission.cancel(scope, id)
+        try:
+            if row.kind == "session":
+                return await self._admission.end(scope, id)
+            return await self._admission.cancel(scope, id)
+        except SessionEnded:  # meanwhile
+            return None
 
     async def get(self, scope: Scope, id: str) -> Execution:
         """The row of an execution of this owner.

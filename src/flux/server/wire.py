@@ -30,10 +30,12 @@ def _text(value: str) -> str:
 
 
 def shallow(value: Any) -> Any:
-    """The value, if it is nested so little that everybody can read it.
+    """The value, if it is JSON and nested so little that everybody can read it.
 
     :raises ValueError: it is not
     """
+    if isinstance(value, bytes):
+        raise ValueError("must be JSON, sent as application/json")
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [inner for outer in level for inner in _inside(outer)]

@@ -20,7 +20,22 @@ from tests.integration.server.serving import serving
 #: Calls of each route.
 EXAMPLES = int(os.environ.get("FLUX_TEST_EXAMPLES", "8"))
 
-WORKFLOW = "from flux import workflow\n@workflow\nasync def {}(ctx): ..."
+#: It always waits for an answer, and for an approval until that is decided.
+WORKFLOW = """\
+from flux import pause, task, workflow
+from flux.tasks import parallel
+
+@task.with_options(requires_approval=True, fallback=print)
+async def asks(): ...
+
+async def answered():
+    while True:
+        await pause("more")
+
+@workflow
+async def {}(ctx):
+    await parallel(asks(), answered())
+"""
 
 
 class _Background:
@@ -56,6 +71,9 @@ class _Background:
             await served.client.post("/schedules", {"name": agent, **times})
             await served.client.upload("/workflows", "w.py", WORKFLOW.format(agent).encode())
             self.known = {"id": session.id, "name": agent, "namespace": "default"}
+            execution = (await served.client.run_workflow(f"default/{agent}"))["execution_id"]
+            [asked] = (await served.client.get(f"/executions/{execution}/approvals"))["items"]
+            self.known |= {"execution": execution, "call": asked["id"]}
             self.url = served.url
             self._ready.set()
             await self._stop.wait()
@@ -83,7 +101,7 @@ def _judge(operation: Any, known: dict[str, str]) -> None:
         return case
 
     strategies = [operation.as_strategy(generation_mode=mode) for mode in schemathesis.GenerationMode]
-    if operation.method != "delete" and not operation.path.endswith("/stop"):
+    if operation.method != "delete" and not operation.path.endswith(("/stop", "/cancel")):
         strategies.append(operation.as_strategy(generation_mode=schemathesis.GenerationMode.POSITIVE).map(of_something))
 
     @settings(

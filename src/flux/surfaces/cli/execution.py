@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from flux.surfaces.cli.connect import connect, run
+from flux.surfaces.cli.find import find_approval, find_execution
 from flux.surfaces.cli.options import (
     format_option,
     print_json,
@@ -15,6 +16,7 @@ from flux.surfaces.cli.options import (
     printable,
     server_option,
     settings_for,
+    short_id,
     when,
 )
 from flux.surfaces.cli.runs import cancel, qualified, status
@@ -48,7 +50,10 @@ def list_executions(
     if format_ == "json":
         print_json(found)
         return
-    rows = [(row["execution_id"], row["workflow"], row["state"], row["updated_at"][:19], row["name"]) for row in found]
+    rows = [
+        (short_id(row["execution_id"]), row["workflow"], row["state"], row["updated_at"][:19], row["name"])
+        for row in found
+    ]
     print_table(("EXECUTION", "WORKFLOW", "STATE", "UPDATED (UTC)", "NAME"), rows, "No executions yet.")
 
 
@@ -59,7 +64,7 @@ def list_executions(
 @server_option
 def events(execution_id: str, after: str, format_: str, server: str | None) -> None:
     """Show the log of an execution."""
-    found = run(_list(server, f"/executions/{execution_id}/events", None, after=after))
+    found = run(_list(server, "/events", None, execution_id, after=after))
     if format_ == "json":
         print_json(found)
         return
@@ -83,13 +88,18 @@ def events(execution_id: str, after: str, format_: str, server: str | None) -> N
 @server_option
 def approvals(execution_id: str | None, status_: str, limit: int, format_: str, server: str | None) -> None:
     """List what waits for approval, in one execution or in all."""
-    path = f"/executions/{execution_id}/approvals" if execution_id else "/approvals"
-    found = run(_list(server, path, limit, status=status_))
+    found = run(_list(server, "/approvals", limit, execution_id, status=status_))
     if format_ == "json":
         print_json(found)
         return
     rows = [
-        (row["id"], row["execution_id"], row["task"], row["status"], json.dumps(row["args"], ensure_ascii=False))
+        (
+            short_id(row["id"]),
+            short_id(row["execution_id"]),
+            row["task"],
+            row["status"],
+            json.dumps(row["args"], ensure_ascii=False),
+        )
         for row in found
     ]
     print_table(("APPROVAL", "EXECUTION", "TASK", "STATUS", "ARGUMENTS"), rows, "Nothing waits for approval.")
@@ -107,7 +117,7 @@ def approve(
 ) -> None:
     """Let a task run."""
     body = {"always": always, "reason": reason}
-    _decided(run(_decide(server, f"/executions/{execution_id}/approvals/{approval}/approve", body)), format_)
+    _decided(run(_decide(server, execution_id, approval, "approve", body)), format_)
 
 
 @execution.command()
@@ -118,14 +128,17 @@ def approve(
 @server_option
 def reject(execution_id: str, approval: str, reason: str | None, format_: str, server: str | None) -> None:
     """Do not let a task run."""
-    _decided(
-        run(_decide(server, f"/executions/{execution_id}/approvals/{approval}/reject", {"reason": reason})), format_
-    )
+    _decided(run(_decide(server, execution_id, approval, "reject", {"reason": reason})), format_)
 
 
-async def _list(server: str | None, path: str, limit: int | None, **query: Any) -> list[dict[str, Any]]:
+async def _list(
+    server: str | None, path: str, limit: int | None, execution: str | None = None, **query: Any
+) -> list[dict[str, Any]]:
+    """Rows of a list, or of one that belongs to an execution."""
     found: list[dict[str, Any]] = []
     async with connect(settings_for(server), worker=False) as client:
+        if execution is not None:
+            path = f"/executions/{await find_execution(client, execution)}{path}"
         async for row in client.pages(path, **query):
             found.append(row)
             if len(found) == limit:
@@ -133,9 +146,11 @@ async def _list(server: str | None, path: str, limit: int | None, **query: Any) 
     return found
 
 
-async def _decide(server: str | None, path: str, body: dict[str, Any]) -> dict[str, Any]:
+async def _decide(server: str | None, execution: str, approval: str, word: str, body: dict[str, Any]) -> dict[str, Any]:
     async with connect(settings_for(server)) as client:
-        return await client.post(path, body)
+        id = await find_execution(client, execution)
+        asked = await find_approval(client, id, approval)
+        return await client.post(f"/executions/{id}/approvals/{asked}/{word}", body)
 
 
 def _decided(row: dict[str, Any], format_: str) -> None:
@@ -143,3 +158,7 @@ def _decided(row: dict[str, Any], format_: str) -> None:
         print_json(row)
     else:
         click.echo(f"{row['task']} is {row['status']}.")
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
