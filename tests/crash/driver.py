@@ -21,6 +21,7 @@ from flux.settings import Settings
 from flux.store.database import LOCAL
 from flux.store.feed import Cursor
 from tests.crash.actors import MANY, MODELS, tools
+from tests.crash.flows import FLOWS
 from tests.crash.stage import Plan, Stage
 
 #: Seconds a process may take.
@@ -170,7 +171,7 @@ async def all_idle(stage: Stage) -> None:
 
 SCENARIOS: dict[str, Callable[[Stage], Awaitable[None]]] = {
     scenario.__name__: scenario for scenario in (chat, admit, ask, answer, work, say_more, long, crowd, recover)
-}
+} | FLOWS
 
 
 async def play(plan: Plan) -> None:

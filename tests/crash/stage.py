@@ -1,6 +1,6 @@
 """What a process that is going to die has at hand: its plan, its faults, and the records the judge reads.
 
-A fault is a file `faults/POINT` in the home that says what happens there: `kill`, `stop` or `term`. It
+A fault is a file `faults/POINT` in the home that says what happens there: `kill`, `exit`, `stop` or `term`. It
 happens once, `kill always` each time. Everything that the judge reads is on disk before a fault strikes.
 """
 
@@ -21,6 +21,9 @@ from flux.agents.process import Process
 from flux.store.database import LOCAL
 from flux.testing import CrashAt, EffectCounter, kill_self
 
+#: What a process exits with that a fault let exit.
+EXIT = 3
+
 
 class Plan(Struct, frozen=True):
     """One process: where, what, and how it is to die. `settings` are those of Flux.
@@ -37,6 +40,14 @@ class Plan(Struct, frozen=True):
     settings: dict[str, Any] = {}
 
 
+_stages: list[Stage] = []
+
+
+def at_hand() -> Stage:
+    """The stage of this process, for code that nobody can hand it to."""
+    return _stages[-1]
+
+
 class Stage:
     """What one process has at hand: its plan, the counters the judge reads, and the points it passes."""
 
@@ -49,6 +60,7 @@ class Stage:
         self.reader_saw = asyncio.Event()
         self.commits = Commits(plan)
         self.process: Process
+        _stages.append(self)
 
     def reach(self, point: str) -> None:
         """Pass a point; a fault may be waiting there."""
@@ -62,6 +74,8 @@ class Stage:
         match fault.split()[0]:
             case "kill":
                 kill_self()
+            case "exit":
+                os._exit(EXIT)
             case "stop":
                 os.kill(os.getpid(), signal.SIGSTOP)
             case "term":

@@ -27,14 +27,12 @@ from flux.errors import ExecutionNotFound, InvalidInput, WorkflowNotFound
 from flux.settings import Settings, load_settings
 from flux.store import executions, interrupts, log
 from flux.store.database import LOCAL, Database, Scope, Steps, one
-from flux.store.executions import Execution
+from flux.store.executions import CALLER, Execution
 from flux.store.feed import Feed
 from flux.store.opening import open_database
 
 logger = logging.getLogger(__name__)
 
-#: The pool of executions that only the process which started them can run.
-CALLER = "caller"
 #: What a script does not wait for.
 FOR_PEOPLE = ("pause", "approval")
 
@@ -94,7 +92,7 @@ class Engine:
         secrets, configs = Secrets(database, settings.home, settings.secret_key), Configs(database)
         services = Services(database, self._start_child, self._cancel_children, secrets.requested, configs.requested)
         executor = WorkflowExecutor(_find_code, services, settings.run_failures)
-        self.runner = Runner(database, self.feed, self.dispatch, {"workflow": executor}, lock.id)
+        self.runner = Runner(database, self.feed, self.dispatch, {"workflow": executor}, lock.id, callers=True)
         self.dispatch.worker = self.runner
         self.recovery = Recovery(
             database,
@@ -134,8 +132,8 @@ class Engine:
         return ExecutionContext(await self.row(id), [row.stored() for row in rows])
 
     async def until_rest(self, id: str) -> ExecutionContext[Any]:
-        """Run an execution, and those it starts, until it ends or waits for a person."""
-        self.dispatch.nudge(id)
+        """Run an execution, and those it starts or has started, until it ends or waits for a person."""
+        await self._nudge_family(id)
         while True:
             await self.dispatch.until_nothing_runs()
             row = await self.row(id)
@@ -143,6 +141,13 @@ class Engine:
                 return await self.context(id)
             if not await self._wake_next():
                 return await self.context(id)
+
+    async def _nudge_family(self, id: str) -> None:
+        """Run an execution, and what its earlier process has started for it and left."""
+        self.dispatch.nudge(id)
+        for child in await self.database.read(executions.open_children(LOCAL, id)):
+            if (await self.row(child)).pool == CALLER:
+                await self._nudge_family(child)
 
     async def _wake_next(self) -> bool:
         """Wait for the next timer of ours; False: nothing will happen by itself."""
@@ -179,6 +184,7 @@ async def _engine() -> AsyncIterator[Engine]:
     engine = Engine(settings, database, lock)
     beating = asyncio.create_task(engine.recovery.beat_while_busy())
     try:
+        await engine.recovery.sweep()  # what a dead process ran can go on here
         yield engine
     finally:
         beating.cancel()

@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 #: A workflow whose wait is this short stays in memory. Seconds.
 KEEP_SECONDS = 1.0
+#: Why a run failed that could not say it.
+STOPPED = "its worker stopped while it ran; see the worker's log"
 #: Seconds that the code of a cancelled workflow has to clean up.
 CANCEL_SECONDS = 10.0
 
@@ -56,7 +58,7 @@ class WorkflowExecutor:
         journal = Journal(run, self._services)
         await journal.catch_up()
         if run.failures >= self._failures:
-            await _give_up(run, run.failures, run.execution.last_error or "see the worker's log")
+            await _give_up(run, run.failures, run.execution.last_error or STOPPED)
             return
         try:
             code = await self._find_code(run.execution)

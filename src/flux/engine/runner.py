@@ -24,7 +24,7 @@ BACKOFFS = (0.0, 1.0, 5.0, 30.0, 60.0)
 
 
 class Runner:
-    """Runs executions in this process. `worker` is the id under which it owns them."""
+    """Runs executions in this process, with `callers` also those of scripts. `worker` is the id of their owner."""
 
     def __init__(
         self,
@@ -33,12 +33,15 @@ class Runner:
         dispatch: Dispatch,
         executors: Mapping[str, Executor],
         worker: str,
+        *,
+        callers: bool = False,
     ) -> None:
         self._database = database
         self._feed = feed
         self._dispatch = dispatch
         self._executors = executors
         self._worker = worker
+        self._callers = callers
         self._runs: dict[str, Run] = {}
         #: Executions that are run or being claimed here, each with what tells it that the process leaves.
         self._held: dict[str, asyncio.Event] = {}
@@ -105,7 +108,7 @@ class Runner:
             self._dispatch.timers_changed()
 
     async def _claim(self, id: str) -> Execution | None:
-        claiming = asyncio.ensure_future(self._database.write(_claim(id, self._worker)))
+        claiming = asyncio.ensure_future(self._database.write(_claim(id, self._worker, self._callers)))
         try:
             execution = await asyncio.shield(claiming)
         except asyncio.CancelledError:
@@ -159,9 +162,9 @@ class Runner:
             await self._database.write(program)
 
 
-def _claim(id: str, worker: str) -> Steps[Execution | None]:
+def _claim(id: str, worker: str, callers: bool) -> Steps[Execution | None]:
     """Claim with a heartbeat in the same transaction, so that a fresh owner is not taken for a silent one."""
-    execution = yield from executions.claim(id, worker)
+    execution = yield from executions.claim(id, worker, callers=callers)
     if execution is not None:
         yield from workers.beat(worker)
     return execution

@@ -12,7 +12,6 @@ from msgspec import Struct
 from flux.engine.executions import FindWorkflow
 from flux.engine.schedules import Spec, cron, decode_spec, encode_spec, first_after, parse_every, parse_time
 from flux.engine.ticker import Ticker, check_target
-from flux.engine.values import encode_value
 from flux.errors import Conflict, InvalidInput, ScheduleNotFound, TooLarge
 from flux.store import schedules
 from flux.store.database import Database, Scope, Steps
@@ -136,7 +135,7 @@ class Schedules:
             agent=new.agent,
             instance=new.instance,
             message=new.message,
-            input=msgspec.json.encode(encode_value(new.input)).decode(),
+            input=msgspec.json.encode(new.input).decode(),
             spec=encode_spec(_spec(new)),
             overlap=new.overlap,
             missed=new.missed,

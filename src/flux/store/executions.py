@@ -89,9 +89,12 @@ values (:id, 'session', :tenant, :owner, :agent, :agent_version, :definition_dig
   'idle', 0, 0, :pool, 0, :id, 0, :usage, :now, :now)
 on conflict do nothing returning created"""
 
+#: The pool of executions that only a process with their code can run: the script that started them.
+CALLER = "caller"
+
 CLAIM = f"""
 update executions set state = 'running', worker = :worker, epoch = epoch + 1, waiting_for = null, updated = :now
-where id = :id and state = 'scheduled' and due <= :now and driver is null
+where id = :id and state = 'scheduled' and due <= :now and driver is null and (pool <> '{CALLER}' or :callers = 1)
 returning {COLUMNS}"""
 
 #: The head moves for an entry from outside; a waiting execution wakes.
@@ -195,9 +198,9 @@ def create_workflow(
     return bool(made)
 
 
-def claim(id: str, worker: str) -> Steps[Execution | None]:
-    """Take a scheduled execution for `worker`; None when it is not to be had."""
-    rows = yield CLAIM, {"id": id, "worker": worker}
+def claim(id: str, worker: str, *, callers: bool = False) -> Steps[Execution | None]:
+    """Take a scheduled execution for `worker`, with `callers` also one of a script; None when it is not to be had."""
+    rows = yield CLAIM, {"id": id, "worker": worker, "callers": int(callers)}
     return Execution(*rows[0]) if rows else None
 
 
