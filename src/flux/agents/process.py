@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -17,12 +18,13 @@ from flux.agents.sessions import Agents, Sessions
 from flux.agents.steps import Finish, Idle, Park, Policy, Settle, next_step, used_tokens
 from flux.agents.transcript import Transcript
 from flux.engine.admission import Admission
-from flux.engine.dispatch import EmbeddedDispatch
+from flux.engine.dispatch import Dispatch, EmbeddedDispatch
+from flux.engine.pools import Offer, pools_of, resources_here
 from flux.engine.recovery import Recovery, WorkerLock
 from flux.engine.run import Run
 from flux.engine.runner import Runner
 from flux.engine.upkeep import keep_up
-from flux.errors import AgentNotFound, DefinitionInvalid, FluxError
+from flux.errors import AgentNotFound, DefinitionInvalid, FluxError, MissingPackage
 from flux.events import RunFailed
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
 from flux.models.scripted import scripted
@@ -39,7 +41,6 @@ KEPT_TOKENS = 4_000_000
 KEPT_AGENTS = 256
 #: A run that failed so many times as often as it may is ended without a look at its log.
 GIVE_UP = 2
-POOL = "default"
 #: Stands for a stored definition that cannot be read any more, so that its runs fail in the log.
 UNREADABLE = AgentDefinition(name="unreadable", model="none/none")
 
@@ -121,24 +122,27 @@ async def _give_up(run: Run) -> None:
 class Process:
     """An open database, the services on it, and a worker."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition root
         self,
         settings: Settings,
         database: Database,
         models: ModelRegistry,
         lock: WorkerLock,
+        dispatch: Dispatch,
         *,
         workspace: Path,
         environment: Mapping[str, str],
         tools: Mapping[str, Tool] | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
+        self.offer = offer = Offer(pools_of(labels or {}), resources_here())
         self.settings = settings
         self.worker_id = lock.id
         self.database = database
         self.models = models
         self.binder = Binder(models, workspace, environment, tools)
         self.feed = Feed(database)
-        self.dispatch = EmbeddedDispatch(database)
+        self.dispatch = dispatch
         self.agents = Agents(database, self.binder)
         self.sessions = Sessions(
             database,
@@ -148,14 +152,14 @@ class Process:
             settings.max_message_bytes,
         )
         executor = SessionExecutor(database, self.binder, models, settings)
-        self.runner = Runner(database, self.feed, self.dispatch, {"session": executor}, lock.id)
+        self.runner = Runner(database, self.feed, self.dispatch, {"session": executor}, lock.id, offer)
         self.feed.on_foreign_write = self.runner.all_changed
         self.recovery = Recovery(
             database,
             self.dispatch,
             self.runner,
             lock,
-            pool=POOL,
+            pools=offer.pools,
             heartbeat=settings.heartbeat,
             dead_after=settings.dead_after,
         )
@@ -165,7 +169,11 @@ class Process:
         keeping = [asyncio.create_task(self.recovery.beat_while_busy()), asyncio.create_task(self.recovery.watch())]
         try:
             await self.dispatch.work(
-                POOL, self.runner, concurrency=self.settings.concurrency, grace=self.settings.grace
+                self.offer.pools,
+                self.runner,
+                concurrency=self.settings.concurrency,
+                grace=self.settings.grace,
+                fits=self.offer.fits,
             )
         finally:
             # Until here: who still finishes its runs is alive.
@@ -185,10 +193,12 @@ async def open_process(
     tools: Mapping[str, Tool] | None = None,
     observer: CommitObserver | None = None,
     worker: bool = True,
+    labels: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Process]:
     """Open everything, work while the context is open, close everything.
 
-    `factories` make models of further prefixes; `tools` made in code can be named by definitions.
+    `factories` make models of further prefixes; `tools` made in code can be named by definitions; `labels`
+    say which pools the worker serves.
 
     :raises DatabaseUnavailable, DatabaseLocked, DatabaseTooNew: the database cannot be used
     """
@@ -204,12 +214,35 @@ async def open_process(
             stalled_after=settings.model_stall,
         )
         stack.push_async_callback(models.aclose)
-        process = Process(settings, database, models, lock, workspace=workspace, environment=environment, tools=tools)
+        process = Process(
+            settings,
+            database,
+            models,
+            lock,
+            await _dispatch(database, settings),
+            workspace=workspace,
+            environment=environment,
+            tools=tools,
+            labels=labels,
+        )
         stack.push_async_callback(process.feed.close)
         if worker:
             task = asyncio.create_task(keep_up("the worker broke", process.work), name="worker")
             stack.push_async_callback(_stop, task)
         yield process
+
+
+async def _dispatch(database: Database, settings: Settings) -> Dispatch:
+    """Between processes on Postgres; inside this one on SQLite."""
+    if settings.database.startswith("sqlite:"):
+        return EmbeddedDispatch(database)
+    try:
+        module = importlib.import_module("flux.engine._procrastinate")
+    except ImportError as error:
+        raise MissingPackage("Postgres needs an extra package: pip install 'flux-harness[postgres]'") from error
+    between = module.ProcrastinateDispatch(database, heartbeat=settings.heartbeat, dead_after=settings.dead_after)
+    opened: Dispatch = await between.open()
+    return opened
 
 
 async def _stop(task: asyncio.Task[None]) -> None:

@@ -107,6 +107,8 @@ class NewSession(Struct, frozen=True):
     instance: str | None = None
     name: str = "default"
     workspace: str | None = None
+    pool: str = "default"
+    requests: str | None = None
 
 
 class Admitted(Struct, frozen=True):
@@ -209,6 +211,8 @@ def _start(scope: Scope, session: NewSession, message: NewMessage | None, dispat
         definition_digest=session.definition_digest,
         instance=instance,
         name=session.name,
+        pool=session.pool,
+        requests=session.requests,
     )
     started = SessionStarted(
         agent=session.agent,

@@ -12,12 +12,12 @@ create table executions (
   workflow text, source_version integer,
   state text not null, outcome text, waiting_for text,
   head integer not null, epoch integer not null, run_id text, worker text, due double precision,
-  pool text not null, failures integer not null, parent text, driver text, root text not null,
+  pool text not null, requests text, failures integer not null, parent text, driver text, root text not null,
   turns integer not null, usage text not null, last_error text,
   created double precision not null, updated double precision not null
 );
 create unique index executions_open on executions (tenant, agent, instance, name) where state <> 'ended';
-create index executions_scheduled on executions (pool, due) where state = 'scheduled';
+create index executions_scheduled on executions (due) where state = 'scheduled';
 create index executions_waiting on executions (due) where state = 'waiting' and due is not null;
 create index executions_running on executions (worker) where state = 'running';
 create index executions_listed on executions (tenant, created, id);

@@ -62,8 +62,9 @@ CLI = "flux.surfaces.cli"
     lazy={
         "chat": (f"{CLI}.chat:chat", "Talk to an agent in this terminal."),
         "agent": (f"{CLI}.agent:agent", "Create, change and start agents."),
-        "start": (f"{CLI}.start:start", "Start a server."),
+        "start": (f"{CLI}.start:start", "Start a server or a worker."),
         "server": (f"{CLI}.start:server", "The server, the other way round."),
+        "worker": (f"{CLI}.start:worker", "Workers of their own."),
         "health": (f"{CLI}.doctor:health", "Ask a server whether it is well."),
         "doctor": (f"{CLI}.doctor:doctor", "What is configured, what is missing, how to fix it."),
         "trust": (f"{CLI}.trust:trust", "Allow this folder's flux.toml and .flux to be used."),
