@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,10 @@ def until(true: Callable[[], Any], seconds: float = GUARD) -> Any:
     return found
 
 
+def at_rest(url: str, session: str) -> bool:
+    return bool(call(url, f"/sessions/{session}")["state"] == "idle")
+
+
 def answers(url: str, session: str) -> list[str]:
     """How each run of a session ended."""
     items = call(url, f"/sessions/{session}/events?limit=200")["items"]
@@ -135,5 +140,5 @@ def test_no_message_is_lost_or_answered_twice_while_workers_come_and_go(start: S
             workers.pop(0).process.send_signal(signal.SIGKILL if n == 5 else signal.SIGTERM)
             workers.append(start("start", "worker"))
     for session in sessions:
-        until(lambda session=session: len(answers(url, session)) >= 20)
+        until(partial(at_rest, url, session))
         assert len(answers(url, session)) == 20

@@ -20,7 +20,7 @@ from flux.agents.transcript import Transcript
 from flux.engine.admission import Admission
 from flux.engine.dispatch import Dispatch, EmbeddedDispatch
 from flux.engine.pools import Offer, pools_of, resources_here
-from flux.engine.recovery import Recovery, WorkerLock
+from flux.engine.recovery import TICK_SECONDS, Recovery, WorkerLock
 from flux.engine.run import Run
 from flux.engine.runner import Runner
 from flux.engine.upkeep import keep_up
@@ -41,6 +41,8 @@ KEPT_TOKENS = 4_000_000
 KEPT_AGENTS = 256
 #: A run that failed so many times as often as it may is ended without a look at its log.
 GIVE_UP = 2
+#: Seconds between two looks for dead workers where no lock tells of them at once.
+SHARED_TICK = 0.5
 #: Stands for a stored definition that cannot be read any more, so that its runs fail in the log.
 UNREADABLE = AgentDefinition(name="unreadable", model="none/none")
 
@@ -162,6 +164,7 @@ class Process:
             pools=offer.pools,
             heartbeat=settings.heartbeat,
             dead_after=settings.dead_after,
+            tick=TICK_SECONDS if settings.database.startswith("sqlite:") else SHARED_TICK,
         )
 
     async def work(self) -> None:

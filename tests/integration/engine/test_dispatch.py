@@ -336,7 +336,7 @@ async def test_a_process_leaves_while_the_database_is_away(
             run.start_nothing_while_draining()
         await asyncio.Event().wait()
 
-    held = Held(database, "hand_back")
+    held = Held(database, "_hand_back")
     engine = Engine(held, hands_over)
     async with engine.working(grace=grace):
         id = await engine.start()
@@ -348,7 +348,7 @@ async def test_a_process_leaves_while_the_database_is_away(
 @pytest.mark.behaviour("engine:dispatch:leaves-without-database")
 async def test_whatever_a_hand_back_meets_is_told(database: Database, caplog: pytest.LogCaptureFixture) -> None:
     unreliable = Unreliable(database)
-    unreliable.only, unreliable.error = "hand_back", ZeroDivisionError("a bug")
+    unreliable.only, unreliable.error = "_hand_back", ZeroDivisionError("a bug")
     begun = asyncio.Event()
 
     async def endless(run: Run) -> None:

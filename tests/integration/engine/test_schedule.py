@@ -161,8 +161,8 @@ async def test_a_worker_finds_the_work_of_its_pools_that_it_can_do(sessions: Ses
             )
         )
 
-    async def found(*pools: str, **has: int) -> set[str]:
-        offer = Offer(pools, Resources(**has))
+    async def found(*pools: str, gpu: int = 0) -> set[str]:
+        offer = Offer(pools, Resources(gpu=gpu))
         claimable, _ = await sessions.database.write(executions.sweep(offer.pools, 10, offer.fits))
         return {name for name, id in ids.items() if id in claimable}
 
