@@ -85,6 +85,8 @@ class NewSession(Struct, frozen=True):
     instance: str | None = None
     name: str = "default"
     workspace: str | None = None
+    pool: str = "default"
+    requests: str | None = None
 
 
 class NewWorkflow(Struct, frozen=True, kw_only=True):
@@ -262,6 +264,8 @@ def start_session_steps(
         definition_digest=session.definition_digest,
         instance=instance,
         name=session.name,
+        pool=session.pool,
+        requests=session.requests,
     )
     started = SessionStarted(
         agent=session.agent,

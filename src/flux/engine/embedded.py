@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from flux.engine.declared import Declared
 from flux.engine.dispatch import Worker
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.place import here
+from flux.engine.pools import DEFAULT, Offer, resources_here
 from flux.engine.recovery import Recovery, WorkerLock
 from flux.engine.runner import Runner
 from flux.engine.secrets import Secrets
@@ -33,6 +34,8 @@ from flux.store.opening import open_database
 
 logger = logging.getLogger(__name__)
 
+#: What a script runs: what it has started itself, and what it is told to go on with.
+OFFER = Offer((CALLER, DEFAULT), resources_here())
 #: What a script does not wait for.
 FOR_PEOPLE = ("pause", "approval")
 
@@ -66,7 +69,15 @@ class LocalDispatch:
     def timers_changed(self) -> None:
         """Who runs this looks at the timers whenever nothing runs."""
 
-    async def work(self, pool: str, worker: Worker, *, concurrency: int, grace: float) -> None:
+    async def work(
+        self,
+        pools: Sequence[str],
+        worker: Worker,
+        *,
+        concurrency: int,
+        grace: float,
+        fits: Callable[[str], bool] = bool,
+    ) -> None:
         """Nothing by itself."""
 
     async def until_nothing_runs(self) -> None:
@@ -92,14 +103,14 @@ class Engine:
         secrets, configs = Secrets(database, settings.home, settings.secret_key), Configs(database)
         services = Services(database, self._start_child, self._cancel_children, secrets.requested, configs.requested)
         executor = WorkflowExecutor(_find_code, services, settings.run_failures)
-        self.runner = Runner(database, self.feed, self.dispatch, {"workflow": executor}, lock.id, callers=True)
+        self.runner = Runner(database, self.feed, self.dispatch, {"workflow": executor}, lock.id, OFFER)
         self.dispatch.worker = self.runner
         self.recovery = Recovery(
             database,
             self.dispatch,
             self.runner,
             lock,
-            pool=CALLER,
+            pools=OFFER.pools,
             heartbeat=settings.heartbeat,
             dead_after=settings.dead_after,
         )
@@ -157,9 +168,9 @@ class Engine:
             return False
         (now,), *_ = await self.database.read(one("select :now"))
         await asyncio.sleep(max(0.0, min(dues) - now))
-        await self.database.write(one(executions.TIMER, at=min(dues)))
         for row in rows:
             if row.due is not None and row.due <= min(dues):
+                await self.database.write(executions.wake(row.id))
                 self.dispatch.nudge(row.id)
         return True
 

@@ -9,7 +9,9 @@ import msgspec
 
 from flux.engine.catalog import Source, read_source
 from flux.engine.executions import Found
+from flux.engine.pools import ResourceRequest, pool_of
 from flux.engine.scheduling import put_from_options
+from flux.errors import InvalidInput
 from flux.store import workflows
 from flux.store.database import Database, Scope, Steps
 from flux.store.workflows import WorkflowVersion
@@ -53,8 +55,8 @@ class Workflows:
         """
         namespace, _, name = workflow.partition("/")
         one = await self.get(scope, namespace, name, version, source=False)
-        requests = msgspec.json.decode(one.options).get("requests")
-        return Found(workflow, one.version, requests=msgspec.json.encode(requests).decode() if requests else None)
+        pool, requests = _place(one.options)
+        return Found(workflow, one.version, pool, requests)
 
     async def page(
         self, scope: Scope, namespace: str | None, after: tuple[str, str], limit: int
@@ -80,10 +82,26 @@ class Workflows:
         await self._database.write(workflows.delete(scope, namespace, name))
 
 
+def _place(options: str) -> tuple[str, str | None]:
+    """The pool of a workflow, and what it asks of its worker, from its options.
+
+    :raises InvalidInput: they cannot be used
+    """
+    given = msgspec.json.decode(options)
+    pool = pool_of(given.get("affinity") or {})
+    if not given.get("requests"):
+        return pool, None
+    try:
+        return pool, msgspec.convert(given["requests"], ResourceRequest).to_json()
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"requests: {error}; its fields are cpu, memory (bytes), gpu and packages") from error
+
+
 def register_steps(scope: Scope, source: Source) -> Steps[list[WorkflowVersion]]:
     """Store each workflow of a source, in the order of their names so that two files cannot block each other."""
     stored: list[WorkflowVersion] = []
     for one in source.workflows:
+        _place(one.options)
         put = workflows.put(
             scope, one.namespace, one.name, digest=source.digest, source=source.text, options=one.options
         )
