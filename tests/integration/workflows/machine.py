@@ -119,7 +119,7 @@ async def _code(row: Execution) -> Any:
 async def working(database: Database, **more: Any) -> AsyncIterator[Machine]:
     """A process that works, until the context ends; then it leaves as at SIGTERM."""
     machine = Machine(database, **more)
-    work = asyncio.create_task(machine.dispatch.work("default", machine.runner, concurrency=64, grace=2))
+    work = asyncio.create_task(machine.dispatch.work(("default",), machine.runner, concurrency=64, grace=2))
     try:
         yield machine
     finally:
