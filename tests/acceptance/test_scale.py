@@ -142,3 +142,20 @@ def test_no_message_is_lost_or_answered_twice_while_workers_come_and_go(start: S
     for session in sessions:
         until(partial(at_rest, url, session))
         assert len(answers(url, session)) == 20
+
+
+@pytest.mark.behaviour("scale:workers:zombie")
+def test_what_a_frozen_worker_writes_after_its_death_is_refused(start: Start, postgres_url: str) -> None:
+    url = start("start", "server", "--port", "0", "--no-worker").url
+    workers = {started.worker: started for started in (start("start", "worker"), start("start", "worker"))}
+    an_agent(url, "scripted/demo")
+    session = call(url, "/sessions", {"agent": "helper", "message": "help"})["id"]
+    first = until(lambda: owner(postgres_url, session))
+    workers[first].process.send_signal(signal.SIGSTOP)
+    until(lambda: owner(postgres_url, session) not in (first, None))
+    workers[first].process.send_signal(signal.SIGCONT)
+    until(lambda: at_rest(url, session))
+    call(url, f"/sessions/{session}/messages", {"message": "help"})
+    until(lambda: len(answers(url, session)) == 2 and at_rest(url, session))
+    assert len(answers(url, session)) == 2
+    assert workers[first].process.poll() is None
