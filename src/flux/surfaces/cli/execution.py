@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from flux.surfaces.cli.connect import connect, run
+from flux.surfaces.cli.connect import EMBEDDED, connect, run
 from flux.surfaces.cli.find import find_approval, find_execution
 from flux.surfaces.cli.options import (
     format_option,
@@ -19,7 +19,7 @@ from flux.surfaces.cli.options import (
     short_id,
     when,
 )
-from flux.surfaces.cli.runs import cancel, qualified, status
+from flux.surfaces.cli.runs import cancel, qualified, status, until_rest
 
 STATES = ["SCHEDULED", "RESUMING", "RUNNING", "PAUSED", "COMPLETED", "FAILED", "CANCELLED"]
 STATUSES = ["open", "approved", "rejected", "cancelled", "expired"]
@@ -150,7 +150,10 @@ async def _decide(server: str | None, execution: str, approval: str, word: str, 
     async with connect(settings_for(server)) as client:
         id = await find_execution(client, execution)
         asked = await find_approval(client, id, approval)
-        return await client.post(f"/executions/{id}/approvals/{asked}/{word}", body)
+        decided = await client.post(f"/executions/{id}/approvals/{asked}/{word}", body)
+        if client.base_url == EMBEDDED:  # nobody else does the work
+            await until_rest(client, await client.execution(id).info())
+        return decided
 
 
 def _decided(row: dict[str, Any], format_: str) -> None:

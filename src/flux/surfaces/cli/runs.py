@@ -21,6 +21,7 @@ from flux.surfaces.cli.options import Command, format_option, print_json, printa
 
 FAILED = ("FAILED", "CANCELLED")
 ENDS = ("WORKFLOW_COMPLETED", "WORKFLOW_FAILED", "WORKFLOW_CANCELLED")
+RESTS = ("PAUSED", "COMPLETED", "FAILED", "CANCELLED")
 #: What a person answers.
 ANSWERED = ("pause", "approval")
 #: Seconds that a cancelled execution may take to clean up before the command leaves it alone.
@@ -158,15 +159,17 @@ async def _cancel(server: str | None, id: str, format_: str) -> None:
         if shown["state"] == "CANCELLING":
             with suppress(TimeoutError):
                 async with asyncio.timeout(CANCEL_SECONDS):
-                    await _until_end(handle)
+                    await until_rest(client, shown)
             shown = await handle.info()
         show_execution(shown, format_)
 
 
-async def _until_end(handle: ExecutionHandle) -> None:
+async def until_rest(client: FluxClient, row: dict[str, Any]) -> None:
+    """Return when the execution of that row has ended, or waits."""
+    handle = client.execution(row["execution_id"], str(row["head"] - 1))
     async with aclosing(handle.events()) as events:
         async for event in events:
-            if type_of(event.event) in ENDS:
+            if event.seq is not None and (await handle.info())["state"] in RESTS:
                 return
 
 
