@@ -17,6 +17,7 @@ from flux.client import FluxClient
 from flux.client.workflows import WorkflowsClient
 from flux.settings import load_settings
 from flux.store.database import LOCAL, CommitObserver
+from flux.store.feed import START, Cursor
 from tests.benchmarks import replay
 from tests.benchmarks.children import flux_server, replaying
 from tests.benchmarks.commit import bare
@@ -206,9 +207,9 @@ async def _start(process: Process, name: str, count: int) -> str:
     return (await process.executions.start(LOCAL, f"default/{name}", count)).id
 
 
-async def _until(process: Process, id: str, type: str) -> None:
+async def _until(process: Process, id: str, type: str, after: Cursor = START) -> None:
     """Return when an entry of that type is shown."""
-    async for batch in process.executions.follow(LOCAL, id):
+    async for batch in process.executions.follow(LOCAL, id, after):
         if any(frame.type == type for frame in batch):
             return
 
@@ -217,8 +218,8 @@ async def _resume(process: Process, id: str) -> float:
     """Seconds from the answer to a pause to the end."""
 
     async def go_on() -> None:
-        await process.executions.resume(LOCAL, id, None)
-        await _until(process, id, "WORKFLOW_COMPLETED")
+        answered = await process.executions.resume(LOCAL, id, None)
+        await _until(process, id, "WORKFLOW_COMPLETED", Cursor(answered.seq))
 
     return (await spent(go_on()))[1].wall
 
