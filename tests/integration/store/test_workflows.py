@@ -96,7 +96,8 @@ async def test_workflows_are_listed_by_namespace_and_name_without_their_sources(
 
 @pytest.mark.behaviour("workflows:load:pinned")
 async def test_the_code_of_an_execution_is_of_the_version_it_began_with(database: Database) -> None:
-    registered, code = Workflows(database), CatalogCode(database, SourceLoader())
+    registered = Workflows(database)
+    code, forgetful = CatalogCode(database, SourceLoader()), CatalogCode(database, SourceLoader(kept=1))
     ids: dict[int, str] = {}
     for number in (1, 2):
         found = (await registered.register(ANN, source(number)))[1]
@@ -107,10 +108,10 @@ async def test_the_code_of_an_execution_is_of_the_version_it_began_with(database
             )
         )
     await registered.delete(ANN, "default", "hello")
-    for number, id in ids.items():
+    for number, id in [*ids.items(), *ids.items()]:
         row = await database.read(executions.get(ANN, id))
         assert row is not None
-        assert await (await code(row))(None) == number
+        assert await (await code(row))(None) == await (await forgetful(row))(None) == number
     await database.write(
         executions.create_workflow(ANN, id="none", workflow="default/other", source_version=1, pool="default")
     )

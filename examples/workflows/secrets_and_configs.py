@@ -13,10 +13,10 @@ async def fetch(*, secrets: dict[str, str], config: dict[str, str]) -> str:
 
 
 @workflow
-async def secrets(ctx: ExecutionContext[None]) -> list[str]:
+async def secrets_and_configs(ctx: ExecutionContext[None]) -> list[str]:
     return [await fetch(), await get_config("region")]
 
 
 if __name__ == "__main__":
-    context = secrets.run()
+    context = secrets_and_configs.run()
     print(context.output if context.has_succeeded else context.error)
