@@ -72,6 +72,13 @@ class LocalDispatch:
         while self._tasks:
             await asyncio.wait(list(self._tasks.values()))
 
+    async def stop(self) -> None:
+        """Hand back what still runs."""
+        self.worker = None
+        for task in self._tasks.values():
+            task.cancel()
+        await self.until_nothing_runs()
+
     def _finished(self, id: str) -> None:
         del self._tasks[id]
         if id in self._again:
@@ -184,6 +191,7 @@ async def _engine() -> AsyncIterator[Engine]:
         await engine.recovery.sweep()  # what a dead process ran can go on here
         yield engine
     finally:
+        await engine.dispatch.stop()
         beating.cancel()
         await asyncio.wait((beating,))
         await engine.recovery.leave()
