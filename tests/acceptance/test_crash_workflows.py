@@ -127,6 +127,11 @@ def test_a_script_that_is_killed_at_any_commit_goes_on_by_its_id(zygotes: list[Z
     assert sweep(zygotes, tmp_path, "run_script", crashes) == []
 
 
+@pytest.mark.behaviour("durability:scripts:unanswered")
+def test_a_script_goes_on_when_the_answer_to_a_commit_is_lost(zygotes: list[Zygote], tmp_path: Path) -> None:
+    assert sweep(zygotes, tmp_path, "run_script", [f"lose:{n}" for n in range(1, 25)]) == []
+
+
 @pytest.mark.behaviour("durability:scripts:server-keeps-off")
 @pytest.mark.parametrize("point", ["after look", "after pay", "after double"])
 def test_a_server_hands_back_what_a_killed_script_ran_and_does_not_run_it(

@@ -155,7 +155,10 @@ class Engine:
 
     async def _wake_next(self) -> bool:
         """Wait for the next timer of ours; False: nothing will happen by itself."""
-        rows = [await self.row(one) for one in self.dispatch.ids]
+        rows = await self._rows()
+        if any(row.state == "running" for row in rows):
+            await self.recovery.sweep()  # a claim or a hand-back whose answer was lost
+            rows = await self._rows()
         dues = [row.due for row in rows if row.state in ("waiting", "scheduled") and row.due is not None]
         if not dues:
             return False
@@ -166,6 +169,9 @@ class Engine:
             if row.due is not None and row.due <= min(dues):
                 self.dispatch.nudge(row.id)
         return True
+
+    async def _rows(self) -> list[Execution]:
+        return [await self.row(one) for one in self.dispatch.ids]
 
     async def _start_child(self, scope: Scope, workflow: str, input: Any, *, id: str, parent: str) -> None:
         if declared.find(workflow) is None:

@@ -164,6 +164,15 @@ async def test_a_workflow_whose_code_is_not_here_is_handed_back_with_the_reason(
     assert "default/missing is not here" in (context.error or "")
 
 
+@pytest.mark.behaviour("workflows:recovery:of-a-script")
+async def test_an_execution_of_a_script_is_not_run_by_a_worker_that_is_told_of_it(machine: Machine) -> None:
+    id = await machine.start(pays, pool=executions.CALLER)
+    machine.dispatch.nudge(id)
+    assert (await machine.run(pays)).state == "COMPLETED"
+    row = await machine.row(id)
+    assert (row.state, row.epoch, row.failures, ran["once"]) == ("scheduled", 0, 0, 1)
+
+
 @task.with_options(config_requests=["city"])
 async def visits(*, config: dict[str, str]) -> str:
     ran["visits"] += 1
