@@ -72,7 +72,7 @@ def moments(zygote: Zygote, home: Path, scenario: str, database: str = "") -> li
 def crash_and_recover(zygote: Zygote, home: Path, scenario: str, crash: str, database: str) -> list[str]:
     """Crash one process, then let another one finish; what is wrong then."""
     if zygote.play(Plan(str(home), scenario, database, crash)) == FINISHED:
-        return []
+        return [f"{crash}: {fault}" for fault in flow_judge.faults(home, flow_judge.flows(home, database))]
     crashed, before = flow_judge.flows(home, database), len(judge.effects(home))
     if zygote.play(Plan(str(home), scenario, database)) != FINISHED:
         return [f"{crash}: the second process did not finish: {(home / 'log').read_text()[-2000:]}"]
@@ -110,12 +110,26 @@ def test_a_kill_at_any_commit_of_a_workflow_loses_and_repeats_nothing(
     assert sweep(zygotes, tmp_path, "whole_workflow", crashes, new_database) == []
 
 
+@pytest.mark.timeout(180)
+@pytest.mark.behaviour("durability:workflows:unanswered")
+def test_a_commit_of_a_workflow_whose_answer_is_lost_loses_and_repeats_nothing(
+    zygotes: list[Zygote], tmp_path: Path, new_database: NewDatabase
+) -> None:
+    crashes = [f"lose:{n}" for n in range(1, 36)]
+    assert sweep(zygotes, tmp_path, "whole_workflow", crashes, new_database) == []
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.behaviour("durability:scripts:every-commit")
 def test_a_script_that_is_killed_at_any_commit_goes_on_by_its_id(zygotes: list[Zygote], tmp_path: Path) -> None:
     crashes = moments(zygotes[0], tmp_path / "whole", "run_script")
     assert len(crashes) > 20
     assert sweep(zygotes, tmp_path, "run_script", crashes) == []
+
+
+@pytest.mark.behaviour("durability:scripts:unanswered")
+def test_a_script_goes_on_when_the_answer_to_a_commit_is_lost(zygotes: list[Zygote], tmp_path: Path) -> None:
+    assert sweep(zygotes, tmp_path, "run_script", [f"lose:{n}" for n in range(1, 25)]) == []
 
 
 @pytest.mark.behaviour("durability:scripts:server-keeps-off")
@@ -136,6 +150,22 @@ def test_a_server_hands_back_what_a_killed_script_ran_and_does_not_run_it(
     found = flow_judge.flows(home)
     later = judge.effects(home)[done:]
     assert flow_judge.faults(home, found) + flow_judge.recovery_faults(crashed, found, later) == []
+
+
+@pytest.mark.behaviour("durability:scripts:stopped")
+@pytest.mark.parametrize("point", ["before look", "after double"])
+def test_a_script_that_is_stopped_hands_back_and_goes_on_by_its_id(zygote: Zygote, home: Path, point: str) -> None:
+    set_fault(home, point, "term")
+    assert zygote.play(Plan(str(home), "run_script")) == FINISHED
+    assert judge.calls(home)[-1].name == "terminated"
+    handed, done = flow_judge.flows(home), len(judge.effects(home))
+    row = handed["crash/unattended"].row
+    assert (row.worker, row.failures) == (None, 0)
+    assert {flow.row.state for flow in handed.values()} <= {"scheduled", "waiting"}
+    assert zygote.play(Plan(str(home), "run_script")) == FINISHED
+    found = flow_judge.flows(home)
+    later = judge.effects(home)[done:]
+    assert flow_judge.faults(home, found) + flow_judge.recovery_faults(handed, found, later) == []
 
 
 @pytest.mark.behaviour("durability:scripts:answered-elsewhere")

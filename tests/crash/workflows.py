@@ -14,6 +14,8 @@ from tests.crash.stage import at_hand
 BRANCHES, STEPS = 6, 5
 #: A wait that is just too long to be spent in memory. Seconds.
 NAP = 1.1
+#: One that is sure not to be, however slow the machine is.
+LONG_NAP = 2.5
 UNKNOWN = "nobody knows"
 
 #: Which branch of the workflow runs, and how far it is: what a call cannot know from its arguments.
@@ -148,5 +150,5 @@ async def calls_naps(ctx: ExecutionContext[int]) -> Any:
 async def naps(ctx: ExecutionContext[int]) -> dict[str, Any]:
     """Sleeps between two tasks."""
     first = await look(ctx.input)
-    await sleep(NAP)
+    await sleep(LONG_NAP)
     return {"looked": [first, await look(ctx.input + 1)]}

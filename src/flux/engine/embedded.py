@@ -85,6 +85,13 @@ class LocalDispatch:
         while self._tasks:
             await asyncio.wait(list(self._tasks.values()))
 
+    async def stop(self) -> None:
+        """Hand back what still runs."""
+        self.worker = None
+        for task in self._tasks.values():
+            task.cancel()
+        await self.until_nothing_runs()
+
     def _finished(self, id: str) -> None:
         del self._tasks[id]
         if id in self._again:
@@ -162,7 +169,10 @@ class Engine:
 
     async def _wake_next(self) -> bool:
         """Wait for the next timer of ours; False: nothing will happen by itself."""
-        rows = [await self.row(one) for one in self.dispatch.ids]
+        rows = await self._rows()
+        if any(row.state == "running" for row in rows):
+            await self.recovery.sweep()  # a claim or a hand-back whose answer was lost
+            rows = await self._rows()
         dues = [row.due for row in rows if row.state in ("waiting", "scheduled") and row.due is not None]
         if not dues:
             return False
@@ -173,6 +183,9 @@ class Engine:
                 await self.database.write(executions.wake(row.id))
                 self.dispatch.nudge(row.id)
         return True
+
+    async def _rows(self) -> list[Execution]:
+        return [await self.row(one) for one in self.dispatch.ids]
 
     async def _start_child(self, scope: Scope, workflow: str, input: Any, *, id: str, parent: str) -> None:
         if declared.find(workflow) is None:
@@ -198,6 +211,7 @@ async def _engine() -> AsyncIterator[Engine]:
         await engine.recovery.sweep()  # what a dead process ran can go on here
         yield engine
     finally:
+        await engine.dispatch.stop()
         beating.cancel()
         await asyncio.wait((beating,))
         await engine.recovery.leave()

@@ -22,7 +22,7 @@ from flux.engine.place import Body, Place
 from flux.engine.run import Run
 from flux.engine.services import Services
 from flux.entry import Entry
-from flux.errors import ExecutionSuspended
+from flux.errors import DatabaseLocked, DatabaseUnavailable, ExecutionSuspended
 from flux.events import QUESTIONS, ChildDone, Stored
 from flux.events import InterruptAnswered as Answered
 from flux.store.database import Steps
@@ -81,6 +81,7 @@ class Journal:
         self._notes: list[Entry] = []
         self._writes: list[_Write] = []
         self._wanted = asyncio.Event()
+        self._problem: Exception | None = None
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
         self._claimed = time.monotonic()
@@ -97,8 +98,17 @@ class Journal:
         return Place(self._joined)
 
     async def outside(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do something of the engine's on behalf of the workflow's code, without being a branch of it."""
-        return await self._loop.create_task(work, context=self._context.copy())
+        """Do something of the engine's on behalf of the workflow's code, without being a branch of it.
+
+        When the database is away that is no failure of the workflow: the run ends here, and is tried again.
+        """
+        try:
+            return await self._loop.create_task(work, context=self._context.copy())
+        except (DatabaseLocked, DatabaseUnavailable) as problem:
+            self._problem = self._problem or problem
+            self._wanted.set()
+        await self._loop.create_future()  # until the run stops this code
+        raise ExecutionSuspended
 
     # What the log says
 
@@ -151,10 +161,13 @@ class Journal:
         """The one writer.
 
         :raises Fenced: another worker owns the execution now
+        :raises DatabaseLocked, DatabaseUnavailable: also when that struck elsewhere
         """
         while True:
             await self._wanted.wait()
             self._wanted.clear()
+            if self._problem is not None:
+                raise self._problem
             await self.flush()
 
     async def flush(self) -> None:

@@ -87,7 +87,7 @@ class _Pause:
             try:
                 await journal.record(ended, also=_expire(run.scope, run.id, asked.id))
             except Refused:  # answered meanwhile
-                await journal.catch_up()
+                await journal.outside(journal.catch_up())
                 continue
             return None
 

@@ -106,9 +106,11 @@ def _outside_a_loop(work: Coroutine[Any, Any, ExecutionContext[Any]], name: str)
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(work)
-    work.close()
-    raise InvalidInput(f"{name}() cannot be used inside a running event loop; await {name}_async() there")
+        pass
+    else:
+        work.close()
+        raise InvalidInput(f"{name}() cannot be used inside a running event loop; await {name}_async() there")
+    return asyncio.run(work)
 
 
 def _check(namespace: str, name: str) -> None:

@@ -10,6 +10,7 @@ from flux import ExecutionContext, pause, task, workflow
 from flux.engine.admission import NewWorkflow
 from flux.engine.flow import parallel
 from flux.engine.pause import sleep
+from flux.errors import DatabaseUnavailable
 from flux.events import Entry
 from flux.store import executions
 from flux.store.database import LOCAL, Database
@@ -161,6 +162,44 @@ async def test_a_workflow_whose_code_is_not_here_is_handed_back_with_the_reason(
     context = await machine.until(started.id, "ended")
     assert context.state == "FAILED"
     assert "default/missing is not here" in (context.error or "")
+
+
+@pytest.mark.behaviour("workflows:recovery:of-a-script")
+async def test_an_execution_of_a_script_is_not_run_by_a_worker_that_is_told_of_it(machine: Machine) -> None:
+    id = await machine.start(pays, pool=executions.CALLER)
+    machine.dispatch.nudge(id)
+    assert (await machine.run(pays)).state == "COMPLETED"
+    row = await machine.row(id)
+    assert (row.state, row.epoch, row.failures, ran["once"]) == ("scheduled", 0, 0, 1)
+
+
+@task.with_options(config_requests=["city"])
+async def visits(*, config: dict[str, str]) -> str:
+    ran["visits"] += 1
+    return config["city"]
+
+
+@workflow
+async def travels(ctx: ExecutionContext[None]) -> Any:
+    return [await step(1), await asyncio.gather(visits(), step(2))]
+
+
+class Away(dict[str, Any]):
+    """Values that are in a database which is away the first time."""
+
+    def __getitem__(self, name: str) -> Any:
+        ran["asked"] += 1
+        if ran["asked"] == 1:
+            raise DatabaseUnavailable("the database does not answer")
+        return super().__getitem__(name)
+
+
+@pytest.mark.behaviour("workflows:database:away")
+async def test_a_database_that_is_away_for_a_moment_fails_no_task(database: Database) -> None:
+    async with working(database, values=Away(city="Rome")) as machine:
+        done = await machine.until(await machine.start(travels), "ended")
+    assert (done.state, done.output[1][0]) == ("COMPLETED", "Rome")
+    assert (ran["asked"], ran["visits"]) == (2, 1)
 
 
 @workflow
