@@ -35,6 +35,8 @@ SETTINGS = {
     "server_port": "The port that `flux start server` listens on; 0 takes a free one",
     "auth_token": "Sent by commands as `Authorization: Bearer …`, for a proxy in front. The server itself does not "
     "look at it",
+    "secret_key": "What secrets are encrypted with: 32 bytes in base64, the same for every server and worker. Default: "
+    "the file `secret.key` in `home`, made when the first secret is set",
     "synchronous": "`full`: each commit of SQLite is on disk before anything follows from it. `normal`: a power cut "
     "may lose the last commits. Postgres is not touched",
     "heartbeat": "Seconds between signs of life of a process that runs something; less than half of `dead_after`",
@@ -43,18 +45,18 @@ SETTINGS = {
     "a server wait at most 1",
     "concurrency": "Runs that one process works on at the same time",
     "run_failures": "Failures in a row, crashes included, after which a run fails",
-    "retention_days": "Days after which an ended execution is deleted with all it left behind; 0 keeps it for good",
     "run_timeout": "Seconds that one process may work on a run; waiting for a person does not count",
     "model_attempts": "Tries of one model call, the first included, when the failure may pass",
     "model_stall": "Seconds without one byte after which a model call has stalled",
+    "retention_days": "Days after which an ended execution is deleted with all it left behind; 0 keeps it for good",
     "max_message_bytes": "Bytes of one message; a request body may have six times as many",
 }
 PROVIDERS = {
     "base_url": "The address, with the version (`…/v1`)",
     "api_key_env": "The variable that holds the key; without it no key is sent",
 }
-#: These cannot stand in flux.toml: `home` is where it is looked for, a token is no setting of a project.
-ONLY_VARIABLES = frozenset({"home", "auth_token"})
+#: These cannot stand in flux.toml: `home` is where it is looked for, a token or key is no setting of a project.
+ONLY_VARIABLES = frozenset({"home", "auth_token", "secret_key"})
 
 DEFINITION = {
     "name": f"Matches `{NAME.pattern}`; {' and '.join(f'`{name}`' for name in sorted(RESERVED))} are reserved",
@@ -66,7 +68,8 @@ DEFINITION = {
     "max_turns": "Model calls of a run; then one more answers without tools",
     "max_concurrent_tools": "Reading tools that run at the same time; others run one after another",
     "max_tokens": "Longest visible answer of one model call, in tokens",
-    "stream": "Accepted; has no effect in this version: answers always stream",
+    "stream": "`false`: an answer is shown when it is complete, without `token` and `reasoning` events; "
+    "stopped before, nothing of it is kept",
     "approval_mode": "`always`: a person approves every tool call. `never`: the agent gets no tools",
     "tool_approvals": "Per tool: `true` asks first, `false` does not. Goes before the tool's own `requires_approval`",
     "reasoning_effort": "How much a model thinks; the short form of `thinking_level`. Not both",
@@ -111,6 +114,7 @@ EVENTS = {
     "cost": "US dollars; `null`: the price is unknown",
     "decision": "The word of the answer, such as `approve` or `answer`",
     "definition_digest": "Digest of the agent's definition",
+    "due": "When it ends by itself, in seconds since the epoch; `null`: never",
     "digest": "Digest of what is asked about; an answer holds for nothing else",
     "expires_at": "Seconds since the epoch; `null`: never",
     "id": "The id of the question",
@@ -122,6 +126,7 @@ EVENTS = {
     "model": "The model that was asked",
     "name": "Its name",
     "options": "What may be chosen",
+    "on": "The execution whose end ends it, too",
     "outcome": "How it ended",
     "parts": "What it consists of",
     "reason": "Why",
@@ -189,11 +194,23 @@ EVENTS = {
     "Usage.output": "Tokens of the answer",
     "Usage.cache_read": "Tokens read from the provider's cache",
     "Usage.cache_write": "Tokens written to the provider's cache",
+    "WORKFLOW_SCHEDULED.workflow": "The workflow, as `namespace/name`",
+    "WORKFLOW_SCHEDULED.input": "What it was started with, in the typed form of values",
+    "WORKFLOW_SCHEDULED.source_version": "The registered version; `null`: code of the process that started it",
+    "WORKFLOW_CLAIMED.worker": "The worker",
+    "WORKFLOW_PAUSED.waiting_for": "`pause`, `approval`, `child` or `timer`",
+    "WORKFLOW_PAUSED.value": "What the pause shows; where several are open, a list of them in `open`",
+    "WORKFLOW_COMPLETED.value": "What the workflow returned, in the typed form of values",
+    "WORKFLOW_FAILED.value": "The exception, in the typed form of values",
+    "value": "What there is to say of it",
+    "TASK_STARTED.value": "The arguments, where they are small and plain",
+    "TASK_FAILED.error": "The type of the error",
+    "TASK_FAILED.message": "The error in one line",
+    "TASK_FAILED.value": "The exception that the task raised, in the typed form of values",
+    "TASK_COMPLETED.value": "The result, in the typed form of values",
 }
 #: Types that a reader may meet later; this version never writes them.
-NOT_WRITTEN = frozenset(
-    {"elicitation", "plan_review", "pause", "plan", "subagent", "child_done", "usage", "forked", "progress"}
-)
+NOT_WRITTEN = frozenset({"elicitation", "plan_review", "plan", "subagent", "usage", "forked"})
 
 
 CLI_INTRO = """

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from flux.engine.flow import call as call
     from flux.engine.options import TaskMetadata as TaskMetadata
     from flux.engine.pause import pause as pause
+    from flux.engine.pools import ResourceRequest as ResourceRequest
     from flux.engine.schedules import cron as cron
     from flux.engine.schedules import interval as interval
     from flux.engine.schedules import once as once
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 #: What `flux` offers, and where it is: found when it is asked for, so that `import flux` costs nothing.
 _PLACES = {
     "ExecutionContext": "flux.engine.context",
+    "ResourceRequest": "flux.engine.pools",
     "TaskMetadata": "flux.engine.options",
     "call": "flux.engine.flow",
     "cron": "flux.engine.schedules",

@@ -13,8 +13,11 @@ def format_version(version: int) -> Any:
     return msgspec.field(default_factory=lambda: version)
 
 
-class Entry(Struct, frozen=True, tag_field="type", omit_defaults=True):
-    """One durable event of a log. A type whose format changes sets `version` and `v = format_version(version)`."""
+class Entry(Struct, frozen=True, tag_field="type", omit_defaults=True, gc=False):
+    """One durable event of a log. A type whose format changes sets `version` and `v = format_version(version)`.
+
+    JSON has no cycles: the garbage collector need not walk a long log (`gc=False`).
+    """
 
     version: ClassVar[int] = 1
 

@@ -6,7 +6,6 @@ The `type` of each class is its wire name. Every surface is a projection of thes
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -331,7 +330,7 @@ DeltaEvent = Token | Reasoning | ToolOutput | Progress
 DELTA_TYPES: dict[str, type] = {cls.__struct_config__.tag: cls for cls in get_args(DeltaEvent)}
 
 
-class Stored(Struct, frozen=True):
+class Stored(Struct, frozen=True, gc=False):
     """An entry in its place: `seq` in the log, the writer's `epoch`, its `run`, and `at` (seconds since the epoch)."""
 
     seq: int
@@ -386,10 +385,12 @@ def decode(body: bytes | str, type_: str | None = None) -> Entry | UnknownEntry:
     :raises DatabaseTooNew: the entry has a newer format version than this Flux knows
     """
     if type_ in _decoders:
-        with suppress(msgspec.ValidationError):
+        try:
             entry = _decoders[type_].decode(body)
-            if entry.v == entry.version:
-                return entry
+        except msgspec.ValidationError:
+            entry = None  # of another version, perhaps
+        if entry is not None and entry.v == entry.version:
+            return entry
     head = _head.decode(body)
     cls = ENTRY_TYPES.get(head.type)
     if cls is None:

@@ -14,13 +14,13 @@ StopReason = Literal["stop", "calls", "length", "content_filter", "cancelled"]
 FailureKind = Literal["transient", "rejected", "overflow", "auth", "unknown_model", "stalled"]
 
 
-class TextPart(Struct, frozen=True, tag_field="type", tag="text"):
+class TextPart(Struct, frozen=True, gc=False, tag_field="type", tag="text"):
     """Visible text."""
 
     text: str
 
 
-class ReasoningPart(Struct, frozen=True, tag_field="type", tag="reasoning", omit_defaults=True):
+class ReasoningPart(Struct, frozen=True, gc=False, tag_field="type", tag="reasoning", omit_defaults=True):
     """Reasoning of a model; `signature`, `id` and `extra` go back to the `provider` that signed it."""
 
     text: str
@@ -30,7 +30,7 @@ class ReasoningPart(Struct, frozen=True, tag_field="type", tag="reasoning", omit
     extra: dict[str, Any] | None = None
 
 
-class CallPart(Struct, frozen=True, tag_field="type", tag="call"):
+class CallPart(Struct, frozen=True, gc=False, tag_field="type", tag="call"):
     """The place of a tool call among the other parts of an answer."""
 
     call: str
@@ -39,7 +39,7 @@ class CallPart(Struct, frozen=True, tag_field="type", tag="call"):
 AssistantPart = TextPart | ReasoningPart | CallPart
 
 
-class ToolCall(Struct, frozen=True, omit_defaults=True):
+class ToolCall(Struct, frozen=True, gc=False, omit_defaults=True):
     """A tool call a model asked for.
 
     `id` is ours and unique in the session; `wire_id` is the provider's. `invalid` holds the raw
@@ -53,7 +53,7 @@ class ToolCall(Struct, frozen=True, omit_defaults=True):
     invalid: str | None = None
 
 
-class Usage(Struct, frozen=True, omit_defaults=True):
+class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
     """Tokens of one or more model calls; `input` includes `cache_read` and `cache_write`."""
 
     input: int = 0

@@ -36,6 +36,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     server_host: str = "127.0.0.1"
     server_port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     auth_token: str | None = None
+    secret_key: str | None = None
     synchronous: Literal["full", "normal"] = "full"
     heartbeat: Annotated[float, Meta(gt=0)] = 5.0
     dead_after: Annotated[float, Meta(gt=0)] = 20.0
@@ -56,7 +57,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 _SCALARS = [f for f in Settings.__struct_fields__ if f not in ("providers",)]
-_FILE_KEYS = [f for f in _SCALARS if f not in ("home", "auth_token")]
+_FILE_KEYS = [f for f in _SCALARS if f not in ("home", "auth_token", "secret_key")]
 
 
 #: What a folder's own flux.toml may set only once it is trusted.

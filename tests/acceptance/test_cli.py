@@ -107,6 +107,33 @@ def test_a_mistake_is_one_line_with_the_remedy(flux: Flux, arguments: list[str],
     complains(flux(*arguments), code, *words)
 
 
+@pytest.mark.behaviour("cli:errors:one-line")
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["agnt"], "unknown command 'agnt'; did you mean 'agent'? See `flux --help`"),
+        (["agent", "lst"], "no such command 'lst'; did you mean 'list'? See `flux agent --help`"),
+        (["chat", "--modle", "x"], "no such option '--modle'; did you mean '--model'? See `flux chat --help`"),
+        (
+            ["agent", "create", "--system-prom", "x"],
+            "no such option '--system-prom';"
+            " did you mean one of: '--system-prompt', '--system-prompt-file'? See `flux agent create --help`",
+        ),
+        (["chat", "-x"], "no such option '-x'; see `flux chat --help`"),
+        (["agent", "show"], "missing argument 'NAME'; see `flux agent show --help`"),
+        (
+            ["agent", "list", "--limit", "abc"],
+            "invalid value for '--limit': 'abc' is not a valid whole number; see `flux agent list --help`",
+        ),
+        (["agent", "list", "--limit"], "option '--limit' requires an argument"),
+    ],
+)
+def test_what_is_mistyped_reads_well(flux: Flux, arguments: list[str], line: str) -> None:
+    done = flux(*arguments)
+    shown = done.stderr.replace("`python -m flux", "`flux")
+    assert (done.returncode, done.stdout, shown) == (2, "", f"Error: {line}\n")
+
+
 @pytest.mark.behaviour("cli:errors:yaml-key")
 def test_an_unknown_yaml_key_is_named_with_the_nearest(flux: Flux, tmp_path: Path) -> None:
     (tmp_path / "agent.yaml").write_text("name: a\nmodel: scripted/demo\nsystem_promt: x\nsystem_prompt: y\n")

@@ -264,7 +264,7 @@ def test_a_question_survives_a_kill_and_is_answered_once_through_another_process
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_kill_around_the_commit_of_an_answer_runs_the_call_once(zygote: Zygote, home: Path, moment: str) -> None:
     assert zygote.play(Plan(str(home), "ask")) == FINISHED
-    assert zygote.play(Plan(str(home), "answer", crash=f"{moment}:3", worker=False)) == KILLED
+    assert zygote.play(Plan(str(home), "answer", crash=f"{moment}:2", worker=False)) == KILLED
     answered = moment == "after"
     assert len(judge.session(home).entries(InterruptAnswered)) == answered
     assert judge.session(home).row.state == ("scheduled" if answered else "waiting")

@@ -26,6 +26,8 @@ SAYS = {
     ),
     "pipelines": "{'one after the other': 169, 'side by side': [10, 8, 25]}",
     "progress": "3",
+    "schedules": "all is well",
+    "secrets_and_configs": "SecretNotFound: there is no secret 'api_token'; `flux secrets set api_token` sets it",
     "sleeping": "['before', 'after']",
     "subflows": "[2, 4, 6]",
     "task_map": "13",

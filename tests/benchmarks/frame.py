@@ -38,15 +38,26 @@ class Size:
     idle_seconds: float = 5.0
     starts: int = 3
     commits: int = 300
+    runs: int = 200
+    callers: int = 200
+    tasks: int = 2_000
 
 
 QUICK = Size()
 LONG = Size(
-    turns=1_000, warm_up=100, rounds=40, long_sessions=20, events=50, idle_seconds=30.0, starts=15, commits=3_000
+    turns=1_000,
+    warm_up=100,
+    rounds=40,
+    long_sessions=20,
+    events=50,
+    idle_seconds=30.0,
+    starts=15,
+    commits=3_000,
+    runs=1_000,
 )
 TINY = Size(
     turns=4, warm_up=1, sessions=3, rounds=1, history=4, entries=40, long_sessions=2, sleepers=10, readers=5,
-    events=1, idle_seconds=0.1, starts=1, commits=5,
+    events=1, idle_seconds=0.1, starts=1, commits=5, runs=4, callers=3, tasks=5,
 )  # fmt: skip
 
 

@@ -21,11 +21,18 @@ ROOT = Path(__file__).parents[2]
 
 
 class Zygote:
-    """Starts processes that have imported everything. One thread at a time may use it."""
+    """Starts processes that have imported everything. One thread at a time may use it.
 
-    def __init__(self) -> None:
+    `variables` are added to their environment.
+    """
+
+    def __init__(self, **variables: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.zygote"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-m", "tests.crash.zygote"],
+            cwd=ROOT,
+            env=os.environ | variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         self._alive: set[int] = set()
 

@@ -27,7 +27,10 @@ from flux.engine.schedules import (
 )
 from flux.errors import InvalidInput
 
-ZONES = ["UTC", "Europe/London", "America/New_York", "Asia/Kolkata", "Australia/Sydney"]
+ZONES = [
+    "UTC", "Europe/London", "America/New_York", "Asia/Kolkata", "Australia/Sydney", "Asia/Beirut",
+    "Australia/Lord_Howe", "America/Santiago", "Africa/Casablanca",
+]  # fmt: skip
 #: Three years, in which every zone changes its clocks six times.
 TIMES = st.floats(datetime(2024, 1, 1, tzinfo=UTC).timestamp(), datetime(2027, 1, 1, tzinfo=UTC).timestamp())
 MINUTES = st.sampled_from(["0", "30", "15,45", "*/20", "10-12", "*"])
@@ -88,6 +91,24 @@ def test_every_half_hour_follows_real_time_through_both_changes() -> None:
         assert times(spec, start, 6) == [start + 1_800 * n for n in range(1, 7)]
 
 
+@pytest.mark.behaviour("schedules:dst:gap")
+def test_no_minute_is_lost_behind_a_gap_at_midnight_or_of_half_an_hour() -> None:
+    beirut = cron("* 1-3 * * SUN", timezone="Asia/Beirut")  # 00:00 becomes 01:00
+    assert next_after(beirut, at("Asia/Beirut", 2026, 3, 28, 19)) == at("Asia/Beirut", 2026, 3, 29, 1)
+    lord_howe = cron("* 23 1 * *", timezone="Australia/Lord_Howe")  # 02:00 becomes 02:30
+    assert next_after(lord_howe, at("Australia/Lord_Howe", 2023, 9, 30, 14)) == at(
+        "Australia/Lord_Howe", 2023, 10, 1, 23
+    )
+
+
+@pytest.mark.behaviour("schedules:dst:gap")
+def test_a_time_that_is_always_in_a_gap_never_fires() -> None:
+    # The day on which 02:00 becomes 03:00; as a day of the month and of the week it is "and", because of the star.
+    spec = cron("*/30 2 */1 3 7L", timezone="Europe/Berlin")
+    with pytest.raises(InvalidInput, match="never fires"):
+        first_after(spec, at("Europe/Berlin", 2026, 1, 1))
+
+
 @pytest.mark.behaviour("schedules:next:cron")
 @settings(max_examples=150, deadline=None)
 @given(CRONS, st.sampled_from(ZONES), TIMES)
@@ -99,7 +120,7 @@ def test_the_next_time_is_later_matches_and_none_was_left_out(expr: str, zone: s
     assert found % 60 == 0
     # Seen from anywhere between, the next time is the same one.
     for part in (0.25, 0.5, 0.999):
-        assert next_after(spec, after + (found - after) * part) == found
+        assert next_after(spec, min(after + (found - after) * part, math.nextafter(found, 0))) == found
     assert next_after(spec, math.nextafter(found, 0)) == found
 
 

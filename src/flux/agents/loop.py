@@ -141,6 +141,7 @@ async def _call(session: Session, step: CallModel) -> bool:
         inputs=step.inputs,
         last=tries(state) + 1 >= session.attempts,
         final=step.final,
+        stream=session.policy.definition.stream,
     )
     partial = Partial()
     run.start_nothing_while_draining()

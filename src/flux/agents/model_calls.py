@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from flux.engine.run import Run
 from flux.engine.upkeep import being_cancelled
-from flux.events import AssistantSaid, ModelFailed, Reasoning, Token
+from flux.events import AssistantSaid, DeltaEvent, ModelFailed, Reasoning, Token
 from flux.messages import (
     AssistantMessage,
     AssistantPart,
@@ -24,23 +24,28 @@ from flux.messages import (
     with_call_ids,
 )
 from flux.models.base import Model, ModelRequest
+from flux.tracing import Span, span
 
 FIRST_BACKOFF = 0.5
 LONGEST_BACKOFF = 30.0
 
 
 class Attempt(Struct, frozen=True):
-    """A model call in its place. `attempt` counts from 1; `last`: a transient failure is final."""
+    """A model call in its place. `attempt` counts from 1; `last`: a transient failure is final.
+
+    `stream`: what comes is shown at once; else the model's stream is drained, and its answer alone is shown.
+    """
 
     message_id: str
     attempt: int
     inputs: tuple[str, ...]
     last: bool
     final: bool
+    stream: bool = True
 
 
 class Partial:
-    """What has streamed so far; kept when the call is cancelled."""
+    """What was shown so far; kept when the call is cancelled."""
 
     def __init__(self) -> None:
         self._text: list[str] = []
@@ -67,6 +72,32 @@ async def call_model(
     run: Run, model: Model, request: ModelRequest, attempt: Attempt, partial: Partial, now: float
 ) -> AssistantSaid | ModelFailed:
     """Call a model once. `now` is in seconds since the epoch."""
+    provider, _, name = model.name.partition("/")
+    about = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": provider,
+        "gen_ai.request.model": name,
+        "gen_ai.conversation.id": run.id,
+    }
+    with span(f"chat {name}", about) as traced:
+        entry = await _called(run, model, request, attempt, partial, now)
+        _tell(traced, entry)
+    return entry
+
+
+def _tell(traced: Span, entry: AssistantSaid | ModelFailed) -> None:
+    if isinstance(entry, ModelFailed):
+        traced.set_attribute("error.type", entry.kind)
+        return
+    traced.set_attribute("gen_ai.response.model", entry.model)
+    traced.set_attribute("gen_ai.response.finish_reasons", [entry.stop])
+    traced.set_attribute("gen_ai.usage.input_tokens", entry.usage.input)
+    traced.set_attribute("gen_ai.usage.output_tokens", entry.usage.output)
+
+
+async def _called(
+    run: Run, model: Model, request: ModelRequest, attempt: Attempt, partial: Partial, now: float
+) -> AssistantSaid | ModelFailed:
     try:
         result = await _stream(run, model, request, attempt, partial)
     except asyncio.CancelledError:
@@ -85,15 +116,18 @@ async def _stream(
     result: AssistantMessage | ModelFailure | None = None
     async with aclosing(model.stream(request)) as events:
         async for event in events:
-            if isinstance(event, TextDelta):
-                partial.add(event)
-                run.emit(Token(attempt.message_id, attempt.attempt, event.text))
-            elif isinstance(event, ReasoningDelta):
-                partial.add(event)
-                run.emit(Reasoning(attempt.message_id, attempt.attempt, event.text))
-            else:
+            if not isinstance(event, (TextDelta, ReasoningDelta)):
                 result = event
+            elif attempt.stream:
+                partial.add(event)
+                run.emit(_shown(event, attempt))
     return result
+
+
+def _shown(delta: Delta, attempt: Attempt) -> DeltaEvent:
+    if isinstance(delta, TextDelta):
+        return Token(attempt.message_id, attempt.attempt, delta.text)
+    return Reasoning(attempt.message_id, attempt.attempt, delta.text)
 
 
 def message_id(run: str, model_calls: int) -> str:

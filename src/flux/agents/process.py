@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+import importlib
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from msgspec.structs import replace
 
+from flux import tracing
 from flux.agents.binding import Binder, Bound
 from flux.agents.definition import AgentDefinition
 from flux.agents.kept import KnownLimits, Recent
@@ -18,20 +19,23 @@ from flux.agents.sessions import Agents, Sessions
 from flux.agents.steps import Finish, Idle, Park, Policy, Settle, next_step, used_tokens
 from flux.agents.transcript import Transcript
 from flux.engine.admission import Admission
-from flux.engine.dispatch import EmbeddedDispatch
+from flux.engine.configs import Configs
+from flux.engine.dispatch import Dispatch, EmbeddedDispatch
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.executions import Executions
-from flux.engine.recovery import Recovery, WorkerLock
+from flux.engine.pools import Offer, pools_of, resources_here
+from flux.engine.recovery import TICK_SECONDS, Recovery, WorkerLock
 from flux.engine.registration import Workflows
 from flux.engine.retention import Retention
 from flux.engine.run import Executor, Run
 from flux.engine.runner import Runner
 from flux.engine.scheduling import Schedules
+from flux.engine.secrets import Secrets
 from flux.engine.services import Services
 from flux.engine.source import CatalogCode, SourceLoader
 from flux.engine.ticker import Starter, Ticker
 from flux.engine.upkeep import keep_up
-from flux.errors import AgentNotFound, DefinitionInvalid, FluxError, InvalidInput
+from flux.errors import AgentNotFound, DefinitionInvalid, FluxError, MissingPackage
 from flux.events import RunFailed
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
 from flux.models.scripted import scripted
@@ -48,7 +52,8 @@ KEPT_TOKENS = 4_000_000
 KEPT_AGENTS = 256
 #: A run that failed so many times as often as it may is ended without a look at its log.
 GIVE_UP = 2
-POOL = "default"
+#: Seconds between two looks for dead workers where no lock tells of them at once.
+SHARED_TICK = 0.5
 #: Stands for a stored definition that cannot be read any more, so that its runs fail in the log.
 UNREADABLE = AgentDefinition(name="unreadable", model="none/none")
 
@@ -130,24 +135,29 @@ async def _give_up(run: Run) -> None:
 class Process:
     """An open database, the services on it, and a worker."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition root
         self,
         settings: Settings,
         database: Database,
         models: ModelRegistry,
         lock: WorkerLock,
+        dispatch: Dispatch,
         *,
         workspace: Path,
         environment: Mapping[str, str],
         tools: Mapping[str, Tool] | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
+        self.offer = offer = Offer(pools_of(labels or {}), resources_here())
         self.settings = settings
         self.worker_id = lock.id
         self.database = database
         self.models = models
         self.binder = Binder(models, workspace, environment, tools)
         self.feed = Feed(database)
-        self.dispatch = EmbeddedDispatch(database)
+        self.dispatch = dispatch
+        self.secrets = Secrets(database, settings.home, settings.secret_key)
+        self.configs = Configs(database)
         self.agents = Agents(database, self.binder)
         admission = Admission(database, self.feed, self.dispatch)
         self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes)
@@ -155,27 +165,33 @@ class Process:
         self.executions = Executions(database, self.feed, admission, self.workflows.found)
         starter = Starter(self.dispatch, self.workflows.found, self.agents.workspace)
         self.ticker = Ticker(database, self.feed, self.dispatch, starter)
+        self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
         executors: dict[str, Executor] = {
             "session": SessionExecutor(database, self.binder, models, settings),
             "workflow": self._workflow_executor(),
         }
-        self.runner = Runner(database, self.feed, self.dispatch, executors, lock.id)
+        self.runner = Runner(database, self.feed, self.dispatch, executors, lock.id, offer)
         self.feed.on_foreign_write = self.runner.all_changed
         self.recovery = Recovery(
             database,
             self.dispatch,
             self.runner,
             lock,
-            pool=POOL,
+            pools=offer.pools,
             heartbeat=settings.heartbeat,
             dead_after=settings.dead_after,
+            tick=TICK_SECONDS if settings.database.startswith("sqlite:") else SHARED_TICK,
         )
         self.retention = Retention(database, settings.retention_days * 86_400)
 
     def _workflow_executor(self) -> WorkflowExecutor:
         services = Services(
-            self.database, self.executions.start_child, self.executions.cancel_children, _no_lookup, _no_lookup
+            self.database,
+            self.executions.start_child,
+            self.executions.cancel_children,
+            self.secrets.requested,
+            self.configs.requested,
         )
         return WorkflowExecutor(CatalogCode(self.database, SourceLoader()), services, self.settings.run_failures)
 
@@ -190,7 +206,11 @@ class Process:
         keeping = [asyncio.create_task(work) for work in upkeep]
         try:
             await self.dispatch.work(
-                POOL, self.runner, concurrency=self.settings.concurrency, grace=self.settings.grace
+                self.offer.pools,
+                self.runner,
+                concurrency=self.settings.concurrency,
+                grace=self.settings.grace,
+                fits=self.offer.fits,
             )
         finally:
             # Until here: who still finishes its runs is alive.
@@ -198,10 +218,6 @@ class Process:
                 task.cancel()
             await asyncio.wait(keeping)
             await self.recovery.leave()
-
-
-async def _no_lookup(scope: Scope, names: Sequence[str]) -> dict[str, Any]:
-    raise InvalidInput("not available")
 
 
 @asynccontextmanager
@@ -214,14 +230,19 @@ async def open_process(
     tools: Mapping[str, Tool] | None = None,
     observer: CommitObserver | None = None,
     worker: bool = True,
+    labels: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Process]:
     """Open everything, work while the context is open, close everything.
 
-    `factories` make models of further prefixes; `tools` made in code can be named by definitions.
+    `factories` make models of further prefixes; `tools` made in code can be named by definitions; `labels`
+    say which pools the worker serves.
 
     :raises DatabaseUnavailable, DatabaseLocked, DatabaseTooNew: the database cannot be used
     """
     async with AsyncExitStack() as stack:
+        traced = tracing.configure(environment)
+        if traced is not None:
+            stack.push_async_callback(asyncio.to_thread, traced.shutdown)
         database = await open_database(settings.database, synchronous=settings.synchronous, observer=observer)
         stack.push_async_callback(database.close)
         lock = WorkerLock(settings.home / "workers")
@@ -233,12 +254,35 @@ async def open_process(
             stalled_after=settings.model_stall,
         )
         stack.push_async_callback(models.aclose)
-        process = Process(settings, database, models, lock, workspace=workspace, environment=environment, tools=tools)
+        process = Process(
+            settings,
+            database,
+            models,
+            lock,
+            await _dispatch(database, settings),
+            workspace=workspace,
+            environment=environment,
+            tools=tools,
+            labels=labels,
+        )
         stack.push_async_callback(process.feed.close)
         if worker:
             task = asyncio.create_task(keep_up("the worker broke", process.work), name="worker")
             stack.push_async_callback(_stop, task)
         yield process
+
+
+async def _dispatch(database: Database, settings: Settings) -> Dispatch:
+    """Between processes on Postgres; inside this one on SQLite."""
+    if settings.database.startswith("sqlite:"):
+        return EmbeddedDispatch(database)
+    try:
+        module = importlib.import_module("flux.engine._procrastinate")
+    except ImportError as error:
+        raise MissingPackage("Postgres needs an extra package: pip install 'flux-harness[postgres]'") from error
+    between = module.ProcrastinateDispatch(database, heartbeat=settings.heartbeat, dead_after=settings.dead_after)
+    opened: Dispatch = await between.open()
+    return opened
 
 
 async def _stop(task: asyncio.Task[None]) -> None:

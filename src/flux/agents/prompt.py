@@ -6,19 +6,22 @@ Each tool call has exactly one result, results follow their call in its order, a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from flux.agents.transcript import AnswerItem, Item, SummaryItem, UserItem
 from flux.errors import FluxError
 from flux.events import AssistantSaid, ToolDone
 from flux.messages import (
     AssistantMessage,
-    CallPart,
     Message,
+    ReasoningPart,
     TextPart,
     ToolCall,
     ToolResult,
     UserMessage,
 )
+
+P = TypeVar("P")
 
 INTERRUPTED = "[interrupted: this call was not finished; its outcome is unknown]"
 NO_OUTPUT = "[no output]"
@@ -36,7 +39,10 @@ def build(items: Iterable[Item]) -> tuple[Message, ...]:
 
     :raises PromptBroken: the invariant does not hold; nothing was sent
     """
-    return tuple(message for item in items for message in _messages(item))
+    messages: list[Message] = []
+    for item in items:
+        messages += item.built or _messages(item)
+    return tuple(messages)
 
 
 def check(messages: Sequence[Message]) -> None:
@@ -54,18 +60,24 @@ def check(messages: Sequence[Message]) -> None:
             continue
         if awaited:
             raise PromptBroken(debug=f"no result for {awaited[0]}")
-        if not message.parts or any(isinstance(part, TextPart) and not part.text for part in message.parts):
+        if not message.parts or _full(message.parts) is not message.parts:
             raise PromptBroken(debug="empty part")
-        if isinstance(message, AssistantMessage):
+        if isinstance(message, AssistantMessage) and message.calls:
             awaited = [call.id for call in message.calls]
     if awaited:
         raise PromptBroken(debug=f"no result for {awaited[0]}")
 
 
+def _full(parts: tuple[P, ...]) -> tuple[P, ...]:
+    """The parts without empty texts; the same tuple where there are none, as nearly always."""
+    for part in parts:
+        if isinstance(part, TextPart) and not part.text:
+            return tuple(part for part in parts if not isinstance(part, TextPart) or part.text)
+    return parts
+
+
 def _messages(item: Item) -> tuple[Message, ...]:
-    """An item's messages; the same objects each time, so that their conversion can be kept too."""
-    if item.built is not None:
-        return item.built
+    """An item's messages; kept, so that they are the same objects each time and their conversion can be kept too."""
     messages = tuple(_build(item))
     check(messages)
     complete = not isinstance(item, AnswerItem) or len(item.results) == len(item.said.calls)
@@ -77,7 +89,7 @@ def _messages(item: Item) -> tuple[Message, ...]:
 def _build(item: Item) -> list[Message]:
     match item:
         case UserItem():
-            parts = tuple(part for part in item.said.parts if part.text)
+            parts = _full(item.said.parts)
             return [UserMessage(parts)] if parts else []
         case SummaryItem():
             return [UserMessage((TextPart(SUMMARY + item.text),))]
@@ -86,11 +98,11 @@ def _build(item: Item) -> list[Message]:
 
 
 def _answer(said: AssistantSaid, results: dict[str, ToolDone]) -> list[Message]:
-    parts = tuple(part for part in said.parts if not (isinstance(part, TextPart) and not part.text))
-    if not any(isinstance(part, (TextPart, CallPart)) for part in parts):
+    parts = _full(said.parts)
+    if not [part for part in parts if not isinstance(part, ReasoningPart)]:
         return []
     answer = AssistantMessage(parts, said.calls, said.stop, said.usage, said.cost, said.model)
-    return [answer, *(_result(call, results.get(call.id)) for call in said.calls)]
+    return [answer, *[_result(call, results.get(call.id)) for call in said.calls]]
 
 
 def _result(call: ToolCall, done: ToolDone | None) -> ToolResult:

@@ -6,6 +6,8 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator
 
+from msgspec.structs import replace
+
 from flux.agents.binding import Binder
 from flux.agents.definition import AgentDefinition
 from flux.engine.admission import Admission, NewMessage, NewSession
@@ -110,12 +112,16 @@ class Sessions:
         :raises AgentNotFound, SessionExists, TooLarge, IdempotencyMismatch: it cannot start
         :raises InvalidInput: the workspace is not a directory here
         """
+        session = NewSession(agent, "", None, instance, name, workspace or self._agents.workspace)
+        # First of all: a repeat gets its first result, whatever has become of the agent and the directory.
+        if key is not None and (before := await self._admission.started(scope, session, message, key=key)):
+            return before
         self._check_size(message)
         _check_workspace(workspace)
         found = await self._agents.get(scope, agent)
         if message is None:
             self._agents.preload(found)
-        session = NewSession(agent, found.digest, found.version, instance, name, workspace or self._agents.workspace)
+        session = replace(session, definition_digest=found.digest, agent_version=found.version)
         return await self._admission.start(scope, session, message, key=key)
 
     async def send(self, scope: Scope, id: str, message: NewMessage, *, key: str | None = None) -> Admitted:
@@ -186,7 +192,7 @@ class Sessions:
         await self._database.write(executions.set_title(scope, id, title))
 
     async def delete(self, scope: Scope, id: str) -> None:
-        """Remove an ended session and its log.
+        """Remove a session and its log: an ended one, or one in which nothing was ever said.
 
         :raises SessionNotFound: there is none
         :raises SessionBusy: it has not ended

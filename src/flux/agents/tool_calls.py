@@ -33,6 +33,7 @@ from flux.store.database import Steps
 from flux.tools.base import Answer, Done, Failed, NeedsInput, Tool, ToolContext, ToolOutcome
 from flux.tools.schema import validate
 from flux.tools.text import Tap, clip
+from flux.tracing import span
 
 INTERRUPTED = "[interrupted: the worker stopped while this call ran; its outcome is unknown and it was not run again]"
 WARN_AT = 3
@@ -238,6 +239,15 @@ def _input(state: CallState) -> Answer | None:
 
 
 async def _execute(tool: Tool, args: dict[str, Any], context: ToolContext) -> ToolOutcome:
+    about = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool.name, "gen_ai.tool.type": "function"}
+    with span(f"execute_tool {tool.name}", about) as traced:
+        outcome = await _run(tool, args, context)
+        if isinstance(outcome, Failed):
+            traced.set_attribute("error.type", "timeout" if outcome.timeout else "tool_error")
+    return outcome
+
+
+async def _run(tool: Tool, args: dict[str, Any], context: ToolContext) -> ToolOutcome:
     try:
         async with asyncio.timeout(tool.timeout) as limit:
             return await tool.run(args, context)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from msgspec import Struct
 
 from flux.events import (
     QUESTIONS,
@@ -25,18 +27,19 @@ from flux.events import (
     Stored,
     ToolDone,
     ToolStarted,
-    UnknownEntry,
+    UsageCounted,
     UserSaid,
     spent_by,
 )
 from flux.messages import Message, ToolCall
 
+# gc=False: no value here is part of a cycle, and a long log is too much for the collector to walk.
+
 #: What may be in a log beside the entries of its worker.
-FROM_OUTSIDE = (SessionStarted, UserSaid, CancelRequested, InterruptAnswered)
+FROM_OUTSIDE = frozenset((SessionStarted, UserSaid, CancelRequested, InterruptAnswered))
 
 
-@dataclass
-class CallState:
+class CallState(Struct, gc=False):
     """Where one tool call stands; `asked` counts its questions."""
 
     call: ToolCall
@@ -53,8 +56,7 @@ class CallState:
         return self.done is None and self.question is not None and self.answer is None
 
 
-@dataclass
-class UserItem:
+class UserItem(Struct, gc=False):
     """A message in the place where it was consumed. `built` keeps its prompt messages between calls."""
 
     seq: int
@@ -62,18 +64,16 @@ class UserItem:
     built: tuple[Message, ...] | None = None
 
 
-@dataclass
-class AnswerItem:
+class AnswerItem(Struct, gc=False):
     """A model's answer with the results of its calls."""
 
     seq: int
     said: AssistantSaid
-    results: dict[str, ToolDone] = field(default_factory=dict)
+    results: dict[str, ToolDone] = {}
     built: tuple[Message, ...] | None = None
 
 
-@dataclass
-class SummaryItem:
+class SummaryItem(Struct, gc=False):
     """What stands for everything up to and with `seq`."""
 
     seq: int
@@ -84,8 +84,7 @@ class SummaryItem:
 Item = UserItem | AnswerItem | SummaryItem
 
 
-@dataclass
-class RunState:
+class RunState(Struct, gc=False):
     """The run that is open in the log.
 
     `failures` are those of the model call that is due. `active_since` is when it started, or was last
@@ -98,9 +97,9 @@ class RunState:
     options: dict[str, object]
     active_since: float
     definition_digest: str
-    calls: dict[str, CallState] = field(default_factory=dict)
+    calls: dict[str, CallState] = {}
     answer: AssistantSaid | None = None
-    failures: list[ModelFailed] = field(default_factory=list)
+    failures: list[ModelFailed] = []
     model_calls: int = 0
     iterations: int = 0
     tokens: int = 0
@@ -108,7 +107,7 @@ class RunState:
     compacted: bool = False
     overflowed: bool = False
     cancelled: bool = False
-    repeats: dict[str, int] = field(default_factory=dict)
+    repeats: dict[str, int] = {}
 
     @property
     def open_calls(self) -> list[CallState]:
@@ -142,9 +141,14 @@ class Transcript:
     def extend(self, entries: Iterable[Stored]) -> Transcript:
         """Add what is new."""
         for stored in entries:
+            kind = type(stored.entry)
             self.head = stored.seq
-            self.epoch = self.epoch if isinstance(stored.entry, FROM_OUTSIDE) else stored.epoch
-            self._add(stored)
+            if kind not in FROM_OUTSIDE:
+                self.epoch = stored.epoch
+            if kind in ADD:
+                ADD[kind](self, stored.entry, stored)
+            elif kind in ADD_TO_RUN and self.run is not None:
+                ADD_TO_RUN[kind](self, self.run, stored.entry, stored.seq)
         return self
 
     @property
@@ -157,64 +161,58 @@ class Transcript:
         waiting = list(self.pending.values())
         return next((said for said in waiting if said.mode != "steer"), waiting[0] if waiting else None)
 
-    def _add(self, stored: Stored) -> None:
-        entry = stored.entry
-        if isinstance(entry, UnknownEntry):
-            return
-        self._count(entry)
-        if self._add_session(entry, stored.seq) or self._add_question(entry, stored.at):
-            return
-        if isinstance(entry, RunStarted):
-            self._start(entry, stored)
-        elif self.run is not None:
-            self._add_to_run(self.run, entry, stored.seq)
-
-    def _count(self, entry: Entry) -> None:
+    def _count(self, entry: Entry, _: Stored | None = None) -> None:
         tokens, cost = spent_by(entry)
-        for sum_ in (self, self.run) if self.run else (self,):
-            sum_.tokens += tokens.total
-            sum_.cost += cost
+        total = tokens.total
+        self.tokens += total
+        self.cost += cost
+        if self.run is not None:
+            self.run.tokens += total
+            self.run.cost += cost
 
-    def _add_session(self, entry: Entry, seq: int) -> bool:
-        """Entries that mean the same in and outside a run."""
-        match entry:
-            case SessionStarted():
-                self.started = entry
-            case UserSaid():
-                self.pending[entry.id] = self._said[entry.id] = entry
-            case ContextFrozen():
-                self.context = entry
-            case Compacted():
-                self._compact(entry)
-            case CancelRequested():
-                self._cancels.add(entry.run)
-                if self.run is not None and self.run.id == entry.run:
-                    self.run.cancelled = True
-            case SessionEndedEntry():
-                self.ended = True
-            case _:
-                return False
-        return True
+    def _begin(self, entry: SessionStarted, _: Stored) -> None:
+        self.started = entry
 
-    def _add_question(self, entry: Entry, at: float) -> bool:
-        calls = self.run.calls if self.run else {}
-        if isinstance(entry, QUESTIONS):
-            if entry.call in calls:
-                # An answer may stand before its question: it counts wherever it is.
-                calls[entry.call].question = entry
-                calls[entry.call].answer = self._answers.get(entry.id)
-                calls[entry.call].asked += 1
-                calls[entry.call].started = False
-            return True
-        if isinstance(entry, InterruptAnswered):
-            self._answers[entry.id] = entry
-            if self.run is not None:
-                self.run.active_since = at
-            for state in calls.values():
-                if state.question is not None and state.question.id == entry.id:
-                    state.answer = entry
-            return True
-        return False
+    def _say(self, entry: UserSaid, _: Stored) -> None:
+        self.pending[entry.id] = self._said[entry.id] = entry
+
+    def _freeze(self, entry: ContextFrozen, _: Stored) -> None:
+        self.context = entry
+
+    def _request_cancel(self, entry: CancelRequested, _: Stored) -> None:
+        self._cancels.add(entry.run)
+        if self.run is not None and self.run.id == entry.run:
+            self.run.cancelled = True
+
+    def _compact(self, entry: Compacted, _: Stored) -> None:
+        self._count(entry)
+        self.items = [SummaryItem(entry.upto, entry.summary), *(item for item in self.items if item.seq > entry.upto)]
+        self.prompt_tokens = 0
+        self.context = None
+        if self.run is not None:
+            self.run.compacted = True
+            self.run.overflowed = False
+
+    def _end(self, _: SessionEndedEntry, __: Stored) -> None:
+        self.ended = True
+
+    def _ask(self, entry: Question, _: Stored) -> None:
+        state = self.run.calls.get(entry.call or "") if self.run else None
+        if state is not None:
+            # An answer may stand before its question: it counts wherever it is.
+            state.question = entry
+            state.answer = self._answers.get(entry.id)
+            state.asked += 1
+            state.started = False
+
+    def _decide(self, entry: InterruptAnswered, stored: Stored) -> None:
+        self._answers[entry.id] = entry
+        if self.run is None:
+            return
+        self.run.active_since = stored.at
+        for state in self.run.calls.values():
+            if state.question is not None and state.question.id == entry.id:
+                state.answer = entry
 
     def _start(self, entry: RunStarted, stored: Stored) -> None:
         first = self._said.get(entry.inputs[0]) if entry.inputs else None
@@ -228,33 +226,17 @@ class Transcript:
         )
         self._consume(entry.inputs, stored.seq)
 
-    def _add_to_run(self, run: RunState, entry: Entry, seq: int) -> None:
-        match entry:
-            case ModelFailed():
-                run.failures.append(entry)
-                run.overflowed = entry.kind == "overflow"
-                run.active_since = max(run.active_since, entry.retry_at or 0.0)
-            case AssistantSaid():
-                self._answer(run, entry, seq)
-            case Gated():
-                run.calls[entry.call].gate = entry
-            case ToolStarted():
-                run.calls[entry.call].started = True
-            case ToolDone():
-                self._done(run, entry)
-            case ChatResponse():
-                self.turns = entry.turn
-                self.run = None
-            case RunFailed():
-                self.run = None
-            case Cancelled():
-                self._consume(entry.inputs, seq)
-                self.run = None
-            case _:
-                pass
+    def _fail_call(self, run: RunState, entry: ModelFailed, _: int) -> None:
+        run.failures.append(entry)
+        run.overflowed = entry.kind == "overflow"
+        run.active_since = max(run.active_since, entry.retry_at or 0.0)
 
-    def _answer(self, run: RunState, entry: AssistantSaid, seq: int) -> None:
-        self._consume(entry.inputs, seq)
+    def _answer(self, entry: AssistantSaid, stored: Stored) -> None:
+        self._count(entry)
+        run = self.run
+        if run is None:
+            return
+        self._consume(entry.inputs, stored.seq)
         run.answer = entry
         run.calls = {call.id: CallState(call) for call in entry.calls}
         run.failures = []
@@ -262,9 +244,15 @@ class Transcript:
         run.model_calls += 1
         run.iterations += bool(entry.calls)
         self.prompt_tokens = entry.usage.total
-        self.items.append(AnswerItem(seq, entry))
+        self.items.append(AnswerItem(stored.seq, entry))
 
-    def _done(self, run: RunState, entry: ToolDone) -> None:
+    def _gate(self, run: RunState, entry: Gated, _: int) -> None:
+        run.calls[entry.call].gate = entry
+
+    def _start_tool(self, run: RunState, entry: ToolStarted, _: int) -> None:
+        run.calls[entry.call].started = True
+
+    def _done(self, run: RunState, entry: ToolDone, _: int) -> None:
         state = run.calls.get(entry.call)
         if state is None or state.done is not None:
             return
@@ -277,16 +265,45 @@ class Transcript:
         failed = entry.outcome in ("error", "timeout")
         run.repeats = {key: run.repeats.get(key, 0) + 1} if failed else {}
 
+    def _respond(self, _: RunState, entry: ChatResponse, __: int) -> None:
+        self.turns = entry.turn
+        self.run = None
+
+    def _fail(self, _: RunState, __: RunFailed, ___: int) -> None:
+        self.run = None
+
+    def _cancel(self, _: RunState, entry: Cancelled, seq: int) -> None:
+        self._consume(entry.inputs, seq)
+        self.run = None
+
     def _consume(self, ids: tuple[str, ...], seq: int) -> None:
         for id in ids:
             said = self.pending.pop(id, None)
             if said is not None:
                 self.items.append(UserItem(seq, said))
 
-    def _compact(self, entry: Compacted) -> None:
-        self.items = [SummaryItem(entry.upto, entry.summary), *(item for item in self.items if item.seq > entry.upto)]
-        self.prompt_tokens = 0
-        self.context = None
-        if self.run is not None:
-            self.run.compacted = True
-            self.run.overflowed = False
+
+#: What an entry does to a transcript, by its type: a look-up, because a log may have many thousands.
+ADD: Mapping[type, Callable[[Transcript, Any, Stored], None]] = {
+    SessionStarted: Transcript._begin,
+    UserSaid: Transcript._say,
+    ContextFrozen: Transcript._freeze,
+    CancelRequested: Transcript._request_cancel,
+    Compacted: Transcript._compact,
+    SessionEndedEntry: Transcript._end,
+    UsageCounted: Transcript._count,
+    RunStarted: Transcript._start,
+    AssistantSaid: Transcript._answer,
+    InterruptAnswered: Transcript._decide,
+    **dict.fromkeys(QUESTIONS, Transcript._ask),
+}
+#: What an entry does to the open run.
+ADD_TO_RUN: Mapping[type, Callable[[Transcript, RunState, Any, int], None]] = {
+    ModelFailed: Transcript._fail_call,
+    Gated: Transcript._gate,
+    ToolStarted: Transcript._start_tool,
+    ToolDone: Transcript._done,
+    ChatResponse: Transcript._respond,
+    RunFailed: Transcript._fail,
+    Cancelled: Transcript._cancel,
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -14,6 +15,7 @@ from flux.errors import FluxError, ServerUnreachable, Unavailable, error_tree
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 60.0
+PATIENT = httpx.Timeout(None, connect=CONNECT_SECONDS)
 #: Each stream holds a connection, so their number has no limit here.
 LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 
@@ -63,8 +65,8 @@ class FluxClient:
 
         :raises WorkflowNotFound: there is no such workflow
         """
-        path = f"/workflows/{workflow}/run/{mode}"
-        return await self.post(path, input, key=key, **({} if version is None else {"version": version}))
+        path = f"/workflows/{quote(workflow)}/run/{mode}"
+        return await self._wait(path, input, key, version=version)
 
     async def resume_workflow(
         self, workflow: str, id: str, input: Any = None, *, pause: str | None = None, mode: str = "sync",
@@ -74,8 +76,8 @@ class FluxClient:
 
         :raises ExecutionNotFound, ExecutionFinished, NotPaused: there is no such open pause
         """
-        path = f"/workflows/{workflow}/resume/{id}/{mode}"
-        return await self.post(path, input, key=key, **({} if pause is None else {"pause": pause}))
+        path = f"/workflows/{quote(workflow)}/resume/{id}/{mode}"
+        return await self._wait(path, input, key, pause=pause)
 
     async def start_session(
         self, agent: str, message: str | None = None, *, instance: str | None = None, name: str | None = None,
@@ -99,12 +101,22 @@ class FluxClient:
 
     async def post(self, path: str, body: Any = None, *, key: str | None = None, **query: Any) -> dict[str, Any]:
         """POST a JSON object; `key` is the Idempotency-Key."""
-        headers = {"Idempotency-Key": key} if key else {}
-        return await self._call("POST", path, json=body, headers=headers, params=query)
+        return await self._call("POST", path, json=body, headers=_headers(key), params=query)
 
     async def put(self, path: str, body: Any, **query: Any) -> dict[str, Any]:
         """PUT a JSON object."""
         return await self._call("PUT", path, json=body, params=query)
+
+    async def discard(self, id: str) -> bool:
+        """Remove a session if nothing was ever said in it; whether it was removed.
+
+        :raises SessionNotFound: there is none
+        :raises SessionBusy: somebody said something just now
+        """
+        if (await self.session(id).info())["head"] > 1:
+            return False
+        await self.request("DELETE", f"/sessions/{id}")
+        return True
 
     async def request(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         """Any other call; an empty answer is an empty object."""
@@ -148,6 +160,11 @@ class FluxClient:
             async for chunk in response.aiter_raw():
                 yield chunk
 
+    async def _wait(self, path: str, input: Any, key: str | None, **query: Any) -> dict[str, Any]:
+        """POST what may take as long as a workflow does."""
+        given = {name: value for name, value in query.items() if value is not None}
+        return await self._call("POST", path, json=input, headers=_headers(key), params=given, timeout=PATIENT)
+
     async def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         try:
             response = await self._http.request(method, path, **request)
@@ -169,6 +186,10 @@ class FluxClient:
 
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def _headers(key: str | None) -> dict[str, str]:
+    return {"Idempotency-Key": key} if key else {}
 
 
 def _error(status: int, body: bytes) -> FluxError:

@@ -85,6 +85,8 @@ class NewSession(Struct, frozen=True):
     instance: str | None = None
     name: str = "default"
     workspace: str | None = None
+    pool: str = "default"
+    requests: str | None = None
 
 
 class NewWorkflow(Struct, frozen=True, kw_only=True):
@@ -119,8 +121,7 @@ class Admission:
         :raises SessionExists: an open session has this agent, instance and name
         :raises IdempotencyMismatch: the key was used with another body
         """
-        # What the caller sent: the same request may come again after its agent has a new version.
-        body = (session.agent, session.instance, session.name, session.workspace, message)
+        body = _start_body(session, message)
         return await self._commit(
             self._once(scope, key, body, start_session_steps(scope, session, message, self._dispatch))
         )
@@ -132,6 +133,16 @@ class Admission:
         """
         body = (new.workflow, new.input, new.id)
         return await self._commit(self._once(scope, key, body, start_workflow_steps(scope, new, self._dispatch)))
+
+    async def started(
+        self, scope: Scope, session: NewSession, message: NewMessage | None, *, key: str
+    ) -> Admitted | None:
+        """What the same `start` admitted before under this key; None when it is the first.
+
+        :raises IdempotencyMismatch: the key was used with another body
+        """
+        before = await self._database.read(admissions.find(scope, key, _digest(_start_body(session, message))))
+        return Admitted(before.execution_id, before.seq, repeated=True) if before else None
 
     async def admit(self, scope: Scope, id: str, message: NewMessage, *, key: str | None = None) -> Admitted:
         """Accept a message; it is in the log when this returns.
@@ -160,8 +171,9 @@ class Admission:
     async def resume(
         self, scope: Scope, id: str, input: Any, pause: str | None = None, *, key: str | None = None
     ) -> Admitted:
-        """Answer the open pause of that name, or the only one, with `input`, which is JSON.
+        """Answer the open pause of that name, or the only one, with `input` in the form of `encode_value`.
 
+        :raises ExecutionFinished: it has ended
         :raises NotPaused: there is none, or several and none is named
         :raises IdempotencyMismatch: the key was used with another body
         """
@@ -198,13 +210,21 @@ class Admission:
         """The program, unless its key was admitted before: then what it admitted."""
         if key is None:
             return (yield from program)
-        digest = hashlib.sha256(msgspec.json.encode(body)).hexdigest()
-        before = yield from admissions.claim(scope, key, digest)
+        before = yield from admissions.claim(scope, key, _digest(body))
         if before:
             return Admitted(before.execution_id, before.seq, repeated=True), ()
         admitted, rows = yield from program
         yield from admissions.record(scope, key, admitted.id, admitted.seq)
         return admitted, rows
+
+
+def _start_body(session: NewSession, message: NewMessage | None) -> tuple[Any, ...]:
+    """What the caller sent: the same request may come again after its agent has a new version."""
+    return session.agent, session.instance, session.name, session.workspace, message
+
+
+def _digest(body: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(body)).hexdigest()
 
 
 def start_workflow_steps(scope: Scope, new: NewWorkflow, dispatch: Dispatch) -> Steps[Written]:
@@ -244,6 +264,8 @@ def start_session_steps(
         definition_digest=session.definition_digest,
         instance=instance,
         name=session.name,
+        pool=session.pool,
+        requests=session.requests,
     )
     started = SessionStarted(
         agent=session.agent,

@@ -11,6 +11,7 @@ from msgspec import Struct
 from flux.engine.dispatch import Dispatch
 from flux.errors import (
     Conflict,
+    ExecutionFinished,
     InterruptDecided,
     InterruptNotFound,
     InvalidInput,
@@ -63,7 +64,7 @@ def answer_steps(scope: Scope, id: str, interrupt: str, decision: Decision, disp
     asked = yield from interrupts.get(scope, id, interrupt)
     if asked is None:
         open_row((yield from executions.get(scope, id)), ended_too=True)
-        raise InterruptNotFound(f"session {id} has no question {interrupt}")
+        raise InterruptNotFound(f"{id} has no question {interrupt}")
     if asked.root != id:
         raise Conflict(f"this session is driven by {asked.root}; answer there")
     _check_decision(asked.kind, decision)
@@ -109,8 +110,14 @@ class AlreadyWon(Exception):
 def resume_steps(scope: Scope, id: str, input: Any, pause: str | None, dispatch: Dispatch) -> Steps[Written]:
     """Answer the open pause of that name, or the only one.
 
+    :raises ExecutionFinished: it has ended
     :raises NotPaused: it cannot be told which
     """
+    row = yield from executions.get(scope, id)
+    if row is not None and row.state == "ended":
+        raise ExecutionFinished(
+            f"execution {id} has finished ({(row.outcome or 'cancelled').upper()}) and cannot be resumed"
+        )
     asked = [one for one in (yield from interrupts.list_open(scope, id)) if one.kind == "pause"]
     chosen = choose(asked, pause)
     if chosen is None:

@@ -15,7 +15,7 @@ from flux.engine.journal import Journal
 from flux.engine.options import Called, Function, TaskMetadata
 from flux.engine.place import Body, Place, enter, leave
 from flux.engine.storage import load_output, store_output
-from flux.engine.values import decode_value, encode_value, json_value
+from flux.engine.values import decode_value, encode_value, json_value, reference_of
 from flux.errors import (
     ApprovalRejected,
     ExecutionError,
@@ -27,6 +27,7 @@ from flux.errors import (
     describe,
     error_tree,
 )
+from flux.tracing import span
 from flux.workflow_entries import (
     TaskCancelled,
     TaskCompleted,
@@ -77,6 +78,8 @@ class Call:
         """
         done = self.journal.finished.get(self.id)
         if isinstance(done, TaskCompleted):
+            if reference_of(done.value) is None:
+                return decode_value(done.value)
             return await self.journal.outside(load_output(self.options.output_storage, done.value))
         if done is not None:
             raise failure_of(done)
@@ -132,8 +135,10 @@ class Call:
             else:
                 self.journal.note(started)
         token = enter(self.place.inside(body))
+        about = {"flux.task.name": self.called.name, "flux.task.id": self.id, "flux.execution.id": self.journal.run.id}
         try:
-            value = await self._tries()
+            with span(f"task {self.called.name}", about):
+                value = await self._tries()
             return value, await store_output(self.options.output_storage, f"{self.journal.run.id}/{self.id}", value)
         finally:
             leave(token)

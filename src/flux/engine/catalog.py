@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import itertools
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,6 +21,9 @@ from flux.suggest import unknown
 MAX_SOURCE_BYTES = 1024 * 1024
 #: What an upload may be called by.
 DECORATORS = frozenset({"flux.workflow", "flux.engine.workflow.workflow"})
+WITH_OPTIONS = ".with_options"
+#: Filters of warnings belong to the process: two threads that change them at once would leave them changed.
+QUIET = threading.Lock()
 #: Read when the code is loaded, by no one before.
 LEFT_TO_THE_CODE = frozenset({"output_storage"})
 
@@ -75,7 +79,7 @@ def read_source(data: bytes) -> Source:
 
 def _parsed(text: str) -> ast.Module:
     try:
-        with warnings.catch_warnings():
+        with QUIET, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return ast.parse(text)
     except SyntaxError as error:
@@ -96,7 +100,9 @@ def _declarations(tree: ast.Module) -> Iterator[Declaration]:
             for decorator in node.decorator_list:
                 call = decorator if isinstance(decorator, ast.Call) else None
                 named = literals.name_of(call.func if call else decorator)
-                if named in DECORATORS or named.removesuffix(".with_options") in DECORATORS:
+                if named.removesuffix(WITH_OPTIONS) in DECORATORS:
+                    if named.endswith(WITH_OPTIONS) != (call is not None):
+                        raise _wrong(decorator, "write the decorator as @workflow or @workflow.with_options(…)")
                     yield _declaration(literals, node, call, imports)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -34,17 +33,10 @@ def find_class(name: str, allowed: Callable[[type], bool]) -> type | None:
 
 
 def _look(module: str, qualname: str) -> Any:
-    found: Any = sys.modules.get(module) or _import(module)
+    found: Any = sys.modules.get(module)
     for part in qualname.split("."):
         found = vars(found).get(part) if hasattr(found, "__dict__") else None
     return found
-
-
-def _import(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except Exception:  # noqa: BLE001 - the code of a module may raise anything when it is imported
-        return None
 
 
 def is_enum(cls: type) -> bool:
@@ -69,5 +61,14 @@ def is_named_tuple(cls: type) -> bool:
 
 def is_model(cls: type) -> bool:
     """Whether it is a Pydantic model; Pydantic is not imported to find out."""
-    base = getattr(sys.modules.get("pydantic"), "BaseModel", None)
-    return base is not None and issubclass(cls, base)
+    return _is_pydantic(cls, "BaseModel")
+
+
+def is_url(cls: type) -> bool:
+    """Whether it is one of Pydantic's URLs, as models have them."""
+    return _is_pydantic(cls, "AnyUrl")
+
+
+def _is_pydantic(cls: type, name: str) -> bool:
+    base = getattr(sys.modules.get("pydantic"), name, None)
+    return isinstance(base, type) and issubclass(cls, base)

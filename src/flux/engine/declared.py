@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 
@@ -13,7 +14,12 @@ class Declared(Protocol):
         """ "namespace/name"."""
         ...
 
-    async def __call__(self, ctx: Any) -> Any:
+    @property
+    def secret_requests(self) -> Sequence[str]:
+        """The secrets that its function is given."""
+        ...
+
+    async def __call__(self, ctx: Any, **given: Any) -> Any:
         """Run its function."""
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -52,8 +52,19 @@ class Dispatch(Protocol):
         """An execution may be due, now or at a later time: look."""
         ...
 
-    async def work(self, pool: str, worker: Worker, *, concurrency: int, grace: float) -> None:
-        """Run what has work until cancelled, then let runs finish for `grace` seconds."""
+    async def work(
+        self,
+        pools: Sequence[str],
+        worker: Worker,
+        *,
+        concurrency: int,
+        grace: float,
+        fits: Callable[[str], bool] = bool,
+    ) -> None:
+        """Run what has work in these pools until cancelled, then let runs finish for `grace` seconds.
+
+        What `fits` says no to, by the text of its requests, is left to others.
+        """
         ...
 
 
@@ -66,6 +77,7 @@ class EmbeddedDispatch:
         self._ready: dict[str, None] = {}
         self._again: set[str] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._rests: dict[str, asyncio.Event] = {}
         self._concurrency = 0
         self._more = False
         self._sweep_due = asyncio.Event()
@@ -89,20 +101,37 @@ class EmbeddedDispatch:
             self._ready[id] = None
             self._start_ready()
 
-    async def work(self, pool: str, worker: Worker, *, concurrency: int, grace: float) -> None:
+    async def run(self, id: str) -> bool:
+        """Run an execution and wait until it rests here; False when this process does not work (any more)."""
+        if self._worker is None:
+            return False
+        rest = self._rests.setdefault(id, asyncio.Event())
+        self.nudge(id)
+        await rest.wait()
+        return self._worker is not None
+
+    async def work(
+        self,
+        pools: Sequence[str],
+        worker: Worker,
+        *,
+        concurrency: int,
+        grace: float,
+        fits: Callable[[str], bool] = bool,
+    ) -> None:
         """Run what has work until cancelled, then let runs finish for `grace` seconds."""
         self._worker, self._concurrency = worker, concurrency
         try:
-            await keep_up("dispatch", functools.partial(self._look, pool))
+            await keep_up("dispatch", functools.partial(self._look, pools, fits))
         finally:
             self._worker = None
             worker.drain()
             await self._drain(grace)
 
-    async def _look(self, pool: str) -> None:
+    async def _look(self, pools: Sequence[str], fits: Callable[[str], bool]) -> None:
         """Start what may be claimed, then wait for the next timer or for news."""
         self._sweep_due.clear()
-        ids, seconds = await self._database.write(executions.sweep(pool, SWEEP_BATCH))
+        ids, seconds = await self._database.write(executions.sweep(pools, SWEEP_BATCH, fits))
         for id in ids:
             self.nudge(id)
         self._more = len(ids) == SWEEP_BATCH
@@ -127,6 +156,8 @@ class EmbeddedDispatch:
         if id in self._again:
             self._again.discard(id)
             self._ready[id] = None
+        elif (rest := self._rests.pop(id, None)) is not None:
+            rest.set()
         self._start_ready()
         if self._more and not self._ready:
             self._sweep_due.set()

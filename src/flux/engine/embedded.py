@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from flux.engine import declared
 from flux.engine.admission import Admission, NewWorkflow
 from flux.engine.answers import Decision
+from flux.engine.configs import Configs
 from flux.engine.context import ExecutionContext
 from flux.engine.declared import Declared
 from flux.engine.dispatch import Worker
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.place import here
+from flux.engine.pools import DEFAULT, Offer, resources_here
 from flux.engine.recovery import Recovery, WorkerLock
 from flux.engine.runner import Runner
+from flux.engine.secrets import Secrets
 from flux.engine.services import Services
 from flux.engine.values import encode_value
 from flux.errors import ExecutionNotFound, InvalidInput, WorkflowNotFound
@@ -31,6 +34,8 @@ from flux.store.opening import open_database
 
 logger = logging.getLogger(__name__)
 
+#: What a script runs: what it has started itself, and what it is told to go on with.
+OFFER = Offer((CALLER, DEFAULT), resources_here())
 #: What a script does not wait for.
 FOR_PEOPLE = ("pause", "approval")
 
@@ -64,7 +69,15 @@ class LocalDispatch:
     def timers_changed(self) -> None:
         """Who runs this looks at the timers whenever nothing runs."""
 
-    async def work(self, pool: str, worker: Worker, *, concurrency: int, grace: float) -> None:
+    async def work(
+        self,
+        pools: Sequence[str],
+        worker: Worker,
+        *,
+        concurrency: int,
+        grace: float,
+        fits: Callable[[str], bool] = bool,
+    ) -> None:
         """Nothing by itself."""
 
     async def until_nothing_runs(self) -> None:
@@ -94,16 +107,17 @@ class Engine:
         self.feed = Feed(database)
         self.dispatch = LocalDispatch()
         self.admission = Admission(database, self.feed, self.dispatch)
-        services = Services(database, self._start_child, self._cancel_children, _no_lookup, _no_lookup)
+        secrets, configs = Secrets(database, settings.home, settings.secret_key), Configs(database)
+        services = Services(database, self._start_child, self._cancel_children, secrets.requested, configs.requested)
         executor = WorkflowExecutor(_find_code, services, settings.run_failures)
-        self.runner = Runner(database, self.feed, self.dispatch, {"workflow": executor}, lock.id, callers=True)
+        self.runner = Runner(database, self.feed, self.dispatch, {"workflow": executor}, lock.id, OFFER)
         self.dispatch.worker = self.runner
         self.recovery = Recovery(
             database,
             self.dispatch,
             self.runner,
             lock,
-            pool=CALLER,
+            pools=OFFER.pools,
             heartbeat=settings.heartbeat,
             dead_after=settings.dead_after,
         )
@@ -141,7 +155,7 @@ class Engine:
         while True:
             await self.dispatch.until_nothing_runs()
             row = await self.row(id)
-            if row.state == "ended" or (row.state == "waiting" and row.waiting_for in FOR_PEOPLE and row.due is None):
+            if row.state == "ended" or (row.state == "waiting" and row.waiting_for in FOR_PEOPLE):
                 return await self.context(id)
             if not await self._wake_next():
                 return await self.context(id)
@@ -164,9 +178,9 @@ class Engine:
             return False
         (now,), *_ = await self.database.read(one("select :now"))
         await asyncio.sleep(max(0.0, min(dues) - now))
-        await self.database.write(one(executions.TIMER, at=min(dues)))
         for row in rows:
             if row.due is not None and row.due <= min(dues):
+                await self.database.write(executions.wake(row.id))
                 self.dispatch.nudge(row.id)
         return True
 
@@ -234,7 +248,3 @@ async def _find_code(row: Execution) -> Declared:
     if found is None:
         raise WorkflowNotFound(f"the workflow {row.workflow} is not in this program")
     return found
-
-
-async def _no_lookup(scope: Scope, names: Sequence[str]) -> dict[str, Any]:
-    raise InvalidInput("secrets and configs are not available in this program")

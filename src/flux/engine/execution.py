@@ -22,6 +22,7 @@ from flux.errors import Fenced, FluxError, ValueNotStorable, describe
 from flux.events import CancelRequested, Stored
 from flux.store import executions
 from flux.store.log import Then
+from flux.tracing import span
 from flux.workflow_entries import (
     WorkflowCancelled,
     WorkflowClaimed,
@@ -82,13 +83,21 @@ class _Running:
     async def until_rest(self) -> None:
         journal = self._journal
         journal.note(*self._beginning())
-        async with writing(journal) as writer:
-            main = self._start()
-            try:
-                await self._watch(main, writer)
-            finally:
-                journal.suspended = True
-                await _stop(main)
+        given = await self._given()
+        row = self._run.execution
+        about = {
+            "flux.workflow.name": row.workflow,
+            "flux.execution.id": row.id,
+            "flux.workflow.version": row.source_version,
+        }
+        with span(f"workflow {row.workflow}", about):
+            async with writing(journal) as writer:
+                main = self._start(given)
+                try:
+                    await self._watch(main, writer)
+                finally:
+                    journal.suspended = True
+                    await _stop(main)
 
     def _beginning(self) -> list[Entry]:
         log = self._journal.log
@@ -99,14 +108,23 @@ class _Running:
         transitions = [entry for entry in before if isinstance(entry, WorkflowPaused | WorkflowResumed)]
         return [*entries, WorkflowResumed()] if transitions and isinstance(transitions[-1], WorkflowPaused) else entries
 
-    def _start(self) -> asyncio.Task[Any]:
+    async def _given(self) -> dict[str, Any]:
+        """The keyword arguments that the workflow asked its process for."""
+        names = self._code.secret_requests
+        if not names:
+            return {}
+        return {"secrets": await self._journal.services.secrets(self._run.scope, names)}
+
+    def _start(self, given: dict[str, Any]) -> asyncio.Task[Any]:
         loop = asyncio.get_running_loop()
         count_branches(loop)
         context = contextvars.copy_context()
         context.run(set_journal, self._journal)
         context.run(set_context, self._context)
         context.run(enter, self._journal.root())
-        return loop.create_task(_called(self._code, self._context), context=context, name=f"workflow {self._run.id}")
+        return loop.create_task(
+            _called(self._code, self._context, given), context=context, name=f"workflow {self._run.id}"
+        )
 
     async def _watch(self, main: asyncio.Task[Any], writer: asyncio.Task[None]) -> None:
         run, journal = self._run, self._journal
@@ -210,14 +228,15 @@ async def _give_up(run: Run, failures: int, reason: str) -> None:
     await run.append(WorkflowFailed(message=message), then=Then("ended", outcome="failed"))
 
 
-async def _called(code: Declared, context: ExecutionContext[Any]) -> Any:
-    return await code(context)
+async def _called(code: Declared, context: ExecutionContext[Any], given: dict[str, Any]) -> Any:
+    return await code(context, **given)
 
 
 async def _first(
     main: asyncio.Task[Any], writer: asyncio.Task[None], *events: asyncio.Event, timeout: float | None
 ) -> None:
     """Return when the first of them is done or set, or time is over."""
+    await asyncio.sleep(0)  # code that waits for nothing is done after one step
     if main.done() or any(event.is_set() for event in events):
         return
     waits = [asyncio.ensure_future(event.wait()) for event in events]

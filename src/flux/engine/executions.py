@@ -10,9 +10,10 @@ from msgspec import Struct
 from flux.engine import history
 from flux.engine.admission import Admission, NewWorkflow
 from flux.engine.answers import Admitted, Decision
-from flux.errors import ExecutionFinished, ExecutionNotFound, InterruptNotFound
+from flux.engine.values import encode_value
+from flux.errors import ExecutionNotFound, InterruptNotFound, SessionEnded
 from flux.store import executions, interrupts, log
-from flux.store.database import Database, Scope
+from flux.store.database import Database, Scope, Steps
 from flux.store.executions import Execution
 from flux.store.feed import START, Cursor, Feed, Frame
 from flux.store.interrupts import Interrupt
@@ -44,19 +45,23 @@ class Executions:
     async def start(
         self, scope: Scope, workflow: str, input: Any, *, version: int | None = None, key: str | None = None
     ) -> Admitted:
-        """Start an execution; `input` is JSON.
+        """Start an execution; `input` is plain JSON.
 
         :raises WorkflowNotFound: there is no such workflow, or no such version of it
         :raises IdempotencyMismatch: the key was used with another body
         """
         found = await self._find(scope, workflow, version)
         new = NewWorkflow(
-            workflow=workflow, source_version=found.version, input=input, pool=found.pool, requests=found.requests
+            workflow=workflow,
+            source_version=found.version,
+            input=encode_value(input),
+            pool=found.pool,
+            requests=found.requests,
         )
         return await self._admission.start_workflow(scope, new, key=key)
 
     async def start_child(self, scope: Scope, workflow: str, input: Any, *, id: str, parent: str) -> None:
-        """Start an execution for another one, once per id."""
+        """Start an execution for another one, once per id; `input` is in the form of `encode_value`."""
         found = await self._find(scope, workflow, None)
         new = NewWorkflow(
             workflow=workflow,
@@ -77,16 +82,14 @@ class Executions:
     async def resume(
         self, scope: Scope, id: str, input: Any, pause: str | None = None, *, key: str | None = None
     ) -> Admitted:
-        """Answer a pause with `input`, which is JSON.
+        """Answer a pause with `input`, which is plain JSON.
 
         :raises ExecutionNotFound: there is none
         :raises ExecutionFinished: it has ended
         :raises NotPaused: it has no open pause of that name, or several and none is named
         """
-        row = await self.get(scope, id)
-        if row.state == "ended":
-            raise ExecutionFinished(f"execution {id} has finished ({history.state_of(row)}) and cannot be resumed")
-        return await self._admission.resume(scope, id, input, pause, key=key)
+        await self.get(scope, id)
+        return await self._admission.resume(scope, id, encode_value(input), pause, key=key)
 
     async def cancel(self, scope: Scope, id: str) -> Admitted | None:
         """Ask an execution to stop; a session ends. None: nothing to stop.
@@ -96,28 +99,27 @@ class Executions:
         row = await self.get(scope, id)
         if row.state == "ended":
             return None
-        if row.kind == "session":
-            return await self._admission.end(scope, id)
-        return await self._admission.cancel(scope, id)
+        try:
+            if row.kind == "session":
+                return await self._admission.end(scope, id)
+            return await self._admission.cancel(scope, id)
+        except SessionEnded:  # meanwhile
+            return None
 
     async def get(self, scope: Scope, id: str) -> Execution:
         """The row of an execution of this owner.
 
         :raises ExecutionNotFound: there is none
         """
-        row = await self._database.read(executions.get(scope, id))
-        if row is None or row.owner != scope.principal:
-            raise ExecutionNotFound(f"there is no execution {id[:80]!r}; `flux execution list` shows those that exist")
-        return row
+        return _own(scope, id, await self._database.read(executions.get(scope, id)))
 
     async def summary(self, scope: Scope, id: str, *, detailed: bool = False) -> dict[str, Any]:
         """An execution as JSON, with its events if `detailed`.
 
         :raises ExecutionNotFound: there is none
         """
-        row = await self.get(scope, id)
-        entries = [one.stored() for one in await self._database.read(log.read(scope, id))]
-        return history.summary(row, entries, detailed=detailed)
+        row, found = await self._database.read(_with_log(scope, id, detailed=detailed))
+        return history.summary(_own(scope, id, row), [one.stored() for one in found], detailed=detailed)
 
     async def page(
         self,
@@ -173,3 +175,16 @@ class Executions:
         if asked is None:
             raise InterruptNotFound
         return asked
+
+
+def _with_log(scope: Scope, id: str, *, detailed: bool) -> Steps[tuple[Execution | None, list[LogRow]]]:
+    """A row and its log at the same moment; of the log only what a summary needs, unless it is `detailed`."""
+    row = yield from executions.get(scope, id)
+    found = log.read(scope, id) if detailed else log.read_types(scope, id, history.SUMMED_UP)
+    return row, (yield from found)
+
+
+def _own(scope: Scope, id: str, row: Execution | None) -> Execution:
+    if row is None or row.owner != scope.principal:
+        raise ExecutionNotFound(f"there is no execution {id[:80]!r}; `flux execution list` shows those that exist")
+    return row

@@ -30,6 +30,8 @@ from flux.workflow_entries import (
     WorkflowScheduled,
 )
 
+#: The entries that a summary without events is made of.
+SUMMED_UP = (WorkflowScheduled, WorkflowPaused, WorkflowCompleted, CancelRequested)
 FINISHED = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 
 
@@ -165,6 +167,7 @@ def listed(row: Execution, *, cancelling: bool = False) -> dict[str, Any]:
         "error": row.last_error if state == "FAILED" or row.kind == "session" else None,
         "worker": row.worker,
         "parent": row.parent,
+        "head": row.head,
         "created_at": iso(row.created),
         "updated_at": iso(row.updated),
     }
@@ -176,7 +179,7 @@ def summary(row: Execution, entries: list[Stored], *, detailed: bool = False) ->
     shown |= {"input": plain(input_of(entries)), "output": plain(output_of(row, entries)), "pause": None}
     if shown["state"] == "PAUSED" and row.kind == "workflow":
         paused = pause_of(entries) or {}
-        shown["pause"] = paused.get("name")
+        shown["pause"] = paused.get("name") if row.waiting_for == "pause" else None
         shown["output"] = plain(paused.get("output", paused))
     if detailed:
         shown["events"] = msgspec.to_builtins(events_of(row, entries))

@@ -79,9 +79,11 @@ class Literals:
         if not isinstance(node, ast.Call) or kind not in SCHEDULES:
             raise NotLiteral('must look like cron("0 9 * * MON-FRI"), interval(hours=6) or once(datetime(…))', node)
         args, kwargs = self._arguments(node)
-        if kind == "once" and args and isinstance(args[0], str):
-            return schedules.parse_time(*args, **kwargs)
-        spec: schedules.Spec = _called(SCHEDULES[kind], node, args, kwargs)
+        if kind == "once" and "at" in kwargs:
+            args.insert(0, kwargs.pop("at"))
+        written = kind == "once" and bool(args) and isinstance(args[0], str)
+        function = schedules.parse_time if written else SCHEDULES[kind]
+        spec: schedules.Spec = _called(function, node, args, kwargs)
         return spec
 
     def requests(self, node: ast.expr) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from flux.engine.classes import (
     is_nameable,
     is_named_tuple,
     is_record,
+    is_url,
 )
 from flux.errors import UnknownException, ValueNotStorable
 
@@ -43,6 +44,8 @@ def encode(value: Any, inner: Inner) -> tuple[str, Fields] | None:
         return "namedtuple", {"class": class_name(cls), "value": _pairs(zip(cls._fields, value, strict=True), inner)}
     if is_model(cls):
         return "model", {"class": class_name(cls), **_model(value, inner)}
+    if is_url(cls):
+        return "url", {"class": class_name(cls), "value": str(value)}
     return None
 
 
@@ -55,7 +58,7 @@ def readable(envelope: Fields, kind: str, plain: Inner) -> Any:
     """Plain JSON of an object: its fields, an Enum's value, an exception's type and text."""
     if kind == "exception":
         return {"type": _short(envelope["class"]), "message": plain(envelope["text"])}
-    if kind == "enum":
+    if kind in ("enum", "url"):
         return plain(envelope["value"])
     return {name: plain(item) for name, item in (envelope["value"] | envelope.get("extra", {})).items()}
 
@@ -170,6 +173,11 @@ def _to_model(envelope: Fields, inner: Inner) -> Any:
     return made
 
 
+def _to_url(envelope: Fields, inner: Inner) -> Any:
+    cls = find_class(envelope["class"], is_url)
+    return envelope["value"] if cls is None else cls(envelope["value"])
+
+
 def _to_exception(envelope: Fields, inner: Inner) -> BaseException:
     args = [inner(arg) for arg in envelope["args"]]
     cls = find_class(envelope["class"], is_exception)
@@ -211,6 +219,7 @@ DECODERS: dict[str, Callable[[Fields, Inner], Any]] = {
     "dataclass": _to_record,
     "namedtuple": _to_named_tuple,
     "model": _to_model,
+    "url": _to_url,
 }
 
 KINDS = frozenset(DECODERS)

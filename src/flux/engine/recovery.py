@@ -11,7 +11,7 @@ import fcntl
 import logging
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -121,7 +121,7 @@ class Recovery:
         runner: Runner,
         lock: WorkerLock,
         *,
-        pool: str,
+        pools: Sequence[str],
         heartbeat: float,
         dead_after: float,
         tick: float = TICK_SECONDS,
@@ -130,14 +130,14 @@ class Recovery:
         self._dispatch = dispatch
         self._runner = runner
         self._lock = lock
-        self._pool = pool
+        self._pools = pools
         self._heartbeat = heartbeat
         self._dead_after = dead_after
         self._tick = tick
 
     async def sweep(self) -> int:
         """Hand back what dead workers were running, and what is ours by mistake; returns how many of the first."""
-        look = await self._database.read(executions.look(self._pool, self._lock.id, self._dead_after))
+        look = await self._database.read(executions.look(self._pools, self._lock.id, self._dead_after))
         taken = 0
         for worker, silent in look.owners.items():
             if silent or self._lock.is_free(worker):

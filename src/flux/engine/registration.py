@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import msgspec
 
 from flux.engine.catalog import Source, read_source
 from flux.engine.executions import Found
+from flux.engine.pools import ResourceRequest, pool_of
 from flux.engine.scheduling import put_from_options
+from flux.errors import InvalidInput
 from flux.store import workflows
 from flux.store.database import Database, Scope, Steps
 from flux.store.workflows import WorkflowVersion
@@ -19,6 +22,8 @@ class Workflows:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        #: Called when a file was stored: it may have brought schedules.
+        self.on_registered: Callable[[], None] = lambda: None
 
     async def register(self, scope: Scope, data: bytes) -> list[WorkflowVersion]:
         """Store an uploaded file as the newest version of each workflow it declares; nothing of it is run.
@@ -27,14 +32,18 @@ class Workflows:
         :raises SourceInvalid: it does not parse, declares no workflow, or one that is not valid
         """
         source = await asyncio.to_thread(read_source, data)
-        return await self._database.write(register_steps(scope, source))
+        stored = await self._database.write(register_steps(scope, source))
+        self.on_registered()
+        return stored
 
-    async def get(self, scope: Scope, namespace: str, name: str, version: int | None = None) -> WorkflowVersion:
-        """A workflow: its current version, or the one asked for.
+    async def get(
+        self, scope: Scope, namespace: str, name: str, version: int | None = None, *, source: bool = True
+    ) -> WorkflowVersion:
+        """A workflow: its current version, or the one asked for; `source`: with its file.
 
         :raises WorkflowNotFound: there is none
         """
-        found = await self._database.read(workflows.get(scope, namespace, name, version))
+        found = await self._database.read(workflows.get(scope, namespace, name, version, source=source))
         if found is None:
             raise workflows.not_found(namespace, f"{name} version {version}" if version else name)
         return found
@@ -45,9 +54,9 @@ class Workflows:
         :raises WorkflowNotFound: there is none
         """
         namespace, _, name = workflow.partition("/")
-        one = await self.get(scope, namespace, name, version)
-        requests = msgspec.json.decode(one.options).get("requests")
-        return Found(workflow, one.version, requests=msgspec.json.encode(requests).decode() if requests else None)
+        one = await self.get(scope, namespace, name, version, source=False)
+        pool, requests = _place(one.options)
+        return Found(workflow, one.version, pool, requests)
 
     async def page(
         self, scope: Scope, namespace: str | None, after: tuple[str, str], limit: int
@@ -73,10 +82,26 @@ class Workflows:
         await self._database.write(workflows.delete(scope, namespace, name))
 
 
+def _place(options: str) -> tuple[str, str | None]:
+    """The pool of a workflow, and what it asks of its worker, from its options.
+
+    :raises InvalidInput: they cannot be used
+    """
+    given = msgspec.json.decode(options)
+    pool = pool_of(given.get("affinity") or {})
+    if not given.get("requests"):
+        return pool, None
+    try:
+        return pool, msgspec.convert(given["requests"], ResourceRequest).to_json()
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"requests: {error}; its fields are cpu, memory (bytes), gpu and packages") from error
+
+
 def register_steps(scope: Scope, source: Source) -> Steps[list[WorkflowVersion]]:
     """Store each workflow of a source, in the order of their names so that two files cannot block each other."""
     stored: list[WorkflowVersion] = []
     for one in source.workflows:
+        _place(one.options)
         put = workflows.put(
             scope, one.namespace, one.name, digest=source.digest, source=source.text, options=one.options
         )

@@ -176,8 +176,7 @@ class Run:
                 return
 
     async def _read(self, after: int) -> list[Stored]:
-        rows = await self.database.read(log.read(self.scope, self.id, after))
-        return [row.stored() for row in rows]
+        return await self.database.read(log.load(self.scope, self.id, after))
 
     def _keep(self, rows: tuple[log.LogRow, ...], entries: tuple[Entry, ...]) -> None:
         for row, entry in zip(rows, entries, strict=True):

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from flux.engine.dispatch import Dispatch
+from flux.engine.pools import DEFAULT_OFFER, Offer
 from flux.engine.run import Executor, HandOver, Run
 from flux.engine.upkeep import PAUSE_SECONDS, being_cancelled, survive, to_the_end
 from flux.errors import DatabaseLocked, DatabaseUnavailable, Fenced, FluxError, describe
@@ -24,7 +25,7 @@ BACKOFFS = (0.0, 1.0, 5.0, 30.0, 60.0)
 
 
 class Runner:
-    """Runs executions in this process, with `callers` also those of scripts. `worker` is the id of their owner."""
+    """Runs executions in this process, those that `offer` takes. `worker` is the id under which it owns them."""
 
     def __init__(
         self,
@@ -33,15 +34,14 @@ class Runner:
         dispatch: Dispatch,
         executors: Mapping[str, Executor],
         worker: str,
-        *,
-        callers: bool = False,
+        offer: Offer = DEFAULT_OFFER,
     ) -> None:
         self._database = database
         self._feed = feed
         self._dispatch = dispatch
         self._executors = executors
         self._worker = worker
-        self._callers = callers
+        self._offer = offer
         self._runs: dict[str, Run] = {}
         #: Executions that are run or being claimed here, each with what tells it that the process leaves.
         self._held: dict[str, asyncio.Event] = {}
@@ -86,7 +86,7 @@ class Runner:
             if row.id not in self._held:
                 failed = row.id not in self._unanswered
                 logger.warning("%s is called ours and does not run here; handed back", row.id)
-                await self._hand_back(row.id, row.epoch, row.failures, failed=failed)
+                await self._hand_back(row.id, row.pool, row.epoch, row.failures, failed=failed)
         self._unanswered.clear()
 
     async def _claim_and_run(self, id: str, draining: asyncio.Event) -> None:
@@ -108,7 +108,7 @@ class Runner:
             self._dispatch.timers_changed()
 
     async def _claim(self, id: str) -> Execution | None:
-        claiming = asyncio.ensure_future(self._database.write(_claim(id, self._worker, self._callers)))
+        claiming = asyncio.ensure_future(self._database.write(_claim(id, self._worker, self._offer)))
         try:
             execution = await asyncio.shield(claiming)
         except asyncio.CancelledError:
@@ -118,6 +118,8 @@ class Runner:
         except (DatabaseLocked, DatabaseUnavailable):
             self._unanswered.add(id)
             raise
+        except _NotForUs:
+            return None
         self._unanswered.discard(id)
         return execution
 
@@ -126,7 +128,7 @@ class Runner:
         async with asyncio.timeout(HAND_BACK_SECONDS):
             execution = await asyncio.shield(claiming)
         if execution is not None:
-            await self._hand_back(execution.id, execution.epoch, execution.failures, failed=False)
+            await self._hand_back(execution.id, execution.pool, execution.epoch, execution.failures, failed=False)
 
     async def _execute(self, run: Run) -> None:
         """The outermost handler: whatever happens, an execution we own is never just dropped."""
@@ -138,22 +140,27 @@ class Runner:
         except Fenced as error:
             logger.info("run of %s stops: %s %s", run.id, error, error.debug)
         except HandOver:
-            await self._hand_back(run.id, run.epoch, run.failures, failed=False)
+            await self._hand_back(run.id, run.execution.pool, run.epoch, run.failures, failed=False)
         except asyncio.CancelledError:
             stopped = being_cancelled()
             if not stopped:
                 logger.exception("run of %s failed: it was cancelled by itself", run.id)
-            await self._hand_back(run.id, run.epoch, run.failures, failed=not stopped)
+            await self._hand_back(run.id, run.execution.pool, run.epoch, run.failures, failed=not stopped)
             if stopped:
                 raise
         except Exception as error:  # noqa: BLE001 - the run is handed back and tried again, then failed in the log
             logger.exception("run of %s failed", run.id)
-            await self._hand_back(run.id, run.epoch, run.failures, failed=True, reason=describe(error))
+            await self._hand_back(
+                run.id, run.execution.pool, run.epoch, run.failures, failed=True, reason=describe(error)
+            )
 
-    async def _hand_back(self, id: str, epoch: int, failures: int, *, failed: bool, reason: str | None = None) -> None:
+    async def _hand_back(
+        self, id: str, pool: str, epoch: int, failures: int, *, failed: bool, reason: str | None = None
+    ) -> None:
         """Try once: what a database that is away does not take back is found by the sweep, here or elsewhere."""
         backoff = BACKOFFS[min(failures + 1, len(BACKOFFS) - 1)] if failed else 0.0
-        program = executions.hand_back(id, epoch, failed=failed, backoff=backoff, error=reason)
+        given_up = executions.hand_back(id, epoch, failed=failed, backoff=backoff, error=reason)
+        program = _hand_back(id, pool, given_up, backoff, self._dispatch)
         await to_the_end(survive(f"cannot hand back {id} now", self._within_time(program)))
         self._dispatch.timers_changed()
 
@@ -162,9 +169,23 @@ class Runner:
             await self._database.write(program)
 
 
-def _claim(id: str, worker: str, callers: bool) -> Steps[Execution | None]:
+def _hand_back(id: str, pool: str, given_up: Steps[bool], backoff: float, dispatch: Dispatch) -> Steps[bool]:
+    """Hand back; who may go on at once is given a hint."""
+    done = yield from given_up
+    if done and not backoff:
+        yield from dispatch.hint(id, pool)
+    return done
+
+
+class _NotForUs(Exception):
+    """The execution is one for other workers; raised to undo its claim."""
+
+
+def _claim(id: str, worker: str, offer: Offer) -> Steps[Execution | None]:
     """Claim with a heartbeat in the same transaction, so that a fresh owner is not taken for a silent one."""
-    execution = yield from executions.claim(id, worker, callers=callers)
+    execution = yield from executions.claim(id, worker)
+    if execution is not None and not offer.takes(execution.pool, execution.requests):
+        raise _NotForUs
     if execution is not None:
         yield from workers.beat(worker)
     return execution

@@ -21,6 +21,7 @@ from flux.errors import InvalidInput
 
 LONGEST_SECONDS = 50 * 366 * 86_400.0
 LONGEST_EXPRESSION = 256
+DAY = 86_400
 #: Occurrences that passed unseen are counted up to here.
 COUNTED_AT_MOST = 1_000
 UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
@@ -167,10 +168,7 @@ def next_after(spec: Spec, after: float) -> float | None:
     """The first time behind `after`; None when there is none. An interval begins at `after`."""
     match spec:
         case Cron():
-            start = datetime.fromtimestamp(math.floor(after), _zone(spec.timezone))
-            # A time told again in the second of two equal hours lies before it: it has been.
-            times = (found.timestamp() for found in CronSim(spec.expr, start))
-            return next((at for at in times if at > after), None)
+            return _cron_after(spec.expr, _zone(spec.timezone), after)
         case Interval():
             return after + spec.seconds
     at = datetime.fromisoformat(spec.at).timestamp()
@@ -213,6 +211,52 @@ def _zone(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
         raise InvalidInput(f"there is no time zone {str(name)[:80]!r}; write it as UTC or Europe/Berlin") from error
+
+
+def _cron_after(expr: str, zone: tzinfo, after: float) -> float | None:
+    minutes, hours = expr.split()[-5:-3]
+    if zone is not UTC and (minutes.startswith("*") or hours.startswith("*") or len(expr.split()) == 6):
+        return _passing_after(expr, zone, math.floor(after))
+    times = (found.timestamp() for found in CronSim(expr, datetime.fromtimestamp(math.floor(after), zone)))
+    # A time told again in the second of two equal hours lies before it: it has been.
+    return next((at for at in times if at > after), None)
+
+
+def _passing_after(expr: str, zone: tzinfo, after: int) -> float | None:
+    """The first second behind `after` in which a clock of the zone shows a time of the expression.
+
+    Between two changes of the clocks a zone is like UTC; cronsim itself loses minutes where it steps over one.
+    """
+    at, offset = after, _offset(zone, after)
+    while at < after + LONGEST_SECONDS:
+        found = next(CronSim(expr, datetime.fromtimestamp(at, UTC) + offset), None)
+        if found is None:
+            return None
+        until = int((found - offset).timestamp())
+        change = _change(zone, at, until, offset)
+        if change is None:
+            return float(until)
+        at, offset = change - 1, _offset(zone, change)
+    return None
+
+
+def _change(zone: tzinfo, at: int, until: int, offset: timedelta) -> int | None:
+    """The first second behind `at`, `until` at most, in which the zone has another offset from UTC; None: none."""
+    low = at + 1
+    for high in (*range(low, until, DAY), until):
+        if _offset(zone, high) != offset:
+            break
+        low = high
+    else:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if _offset(zone, middle) == offset else (low, middle)
+    return low
+
+
+def _offset(zone: tzinfo, at: int) -> timedelta:
+    return datetime.fromtimestamp(at, zone).utcoffset() or timedelta()
 
 
 def _after_gap(at: datetime) -> datetime:

@@ -23,7 +23,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 class NewSchedule(Struct, frozen=True, kw_only=True):
     """A schedule as given: one of `workflow` ("namespace/name") and `agent`, one of `cron`, `interval` and `once`.
 
-    `input` is for a workflow, in the form of `encode_value`; `message` for an agent, `instance` None: the name.
+    `input` is for a workflow, plain JSON; `message` for an agent, `instance` None: the name.
     """
 
     workflow: str | None = None

@@ -13,6 +13,8 @@ from collections import OrderedDict
 from concurrent.futures import Future
 from types import ModuleType
 
+from msgspec.structs import replace
+
 from flux.engine.declared import Declared
 from flux.errors import SourceUnusable, describe
 from flux.store import workflows
@@ -69,6 +71,10 @@ class SourceLoader:
         self._modules.move_to_end(found.digest)
         return module
 
+    def has_loaded(self, found: WorkflowVersion) -> bool:
+        """Whether its module is there, so that its source is not needed."""
+        return found.digest in self._modules
+
     async def _load(self, found: WorkflowVersion) -> ModuleType | str:
         """The module, or why there is none. Who asks while it loads, or hangs, waits for the same thread."""
         loading = self._loading.get(found.digest)
@@ -94,11 +100,12 @@ class SourceLoader:
 
 
 class CatalogCode:
-    """Finds the code of executions whose workflow is registered."""
+    """Finds the code of executions whose workflow is registered; what a version is never changes."""
 
     def __init__(self, database: Database, loader: SourceLoader) -> None:
         self._database = database
         self._loader = loader
+        self._known: OrderedDict[tuple[str, str | None, int | None], WorkflowVersion] = OrderedDict()
 
     async def __call__(self, row: Execution) -> Declared:
         """The code of an execution, of the version that it began with.
@@ -106,11 +113,21 @@ class CatalogCode:
         :raises SourceUnusable: it cannot be loaded here
         :raises WorkflowNotFound: it is not registered
         """
+        known = self._known.get((row.tenant, row.workflow, row.source_version))
+        if known is not None and self._loader.has_loaded(known):
+            return await self._loader.workflow(known)
         namespace, _, name = (row.workflow or "").partition("/")
         found = await self._database.read(workflows.get(row.scope, namespace, name, row.source_version))
         if found is None:
             raise workflows.not_found(namespace, name)
+        self._remember(row, found)
         return await self._loader.workflow(found)
+
+    def _remember(self, row: Execution, found: WorkflowVersion) -> None:
+        if row.source_version is not None:
+            self._known[row.tenant, row.workflow, row.source_version] = replace(found, source="")
+        if len(self._known) > KEPT:
+            self._known.popitem(last=False)
 
 
 def _run(found: WorkflowVersion, loading: Loading) -> None:

@@ -28,6 +28,7 @@ from flux.engine.dispatch import Dispatch
 from flux.engine.executions import FindWorkflow
 from flux.engine.schedules import CatchUp, catch_up, decode_spec
 from flux.engine.upkeep import PAUSE_SECONDS, keep_up, survive
+from flux.engine.values import encode_value
 from flux.errors import AgentNotFound, DatabaseLocked, DatabaseUnavailable, FluxError, InvalidInput, SessionExists
 from flux.store import agents, schedules
 from flux.store.database import Database, Scope, Steps
@@ -66,7 +67,7 @@ class Starter:
         new = NewWorkflow(
             workflow=workflow,
             source_version=found.version,
-            input=msgspec.json.decode(schedule.input),
+            input=encode_value(msgspec.json.decode(schedule.input)),
             pool=found.pool,
             requests=found.requests,
             id=execution_of(schedule.id, due),
@@ -116,8 +117,8 @@ class Ticker:
         done = [await survive(f"schedule {schedule.name} broke", self.fire(schedule, now)) for schedule in due]
         if not all(done):
             return PAUSE_SECONDS
-        if len(due) == BATCH:
-            return 0.0
+        if due:
+            return 0.0  # there may be more, and what was fired is due again at a time that was not seen
         return LOOK_SECONDS if seconds is None else min(seconds, LOOK_SECONDS)
 
     async def fire(self, schedule: Schedule, now: float) -> None:

@@ -30,7 +30,7 @@ MARK = "$flux"
 #: Deeper values are refused: not every reader of JSON could read them.
 MAX_DEPTH = 100
 #: Exceptions refer to each other in more than one way: a long chain of them is cut early.
-EXCEPTION_DEPTH = 10
+EXCEPTION_DEPTH = 15
 #: What every reader of JSON takes for the same number.
 INTEGERS = range(-(2**63), 2**64)
 

@@ -18,7 +18,7 @@ from flux.errors import InvalidInput
 NAMESPACE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
-WorkflowFunction = Callable[[ExecutionContext[Any]], Awaitable[Any]]
+WorkflowFunction = Callable[..., Awaitable[Any]]
 
 
 class WorkflowOptions(Struct, frozen=True, kw_only=True):
@@ -65,9 +65,14 @@ class workflow:  # noqa: N801 - a decorator
         """The name with its namespace: "namespace/name"."""
         return f"{self.namespace}/{self.name}"
 
-    async def __call__(self, ctx: ExecutionContext[Any]) -> Any:
+    @property
+    def secret_requests(self) -> Sequence[str]:
+        """The secrets that the function is given as `secrets`."""
+        return self.options.secret_requests
+
+    async def __call__(self, ctx: ExecutionContext[Any], **given: Any) -> Any:
         """Call the function itself, as a part of the execution that calls it."""
-        return await self.function(ctx)
+        return await self.function(ctx, **given)
 
     def run(self, input: Any = None, *, execution_id: str | None = None) -> ExecutionContext[Any]:
         """Run the workflow in this process until it ends or pauses; no server is needed.

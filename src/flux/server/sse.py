@@ -45,7 +45,7 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": HEADERS})
         tasks = [
             asyncio.create_task(self._pump(send)),
-            asyncio.create_task(_gone(receive)),
+            asyncio.create_task(gone(receive)),
             asyncio.create_task(self._heartbeat(send)),
             asyncio.create_task(self._closing.wait()),
         ]
@@ -113,6 +113,7 @@ class Begun:
         await self._batches.aclose()
 
 
-async def _gone(receive: Receive) -> None:
+async def gone(receive: Receive) -> None:
+    """Return when the caller has left."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -30,10 +30,12 @@ def _text(value: str) -> str:
 
 
 def shallow(value: Any) -> Any:
-    """The value, if it is nested so little that everybody can read it.
+    """The value, if it is JSON and nested so little that everybody can read it.
 
     :raises ValueError: it is not
     """
+    if isinstance(value, bytes):
+        raise ValueError("must be JSON, sent as application/json")
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [inner for outer in level for inner in _inside(outer)]
@@ -123,6 +125,18 @@ class CreateSchedule(PutSchedule):
     name: Text
 
 
+class PutConfig(Body):
+    """PUT /configs/{name}."""
+
+    value: Json
+
+
+class PutSecret(Body):
+    """PUT /secrets/{name}."""
+
+    value: Text = Field(min_length=1, max_length=65_536)
+
+
 class Problem(BaseModel):
     """What went wrong: `type` is for programs, `message` for people."""
 
@@ -147,6 +161,12 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 def page(items: list[dict[str, Any]], next_cursor: str | None) -> dict[str, Any]:
     """A page of a list."""
     return {"items": items, "next_cursor": next_cursor}
+
+
+def names_page(found: list[str], limit: int) -> dict[str, Any]:
+    """A page of names; `found` has one more than `limit` when there are more."""
+    more = encode_cursor(found[limit - 1]) if len(found) > limit else None
+    return page([{"name": name} for name in found[:limit]], more)
 
 
 def error_body(error: FluxError) -> dict[str, Any]:

@@ -28,13 +28,23 @@ def claim(scope: Scope, key: str, body_digest: str) -> Steps[Admission | None]:
     )
     if rows:
         return None
+    before = yield from find(scope, key, body_digest)
+    # None: its session was deleted meanwhile.
+    return before or (yield from claim(scope, key, body_digest))
+
+
+def find(scope: Scope, key: str, body_digest: str) -> Steps[Admission | None]:
+    """What a key admitted; None when it was not used.
+
+    :raises IdempotencyMismatch: it was used with another body
+    """
     rows = yield (
         "select execution_id, seq, body_digest from admissions"
         " where tenant = :tenant and principal = :principal and key = :key",
         {"tenant": scope.tenant, "principal": scope.principal, "key": key},
     )
-    if not rows:  # its session was deleted meanwhile
-        return (yield from claim(scope, key, body_digest))
+    if not rows:
+        return None
     execution_id, seq, digest = rows[0]
     if digest != body_digest:
         raise IdempotencyMismatch()

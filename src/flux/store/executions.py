@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -84,9 +85,9 @@ def encode_spent(spent: Spent) -> str:
 
 INSERT = """
 insert into executions (id, kind, tenant, owner, agent, agent_version, definition_digest, instance, name,
-  state, head, epoch, pool, failures, root, turns, usage, created, updated)
+  state, head, epoch, pool, requests, failures, root, turns, usage, created, updated)
 values (:id, 'session', :tenant, :owner, :agent, :agent_version, :definition_digest, :instance, :name,
-  'idle', 0, 0, :pool, 0, :id, 0, :usage, :now, :now)
+  'idle', 0, 0, :pool, :requests, 0, :id, 0, :usage, :now, :now)
 on conflict do nothing returning created"""
 
 #: The pool of executions that only a process with their code can run: the script that started them.
@@ -94,7 +95,7 @@ CALLER = "caller"
 
 CLAIM = f"""
 update executions set state = 'running', worker = :worker, epoch = epoch + 1, waiting_for = null, updated = :now
-where id = :id and state = 'scheduled' and due <= :now and driver is null and (pool <> '{CALLER}' or :callers = 1)
+where id = :id and state = 'scheduled' and due <= :now and driver is null
 returning {COLUMNS}"""
 
 #: The head moves for an entry from outside; a waiting execution wakes.
@@ -107,9 +108,14 @@ where id = :id and tenant = :tenant and driver is null and state <> 'ended'
   and (cast(:run_id as text) is null or run_id = :run_id)
 returning head, epoch, state, run_id, pool"""
 
-TIMER = """
+#: The pools of a worker are one text, `|a|b|`; nobody sweeps the pool of a caller.
+SERVED = f"pool <> '{CALLER}' and replace(:pools, '|' || pool || '|', '') <> :pools"
+#: What a worker cannot do is one text too: requests between line ends, which JSON does not hold.
+FITS = "(requests is null or replace(:refused, '\n' || requests || '\n', '') = :refused)"
+
+TIMER = f"""
 update executions set state = 'scheduled', waiting_for = null, updated = :now
-where state = 'waiting' and due <= :at and driver is null"""
+where state = 'waiting' and due <= :at and driver is null and {SERVED}"""
 
 REAP = """
 update executions set state = 'scheduled', worker = null, epoch = epoch + 1, failures = failures + 1,
@@ -126,7 +132,7 @@ returning id"""
 FENCE_CHILDREN = "update executions set epoch = epoch + 1 where root = :id and driver is not null"
 
 
-def create_session(
+def create_session(  # noqa: PLR0913 - the columns of a row
     scope: Scope,
     *,
     id: str,
@@ -136,6 +142,7 @@ def create_session(
     instance: str,
     name: str,
     pool: str = "default",
+    requests: str | None = None,
 ) -> Steps[None]:
     """A new idle session.
 
@@ -153,6 +160,7 @@ def create_session(
             "instance": instance,
             "name": name,
             "pool": pool,
+            "requests": requests,
             "usage": NOTHING_SPENT,
         },
     )
@@ -198,10 +206,19 @@ def create_workflow(
     return bool(made)
 
 
-def claim(id: str, worker: str, *, callers: bool = False) -> Steps[Execution | None]:
-    """Take a scheduled execution for `worker`, with `callers` also one of a script; None when it is not to be had."""
-    rows = yield CLAIM, {"id": id, "worker": worker, "callers": int(callers)}
+def claim(id: str, worker: str) -> Steps[Execution | None]:
+    """Take a scheduled execution for `worker`; None when it is not to be had."""
+    rows = yield CLAIM, {"id": id, "worker": worker}
     return Execution(*rows[0]) if rows else None
+
+
+def wake(id: str) -> Steps[None]:
+    """Wake an execution whose timer has come, of whatever pool."""
+    yield (
+        "update executions set state = 'scheduled', waiting_for = null, updated = :now"
+        " where id = :id and state = 'waiting' and due <= :now and driver is null",
+        {"id": id},
+    )
 
 
 def get(scope: Scope, id: str) -> Steps[Execution | None]:
@@ -313,9 +330,10 @@ def set_title(scope: Scope, id: str, title: str) -> Steps[bool]:
 
 
 def delete(scope: Scope, id: str) -> Steps[bool]:
-    """Remove an ended session with all it left behind."""
+    """Remove a session that has ended, or in which nothing was ever said, with all it left behind."""
     rows = yield (
-        "delete from executions where id = :id and tenant = :tenant and state = 'ended' returning id",
+        "delete from executions where id = :id and tenant = :tenant"
+        " and (state = 'ended' or (state = 'idle' and head <= 1 and driver is null)) returning id",
         {"id": id, "tenant": scope.tenant},
     )
     if rows:
@@ -329,30 +347,53 @@ def delete_rest(id: str) -> Steps[None]:
         yield f"delete from {table} where execution_id = :id", {"id": id}
 
 
-def sweep(pool: str, limit: int) -> Steps[tuple[list[str], float | None]]:
-    """Wake timers; the ids that may be claimed now, oldest first, and seconds until the next timer."""
+def sweep(
+    pools: Sequence[str], limit: int, fits: Callable[[str], bool] = bool
+) -> Steps[tuple[list[str], float | None]]:
+    """Wake timers; the ids that may be claimed now, oldest first, and seconds until the next timer.
+
+    `fits` says of the requests of an execution whether they can be met here; others are left out.
+    """
     rows: list[Row] = yield "select :now", {}
     at = rows[0][0]
-    yield TIMER, {"at": at}
-    rows = yield (
-        "select id from executions where state = 'scheduled' and pool = :pool and due <= :at order by due limit :limit",
-        {"pool": pool, "at": at, "limit": limit},
-    )
+    served = {"pools": joined(pools), "at": at}
+    yield TIMER, served
+    refused = yield from _refused(fits)
+    rows = yield CLAIMABLE, {**served, "refused": refused, "limit": limit}
     ids = [row[0] for row in rows]
-    rows = yield (
-        "select min(due) from executions where state = 'scheduled' and pool = :pool and due > :at",
-        {"pool": pool, "at": at},
-    )
+    rows = yield NEXT_SCHEDULED, {**served, "refused": refused}
     scheduled = rows[0][0]
-    rows = yield "select min(due) from executions where state = 'waiting' and due > :at", {"at": at}
+    rows = yield NEXT_WAITING, served
     next_at = min((due for due in (scheduled, rows[0][0]) if due is not None), default=None)
     return ids, None if next_at is None else next_at - at
+
+
+def _refused(fits: Callable[[str], bool]) -> Steps[str]:
+    """What executions that are scheduled ask for and cannot get here."""
+    rows = yield "select distinct requests from executions where state = 'scheduled' and requests is not null", {}
+    refused = [row[0] for row in rows if not fits(row[0])]
+    return "".join(f"\n{requests}\n" for requests in refused)
+
+
+def joined(pools: Sequence[str]) -> str:
+    """Pools as the statements take them."""
+    return "".join(f"|{pool}|" for pool in pools)
+
+
+CLAIMABLE = f"""
+select id from executions where state = 'scheduled' and due <= :at and {SERVED} and {FITS}
+order by due limit :limit"""
+
+NEXT_SCHEDULED = f"select min(due) from executions where state = 'scheduled' and due > :at and {SERVED} and {FITS}"
+
+NEXT_WAITING = f"select min(due) from executions where state = 'waiting' and due > :at and {SERVED}"
 
 
 class Owned(Struct, frozen=True):
     """A running execution of one worker."""
 
     id: str
+    pool: str
     epoch: int
     failures: int
 
@@ -372,16 +413,20 @@ OWNERS = """
 select e.worker, coalesce(max(w.seen), 0) <= :now - :dead_after from executions e left join workers w on w.id = e.worker
 where e.state = 'running' and e.driver is null group by e.worker"""
 
-WORK = """
-select exists (select 1 from executions where state = 'scheduled' and pool = :pool and due <= :now)
-  or exists (select 1 from executions where state = 'waiting' and due is not null and due <= :now and driver is null)"""
+WORK = f"""
+select exists (select 1 from executions where state = 'scheduled' and due <= :now and {SERVED})
+  or exists (
+    select 1 from executions
+    where state = 'waiting' and due is not null and due <= :now and driver is null and {SERVED})"""
 
-OWNED = "select id, epoch, failures from executions where state = 'running' and worker = :worker and driver is null"
+OWNED = (
+    "select id, pool, epoch, failures from executions where state = 'running' and worker = :worker and driver is null"
+)
 
 
-def look(pool: str, worker: str, dead_after: float) -> Steps[Look]:
+def look(pools: Sequence[str], worker: str, dead_after: float) -> Steps[Look]:
     """See what there is to do for `worker`; who was not heard of for `dead_after` seconds is silent."""
-    rows = yield WORK, {"pool": pool}
+    rows = yield WORK, {"pools": joined(pools)}
     work = bool(rows[0][0])
     rows = yield OWNERS, {"dead_after": dead_after}
     owners: dict[str, bool] = {row[0]: bool(row[1]) for row in rows}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Struct
 
@@ -56,6 +57,12 @@ select seq, type, run_id, epoch, at, body from events
 where execution_id = :id and seq > :after
   and exists (select 1 from executions where id = :id and tenant = :tenant)
 order by seq limit :limit"""
+
+READ_TYPES = """
+select seq, type, run_id, epoch, at, body from events
+where execution_id = :id and type in ({types})
+  and exists (select 1 from executions where id = :id and tenant = :tenant)
+order by seq"""
 
 NO_LIMIT = 1 << 62
 
@@ -151,10 +158,17 @@ def insert(id: str, entries: Sequence[Entry], head: int, run: str | None, epoch:
 
 
 def read(scope: Scope, id: str, after: int = 0, limit: int | None = None) -> Steps[list[LogRow]]:
-    """The entries behind `after`, in order; empty for an execution of another tenant."""
+    """The entries behind `after` as they are stored, in order; empty for an execution of another tenant."""
+    rows = yield READ, _place(scope, id, after, limit)
+    return [LogRow(*row) for row in rows]
+
+
+def read_types(scope: Scope, id: str, types: Sequence[type[Entry]]) -> Steps[list[LogRow]]:
+    """The entries of some types, in order: the rest of a long log is not even decoded."""
+    names = {f"type_{n}": str(one.__struct_config__.tag) for n, one in enumerate(types)}
     rows = yield (
-        READ,
-        {"id": id, "tenant": scope.tenant, "after": after, "limit": NO_LIMIT if limit is None else limit},
+        READ_TYPES.format(types=", ".join(f":{name}" for name in names)),
+        {"id": id, "tenant": scope.tenant, **names},
     )
     return [LogRow(*row) for row in rows]
 
@@ -167,6 +181,16 @@ def last(scope: Scope, id: str) -> Steps[LogRow | None]:
         {"id": id, "tenant": scope.tenant},
     )
     return LogRow(*rows[0]) if rows else None
+
+
+def load(scope: Scope, id: str, after: int = 0) -> Steps[list[Stored]]:
+    """The entries behind `after`, decoded; straight from the rows, because a log may have many thousands."""
+    rows = yield READ, _place(scope, id, after, None)
+    return [Stored(seq, epoch, run, at, decode(body, type)) for seq, type, run, epoch, at, body in rows]
+
+
+def _place(scope: Scope, id: str, after: int, limit: int | None) -> dict[str, Any]:
+    return {"id": id, "tenant": scope.tenant, "after": after, "limit": NO_LIMIT if limit is None else limit}
 
 
 def _words(entry: Entry) -> str | None:

@@ -17,7 +17,7 @@ create table executions (
   created double precision not null, updated double precision not null
 );
 create unique index executions_open on executions (tenant, agent, instance, name) where state <> 'ended';
-create index executions_scheduled on executions (pool, due) where state = 'scheduled';
+create index executions_scheduled on executions (due) where state = 'scheduled';
 create index executions_waiting on executions (due) where state = 'waiting' and due is not null;
 create index executions_running on executions (worker) where state = 'running';
 create index executions_listed on executions (tenant, created, id);
@@ -96,6 +96,11 @@ create table schedule_runs (
 create table task_cache (
   tenant text not null, key text not null, value text not null, created double precision not null,
   primary key (tenant, key)
+);
+
+create table secrets (
+  tenant text not null, name text not null, sealed text not null, updated double precision not null,
+  primary key (tenant, name)
 );
 
 create table configs (

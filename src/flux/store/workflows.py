@@ -14,7 +14,7 @@ NEWEST = 2**31 - 1
 class WorkflowVersion(Struct, frozen=True):
     """One version of a workflow: the whole file it was found in, and its options as JSON.
 
-    Lists leave `source` empty. `created` in seconds since the epoch.
+    Lists, and who asks so, leave `source` empty. `created` in seconds since the epoch.
     """
 
     namespace: str
@@ -62,21 +62,25 @@ where tenant = :tenant and namespace = :namespace and name = :name"""
 DELETE = "delete from workflows where tenant = :tenant and namespace = :namespace and name = :name returning name"
 
 
-def get(scope: Scope, namespace: str, name: str, version: int | None = None) -> Steps[WorkflowVersion | None]:
+def get(
+    scope: Scope, namespace: str, name: str, version: int | None = None, *, source: bool = True
+) -> Steps[WorkflowVersion | None]:
     """The current version of a workflow, or the one asked for, also of a workflow that was deleted since."""
     if version is not None:
-        return (yield from get_version(scope, namespace, name, version))
+        return (yield from get_version(scope, namespace, name, version, source=source))
     rows = yield (
-        f"select {COLUMNS} {CURRENT} and w.namespace = :namespace and w.name = :name",
+        f"select {COLUMNS if source else LISTED} {CURRENT} and w.namespace = :namespace and w.name = :name",
         _key(scope, namespace, name),
     )
     return WorkflowVersion(*rows[0]) if rows else None
 
 
-def get_version(scope: Scope, namespace: str, name: str, version: int) -> Steps[WorkflowVersion | None]:
+def get_version(
+    scope: Scope, namespace: str, name: str, version: int, *, source: bool = True
+) -> Steps[WorkflowVersion | None]:
     """One version, also of a workflow that was deleted since."""
     rows = yield (
-        f"select {COLUMNS} from workflow_versions v where {ONE} and v.version = :version",
+        f"select {COLUMNS if source else LISTED} from workflow_versions v where {ONE} and v.version = :version",
         _key(scope, namespace, name) | {"version": version},
     )
     return WorkflowVersion(*rows[0]) if rows else None

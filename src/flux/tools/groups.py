@@ -52,10 +52,11 @@ GROUPS: Mapping[str, Builder] = {
 }
 """Group name -> builder of its tools from their configuration and the sandbox's name."""
 
-SINGLE: Mapping[str, Tool] = {tool.name: tool for tool in (*_system_tools(GroupConfig(), "local"), ask_tool())}
+_SYSTEM = _system_tools(GroupConfig(), "local")
+SINGLE: Mapping[str, Tool] = {tool.name: tool for tool in (*_SYSTEM, ask_tool())}
 """Every bundled tool by its own name, with the default configuration."""
 
-_GROUPED = frozenset(tool.name for tool in _system_tools(GroupConfig(), "local"))
+_GROUPED = frozenset(tool.name for tool in _SYSTEM)
 _LATER = frozenset({"web_fetch"})
 
 

@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,12 @@ def session_of(shown: str) -> str:
     found = re.search(r"^Session: ([0-9a-f-]{36})$", shown, re.M)
     assert found is not None, shown
     return found[1]
+
+
+def sessions(home: Path) -> list[str]:
+    """The sessions in the database."""
+    with closing(sqlite3.connect(home / "flux.db")) as connection:
+        return [id for (id,) in connection.execute("select id from executions")]
 
 
 def gate_in(home: Path) -> Path:
@@ -43,9 +51,38 @@ def test_the_header_and_the_farewell(open_chat: Open) -> None:
         "",
         ">",
     ]
+    ask(chat, "echo hello")
     chat.type("\x04")
     assert chat.exit_code() == 0
     assert chat.shown.endswith(f"Session: {id}\nResume with: flux chat --session {id}")
+
+
+@pytest.mark.behaviour("terminal:leaving:nothing-said")
+@pytest.mark.parametrize("leave", ["\x04", "/help\r/quit\r", signal.SIGTERM, signal.SIGHUP])
+def test_a_session_in_which_nothing_was_said_is_removed(
+    open_chat: Open, tmp_path: Path, leave: str | signal.Signals
+) -> None:
+    chat = open_chat()
+    chat.at_prompt()
+    if isinstance(leave, str):
+        chat.type(leave)
+    else:
+        chat.kill(leave)
+    assert chat.exit_code() == (0 if isinstance(leave, str) else 128 + leave)
+    assert "Resume with" not in chat.shown
+    assert sessions(tmp_path) == []
+
+
+@pytest.mark.behaviour("terminal:leaving:nothing-said")
+def test_a_resumed_session_stays_when_nothing_is_said(open_chat: Open, tmp_path: Path) -> None:
+    first = open_chat()
+    id = session_of(first.at_prompt())
+    again = open_chat("--session", id)
+    again.at_prompt()
+    again.type("\x04")
+    assert again.exit_code() == 0
+    assert again.shown.endswith(f"Resume with: flux chat --session {id}")
+    assert sessions(tmp_path) == [id]
 
 
 @pytest.mark.behaviour("terminal:answer:markdown")

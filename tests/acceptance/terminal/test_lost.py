@@ -10,8 +10,7 @@ import httpx
 import msgspec
 import pytest
 
-from flux.client import FluxClient, SessionHandle
-from flux.client import session as session_module
+from flux.client import FluxClient, SessionHandle, reader
 from flux.events import AssistantSaid, ChatResponse, Entry, RunStarted, UserSaid, encode
 from flux.messages import TextPart
 from flux.surfaces.terminal.chat import Chat
@@ -125,7 +124,7 @@ async def test_ctrl_c_twice_does_not_wait_for_the_run() -> None:
 
 @pytest.mark.behaviour("terminal:errors:lost")
 async def test_a_lost_server_and_retry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "RECONNECT", ())
+    monkeypatch.setattr(reader, "RECONNECT", ())
 
     async def breaks() -> AsyncGenerator[bytes, None]:
         yield frame(2, UserSaid(id="u", mode="queue", parts=(TextPart("hello"),)))

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from flux.agents.definition import define
 from flux.engine.admission import NewMessage
-from flux.errors import IdempotencyMismatch
+from flux.errors import AgentNotFound, IdempotencyMismatch
 from flux.events import AssistantSaid, ChatResponse, Compacted, ModelFailed, RunFailed, ToolDone
 from flux.messages import ModelFailure, Usage
 from flux.models.base import ModelRequest
@@ -277,3 +278,22 @@ async def test_a_start_may_be_repeated_after_its_agent_has_changed(world: World)
     assert (again.id, again.repeated) == (first.id, True)
     with pytest.raises(IdempotencyMismatch):
         await sessions.start(LOCAL, "agent", NewMessage("stay"), key="k")
+
+
+@pytest.mark.behaviour("sessions:idempotency:agent-deleted")
+async def test_a_start_may_be_repeated_after_its_agent_and_directory_are_gone(world: World, tmp_path: Path) -> None:
+    await world.agent([Reply("hello")])
+    sessions = world.process.sessions
+    place = tmp_path / "place"
+    place.mkdir()
+    first = await sessions.start(LOCAL, "agent", NewMessage("go"), workspace=str(place), key="k")
+    await world.process.agents.delete(LOCAL, "agent")
+    world.id = first.id
+    await world.rest()
+    shutil.rmtree(place)
+    again = await sessions.start(LOCAL, "agent", NewMessage("go"), workspace=str(place), key="k")
+    assert (again.id, again.seq, again.repeated) == (first.id, first.seq, True)
+    with pytest.raises(IdempotencyMismatch):
+        await sessions.start(LOCAL, "agent", NewMessage("stay"), workspace=str(place), key="k")
+    with pytest.raises(AgentNotFound):
+        await sessions.start(LOCAL, "agent", NewMessage("go"), key="other")

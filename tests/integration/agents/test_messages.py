@@ -1,18 +1,19 @@
 """Messages that come while a session works: when each of them is read."""
 
 import asyncio
+from contextlib import aclosing
 
 import pytest
 
 from flux.engine.admission import NewMessage
 from flux.errors import SessionBusy, SessionEnded
-from flux.events import Cancelled, ChatResponse, RunStarted
+from flux.events import AssistantSaid, Cancelled, ChatResponse, RunStarted
 from flux.messages import text_of
 from flux.models.base import ModelRequest
 from flux.store.database import LOCAL
 from flux.testing import Call, Reply
 from tests.integration.agents.tools import Bench
-from tests.integration.agents.world import World, of
+from tests.integration.agents.world import GUARD, World, of
 
 HOLD = Reply("", calls=(Call("hold"),))
 
@@ -139,3 +140,28 @@ async def test_an_ended_session_drops_what_runs_and_takes_no_more(world: World, 
         await world.say("three")
     assert len(of(await world.log(), Cancelled)) == 1
     assert of(await world.log(), ChatResponse) == []
+
+
+async def read_run(world: World) -> list[str]:
+    """The types of all events of the session up to its first answer, as a reader who is there gets them."""
+    seen: list[str] = []
+    async with asyncio.timeout(GUARD), aclosing(world.process.sessions.follow(LOCAL, world.id)) as batches:
+        async for batch in batches:
+            seen += [frame.type for frame in batch]
+            if "session_started" in seen and "user_message" not in seen:
+                await world.say("hi")
+            if "chat_response" in seen:
+                break
+    return seen
+
+
+@pytest.mark.behaviour("loop:stream:off")
+@pytest.mark.parametrize("stream", [True, False])
+async def test_without_stream_only_the_finished_answer_is_shown(world: World, stream: bool) -> None:
+    await world.agent([Reply("hello there", reasoning="a greeting")], stream=stream)
+    await world.start()
+    seen = await read_run(world)
+    assert ({"token", "reasoning"} <= set(seen), "token" in seen, "reasoning" in seen) == (stream, stream, stream)
+    assert "assistant_message" in seen
+    (said,) = of(await world.log(), AssistantSaid)
+    assert text_of(said.parts) == "hello there"

@@ -57,6 +57,21 @@ async def test_a_run_stopped_in_mid_stream_keeps_the_text_and_the_session(world:
     assert await world.faults() == []
 
 
+@pytest.mark.behaviour("loop:stream:off")
+async def test_an_answer_that_was_not_shown_is_not_kept_when_it_is_stopped(world: World) -> None:
+    model = Endless()
+    await world.agent(model, stream=False)
+    await world.start("go")
+    await asyncio.wait_for(model.shown.wait(), 10)
+    await world.cancel()
+    assert await world.rest() == "idle"
+    assert of(await world.log(), AssistantSaid) == []
+    assert model.closed
+    log = await world.ask("still there?")
+    assert [response.content for response in of(log, ChatResponse)] == ["Here I am."]
+    assert await world.faults() == []
+
+
 @pytest.mark.behaviour("loop:cancel:mid-tool")
 async def test_a_run_stopped_in_mid_tool_settles_every_call(world: World, bench: Bench) -> None:
     script = [Reply("", calls=(Call("look"), Call("hold"), Call("pay"))), Reply("fine")]

@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 
 from flux.engine.admission import Admission, NewMessage
-from flux.engine.dispatch import EmbeddedDispatch
+from flux.engine.dispatch import Dispatch, EmbeddedDispatch
+from flux.engine.pools import DEFAULT_OFFER, Offer
 from flux.engine.recovery import Recovery, WorkerLock
 from flux.engine.run import Executor, Run
 from flux.engine.runner import Runner
@@ -41,15 +42,29 @@ async def answer_all(run: Run) -> None:
         log += await run.read(seen)
 
 
+Dispatching = Callable[[Database], Dispatch]
+
+
 class Engine:
-    def __init__(self, database: Database, executor: Executor = answer_all, *, worker: str = "worker-1") -> None:
+    #: The dispatch of engines; the contract suite changes it.
+    dispatching: ClassVar[Dispatching] = EmbeddedDispatch
+
+    def __init__(
+        self,
+        database: Database,
+        executor: Executor = answer_all,
+        *,
+        worker: str = "worker-1",
+        offer: Offer = DEFAULT_OFFER,
+    ) -> None:
+        self.offer = offer
         self.database = database
         self.feed = Feed(database)
-        self.dispatch = EmbeddedDispatch(database)
+        self.dispatch = type(self).dispatching(database)
         self.admission = Admission(database, self.feed, self.dispatch)
         self.executor = executor
         self.ran: list[str] = []
-        self.runner = Runner(database, self.feed, self.dispatch, {"session": self._execute}, worker)
+        self.runner = Runner(database, self.feed, self.dispatch, {"session": self._execute}, worker, offer)
 
     async def _execute(self, run: Run) -> None:
         self.ran.append(run.id)
@@ -62,7 +77,7 @@ class Engine:
             self.dispatch,
             self.runner,
             lock,
-            pool="default",
+            pools=("default",),
             heartbeat=heartbeat,
             dead_after=20,
             tick=0.01,
@@ -82,7 +97,9 @@ class Engine:
     @contextlib.asynccontextmanager
     async def working(self, *, concurrency: int = 8, grace: float = GUARD) -> AsyncIterator[None]:
         """Work until the end of the block, then stop as on SIGTERM."""
-        work = self.dispatch.work("default", self.runner, concurrency=concurrency, grace=grace)
+        work = self.dispatch.work(
+            self.offer.pools, self.runner, concurrency=concurrency, grace=grace, fits=self.offer.fits
+        )
         task = asyncio.create_task(work)
         try:
             with anyio.fail_after(GUARD):

@@ -1,6 +1,7 @@
-"""What every dispatch must do; the embedded one under a runner whose executor the test controls."""
+"""What every dispatch must do, under a runner whose executor the test controls."""
 
 import asyncio
+import functools
 import logging
 import time
 import uuid
@@ -8,6 +9,7 @@ import uuid
 import anyio
 import pytest
 
+from flux.engine._procrastinate import ProcrastinateDispatch
 from flux.engine.admission import NewMessage
 from flux.engine.run import Run
 from flux.errors import Fenced
@@ -15,8 +17,26 @@ from flux.events import ChatResponse
 from flux.store import executions
 from flux.store.database import Database, Steps, one
 from flux.store.log import Then
+from tests.integration.conftest import Open
 from tests.integration.engine.engines import Engine, Held, Unreliable, answer_all
 from tests.integration.states import ANN, HOUR, Sessions, a_session
+
+
+@pytest.fixture(params=["sqlite", "postgres", "jobs"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The embedded dispatch on both databases, and the one between processes."""
+    url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
+    return url
+
+
+@pytest.fixture
+async def database(request: pytest.FixtureRequest, open_another: Open, monkeypatch: pytest.MonkeyPatch) -> Database:
+    database = await open_another()
+    if "jobs" in request.node.callspec.params.values():
+        between = functools.partial(ProcrastinateDispatch, heartbeat=5, dead_after=20)
+        await between(database).open()
+        monkeypatch.setattr(Engine, "dispatching", between)
+    return database
 
 
 @pytest.mark.behaviour("engine:dispatch:runs")
@@ -316,7 +336,7 @@ async def test_a_process_leaves_while_the_database_is_away(
             run.start_nothing_while_draining()
         await asyncio.Event().wait()
 
-    held = Held(database, "hand_back")
+    held = Held(database, "_hand_back")
     engine = Engine(held, hands_over)
     async with engine.working(grace=grace):
         id = await engine.start()
@@ -328,7 +348,7 @@ async def test_a_process_leaves_while_the_database_is_away(
 @pytest.mark.behaviour("engine:dispatch:leaves-without-database")
 async def test_whatever_a_hand_back_meets_is_told(database: Database, caplog: pytest.LogCaptureFixture) -> None:
     unreliable = Unreliable(database)
-    unreliable.only, unreliable.error = "hand_back", ZeroDivisionError("a bug")
+    unreliable.only, unreliable.error = "_hand_back", ZeroDivisionError("a bug")
     begun = asyncio.Event()
 
     async def endless(run: Run) -> None:

@@ -206,7 +206,7 @@ async def test_a_failed_run_that_could_not_be_handed_back_is_tried_again(
 ) -> None:
     lock = WorkerLock(folder)
     unreliable = Unreliable(database)
-    unreliable.only, unreliable.lost = "hand_back", lost
+    unreliable.only, unreliable.lost = "_hand_back", lost
     failures: list[int] = []
 
     async def broken_once(run: Run) -> None:

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from flux.engine.pools import Offer, Resources
 from flux.errors import Fenced
 from flux.events import UsageCounted
 from flux.messages import Usage
@@ -21,7 +22,7 @@ async def test_the_sweep_wakes_what_is_due_and_tells_when_the_next_is(sessions: 
     await sessions.append(due, then=Then("waiting", due=time.time() - 1, waiting_for="retry"))
     await sessions.append(later, then=Then("waiting", due=time.time() + 100))
     await sessions.append(forever, then=Then("waiting"))
-    ids, seconds = await sessions.database.write(executions.sweep("default", 10))
+    ids, seconds = await sessions.database.write(executions.sweep(("default",), 10))
     assert ids == [due.id]
     assert seconds is not None
     assert 90 < seconds <= 100
@@ -35,7 +36,7 @@ async def test_a_backed_off_session_is_the_next_timer_and_a_driven_child_is_none
     await sessions.backed_off()
     child = await sessions.driven()
     await sessions.database.write(one("update executions set state = 'waiting', due = 1.0 where id = :id", id=child))
-    ids, seconds = await sessions.database.write(executions.sweep("default", 10))
+    ids, seconds = await sessions.database.write(executions.sweep(("default",), 10))
     assert ids == []
     assert seconds is not None
     assert HOUR - 60 < seconds <= HOUR
@@ -50,7 +51,7 @@ async def test_the_sweep_gives_the_oldest_of_its_pool_first_and_no_more_than_ask
             one("update executions set due = :due, pool = :pool where id = :id", id=id, due=float(n), pool="own")
         )
     await sessions.scheduled()
-    assert await sessions.database.write(executions.sweep("own", 3)) == (ids[:0:-1], None)
+    assert await sessions.database.write(executions.sweep(("own",), 3)) == (ids[:0:-1], None)
 
 
 @pytest.mark.behaviour("engine:reap:hands-back")
@@ -123,7 +124,7 @@ async def test_what_does_not_run_is_not_handed_back(sessions: Sessions, state: s
 @pytest.mark.behaviour("engine:recovery:look")
 async def test_a_worker_sees_who_owns_what_and_whether_there_is_work(sessions: Sessions) -> None:
     async def look() -> executions.Look:
-        return await sessions.database.read(executions.look("default", "a", 20))
+        return await sessions.database.read(executions.look(("default",), "a", 20))
 
     assert await look() == executions.Look(False, {}, [])
     mine = await sessions.claim(await sessions.scheduled(), "a")
@@ -134,7 +135,7 @@ async def test_a_worker_sees_who_owns_what_and_whether_there_is_work(sessions: S
     await sessions.backed_off()
     await sessions.waiting()
     await sessions.driven()
-    own = [executions.Owned(mine.id, mine.epoch, mine.failures)]
+    own = [executions.Owned(mine.id, mine.pool, mine.epoch, mine.failures)]
     assert await look() == executions.Look(False, {"b": False, "c": True, WORKER: True}, own)
     id = await sessions.scheduled()
     assert (await look()).work
@@ -143,3 +144,29 @@ async def test_a_worker_sees_who_owns_what_and_whether_there_is_work(sessions: S
     id = await sessions.waiting()
     await sessions.database.write(one("update executions set due = :now where id = :id", id=id))
     assert (await look()).work
+
+
+@pytest.mark.behaviour("scale:pools:offer")
+async def test_a_worker_finds_the_work_of_its_pools_that_it_can_do(sessions: Sessions) -> None:
+    places = {"default": None, "zone=eu": None, "zone=us": None, "caller": None, "gpu": '{"gpu":1}'}
+    ids = {name: await sessions.scheduled() for name in places}
+    for name, requests in places.items():
+        pool = "default" if requests else name
+        await sessions.database.write(
+            one(
+                "update executions set pool = :pool, requests = :requests where id = :id",
+                id=ids[name],
+                pool=pool,
+                requests=requests,
+            )
+        )
+
+    async def found(*pools: str, gpu: int = 0) -> set[str]:
+        offer = Offer(pools, Resources(gpu=gpu))
+        claimable, _ = await sessions.database.write(executions.sweep(offer.pools, 10, offer.fits))
+        return {name for name, id in ids.items() if id in claimable}
+
+    assert await found("default") == {"default"}
+    assert await found("default", gpu=2) == {"default", "gpu"}
+    assert await found("default", "zone=eu") == {"default", "zone=eu"}
+    assert await found("caller") == set()

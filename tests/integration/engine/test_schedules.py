@@ -17,6 +17,7 @@ from flux.engine.executions import Found
 from flux.engine.schedules import cron, encode_spec, interval, once
 from flux.engine.scheduling import NewSchedule, Schedules, put_from_options
 from flux.engine.ticker import LOOK_SECONDS, Starter, Ticker, execution_of
+from flux.engine.values import decode_value
 from flux.errors import (
     AgentNotFound,
     Conflict,
@@ -95,8 +96,8 @@ class World:
 
 
 def until_next(schedule: Schedule) -> float:
-    """Seconds from the last change to the next time."""
-    return round((schedule.next_at or 0) - schedule.updated, 2)
+    """Seconds from the last change to the next time, to ten: on Postgres each statement has a time of its own."""
+    return round((schedule.next_at or 0) - schedule.updated, -1)
 
 
 @pytest.fixture
@@ -125,6 +126,16 @@ async def test_a_workflow_is_started_for_the_owner_and_the_schedule_moves_on(wor
     assert world.nudged.is_set()
     await world.ticker.tick()
     assert len(await world.history()) == 1
+
+
+@pytest.mark.behaviour("schedules:fire:workflow")
+async def test_an_input_that_looks_like_a_typed_value_reaches_the_workflow_as_it_is(world: World) -> None:
+    given_input = {"$flux": "datetime", "value": "2026-01-01T00:00:00"}
+    await world.create(new=NewSchedule(workflow="default/hello", input=given_input, interval="1h"))
+    run = await world.fire()
+    [entry] = [row.stored().entry for row in await world.database.read(log.read(ANN, run.execution_id or ""))]
+    assert isinstance(entry, WorkflowScheduled)
+    assert decode_value(entry.input) == given_input
 
 
 @pytest.mark.behaviour("schedules:fire:agent")

@@ -134,20 +134,28 @@ class Served:
 UNLIMITED = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 
 
-def settings_of(home: Path) -> Settings:
+def settings_of(home: Path, database_url: str = "") -> Settings:
     """Settings for a quick life and death."""
-    return load_settings({}, cwd=home, home=str(home), grace=0.0, synchronous="normal")
+    return load_settings(
+        {}, cwd=home, home=str(home), grace=0.0, synchronous="normal", database_url=database_url or None
+    )
 
 
 @asynccontextmanager
-async def serving(home: Path, *, in_process: bool, port: int = 0, **models: Model) -> AsyncIterator[Served]:
-    """A server on `home`; the workspace of its agents is there too."""
+async def serving(
+    home: Path, *, in_process: bool, port: int = 0, database_url: str = "", worker: bool = True, **models: Model
+) -> AsyncIterator[Served]:
+    """A server on `home`, and its database unless told; the workspace of its agents is there too."""
     known: dict[str, Model] = dict(models)
     workspace = home / "workspace"
     workspace.mkdir(parents=True, exist_ok=True)
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
     async with open_process(
-        settings_of(home), environment=environment, workspace=workspace, factories={"test": known.__getitem__}
+        settings_of(home, database_url),
+        environment=environment,
+        workspace=workspace,
+        factories={"test": known.__getitem__},
+        worker=worker,
     ) as process:
         app = create_app(process)
         exchanges = Exchanges(app)

@@ -53,5 +53,9 @@ async def test_agents_are_listed_by_name_page_by_page(served: Served) -> None:
 
 @pytest.mark.behaviour("server:health:answers")
 async def test_health_and_readiness_are_told(served: Served) -> None:
-    assert await call(served, "GET", "/health", 200) == {"status": "ok", "version": flux.__version__}
+    assert await call(served, "GET", "/health", 200) == {
+        "status": "ok",
+        "version": flux.__version__,
+        "database": "ok",
+    }
     assert (await call(served, "GET", "/ready", 200))["database"] == "ok"

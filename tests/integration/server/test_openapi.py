@@ -20,6 +20,23 @@ from tests.integration.server.serving import serving
 #: Calls of each route.
 EXAMPLES = int(os.environ.get("FLUX_TEST_EXAMPLES", "8"))
 
+#: It always waits for an answer, and for an approval until that is decided.
+WORKFLOW = """\
+from flux import pause, task, workflow
+from flux.tasks import parallel
+
+@task.with_options(requires_approval=True, fallback=print)
+async def asks(): ...
+
+async def answered():
+    while True:
+        await pause("more")
+
+@workflow
+async def {}(ctx):
+    await parallel(asks(), answered())
+"""
+
 
 class _Background:
     """A server in a loop and thread of its own: the judge is not asynchronous."""
@@ -52,7 +69,11 @@ class _Background:
             session = await served.client.start_session(agent, "Hello")
             times = {"agent": agent, "message": "Hello", "interval": "1h"}
             await served.client.post("/schedules", {"name": agent, **times})
-            self.known = {"id": session.id, "name": agent}
+            await served.client.upload("/workflows", "w.py", WORKFLOW.format(agent).encode())
+            self.known = {"id": session.id, "name": agent, "namespace": "default"}
+            execution = (await served.client.run_workflow(f"default/{agent}"))["execution_id"]
+            [asked] = (await served.client.get(f"/executions/{execution}/approvals"))["items"]
+            self.known |= {"execution": execution, "call": asked["id"]}
             self.url = served.url
             self._ready.set()
             await self._stop.wait()
@@ -75,12 +96,12 @@ def test_every_answer_is_one_that_the_openapi_document_knows(server: _Background
 
 def _judge(operation: Any, known: dict[str, str]) -> None:
     def of_something(case: Any) -> Any:
-        """The same call, for a session or agent that is there."""
+        """The same call, for a session, agent or workflow that is there."""
         case.path_parameters |= {name: known[name] for name in case.path_parameters if name in known}
         return case
 
     strategies = [operation.as_strategy(generation_mode=mode) for mode in schemathesis.GenerationMode]
-    if operation.method != "delete" and not operation.path.endswith("/stop"):
+    if operation.method != "delete" and not operation.path.endswith(("/stop", "/cancel")):
         strategies.append(operation.as_strategy(generation_mode=schemathesis.GenerationMode.POSITIVE).map(of_something))
 
     @settings(

@@ -1,5 +1,7 @@
 """The routes of schedules."""
 
+import asyncio
+import itertools
 from typing import Any
 
 import pytest
@@ -91,3 +93,32 @@ async def test_a_running_server_fires_a_schedule_and_the_agent_answers(in_memory
     await client.delete("soon")
     with pytest.raises(ScheduleNotFound):
         await client.get("soon")
+
+
+WATCH = b"""
+from flux import interval, task, workflow
+
+@task
+async def look():
+    return "all is well"
+
+@workflow.with_options(namespace="ops", schedule=interval(seconds=1))
+async def watch(ctx):
+    return await look()
+"""
+
+
+@pytest.mark.behaviour("server:schedules:registered")
+async def test_a_registered_file_brings_its_schedule_and_each_second_is_met(in_memory: Served) -> None:
+    await in_memory.client.upload("/workflows", "watch.py", WATCH)
+    assert (await call(in_memory, "GET", "/schedules/ops.watch", 200))["workflow"] == "ops/watch"
+    runs: list[dict[str, Any]] = []
+    async with asyncio.timeout(30):
+        while len(runs) < 3:
+            await asyncio.sleep(0.1)
+            page = await call(in_memory, "GET", "/executions?workflow=ops/watch&state=COMPLETED", 200)
+            runs = page["items"]
+    await call(in_memory, "POST", "/schedules/ops.watch/pause", 200)
+    history = await call(in_memory, "GET", "/schedules/ops.watch/history", 200)
+    due = [line["due_at"] for line in history["items"]]
+    assert [before - after for before, after in itertools.pairwise(due)][:2] == pytest.approx([1.0, 1.0])

@@ -165,6 +165,16 @@ async def test_only_an_ended_session_is_deleted_and_then_nothing_is_left(session
     assert await sessions.database.read(interrupts.get(ANN, id, question)) is None
 
 
+@pytest.mark.behaviour("store:sessions:delete")
+async def test_an_open_session_is_deleted_only_if_nothing_was_said_in_it(sessions: Sessions) -> None:
+    untouched, used = await sessions.idle(), await sessions.idle()
+    await sessions.admission.admit(ANN, used, NewMessage("x"))
+    assert await sessions.database.write(executions.delete(ANN, untouched))
+    assert not await sessions.database.write(executions.delete(ANN, used))
+    assert await sessions.database.read(executions.get(ANN, untouched)) is None
+    assert await sessions.entries(used)
+
+
 # --- questions
 
 

@@ -12,7 +12,7 @@ from flux.errors import DatabaseLocked, DatabaseTooNew, DatabaseUnavailable, Set
 from flux.store import configs
 from flux.store.database import hide_password, one
 from flux.store.migrations import upgrade
-from flux.store.opening import open_database
+from flux.store.opening import found_schema, open_database
 from flux.store.schema import VERSION
 from tests.integration.states import ANN, Sessions
 from tests.integration.store.raw import connected, path_of, run
@@ -214,3 +214,18 @@ async def test_a_fresh_file_locked_by_another_process_is_named_as_such(
             await open_database(sqlite_url)
         other.execute("rollback")
     await opened_and_closed(sqlite_url)
+
+
+@pytest.mark.behaviour("cli:db")
+async def test_the_schema_of_a_database_is_told_without_making_it(database_url: str) -> None:
+    for _ in range(2):
+        assert await found_schema(database_url) is None
+    await (await open_database(database_url)).close()
+    assert await found_schema(database_url) == VERSION
+
+
+@pytest.mark.behaviour("cli:db")
+async def test_a_database_server_that_is_not_there_is_said(tmp_path: Path) -> None:
+    assert await found_schema(f"sqlite:///{tmp_path}/nowhere/flux.db") is None
+    with pytest.raises(DatabaseUnavailable, match="does not answer"):
+        await found_schema("postgresql://127.0.0.1:9/x")

@@ -10,11 +10,22 @@ import pytest
 from flux.errors import AgentNotFound, Fenced, ScheduleNotFound, WorkflowNotFound
 from flux.events import UsageCounted
 from flux.messages import Usage
-from flux.store import admissions, agents, configs, executions, interrupts, log, schedules, waits, workflows
+from flux.store import admissions, agents, configs, executions, interrupts, log, schedules, secrets, waits, workflows
 from flux.store.database import Database, Row, Scope, Steps, one
 from tests.integration.states import ANN, EVE, HELLO, Sessions
 
-NOUNS: list[ModuleType] = [admissions, agents, configs, executions, interrupts, log, schedules, waits, workflows]
+NOUNS: list[ModuleType] = [
+    admissions,
+    agents,
+    configs,
+    executions,
+    interrupts,
+    log,
+    schedules,
+    secrets,
+    waits,
+    workflows,
+]
 Call = Callable[[Scope, str, str], Steps[Any]]
 
 
@@ -46,6 +57,7 @@ def _register(scope: Scope, id: str, question: str) -> Steps[Any]:
 #: Every function that takes a scope, called by a stranger with somebody else's ids; and what comes back.
 CALLS: dict[str, tuple[Call, Any]] = {
     "admissions.claim": (lambda s, id, q: admissions.claim(s, "key", "other digest"), None),
+    "admissions.find": (lambda s, id, q: admissions.find(s, "key", "other digest"), None),
     "admissions.record": (lambda s, id, q: admissions.record(s, "key", "stolen", 9), None),
     "agents.delete": (lambda s, id, q: agents.delete(s, "helper"), AgentNotFound),
     "agents.get": (lambda s, id, q: agents.get(s, "helper"), None),
@@ -81,7 +93,12 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "interrupts.open_interrupt": (_ask, None),
     "log.append": (lambda s, id, q: log.append(s, id, 1, None, [UsageCounted(tokens=Usage())]), Fenced),
     "log.last": (lambda s, id, q: log.last(s, id), None),
+    "log.load": (lambda s, id, q: log.load(s, id), []),
     "log.read": (lambda s, id, q: log.read(s, id), []),
+    "secrets.get": (lambda s, id, q: secrets.get(s, "city"), None),
+    "secrets.names": (lambda s, id, q: secrets.names(s), []),
+    "secrets.put": (lambda s, id, q: secrets.put(s, "city", "Paris"), None),
+    "secrets.remove": (lambda s, id, q: secrets.remove(s, "other"), False),
     "waits.open_target": (lambda s, id, q: waits.open_target(s, id), False),
     "schedules.create": (_own_schedule, None),
     "schedules.delete": (lambda s, id, q: schedules.delete(s, "nightly"), False),
@@ -108,6 +125,7 @@ OWNED = (
     "configs",
     "admissions",
     "schedules",
+    "secrets",
     "workflows",
     "workflow_versions",
 )
@@ -138,6 +156,7 @@ async def theirs(database: Database) -> tuple[str, str]:
     await database.write(workflows.put(ANN, "default", "hello", digest="d1", source="x", options="{}"))
     for name in ("city", "other"):
         await database.write(configs.put(ANN, name, "Rome"))
+        await database.write(secrets.put(ANN, name, "Rome"))
     return id, question
 
 

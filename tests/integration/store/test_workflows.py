@@ -1,5 +1,7 @@
 """Registered workflows, and what is deleted of executions that ended."""
 
+import asyncio
+
 import anyio
 import pytest
 
@@ -8,8 +10,8 @@ from flux.engine.registration import Workflows
 from flux.engine.retention import Retention
 from flux.engine.source import CatalogCode, SourceLoader
 from flux.errors import WorkflowNotFound
-from flux.store import executions, retention, workflows
-from flux.store.database import Database, Row, one
+from flux.store import executions, interrupts, retention, waits, workflows
+from flux.store.database import Database, one
 from flux.store.workflows import WorkflowVersion
 from tests.integration.states import ANN, BOB, EVE, HELLO, Sessions
 
@@ -23,7 +25,8 @@ async def hello(ctx):
 @workflow.with_options(namespace="billing")
 async def pay(ctx): ...
 """
-LEFT = ("executions", "events", "interrupts", "grants", "admissions", "waits")
+LEFT = ("events", "interrupts", "grants", "admissions", "waits")
+DAY = 86_400.0
 
 
 def source(number: int = 1) -> bytes:
@@ -93,7 +96,8 @@ async def test_workflows_are_listed_by_namespace_and_name_without_their_sources(
 
 @pytest.mark.behaviour("workflows:load:pinned")
 async def test_the_code_of_an_execution_is_of_the_version_it_began_with(database: Database) -> None:
-    registered, code = Workflows(database), CatalogCode(database, SourceLoader())
+    registered = Workflows(database)
+    code, forgetful = CatalogCode(database, SourceLoader()), CatalogCode(database, SourceLoader(kept=1))
     ids: dict[int, str] = {}
     for number in (1, 2):
         found = (await registered.register(ANN, source(number)))[1]
@@ -104,10 +108,10 @@ async def test_the_code_of_an_execution_is_of_the_version_it_began_with(database
             )
         )
     await registered.delete(ANN, "default", "hello")
-    for number, id in ids.items():
+    for number, id in [*ids.items(), *ids.items()]:
         row = await database.read(executions.get(ANN, id))
         assert row is not None
-        assert await (await code(row))(None) == number
+        assert await (await code(row))(None) == await (await forgetful(row))(None) == number
     await database.write(
         executions.create_workflow(ANN, id="none", workflow="default/other", source_version=1, pool="default")
     )
@@ -117,34 +121,53 @@ async def test_the_code_of_an_execution_is_of_the_version_it_began_with(database
         await code(row)
 
 
+#: A row that an execution drives.
+COPIED = executions.COLUMNS.replace("driver", ":root").replace("id,", "'driven',", 1)
+DRIVEN = f"insert into executions ({executions.COLUMNS}) select {COPIED} from executions where id = :root"
+
+
 @pytest.mark.behaviour("store:retention")
 async def test_what_ended_long_ago_is_deleted_with_all_it_left_behind(database: Database) -> None:
     sessions = Sessions(database)
-    old = await sessions.running()
-    question = await sessions.ask(await sessions.row(old))
-    assert question
+    old, recent, child, parent = [await sessions.running() for _ in range(4)]
+    await sessions.ask(await sessions.row(old))
     await sessions.admission.admit(ANN, old, HELLO, key="key")
-    kept = [await sessions.running(), await sessions.running(), await sessions.running()]
-    for id in (old, kept[0], kept[1]):
+    await database.write(interrupts.grant(ANN, old, "shell", "ann"))
+    await database.write(waits.wait_for(ANN, old, "another"))
+    for table in LEFT:
+        assert await database.read(one(f"select 1 from {table} where execution_id = :id", id=old)), table
+    for id in (old, recent, child):
         await sessions.admission.end(ANN, id)
-    days = 86_400.0
-    await database.write(one("update executions set updated = :now - 10 * 86400 where id <> :id", id=kept[0]))
-    # What was driven goes with its root; what a parent at work started stays, and so does what is open.
-    child = "insert into executions select 'child'"
-    columns = executions.COLUMNS.replace("root", ":root").replace("driver", ":root").removeprefix("id")
-    await database.write(one(f"{child} {columns} from executions where id = :root".replace("child", "c1"), root=old))
-    await database.write(one("update executions set parent = :parent where id = :id", parent=kept[2], id=kept[1]))
-    rules = Retention(database, 20 * days)
-    assert await rules.delete() == 0
-    assert await Retention(database, 0).delete() == 0
-    assert await Retention(database, 5 * days).delete() == 1
+    await database.write(one(DRIVEN, root=old))
+    await database.write(one("update executions set parent = :parent where id = :id", parent=parent, id=child))
+    await database.write(one("update executions set updated = :now - 10 * 86400 where id <> :id", id=recent))
+    for seconds, gone in ((20 * DAY, 0), (0, 0), (5 * DAY, 1), (5 * DAY, 0)):
+        assert await Retention(database, seconds).delete() == gone
     rows = await database.read(one("select id from executions"))
-    assert sorted(row[0] for row in rows) == sorted(kept)
-    for table in LEFT[1:]:
-        left: list[Row] = await database.read(one(f"select * from {table} where execution_id = :id", id=old))
-        assert left == [], table
-    counted = await database.read(retention.counted())
-    assert counted == {("session", "ended"): 2, ("session", "running"): 1}
+    assert {row[0] for row in rows} == {recent, child, parent}
+    for table in LEFT:
+        assert not await database.read(one(f"select 1 from {table} where execution_id = :id", id=old)), table
+    assert await database.read(retention.counted()) == {("session", "ended"): 2, ("session", "running"): 1}
+    await sessions.admission.end(ANN, parent)
+    assert await Retention(database, 5 * DAY).delete() == 1
+
+
+@pytest.mark.behaviour("store:retention")
+async def test_a_process_deletes_in_batches_what_its_settings_say(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = Sessions(database)
+    for id in [await sessions.running() for _ in range(5)]:
+        await sessions.admission.end(ANN, id)
+    await database.write(one("update executions set updated = 0"))
+    monkeypatch.setattr("flux.engine.retention.BATCH", 2)
+    watching = asyncio.create_task(Retention(database, DAY).watch())
+    async with asyncio.timeout(20):
+        while await database.read(retention.counted()):
+            await anyio.lowlevel.checkpoint()
+    watching.cancel()
+    await asyncio.wait((watching,))
+    await Retention(database, 0).watch()
 
 
 @pytest.mark.behaviour("store:workflows:versions")

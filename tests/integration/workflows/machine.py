@@ -79,7 +79,7 @@ class Machine:
 
     async def resume(self, id: str, input: Any = None, pause: str | None = None) -> None:
         """Answer a pause."""
-        await self.executions.resume(LOCAL, id, encode_value(input), pause)
+        await self.executions.resume(LOCAL, id, input, pause)
 
     async def decide(self, id: str, word: str, **more: Any) -> None:
         """Decide the oldest open approval."""
@@ -119,7 +119,7 @@ async def _code(row: Execution) -> Any:
 async def working(database: Database, **more: Any) -> AsyncIterator[Machine]:
     """A process that works, until the context ends; then it leaves as at SIGTERM."""
     machine = Machine(database, **more)
-    work = asyncio.create_task(machine.dispatch.work("default", machine.runner, concurrency=64, grace=2))
+    work = asyncio.create_task(machine.dispatch.work(("default",), machine.runner, concurrency=64, grace=2))
     try:
         yield machine
     finally:

@@ -11,7 +11,7 @@ from flux import ExecutionContext, call, pause, task, workflow
 from flux.engine.answers import Decision
 from flux.engine.flow import parallel
 from flux.errors import ExecutionFinished, ExecutionNotFound, InterruptDecided, NotPaused
-from flux.store.database import LOCAL, Database
+from flux.store.database import LOCAL, Database, Scope
 from tests.integration.workflows.machine import Machine, working
 
 ran: Counter[str] = Counter()
@@ -57,6 +57,28 @@ async def test_a_pause_shows_its_output_and_returns_what_it_is_resumed_with(data
         "WORKFLOW_RESUMED",
         "WORKFLOW_COMPLETED",
     ]
+
+
+@pytest.mark.behaviour("workflows:summary")
+async def test_a_summary_tells_the_same_with_events_and_without(machine: Machine) -> None:
+    id = (await machine.run(asks, "where?")).execution_id
+
+    async def summary() -> dict[str, Any]:
+        detailed = await machine.executions.summary(LOCAL, id, detailed=True)
+        short = await machine.executions.summary(LOCAL, id)
+        assert short == {key: value for key, value in detailed.items() if key != "events"}
+        return short
+
+    paused = await summary()
+    assert (paused["state"], paused["input"], paused["pause"]) == ("PAUSED", "where?", "address")
+    assert paused["output"] == {"ask": "where?"}
+    await machine.resume(id, "Rome")
+    await machine.until(id, "ended")
+    done = await summary()
+    assert (done["state"], done["output"]) == ("COMPLETED", ["BEFORE", "Rome", "AFTER"])
+    for scope in (Scope("default", "eve"), Scope("other", "local")):
+        with pytest.raises(ExecutionNotFound):
+            await machine.executions.summary(scope, id)
 
 
 @workflow

@@ -85,9 +85,9 @@ async def test_a_server_that_stays_away_is_told_after_some_attempts(monkeypatch:
             return httpx.Response(503, content=envelope("database_locked"))
         raise httpx.ConnectError("refused")
 
-    monkeypatch.setattr("flux.client.session.RECONNECT", (0.0,) * 7)
+    monkeypatch.setattr("flux.client.reader.RECONNECT", (0.0,) * 7)
     async with FluxClient("http://flux", transport=httpx.MockTransport(refuse)) as client:
-        with pytest.raises(ServerUnreachable, match="the connection to the server was lost; the session goes on there"):
+        with pytest.raises(ServerUnreachable, match="the connection to the server was lost; the work goes on there"):
             await anext(client.session("x").events())
     assert attempts == 8
 

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, PrivateAttr, RootModel
+from pydantic import BaseModel, ConfigDict, HttpUrl, PrivateAttr, RootModel
 
 from flux.engine.classes import class_lookup
 from flux.engine.values import decode_value, encode_value, json_value, readable
@@ -76,6 +76,10 @@ class Open(BaseModel):
     a: int
 
 
+class Link(BaseModel):
+    to: HttpUrl
+
+
 class Numbers(RootModel[list[int]]):
     pass
 
@@ -109,7 +113,7 @@ def same(a: Any, b: Any) -> bool:
         )
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(same, a, b))
-    return bool(a == b)
+    return same(vars(a), vars(b)) if isinstance(a, Point) else bool(a == b)
 
 
 any_text = st.text(st.characters(exclude_categories=[]))
@@ -207,6 +211,7 @@ def test_equal_sets_have_one_form() -> None:
         Order(id=UUID(int=1), lines=[Point(1, {3})], due=date(2026, 1, 2)),
         Open.model_validate({"a": 1, "more": [Decimal(2)]}),
         Numbers([1, 2]),
+        Link(to=HttpUrl("https://a.example/ü?q=1")),
     ],
     ids=repr,
 )
@@ -253,6 +258,15 @@ def test_an_exception_is_kept_whatever_it_holds() -> None:
     assert vars(back) == {"code": 1, "reason": "x"}
     assert back.args[1] == 2
     assert repr(back.__cause__) == "ValueError('first')"
+
+
+@pytest.mark.behaviour("values:round-trip:objects")
+def test_an_exception_that_holds_itself_is_cut() -> None:
+    error = ValueError()
+    error.args = (error, error)
+    error.__dict__["again"] = error
+    error.__cause__ = error
+    assert type(kept(error).__cause__.again) is ValueError
 
 
 @pytest.mark.behaviour("values:decode:safe")
@@ -323,6 +337,7 @@ def test_values_are_shown_as_plain_json() -> None:
         "big": 2**70,
         "error": ValueError("no"),
         "odd": {1: "a", "$flux": 2},
+        "link": Link(to=HttpUrl("https://a.example/")),
         "foreign": SimpleNamespace(a=1),
     }
     assert json_value(value) == {
@@ -335,6 +350,7 @@ def test_values_are_shown_as_plain_json() -> None:
         "big": str(2**70),
         "error": {"type": "ValueError", "message": "no"},
         "odd": {"1": "a", "$flux": 2},
+        "link": {"to": "https://a.example/"},
         "foreign": "namespace(a=1)",
     }
     assert readable({"$flux": "dataclass", "class": "nowhere:Point", "value": {"x": 1}}) == {"x": 1}

@@ -17,7 +17,7 @@ from flux.engine.answers import Admitted
 from flux.engine.executions import Executions
 from flux.errors import ExecutionNotFound
 from flux.server.context import process_of, scope_of, stream
-from flux.server.sse import Begun
+from flux.server.sse import Begun, gone
 from flux.server.wire import Json
 from flux.store.database import Scope
 from flux.store.feed import Cursor, Frame
@@ -30,7 +30,7 @@ Input = Annotated[Json, Body()]
 Version = Annotated[int | None, Query(ge=1, le=2**31 - 1)]
 EVENTS = {200: {"content": {"text/event-stream": {}}, "description": "The states and the progress, until it rests"}}
 
-#: Seconds that a caller who waits is kept waiting for a timer, or for another execution.
+#: Seconds that a caller who waits is kept waiting for a worker, a timer, or another execution.
 PATIENCE_SECONDS = 10.0
 #: The states that entries bring, in the words of users.
 STATES = {
@@ -45,6 +45,7 @@ STATES = {
     "interrupt_answered": "resuming",
     "cancel_requested": "cancelling",
 }
+BEGINS = ("WORKFLOW_CLAIMED", "WORKFLOW_RESUMED")
 ENDS = ("WORKFLOW_COMPLETED", "WORKFLOW_FAILED", "WORKFLOW_CANCELLED")
 
 
@@ -114,19 +115,38 @@ class _Waiter:
         if mode == "stream":
             return stream(self._request, self._shown(place))
         if mode == "sync":
-            async with aclosing(self._until_rest(place)) as batches:
-                async for _ in batches:
-                    pass
+            await self._rest(place)
         shown = await self._executions.summary(self._scope, self._id, detailed=detailed)
         return JSONResponse(shown, 200 if mode == "sync" else 202)
 
-    async def _until_rest(self, place: Cursor) -> AsyncGenerator[list[Frame], None]:
+    async def _rest(self, place: Cursor) -> None:
+        """Return when it rests or nobody begins it, the caller leaves, or the server is about to stop."""
+        waits = [
+            asyncio.create_task(self._drain(place)),
+            asyncio.create_task(gone(self._request.receive)),
+            asyncio.create_task(self._request.app.state.closing.wait()),
+        ]
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in waits:
+                task.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    async def _drain(self, place: Cursor) -> None:
+        async with aclosing(self._until_rest(place, PATIENCE_SECONDS)) as batches:
+            async for _ in batches:
+                pass
+
+    async def _until_rest(self, place: Cursor, begun_within: float | None = None) -> AsyncGenerator[list[Frame], None]:
         """Frames up to the one with which the execution ends, or waits for longer than anybody would."""
         async with AsyncExitStack() as stack:
             begun = await Begun.reading(self._executions.follow(self._scope, self._id, place))
             stack.push_async_callback(begun.aclose)
             batches = begun.rest()
-            deadline: float | None = None
+            deadline = None if begun_within is None else time.monotonic() + begun_within
             while True:
                 timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
                 try:
@@ -134,14 +154,16 @@ class _Waiter:
                 except (TimeoutError, StopAsyncIteration):
                     return
                 yield batch
-                rests = [await self._rests(frame) for frame in batch if frame.type in (*ENDS, "WORKFLOW_PAUSED")]
-                if rests and rests[-1] == "now":
+                told = [frame for frame in batch if frame.type in (*BEGINS, *ENDS, "WORKFLOW_PAUSED")]
+                rests = await self._rests(told[-1]) if told else "unknown"
+                if rests == "now":
                     return
-                deadline = time.monotonic() + PATIENCE_SECONDS if rests and rests[-1] == "soon" else deadline
+                if rests != "unknown":
+                    deadline = time.monotonic() + PATIENCE_SECONDS if rests == "soon" else None
 
     async def _rests(self, frame: Frame) -> Literal["now", "soon", "no"]:
-        if frame.type in ENDS:
-            return "now"
+        if frame.type != "WORKFLOW_PAUSED":
+            return "now" if frame.type in ENDS else "no"
         row = await self._executions.get(self._scope, self._id)
         if row.state == "ended":
             return "now"

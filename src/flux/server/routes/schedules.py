@@ -8,6 +8,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 
 from flux.engine.scheduling import NewSchedule
+from flux.engine.values import readable
 from flux.server.context import process_of, scope_of
 from flux.server.wire import MAX_PAGE, CreateSchedule, PutSchedule, decode_cursor, encode_cursor, page
 from flux.store.schedules import Schedule, ScheduleRun
@@ -84,7 +85,7 @@ def schedule_row(found: Schedule) -> dict[str, Any]:
         "agent": found.agent,
         "instance": (found.instance or found.name) if found.target == "agent" else None,
         "message": found.message,
-        "input": msgspec.json.decode(found.input),
+        "input": readable(msgspec.json.decode(found.input)),
         "schedule": msgspec.json.decode(found.spec),
         "overlap": found.overlap,
         "missed": found.missed,

@@ -15,15 +15,17 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
-from flux.client import FluxClient
 from flux.engine.recovery import is_alive
 from flux.settings import Settings
 from flux.surfaces.cli.logs import log_to_file
+
+if TYPE_CHECKING:
+    from flux.client import FluxClient
 
 T = TypeVar("T")
 
@@ -36,6 +38,8 @@ EMBEDDED_GRACE = 1.0
 @asynccontextmanager
 async def connect(settings: Settings, *, worker: bool = True) -> AsyncIterator[FluxClient]:
     """A client of the server in force; `worker`: an embedded one also runs what has work."""
+    from flux.client import FluxClient  # a server needs none, and starts sooner without
+
     url = settings.server or live_server(settings.home)
     here = str(Path.cwd())
     if url is not None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from flux.surfaces.cli.connect import connect, run
+from flux.surfaces.cli.connect import EMBEDDED, connect, run
+from flux.surfaces.cli.find import find_approval, find_execution
 from flux.surfaces.cli.options import (
     format_option,
     print_json,
@@ -15,9 +16,10 @@ from flux.surfaces.cli.options import (
     printable,
     server_option,
     settings_for,
+    short_id,
     when,
 )
-from flux.surfaces.cli.runs import cancel, qualified, status
+from flux.surfaces.cli.runs import cancel, qualified, status, until_rest
 
 STATES = ["SCHEDULED", "RESUMING", "RUNNING", "PAUSED", "COMPLETED", "FAILED", "CANCELLED"]
 STATUSES = ["open", "approved", "rejected", "cancelled", "expired"]
@@ -33,9 +35,9 @@ execution.add_command(cancel)
 
 
 @execution.command("list")
-@click.option("--state", type=click.Choice(STATES, case_sensitive=False))
-@click.option("--workflow", metavar="[NAMESPACE/]NAME")
-@click.option("--agent", metavar="NAME")
+@click.option("--state", type=click.Choice(STATES, case_sensitive=False), help="Only executions in this state.")
+@click.option("--workflow", metavar="[NAMESPACE/]NAME", help="Only executions of this workflow.")
+@click.option("--agent", metavar="NAME", help="Only sessions of this agent.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @format_option()
 @server_option
@@ -48,7 +50,10 @@ def list_executions(
     if format_ == "json":
         print_json(found)
         return
-    rows = [(row["execution_id"], row["workflow"], row["state"], row["updated_at"][:19], row["name"]) for row in found]
+    rows = [
+        (short_id(row["execution_id"]), row["workflow"], row["state"], row["updated_at"][:19], row["name"])
+        for row in found
+    ]
     print_table(("EXECUTION", "WORKFLOW", "STATE", "UPDATED (UTC)", "NAME"), rows, "No executions yet.")
 
 
@@ -59,7 +64,7 @@ def list_executions(
 @server_option
 def events(execution_id: str, after: str, format_: str, server: str | None) -> None:
     """Show the log of an execution."""
-    found = run(_list(server, f"/executions/{execution_id}/events", None, after=after))
+    found = run(_list(server, "/events", None, execution_id, after=after))
     if format_ == "json":
         print_json(found)
         return
@@ -70,19 +75,31 @@ def events(execution_id: str, after: str, format_: str, server: str | None) -> N
 
 @execution.command()
 @click.argument("execution_id", metavar="[EXECUTION]", required=False)
-@click.option("--status", "status_", type=click.Choice(STATUSES), default="open", show_default=True)
+@click.option(
+    "--status",
+    "status_",
+    type=click.Choice(STATUSES),
+    default="open",
+    show_default=True,
+    help="Only approvals that stand like this.",
+)
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @format_option()
 @server_option
 def approvals(execution_id: str | None, status_: str, limit: int, format_: str, server: str | None) -> None:
     """List what waits for approval, in one execution or in all."""
-    path = f"/executions/{execution_id}/approvals" if execution_id else "/approvals"
-    found = run(_list(server, path, limit, status=status_))
+    found = run(_list(server, "/approvals", limit, execution_id, status=status_))
     if format_ == "json":
         print_json(found)
         return
     rows = [
-        (row["id"], row["execution_id"], row["task"], row["status"], json.dumps(row["args"], ensure_ascii=False))
+        (
+            short_id(row["id"]),
+            short_id(row["execution_id"]),
+            row["task"],
+            row["status"],
+            json.dumps(row["args"], ensure_ascii=False),
+        )
         for row in found
     ]
     print_table(("APPROVAL", "EXECUTION", "TASK", "STATUS", "ARGUMENTS"), rows, "Nothing waits for approval.")
@@ -92,7 +109,7 @@ def approvals(execution_id: str | None, status_: str, limit: int, format_: str, 
 @click.argument("execution_id", metavar="EXECUTION")
 @click.argument("approval", metavar="APPROVAL")
 @click.option("--always", is_flag=True, help="Do not ask again for this task in this execution.")
-@click.option("--reason")
+@click.option("--reason", help="Why, for whoever reads it later.")
 @format_option()
 @server_option
 def approve(
@@ -100,25 +117,28 @@ def approve(
 ) -> None:
     """Let a task run."""
     body = {"always": always, "reason": reason}
-    _decided(run(_decide(server, f"/executions/{execution_id}/approvals/{approval}/approve", body)), format_)
+    _decided(run(_decide(server, execution_id, approval, "approve", body)), format_)
 
 
 @execution.command()
 @click.argument("execution_id", metavar="EXECUTION")
 @click.argument("approval", metavar="APPROVAL")
-@click.option("--reason")
+@click.option("--reason", help="Why, for whoever reads it later.")
 @format_option()
 @server_option
 def reject(execution_id: str, approval: str, reason: str | None, format_: str, server: str | None) -> None:
     """Do not let a task run."""
-    _decided(
-        run(_decide(server, f"/executions/{execution_id}/approvals/{approval}/reject", {"reason": reason})), format_
-    )
+    _decided(run(_decide(server, execution_id, approval, "reject", {"reason": reason})), format_)
 
 
-async def _list(server: str | None, path: str, limit: int | None, **query: Any) -> list[dict[str, Any]]:
+async def _list(
+    server: str | None, path: str, limit: int | None, execution: str | None = None, **query: Any
+) -> list[dict[str, Any]]:
+    """Rows of a list, or of one that belongs to an execution."""
     found: list[dict[str, Any]] = []
     async with connect(settings_for(server), worker=False) as client:
+        if execution is not None:
+            path = f"/executions/{await find_execution(client, execution)}{path}"
         async for row in client.pages(path, **query):
             found.append(row)
             if len(found) == limit:
@@ -126,9 +146,14 @@ async def _list(server: str | None, path: str, limit: int | None, **query: Any) 
     return found
 
 
-async def _decide(server: str | None, path: str, body: dict[str, Any]) -> dict[str, Any]:
+async def _decide(server: str | None, execution: str, approval: str, word: str, body: dict[str, Any]) -> dict[str, Any]:
     async with connect(settings_for(server)) as client:
-        return await client.post(path, body)
+        id = await find_execution(client, execution)
+        asked = await find_approval(client, id, approval)
+        decided = await client.post(f"/executions/{id}/approvals/{asked}/{word}", body)
+        if client.base_url == EMBEDDED:  # nobody else does the work
+            await until_rest(client, await client.execution(id).info())
+        return decided
 
 
 def _decided(row: dict[str, Any], format_: str) -> None:
@@ -136,3 +161,7 @@ def _decided(row: dict[str, Any], format_: str) -> None:
         print_json(row)
     else:
         click.echo(f"{row['task']} is {row['status']}.")
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

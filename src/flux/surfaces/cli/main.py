@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from flux.surfaces.visible import visible
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
+#: How click ends a message about a name it does not know.
+GUESS = re.compile(r"\. \(?Did you mean(.*\?)\)?$")
 
 
 class LazyGroup(click.Group):
@@ -65,8 +68,11 @@ CLI = "flux.surfaces.cli"
         "schedule": (f"{CLI}.schedule:schedule", "Start workflows and agents at given times."),
         "workflow": (f"{CLI}.workflow:workflow", "Register workflows, run them, look at them."),
         "execution": (f"{CLI}.execution:execution", "Find executions, look at them, decide what they ask."),
-        "start": (f"{CLI}.start:start", "Start a server."),
+        "config": (f"{CLI}.config:config", "Set and look up configuration values of workflows."),
+        "secrets": (f"{CLI}.secrets:secrets", "Set and look up secrets of workflows."),
+        "start": (f"{CLI}.start:start", "Start a server or a worker."),
         "server": (f"{CLI}.start:server", "The server, the other way round."),
+        "worker": (f"{CLI}.start:worker", "Workers of their own."),
         "health": (f"{CLI}.doctor:health", "Ask a server whether it is well."),
         "db": (f"{CLI}.db:db", "The schema of the database."),
         "doctor": (f"{CLI}.doctor:doctor", "What is configured, what is missing, how to fix it."),
@@ -113,6 +119,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _one_line(error: click.ClickException) -> str:
-    text = " ".join(error.format_message().split()).rstrip(".?")
+    """What click says, in one line and in the words of Flux's own errors."""
+    text = " ".join(error.format_message().split()).rstrip(".")
+    text = GUESS.sub(r"; did you mean\1", text).replace("integer range", "whole number")
+    text = text[:1].lower() + text[1:]
     context = getattr(error, "ctx", None)
-    return f"{text}; see `{context.command_path} --help`" if context else text
+    if context is None:
+        return text
+    return f"{text}{' See' if text.endswith('?') else '; see'} `{context.command_path} --help`"

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
 from flux.client import FluxClient
+from flux.client.execution import ExecutionHandle
 from flux.errors import InvalidInput
 from flux.events import encode, type_of
 from flux.surfaces.cli.connect import connect, run
+from flux.surfaces.cli.find import find_execution
 from flux.surfaces.cli.options import Command, format_option, print_json, printable, server_option, settings_for
 
 FAILED = ("FAILED", "CANCELLED")
-RESTS = ("WORKFLOW_COMPLETED", "WORKFLOW_FAILED", "WORKFLOW_CANCELLED", "WORKFLOW_PAUSED")
+ENDS = ("WORKFLOW_COMPLETED", "WORKFLOW_FAILED", "WORKFLOW_CANCELLED")
+RESTS = ("PAUSED", "COMPLETED", "FAILED", "CANCELLED")
+#: What a person answers.
+ANSWERED = ("pause", "approval")
+#: Seconds that a cancelled execution may take to clean up before the command leaves it alone.
+CANCEL_SECONDS = 15.0
 
 
 def input_argument(command: Command) -> Command:
@@ -28,7 +36,13 @@ def input_argument(command: Command) -> Command:
 @click.command("run")
 @click.argument("workflow", metavar="[NAMESPACE/]NAME")
 @input_argument
-@click.option("--mode", type=click.Choice(["sync", "async", "stream"]), default="sync", show_default=True)
+@click.option(
+    "--mode",
+    type=click.Choice(["sync", "async", "stream"]),
+    default="sync",
+    show_default=True,
+    help="Wait until it rests, do not wait, or show its events as they come.",
+)
 @click.option("--version", type=click.IntRange(1), help="A version other than the newest.")
 @click.option("--detailed", is_flag=True, help="Show the events, too.")
 @format_option()
@@ -44,7 +58,13 @@ def run_workflow(
 @click.argument("execution", metavar="EXECUTION")
 @input_argument
 @click.option("--pause", metavar="NAME", help="The pause to answer, where several are open.")
-@click.option("--mode", type=click.Choice(["sync", "async", "stream"]), default="sync", show_default=True)
+@click.option(
+    "--mode",
+    type=click.Choice(["sync", "async", "stream"]),
+    default="sync",
+    show_default=True,
+    help="Wait until it rests, do not wait, or show its events as they come.",
+)
 @format_option()
 @server_option
 def resume_workflow(
@@ -109,37 +129,59 @@ async def _send(
 
 async def _resume(server: str | None, id: str, mode: str, input: Any, format_: str, pause: str | None) -> int:
     async with connect(settings_for(server)) as client:
-        row = await client.execution(id).info()
+        row = await client.execution(await find_execution(client, id)).info()
         asked = "async" if mode == "stream" else mode
-        shown = await client.resume_workflow(row["workflow"], id, input, pause=pause, mode=asked)
-        return await _told(client, shown, mode, format_)
+        shown = await client.resume_workflow(row["workflow"], row["execution_id"], input, pause=pause, mode=asked)
+        return await _told(client, shown, mode, format_, after=row["head"])
 
 
-async def _told(client: FluxClient, shown: dict[str, Any], mode: str, format_: str, *, detailed: bool = False) -> int:
-    id = shown["execution_id"]
+async def _told(
+    client: FluxClient, shown: dict[str, Any], mode: str, format_: str, *, detailed: bool = False, after: int = 0
+) -> int:
+    handle = client.execution(shown["execution_id"], str(after))
     if mode == "stream":
-        return await _watch(client, id)
-    return show_execution(await client.execution(id).info(detailed=True) if detailed else shown, format_)
+        return await _watch(handle)
+    return show_execution(await handle.info(detailed=True) if detailed else shown, format_)
 
 
 async def _status(server: str | None, id: str, detailed: bool, format_: str) -> None:
     async with connect(settings_for(server), worker=False) as client:
-        show_execution(await client.execution(id).info(detailed=detailed), format_)
+        handle = client.execution(await find_execution(client, id))
+        show_execution(await handle.info(detailed=detailed), format_)
 
 
 async def _cancel(server: str | None, id: str, format_: str) -> None:
     async with connect(settings_for(server)) as client:
-        show_execution(await client.execution(id).cancel(), format_)
+        handle = client.execution(await find_execution(client, id))
+        shown = await handle.cancel()
+        if not shown.pop("cancelled"):
+            click.echo("It has ended already; nothing was cancelled.", err=True)
+        if shown["state"] == "CANCELLING":
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CANCEL_SECONDS):
+                    await until_rest(client, shown)
+            shown = await handle.info()
+        show_execution(shown, format_)
 
 
-async def _watch(client: FluxClient, id: str) -> int:
-    """Show the events of an execution as they come, a JSON object a line, until it rests."""
-    handle = client.execution(id)
-    click.echo(f"Execution: {id}", err=True)
+async def until_rest(client: FluxClient, row: dict[str, Any]) -> None:
+    """Return when the execution of that row has ended, or waits."""
+    handle = client.execution(row["execution_id"], str(row["head"] - 1))
+    async with aclosing(handle.events()) as events:
+        async for event in events:
+            if event.seq is not None and (await handle.info())["state"] in RESTS:
+                return
+
+
+async def _watch(handle: ExecutionHandle) -> int:
+    """Show the events of an execution as they come, a JSON object a line, until it ends or waits for a person."""
+    click.echo(f"Execution: {handle.id}", err=True)
     async with aclosing(handle.events()) as events:
         async for event in events:
             click.echo(encode(event.event))
-            if type_of(event.event) in RESTS:
+            if type_of(event.event) in ENDS:
+                break
+            if type_of(event.event) == "WORKFLOW_PAUSED" and (await handle.info())["waiting_for"] in ANSWERED:
                 break
     return 1 if (await handle.info())["state"] in FAILED else 0
 
@@ -160,6 +202,14 @@ def show_execution(row: dict[str, Any], format_: str) -> int:
         click.echo(f"Output:    {json.dumps(row['output'], ensure_ascii=False)}")
     for event in row.get("events", []):
         click.echo(f"  {event['time']}  {event['type']:26} {printable(event['name'])}")
-    if row["state"] == "PAUSED" and row["pause"]:
-        click.echo(f"Go on with: flux workflow resume {row['execution_id']} INPUT", err=True)
+    if row["waiting_for"] in ANSWERED:
+        click.echo(f"Go on with: {_remedy(row)}", err=True)
     return 1 if row["state"] in FAILED else 0
+
+
+def _remedy(row: dict[str, Any]) -> str:
+    """The command that answers what an execution waits for."""
+    id = row["execution_id"]
+    if row["kind"] == "session":
+        return f"flux agent session resume {id}"
+    return f"flux workflow resume {id} INPUT" if row["waiting_for"] == "pause" else f"flux execution approvals {id}"

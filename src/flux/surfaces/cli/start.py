@@ -1,4 +1,4 @@
-"""`flux start server` and `flux server start`."""
+"""`flux start server`, `flux start worker`, and both the other way round."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flux.errors import AddressInUse, InvalidInput, UnsupportedYet
+from flux.engine.pools import pools_of
+from flux.errors import AddressInUse, InvalidInput
 from flux.settings import Settings
 from flux.surfaces.cli.connect import LOOPBACK, live_server, run, settle_memory
 from flux.surfaces.cli.logs import log_to_stderr
@@ -31,7 +32,7 @@ BACKLOG = 2048
 
 @click.group()
 def start() -> None:
-    """Start a server."""
+    """Start a server or a worker."""
 
 
 @click.group()
@@ -60,17 +61,52 @@ def start_server(host: str | None, port: int | None, no_worker: bool, allow_remo
     run(_serve(settings, worker=not no_worker, remote=remote), long_lived=True)
 
 
+@click.group()
+def worker() -> None:
+    """Workers of their own."""
+
+
 @click.command()
-def start_worker() -> None:
-    """Start a worker of its own (needs Postgres)."""
-    raise UnsupportedYet(
-        "a worker of its own needs Postgres and is not available yet; `flux start server` runs agents too"
-    )
+@click.option("--label", "labels", metavar="KEY=VALUE", multiple=True, help="What this worker is; may be repeated.")
+def start_worker(labels: tuple[str, ...]) -> None:
+    """Start a worker: a process that runs agents and serves nobody (needs Postgres)."""
+    settings = settings_for()
+    if settings.database.startswith("sqlite:"):
+        raise InvalidInput(
+            "a worker of its own needs Postgres: set FLUX_DATABASE_URL=postgresql://...; "
+            "on SQLite `flux start server` runs agents too"
+        )
+    run(_work(settings, _labels(labels)), long_lived=True)
 
 
 start.add_command(start_server, "server")
 start.add_command(start_worker, "worker")
 server.add_command(start_server, "start")
+worker.add_command(start_worker, "start")
+
+
+def _labels(pairs: tuple[str, ...]) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise InvalidInput(f"label {pair!r} is not KEY=VALUE")
+        if key in labels:
+            raise InvalidInput(f"label {key!r} is given twice")
+        labels[key] = value
+    pools_of(labels)
+    return labels
+
+
+async def _work(settings: Settings, labels: dict[str, str]) -> None:
+    from flux.agents.process import open_process
+
+    log_to_stderr()
+    opening = open_process(settings, environment=os.environ, workspace=Path.cwd(), labels=labels)
+    async with opening as process:
+        settle_memory()
+        click.echo(f"Flux worker {process.worker_id} (pools: {' '.join(process.offer.pools)})")
+        await asyncio.Event().wait()
 
 
 async def _serve(settings: Settings, *, worker: bool, remote: bool) -> None:

@@ -77,17 +77,29 @@ async def _talk(
         view.line(start_problem(error), "error")
         await loading
         return 1
-    _header(view, agent, session.id, notice)
-    conversation = Conversation(client, session, view, (await loading).Prompt(history), signals)
-    talk = Chat(client, agent, session, view, conversation, model)
-    if isinstance(view, LiveView):
-        conversation.ready = asyncio.create_task(_load_markdown(view))
-    if resumed is not None:
-        await talk.catch_up(resumed)
-    while not conversation.leaving:
-        await talk.step()
-    view.line(f"Session: {session.id}\nResume with: {resume_command(session.id)}", "copy")
+    try:
+        _header(view, agent, session.id, notice)
+        conversation = Conversation(client, session, view, (await loading).Prompt(history), signals)
+        talk = Chat(client, agent, session, view, conversation, model)
+        if isinstance(view, LiveView):
+            conversation.ready = asyncio.create_task(_load_markdown(view))
+        if resumed is not None:
+            await talk.catch_up(resumed)
+        while not conversation.leaving:
+            await talk.step()
+    finally:
+        kept = resumed is not None or not await _discarded(client, session.id)
+    if kept:
+        view.line(f"Session: {session.id}\nResume with: {resume_command(session.id)}", "copy")
     return 0
+
+
+async def _discarded(client: FluxClient, session: str) -> bool:
+    """Whether nothing was said in a session that was started here, and it is gone: it would only fill lists."""
+    try:
+        return await client.discard(session)
+    except FluxError:
+        return False  # whoever cannot be asked may know of a message
 
 
 def _view() -> View:

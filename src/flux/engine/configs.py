@@ -1,0 +1,78 @@
+"""Configuration values: JSON by name, given to the tasks that ask for them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from flux.errors import ConfigNotFound, InvalidInput
+from flux.store import configs
+from flux.store.database import Database, Scope, Steps
+
+NAME = re.compile(r"\w[\w.:@-]{0,255}")
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuse a name that no address or command line can hold.
+
+    :raises InvalidInput: it is such a name
+    """
+    if not NAME.fullmatch(name):
+        raise InvalidInput(
+            f"{what}: {name[:80]!r} is no name; use letters, digits, and _ . : @ - behind the first, 256 in all"
+        )
+
+
+class Configs:
+    """The configuration values of every tenant."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def set(self, scope: Scope, name: str, value: Any) -> None:
+        """Set a value: plain JSON.
+
+        :raises InvalidInput: the name cannot be used
+        """
+        check_name("config", name)
+        await self._database.write(configs.put(scope, name, msgspec.json.encode(value).decode()))
+
+    async def get(self, scope: Scope, name: str) -> Any:
+        """A value.
+
+        :raises ConfigNotFound: it is not set
+        """
+        return (await self.requested(scope, [name]))[name]
+
+    async def requested(self, scope: Scope, names: Iterable[str]) -> dict[str, Any]:
+        """The values of these names.
+
+        :raises ConfigNotFound: one is not set
+        """
+        wanted = list(names)
+        return await self._database.read(_all(scope, wanted)) if wanted else {}
+
+    async def remove(self, scope: Scope, name: str) -> None:
+        """Forget a value.
+
+        :raises ConfigNotFound: it is not set
+        """
+        if not await self._database.write(configs.remove(scope, name)):
+            raise ConfigNotFound(f"there is no config {name!r}; `flux config list` shows those that are set")
+
+    async def names(self, scope: Scope, after: str = "", limit: int = 50) -> list[str]:
+        """Names of values in order, behind `after`."""
+        return await self._database.read(configs.names(scope, after, limit))
+
+
+def _all(scope: Scope, names: list[str]) -> Steps[dict[str, Any]]:
+    found = {}
+    for name in names:
+        text = yield from configs.get(scope, name)
+        if text is None:
+            raise ConfigNotFound(f"there is no config {name!r}; `flux config set {name} VALUE` sets it")
+        found[name] = msgspec.json.decode(text)
+    return found

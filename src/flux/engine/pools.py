@@ -1,0 +1,111 @@
+"""Which work goes to which workers: pools by labels, and what an execution asks of its worker."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from flux.errors import InvalidInput
+
+DEFAULT = "default"
+#: A worker of n labels may serve 2**n pools.
+MAX_LABELS = 8
+MAX_CHARS = 100
+#: What pools and queues are joined by.
+_RESERVED = frozenset("=,|\n\0")
+
+
+class Resources(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a worker has: cores, memory in bytes, graphics cards, and Python packages."""
+
+    cpu: float = 1.0
+    memory: int = 0
+    gpu: int = 0
+    packages: frozenset[str] = frozenset()
+
+
+class ResourceRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What an execution asks of its worker: cores, memory in bytes, graphics cards, Python packages."""
+
+    cpu: Annotated[float, Meta(ge=0)] = 0.0
+    memory: Annotated[int, Meta(ge=0)] = 0
+    gpu: Annotated[int, Meta(ge=0)] = 0
+    packages: tuple[str, ...] = ()
+
+    def satisfied_by(self, has: Resources) -> bool:
+        """Whether a worker has all of it."""
+        enough = self.cpu <= has.cpu and self.memory <= has.memory and self.gpu <= has.gpu
+        return enough and all(package in has.packages for package in self.packages)
+
+    def to_json(self) -> str:
+        """The text of the column `requests`; equal requests have equal text."""
+        return msgspec.json.encode(msgspec.structs.replace(self, packages=tuple(sorted(self.packages)))).decode()
+
+
+class Offer(Struct, frozen=True):
+    """What a worker takes: work of its pools that asks for no more than it has."""
+
+    pools: tuple[str, ...] = (DEFAULT,)
+    resources: Resources = Resources()
+
+    def fits(self, requests: str | None) -> bool:
+        """Whether it has what the column `requests` says; not, if that cannot be read."""
+        if requests is None:
+            return True
+        try:
+            return _decode(requests).satisfied_by(self.resources)
+        except msgspec.MsgspecError:
+            return False
+
+    def takes(self, pool: str, requests: str | None) -> bool:
+        """Whether an execution may run here."""
+        return pool in self.pools and self.fits(requests)
+
+
+DEFAULT_OFFER = Offer()
+
+_decode = msgspec.json.Decoder(ResourceRequest).decode
+
+
+def pool_of(affinity: Mapping[str, str]) -> str:
+    """The pool of work that needs these labels of its worker.
+
+    :raises InvalidInput: too many labels, or one that cannot be written
+    """
+    return ",".join(_pairs(affinity)) or DEFAULT
+
+
+def pools_of(labels: Mapping[str, str]) -> tuple[str, ...]:
+    """Every pool that a worker with these labels may serve, the default one first.
+
+    :raises InvalidInput: too many labels, or one that cannot be written
+    """
+    pairs = _pairs(labels)
+    chosen = (itertools.combinations(pairs, n) for n in range(1, len(pairs) + 1))
+    return (DEFAULT, *(",".join(some) for some in itertools.chain.from_iterable(chosen)))
+
+
+def resources_here() -> Resources:
+    """What this machine has, as far as it can be told without asking other programs."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        memory = 0
+    return Resources(cpu=float(os.cpu_count() or 1), memory=memory)
+
+
+def _pairs(labels: Mapping[str, str]) -> list[str]:
+    if len(labels) > MAX_LABELS:
+        raise InvalidInput(f"{len(labels)} labels are too many; give at most {MAX_LABELS}")
+    for text in itertools.chain.from_iterable(labels.items()):
+        if not text or len(text) > MAX_CHARS or not _RESERVED.isdisjoint(text):
+            raise InvalidInput(
+                f"label {text[:MAX_CHARS]!r} cannot be used: keys and values have 1 to {MAX_CHARS} characters, "
+                "without '=', ',' and '|'"
+            )
+    return [f"{key}={labels[key]}" for key in sorted(labels)]

@@ -1,0 +1,82 @@
+"""Sealing of secrets: AES-GCM, bound to the tenant and the name, so that none can be put in another's place."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from flux.errors import SecretUnreadable, Unavailable
+from flux.store.database import Scope
+
+KEY_BYTES = 32
+NONCE_BYTES = 12
+FORMAT = "1"
+
+
+class Sealer:
+    """Seals and opens with one key, given in base64.
+
+    :raises Unavailable: that is no such key
+    """
+
+    def __init__(self, key: str, origin: str) -> None:
+        raw = _decode(key, origin)
+        self._cipher = AESGCM(raw)
+        self._id = hashlib.sha256(raw).hexdigest()[:8]
+        self._origin = origin
+
+    def seal(self, scope: Scope, name: str, value: str) -> str:
+        """The sealed form: format, key and text, readable only with the key, tenant and name."""
+        nonce = os.urandom(NONCE_BYTES)
+        text = nonce + self._cipher.encrypt(nonce, value.encode(), _place(scope, name))
+        return f"{FORMAT}.{self._id}.{base64.b64encode(text).decode()}"
+
+    def open(self, scope: Scope, name: str, sealed: str) -> str:
+        """The value.
+
+        :raises SecretUnreadable: it was sealed with another key, or it is not the secret of this name
+        """
+        form, key, text = sealed.split(".", 2)
+        if form != FORMAT or key != self._id:
+            raise unreadable(name, f"with another key than that of {self._origin}")
+        raw = base64.b64decode(text)
+        try:
+            opened = self._cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], _place(scope, name))
+        except InvalidTag as error:
+            raise unreadable(name, "for another name, or was changed") from error
+        return opened.decode()
+
+
+def new_key() -> str:
+    """A fresh key in base64."""
+    return base64.b64encode(AESGCM.generate_key(KEY_BYTES * 8)).decode()
+
+
+def unreadable(name: str, why: str) -> SecretUnreadable:
+    """The error of a secret that cannot be opened."""
+    return SecretUnreadable(
+        f"the secret {name!r} was encrypted {why}; give every server and worker the same FLUX_SECRET_KEY, "
+        f"or set it anew with `flux secrets set {name}`"
+    )
+
+
+def _place(scope: Scope, name: str) -> bytes:
+    return msgspec.json.encode([scope.tenant, name])
+
+
+def _decode(key: str, origin: str) -> bytes:
+    try:
+        raw = base64.b64decode(key.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if len(raw) != KEY_BYTES:
+        raise Unavailable(
+            f"{origin} must be {KEY_BYTES} random bytes in base64; `openssl rand -base64 {KEY_BYTES}` makes them"
+        )
+    return raw

@@ -1,0 +1,41 @@
+"""/secrets: secrets of workflows. Only a GET of one tells its value."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+
+from flux.server.context import process_of, scope_of
+from flux.server.wire import MAX_PAGE, PutSecret, decode_cursor, names_page
+
+router = APIRouter(prefix="/secrets", tags=["secrets"])
+
+
+@router.get("")
+async def list_secrets(
+    request: Request, limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50, cursor: str | None = None
+) -> dict[str, Any]:
+    """Names of the secrets that are set."""
+    after = decode_cursor(cursor, str)
+    found = await process_of(request).secrets.names(scope_of(request), after[0] if after else "", limit + 1)
+    return names_page(found, limit)
+
+
+@router.get("/{name}")
+async def get_secret(request: Request, name: str) -> dict[str, Any]:
+    """A secret with its value."""
+    return {"name": name, "value": await process_of(request).secrets.get(scope_of(request), name)}
+
+
+@router.put("/{name}")
+async def put_secret(request: Request, name: str, body: PutSecret) -> dict[str, Any]:
+    """Set a secret."""
+    await process_of(request).secrets.set(scope_of(request), name, body.value)
+    return {"name": name}
+
+
+@router.delete("/{name}", status_code=204)
+async def delete_secret(request: Request, name: str) -> None:
+    """Forget a secret."""
+    await process_of(request).secrets.remove(scope_of(request), name)

@@ -1,0 +1,41 @@
+"""Secrets by name, sealed: who reads the database reads none of them."""
+
+from __future__ import annotations
+
+from flux.store.database import Scope, Steps
+
+
+def get(scope: Scope, name: str) -> Steps[str | None]:
+    """A sealed secret, None when it is not set."""
+    rows = yield (
+        "select sealed from secrets where tenant = :tenant and name = :name",
+        {"tenant": scope.tenant, "name": name},
+    )
+    return rows[0][0] if rows else None
+
+
+def put(scope: Scope, name: str, sealed: str) -> Steps[None]:
+    """Set a secret."""
+    yield (
+        "insert into secrets (tenant, name, sealed, updated) values (:tenant, :name, :sealed, :now)"
+        " on conflict (tenant, name) do update set sealed = excluded.sealed, updated = excluded.updated",
+        {"tenant": scope.tenant, "name": name, "sealed": sealed},
+    )
+
+
+def remove(scope: Scope, name: str) -> Steps[bool]:
+    """Forget a secret; False when it was not set."""
+    rows = yield (
+        "delete from secrets where tenant = :tenant and name = :name returning name",
+        {"tenant": scope.tenant, "name": name},
+    )
+    return bool(rows)
+
+
+def names(scope: Scope, after: str = "", limit: int = 50) -> Steps[list[str]]:
+    """Names that are set, in order, behind `after`."""
+    rows = yield (
+        "select name from secrets where tenant = :tenant and name > :after order by name limit :limit",
+        {"tenant": scope.tenant, "after": after, "limit": limit},
+    )
+    return [row[0] for row in rows]

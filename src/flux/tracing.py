@@ -1,0 +1,76 @@
+"""Spans for OpenTelemetry: of workflows, tasks, model calls and tool calls. Nothing is recorded unless it is set up.
+
+Names and attributes of model and tool calls follow the semantic conventions for generative AI; what was said is
+never recorded, only who, how long, how many tokens, and how it ended.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from flux.errors import MissingPackage
+
+#: Where spans are sent; the variables that OpenTelemetry itself reads.
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+NAME = "flux"
+
+
+class Span(Protocol):
+    """One span under way."""
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        """Add what is known by now."""
+        ...
+
+
+class _Nothing:
+    """A span that nobody records."""
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        """Nothing."""
+
+
+class _Tracing:
+    tracer: Any = None
+
+
+def use(provider: Any) -> None:
+    """Record spans with a tracer provider; None: not any more."""
+    _Tracing.tracer = None if provider is None else provider.get_tracer(NAME)
+
+
+def configure(environment: Mapping[str, str]) -> Any:
+    """Send spans where the environment says; returns what must be shut down at the end, None when nothing is sent.
+
+    :raises MissingPackage: the environment says so, and OpenTelemetry is not installed
+    """
+    if not any(environment.get(name) for name in ENDPOINTS) or environment.get("OTEL_SDK_DISABLED") == "true":
+        return None
+    try:
+        sdk = importlib.import_module("opentelemetry.sdk.trace")
+        export = importlib.import_module("opentelemetry.sdk.trace.export")
+        resources = importlib.import_module("opentelemetry.sdk.resources")
+        otlp = importlib.import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    except ImportError as error:
+        raise MissingPackage(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, and that needs an extra package: pip install 'flux-harness[telemetry]'"
+        ) from error
+    resource = resources.Resource.create({"service.name": environment.get("OTEL_SERVICE_NAME") or NAME})
+    provider = sdk.TracerProvider(resource=resource)
+    provider.add_span_processor(export.BatchSpanProcessor(otlp.OTLPSpanExporter()))
+    use(provider)
+    return provider
+
+
+@contextmanager
+def span(name: str, attributes: Mapping[str, Any] | None = None) -> Iterator[Span]:
+    """A span around what happens inside, below the one that is open; what is raised marks it as failed."""
+    if _Tracing.tracer is None:
+        yield _Nothing()
+        return
+    shown = {key: value for key, value in (attributes or {}).items() if value is not None}
+    with _Tracing.tracer.start_as_current_span(name, attributes=shown) as opened:
+        yield opened

@@ -1,0 +1,39 @@
+"""The routes of configs and secrets."""
+
+from typing import Any
+
+import pytest
+
+from tests.integration.server.serving import Served
+from tests.integration.server.test_sessions import call, refused
+
+
+@pytest.mark.behaviour("server:configs:life")
+async def test_a_config_is_set_shown_listed_and_removed(served: Served) -> None:
+    values: list[Any] = ["text", 3, None, {"a": [1.5, "\0"]}, False]
+    for value in values:
+        put = await call(served, "PUT", "/configs/limits", 200, {"value": value})
+        assert put == await call(served, "GET", "/configs/limits", 200) == {"name": "limits", "value": value}
+    await call(served, "PUT", "/configs/other", 200, {"value": 1})
+    assert [row async for row in served.client.pages("/configs", limit=1)] == [{"name": "limits"}, {"name": "other"}]
+    for name in ("limits", "other"):
+        await call(served, "DELETE", f"/configs/{name}", 204)
+    for method in ("GET", "DELETE"):
+        assert await refused(served, method, "/configs/limits", 404) == "config_not_found"
+    assert await refused(served, "PUT", "/configs/a%20b", 400, {"value": 1}) == "invalid_input"
+    wrong = await call(served, "PUT", "/configs/a", 400, {"valeu": 1})
+    assert "did you mean 'value'" in wrong["error"]["message"]
+
+
+@pytest.mark.behaviour("server:secrets:life")
+async def test_only_a_get_of_a_secret_tells_its_value(served: Served) -> None:
+    assert await call(served, "PUT", "/secrets/token", 200, {"value": "s3cr3t"}) == {"name": "token"}
+    assert await call(served, "GET", "/secrets/token", 200) == {"name": "token", "value": "s3cr3t"}
+    listed = await call(served, "GET", "/secrets", 200)
+    assert listed == {"items": [{"name": "token"}], "next_cursor": None}
+    for body in ({"value": ["s3cr3t"]}, {"value": "s3cr3t\0"}, {"value": "s3cr3t", "more": 1}, {"value": ""}):
+        wrong = await call(served, "PUT", "/secrets/token", 400, body)
+        assert "s3cr3t" not in str(wrong)
+    await call(served, "DELETE", "/secrets/token", 204)
+    for method in ("GET", "DELETE"):
+        assert await refused(served, method, "/secrets/token", 404) == "secret_not_found"
