@@ -99,7 +99,7 @@ def test_an_agent_is_created_listed_shown_changed_exported_and_deleted(flux: Flu
         (["agent", "stop", "nowhere"], 1, ["nowhere"]),
         (["chat", "missing.yaml"], 2, ["missing.yaml"]),
         (["start", "server", "--host", "0.0.0.0"], 2, ["--allow-remote"]),
-        (["start", "worker"], 2, ["not available yet"]),
+        (["start", "worker"], 2, ["needs Postgres", "FLUX_DATABASE_URL"]),
         (["agent", "list", "--server", "http://127.0.0.1:9"], 1, ["http://127.0.0.1:9", "flux start server"]),
     ],
 )
