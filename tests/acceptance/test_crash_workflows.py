@@ -100,7 +100,7 @@ def sweep(
         return [fault for faults in threads.map(some, range(len(zygotes))) for fault in faults]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.behaviour("durability:workflows:every-commit")
 def test_a_kill_at_any_commit_of_a_workflow_loses_and_repeats_nothing(
     zygotes: list[Zygote], tmp_path: Path, new_database: NewDatabase
@@ -110,7 +110,7 @@ def test_a_kill_at_any_commit_of_a_workflow_loses_and_repeats_nothing(
     assert sweep(zygotes, tmp_path, "whole_workflow", crashes, new_database) == []
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.behaviour("durability:workflows:unanswered")
 def test_a_commit_of_a_workflow_whose_answer_is_lost_loses_and_repeats_nothing(
     zygotes: list[Zygote], tmp_path: Path, new_database: NewDatabase
