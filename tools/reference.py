@@ -98,7 +98,7 @@ OPTIONS = {
     "--reasoning-effort": DEFINITION["reasoning_effort"],
     "--max-tool-calls": DEFINITION["max_tool_calls"],
 }
-COMMANDS = {"flux start worker": "**Not available yet.**"}
+COMMANDS: dict[str, str] = {}
 
 EVENTS = {
     "agent": "The name of the agent",

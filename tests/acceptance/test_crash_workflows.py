@@ -121,10 +121,12 @@ def test_a_commit_of_a_workflow_whose_answer_is_lost_loses_and_repeats_nothing(
 
 @pytest.mark.timeout(120)
 @pytest.mark.behaviour("durability:scripts:every-commit")
-def test_a_script_that_is_killed_at_any_commit_goes_on_by_its_id(zygotes: list[Zygote], tmp_path: Path) -> None:
-    crashes = moments(zygotes[0], tmp_path / "whole", "run_script")
+def test_a_script_that_is_killed_at_any_commit_goes_on_by_its_id(
+    zygotes: list[Zygote], tmp_path: Path, new_database: NewDatabase
+) -> None:
+    crashes = moments(zygotes[0], tmp_path / "whole", "run_script", new_database())
     assert len(crashes) > 20
-    assert sweep(zygotes, tmp_path, "run_script", crashes) == []
+    assert sweep(zygotes, tmp_path, "run_script", crashes, new_database) == []
 
 
 @pytest.mark.behaviour("durability:scripts:unanswered")

@@ -145,6 +145,7 @@ async def serve_workflows(stage: Stage) -> None:
 async def script(stage: Stage, run: Callable[[], Awaitable[Any]]) -> None:
     """Be a script, which has no server."""
     os.environ["FLUX_HOME"] = str(stage.home / "flux")
+    os.environ["FLUX_DATABASE_URL"] = database_of(stage)
 
     async def observed(url: str, **more: Any) -> Any:
         return await open_database(url, observer=stage.commits, **more)
@@ -156,28 +157,37 @@ async def script(stage: Stage, run: Callable[[], Awaitable[Any]]) -> None:
 
 async def run_script(stage: Stage) -> None:
     """A script that runs a workflow: the first time a new one, then that again."""
-    before = list((stage.home / "flux").glob("flux.db")) and await first_execution(stage)
-    await script(stage, lambda: workflows.unattended.run_async(INPUT, execution_id=before or None))
+    before = await first_execution(stage)
+    await script(stage, lambda: workflows.unattended.run_async(INPUT, execution_id=before))
 
 
 async def pause_script(stage: Stage) -> None:
     """A script whose workflow pauses; the second time it answers."""
-    before = list((stage.home / "flux").glob("flux.db")) and await first_execution(stage)
-    await script(stage, lambda: workflows.asks.run_async(ANSWER if before else INPUT, execution_id=before or None))
+    before = await first_execution(stage)
+    await script(stage, lambda: workflows.asks.run_async(ANSWER if before else INPUT, execution_id=before))
 
 
-async def first_execution(stage: Stage) -> str:
-    """The id of the execution that was started first; empty when there is none."""
-    database = await open_database(f"sqlite:///{stage.home / 'flux' / 'flux.db'}")
+async def first_execution(stage: Stage) -> str | None:
+    """The id of the execution that an earlier script started; None when there is none."""
+    begun = stage.home / "begun"
+    if not begun.exists():
+        begun.touch()
+        return None
+    database = await open_database(database_of(stage))
     try:
         return await database.read(_first())
     finally:
         await database.close()
 
 
-def _first() -> Steps[str]:
+def database_of(stage: Stage) -> str:
+    """The URL of the database of a script."""
+    return stage.plan.database or f"sqlite:///{stage.home / 'flux' / 'flux.db'}"
+
+
+def _first() -> Steps[str | None]:
     rows = yield "select id from executions where parent is null order by created limit 1", {}
-    return rows[0][0] if rows else ""
+    return rows[0][0] if rows else None
 
 
 FLOWS: dict[str, Callable[[Stage], Awaitable[None]]] = {

@@ -95,10 +95,11 @@ class _Factory:
         self._before = before
 
     def __call__(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> Any:
-        context = options.get("context") or contextvars.copy_context()
-        place = context.get(_here)
+        context = options.get("context")
+        place = _here.get() if context is None else context.get(_here)
         if place is None:
             return self._make(loop, coro, **options)
+        context = context or contextvars.copy_context()
         context.run(_here.set, place.fork())
         branch = self._make(loop, coro, **{**options, "context": context})
         place.on_fork(branch)

@@ -439,7 +439,8 @@ def look(pools: Sequence[str], worker: str, dead_after: float) -> Steps[Look]:
 def reap(worker: str, backoffs: tuple[float, ...]) -> Steps[list[str]]:
     """Hand back what a dead worker was running; `backoffs[n]` in seconds after n earlier failures."""
     rows = yield (
-        "select distinct failures from executions where state = 'running' and worker = :worker and driver is null",
+        "select distinct failures from executions where state = 'running' and worker = :worker and driver is null"
+        " order by failures",  # two that take over from the same worker lock its rows in the same order
         {"worker": worker},
     )
     reaped: list[str] = []

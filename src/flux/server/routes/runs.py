@@ -208,6 +208,8 @@ async def _within(batch: Any, timeout: float | None) -> list[Frame]:
 
     :raises TimeoutError: nothing came within `timeout` seconds
     """
+    if timeout is None:
+        return list(await batch)
     task = asyncio.ensure_future(batch)
     try:
         done, _ = await asyncio.wait((task,), timeout=timeout)

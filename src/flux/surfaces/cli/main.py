@@ -122,7 +122,8 @@ def _one_line(error: click.ClickException) -> str:
     """What click says, in one line and in the words of Flux's own errors."""
     text = " ".join(error.format_message().split()).rstrip(".")
     text = GUESS.sub(r"; did you mean\1", text).replace("integer range", "whole number")
-    text = text[:1].lower() + text[1:]
+    if text[1:2].islower():  # not a name such as VALUE
+        text = text[:1].lower() + text[1:]
     context = getattr(error, "ctx", None)
     if context is None:
         return text
