@@ -126,12 +126,15 @@ class Admission:
             self._once(scope, key, body, start_session_steps(scope, session, message, self._dispatch))
         )
 
-    async def start_workflow(self, scope: Scope, new: NewWorkflow, *, key: str | None = None) -> Admitted:
-        """Start an execution of a workflow.
+    async def start_workflow(
+        self, scope: Scope, new: NewWorkflow, *, key: str | None = None, asked: int | None = None
+    ) -> Admitted:
+        """Start an execution of a workflow; `asked` is the version that the caller named.
 
         :raises IdempotencyMismatch: the key was used with another body
         """
-        body = (new.workflow, new.input, new.id)
+        # What the caller sent: the same request may come again after its workflow has a new version.
+        body = (new.workflow, new.input, new.id, asked)
         return await self._commit(self._once(scope, key, body, start_workflow_steps(scope, new, self._dispatch)))
 
     async def started(

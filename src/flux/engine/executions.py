@@ -58,7 +58,7 @@ class Executions:
             pool=found.pool,
             requests=found.requests,
         )
-        return await self._admission.start_workflow(scope, new, key=key)
+        return await self._admission.start_workflow(scope, new, key=key, asked=version)
 
     async def start_child(self, scope: Scope, workflow: str, input: Any, *, id: str, parent: str) -> None:
         """Start an execution for another one, once per id; `input` is in the form of `encode_value`."""
@@ -170,10 +170,16 @@ class Executions:
         :raises ExecutionNotFound, InterruptNotFound, InterruptDecided: there is no such open approval
         """
         await self.get(scope, id)
+        await self._approval(scope, id, interrupt)
         await self._admission.answer(scope, id, interrupt, decision)
+        return await self._approval(scope, id, interrupt)
+
+    async def _approval(self, scope: Scope, id: str, interrupt: str) -> Interrupt:
         asked = await self._database.read(interrupts.get(scope, id, interrupt))
-        if asked is None:
-            raise InterruptNotFound
+        if asked is None or asked.kind != "approval":
+            raise InterruptNotFound(
+                f"there is no approval {interrupt[:80]!r} in {id}; `flux execution approvals` shows those that are open"
+            )
         return asked
 
 

@@ -234,6 +234,14 @@ async def _next_question(served: Served, id: str, n: int) -> str:
 
 
 @pytest.mark.behaviour("server:executions:approvals")
+async def test_a_pause_is_no_approval(stored: Served) -> None:
+    id = (await ran(stored, "review"))["execution_id"]
+    paused = await until(stored, id, "pause")
+    path = f"/executions/{id}/approvals/{json.loads(paused[-1].data)['id']}/approve"
+    assert await refused(stored, "POST", path, 404) == "interrupt_not_found"
+
+
+@pytest.mark.behaviour("server:executions:approvals")
 async def test_an_approval_may_hold_for_the_rest_of_the_execution(stored: Served) -> None:
     id = (await ran(stored, "pays", [1, 2, 3]))["execution_id"]
     (asked,) = (await call(stored, "GET", f"/executions/{id}/approvals", 200))["items"]

@@ -60,6 +60,9 @@ async def test_a_version_can_be_named_and_stays_with_the_execution(stored: Serve
     first = await call(stored, "POST", f"{RUN}/versioned/run/sync?version=1", 200)
     assert (first["output"], first["workflow_version"]) == (1, 1)
     assert await refused(stored, "POST", f"{RUN}/versioned/run/sync?version=3", 404) == "workflow_not_found"
+    key = {"Idempotency_Key": str(uuid.uuid4())}
+    await call(stored, "POST", f"{RUN}/versioned/run/sync?version=1", 200, **key)
+    await call(stored, "POST", f"{RUN}/versioned/run/sync?version=2", 409, **key)
 
 
 @pytest.mark.behaviour("server:runs:refused")

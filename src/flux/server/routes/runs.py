@@ -95,7 +95,7 @@ async def resume_workflow(
     executions, scope = process_of(request).executions, scope_of(request)
     row = await executions.get(scope, id)
     if row.workflow != f"{namespace}/{name}":
-        raise ExecutionNotFound(f"there is no execution {id[:80]!r} of {namespace}/{name}")
+        raise ExecutionNotFound(f"execution {id} is of {row.workflow or 'an agent'}, not of {namespace}/{name}")
     admitted = await executions.resume(scope, id, input, pause, key=how.key)
     waiter = _Waiter(request, executions, scope, admitted)
     return await waiter.answer(mode, Cursor(admitted.seq - 1), detailed=how.detailed)
