@@ -27,9 +27,14 @@ class Declared(Protocol):
 _declared: dict[str, Declared] = {}
 
 
+#: What the modules of registered sources are called: their workflows are found through the catalogue.
+SOURCE_PREFIX = "flux_source_"
+
+
 def add(workflow: Declared) -> None:
-    """Remember a workflow; the newest of a name counts."""
-    _declared[workflow.qualified_name] = workflow
+    """Remember a workflow of this program; the newest of a name counts."""
+    if not str(getattr(workflow, "__module__", "")).startswith(SOURCE_PREFIX):
+        _declared[workflow.qualified_name] = workflow
 
 
 def find(qualified_name: str) -> Declared | None:

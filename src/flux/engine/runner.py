@@ -45,8 +45,8 @@ class Runner:
         self._runs: dict[str, Run] = {}
         #: Executions that are run or being claimed here, each with what tells it that the process leaves.
         self._held: dict[str, asyncio.Event] = {}
-        #: Claims whose answer was lost: they may have been made.
-        self._unanswered: set[str] = set()
+        #: Claims whose answer was lost, each with the looks since then: they may have been made.
+        self._unanswered: dict[str, int] = {}
         self.busy = asyncio.Event()
 
     def changed(self, id: str) -> None:
@@ -87,7 +87,9 @@ class Runner:
                 failed = row.id not in self._unanswered
                 logger.warning("%s is called ours and does not run here; handed back", row.id)
                 await self._hand_back(row.id, row.pool, row.epoch, row.failures, failed=failed)
-        self._unanswered.clear()
+        # This look may have been before a claim was made: one that it did not see is remembered for one look more.
+        seen = {row.id for row in owned}
+        self._unanswered = {id: 1 for id, looks in self._unanswered.items() if id not in seen and not looks}
 
     async def _claim_and_run(self, id: str, draining: asyncio.Event) -> None:
         execution = await self._claim(id)
@@ -116,11 +118,11 @@ class Runner:
                 await to_the_end(survive(f"cannot give up the claim of {id}", self._unclaim(claiming)))
             raise
         except (DatabaseLocked, DatabaseUnavailable):
-            self._unanswered.add(id)
+            self._unanswered[id] = 0
             raise
         except _NotForUs:
             return None
-        self._unanswered.discard(id)
+        self._unanswered.pop(id, None)
         return execution
 
     async def _unclaim(self, claiming: asyncio.Future[Execution | None]) -> None:

@@ -15,7 +15,7 @@ from types import ModuleType
 
 from msgspec.structs import replace
 
-from flux.engine.declared import Declared
+from flux.engine.declared import SOURCE_PREFIX, Declared
 from flux.errors import SourceUnusable, describe
 from flux.store import workflows
 from flux.store.database import Database
@@ -31,7 +31,7 @@ Loading = Future[ModuleType | str]
 
 def module_name(digest: str) -> str:
     """What a source is called among the modules of a worker."""
-    return f"flux_source_{digest}"
+    return f"{SOURCE_PREFIX}{digest}"
 
 
 class SourceLoader:

@@ -92,6 +92,7 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "interrupts.list_open": (lambda s, id, q: interrupts.list_open(s, id), []),
     "interrupts.open_interrupt": (_ask, None),
     "log.append": (lambda s, id, q: log.append(s, id, 1, None, [UsageCounted(tokens=Usage())]), Fenced),
+    "log.read_types": (lambda s, id, q: log.read_types(s, id, [UsageCounted]), []),
     "log.last": (lambda s, id, q: log.last(s, id), None),
     "log.load": (lambda s, id, q: log.load(s, id), []),
     "log.read": (lambda s, id, q: log.read(s, id), []),

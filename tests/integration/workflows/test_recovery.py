@@ -48,7 +48,7 @@ async def branch(n: int) -> list[str]:
     return found
 
 
-@workflow
+@workflow.with_options(namespace="recovery")
 async def branches(ctx: ExecutionContext[None]) -> list[list[str]]:
     return list(await asyncio.gather(*(branch(n) for n in range(BRANCHES))))
 
@@ -82,7 +82,7 @@ async def test_parallel_branches_get_their_own_results_back(machine: Machine) ->
             assert again.output == whole.output
 
 
-@workflow
+@workflow.with_options(namespace="recovery")
 async def pays(ctx: ExecutionContext[None]) -> str:
     return str(await once())
 
@@ -100,7 +100,7 @@ async def test_a_once_task_in_flight_is_not_run_again(machine: Machine) -> None:
     assert "was not run again" in (again.error or "")
 
 
-@workflow
+@workflow.with_options(namespace="recovery")
 async def naps(ctx: ExecutionContext[float]) -> str:
     await sleep(ctx.input)
     return "awake"
@@ -119,7 +119,7 @@ async def test_a_sleep_waits_in_the_database_and_ends_on_time(database: Database
         assert (await machine.row(context.execution_id)).updated >= due
 
 
-@workflow
+@workflow.with_options(namespace="recovery")
 async def held(ctx: ExecutionContext[None]) -> str:
     await step(1)
     GATES["held"].set()
@@ -145,7 +145,7 @@ async def test_a_worker_that_leaves_hands_over_and_nothing_is_repeated(database:
     assert (done.state, ran["step"]) == ("COMPLETED", 2)
 
 
-@workflow
+@workflow.with_options(namespace="recovery")
 async def breaks(ctx: ExecutionContext[None]) -> None:
     raise LookupError("nothing there")
 
@@ -179,7 +179,7 @@ async def visits(*, config: dict[str, str]) -> str:
     return config["city"]
 
 
-@workflow
+@workflow.with_options(namespace="recovery")
 async def travels(ctx: ExecutionContext[None]) -> Any:
     return [await step(1), await asyncio.gather(visits(), step(2))]
 
@@ -202,7 +202,7 @@ async def test_a_database_that_is_away_for_a_moment_fails_no_task(database: Data
     assert (ran["asked"], ran["visits"]) == (2, 1)
 
 
-@workflow
+@workflow.with_options(namespace="recovery")
 async def cleans(ctx: ExecutionContext[None]) -> None:
     try:
         await parallel(pause("a"), pause("b"))

@@ -87,7 +87,7 @@ async def nested(x: int) -> int:
     return int(await double(x)) + int(await double(x + 1))
 
 
-@workflow
+@workflow.with_options(namespace="tasks")
 async def several(ctx: ExecutionContext[int]) -> Any:
     return {
         "one": await double(ctx.input),
@@ -100,7 +100,7 @@ async def several(ctx: ExecutionContext[int]) -> Any:
     }
 
 
-@workflow
+@workflow.with_options(namespace="tasks")
 async def calls_one(ctx: ExecutionContext[str]) -> Any:
     return await ONE[ctx.input]()
 
@@ -202,7 +202,7 @@ async def test_a_cached_result_is_used_by_later_executions(machine: Machine) -> 
     assert (first.output, second.output, calls["cached"]) == (3, 3, 1)
 
 
-@workflow
+@workflow.with_options(namespace="tasks")
 async def catches(ctx: ExecutionContext[None]) -> str:
     try:
         await rolls_back(1)

@@ -28,7 +28,7 @@ async def work(x: str) -> str:
     return x.upper()
 
 
-@workflow
+@workflow.with_options(namespace="waits")
 async def asks(ctx: ExecutionContext[str]) -> Any:
     before = await work("before")
     answer = await pause("address", output={"ask": ctx.input})
@@ -81,7 +81,7 @@ async def test_a_summary_tells_the_same_with_events_and_without(machine: Machine
             await machine.executions.summary(scope, id)
 
 
-@workflow
+@workflow.with_options(namespace="waits")
 async def asks_both(ctx: ExecutionContext[None]) -> Any:
     async def side(name: str) -> Any:
         await work(f"{name} before")
@@ -118,7 +118,7 @@ async def test_only_ones_own_executions_are_resumed(machine: Machine) -> None:
         await machine.resume("nobody", 1)
 
 
-@workflow
+@workflow.with_options(namespace="waits")
 async def gives_up(ctx: ExecutionContext[float]) -> Any:
     return [await pause("late", after=timedelta(seconds=ctx.input)), await work("after")]
 
@@ -133,7 +133,7 @@ async def test_a_pause_with_a_time_wakes_by_itself_and_takes_no_late_answer(mach
         await machine.resume(id, "too late")
 
 
-@workflow
+@workflow.with_options(namespace="waits")
 async def until_then(ctx: ExecutionContext[None]) -> Any:
     return await pause("then", until=datetime.now(UTC) - timedelta(seconds=1))
 
@@ -143,7 +143,7 @@ async def test_a_time_in_the_past_wakes_at_once(machine: Machine) -> None:
     assert (await machine.until(await machine.start(until_then), "ended")).has_succeeded
 
 
-@workflow
+@workflow.with_options(namespace="waits")
 async def waits_for(ctx: ExecutionContext[str]) -> Any:
     return [await pause("other", on_complete=ctx.input), await work("after")]
 
@@ -168,7 +168,7 @@ async def pay(amount: int) -> str:
     return f"paid {amount}"
 
 
-@workflow
+@workflow.with_options(namespace="waits")
 async def pays_many(ctx: ExecutionContext[list[int]]) -> Any:
     return await parallel(*(pay(amount) for amount in ctx.input))
 
@@ -198,7 +198,7 @@ async def test_a_rejected_task_fails_without_retry_fallback_or_rollback(machine:
     assert not ran
 
 
-@workflow
+@workflow.with_options(namespace="waits")
 async def pays_twice(ctx: ExecutionContext[None]) -> Any:
     return [await pay(20), await pay(30)]
 
@@ -213,7 +213,7 @@ async def test_a_standing_grant_holds_for_the_task_in_this_execution(machine: Ma
     assert len(asked) == 1
 
 
-@workflow
+@workflow.with_options(namespace="waits")
 async def inner(ctx: ExecutionContext[Any]) -> Any:
     if ctx.input == "ask":
         return await pause("inner")
@@ -222,9 +222,9 @@ async def inner(ctx: ExecutionContext[Any]) -> Any:
     return [ctx.input, await work(str(ctx.input))]
 
 
-@workflow
+@workflow.with_options(namespace="waits")
 async def outer(ctx: ExecutionContext[Any]) -> Any:
-    started = await call("default/inner", "alone", mode="async")
+    started = await call("waits/inner", "alone", mode="async")
     return [started, await call(inner, ctx.input), await work("after")]
 
 
@@ -255,7 +255,7 @@ async def test_a_failure_of_a_called_workflow_comes_out(machine: Machine) -> Non
     assert "ValueError: inside" in (context.error or "")
 
 
-@workflow
+@workflow.with_options(namespace="waits")
 async def calls_nobody(ctx: ExecutionContext[None]) -> Any:
     return await call("default/nobody")
 
