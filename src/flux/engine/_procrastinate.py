@@ -26,7 +26,7 @@ POLL_SECONDS = 0.5
 #: Seconds that jobs get to notice that their worker leaves; their runs have a grace of their own.
 LEAVE_SECONDS = 0.05
 CONNECTIONS = 4
-STOP_SECONDS = 1.0
+STOP_SECONDS = 5.0
 
 HINT = """
 select procrastinate_defer_jobs_v1(array[cast(

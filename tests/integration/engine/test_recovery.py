@@ -243,8 +243,9 @@ async def test_work_of_another_process_is_found_while_nobody_reads(
 async def test_the_runs_of_a_dead_worker_are_found_while_nobody_reads(database: Database, folder: Path) -> None:
     lock = WorkerLock(folder)
     engine = Engine(database, worker=lock.id)
+    id = await owned_by(database, "elsewhere-1", silent_for=0)
     async with engine.watching(lock):
-        id = await owned_by(database, "elsewhere-1", silent_for=30)
+        await database.write(one("update workers set seen = 0 where id = 'elsewhere-1'"))
         await engine.at_rest(id)
     lock.release()
 
