@@ -18,9 +18,7 @@ async def test_a_benchmark_gives_figures(name: str, tmp_path: Path) -> None:
     rows: list[Row] = await importlib.import_module(f"tests.benchmarks.{name}").measure(TINY, tmp_path)
     assert rows
     assert all(row.note if row.figure is None else row.figure >= 0 for row in rows)
-    # A share below 100 is for the table to show: a tiny sample may meet the one case in which a reader of the log
-    # gets an answer as a whole instead of piece by piece.
-    assert all(0 < (row.figure or 0) <= 100 for row in rows if row.unit == "%")
+    assert all(row.figure == 100 for row in rows if row.unit == "%")
     assert table({name: rows})
 
 

@@ -88,11 +88,16 @@ class Feed:
         try:
             if after != START:
                 await self._within_log(scope, id, reader)
-            gap = False
+            gap, new = False, True
             while True:
                 known, before = gap, reader.seq
                 if reader.behind:
                     reader.behind = False
+                    # To who was here, what is held comes first: pieces of entries that the log may have by now.
+                    held, _ = ([], True) if new or channel.lost(reader) else channel.take(reader)
+                    new = False
+                    if held:
+                        yield held
                     async for batch in self._missing(scope, id, reader):
                         yield batch
                 lost = channel.lost(reader)
