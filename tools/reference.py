@@ -167,6 +167,7 @@ EVENTS = {
     "elicitation.elicitation_id": "The id the server gave",
     "elicitation.url": "The address to open",
     "elicitation.schema": "The form to fill in",
+    "elicitation.state": "What the call needs to go on after the answer",
     "pause.output": "What the code gave along",
     "interrupt_answered.id": "The id of the question",
     "interrupt_answered.reason": "The reason given",
