@@ -211,7 +211,7 @@ EVENTS = {
     "TASK_COMPLETED.value": "The result, in the typed form of values",
 }
 #: Types that a reader may meet later; this version never writes them.
-NOT_WRITTEN = frozenset({"elicitation", "plan_review", "plan", "subagent", "usage", "forked"})
+NOT_WRITTEN = frozenset({"plan", "subagent", "usage", "forked"})
 
 
 CLI_INTRO = """
