@@ -103,7 +103,7 @@ class ToolStarted(Entry, frozen=True, tag="tool_start", kw_only=True):
 
 
 class ToolDone(Entry, frozen=True, tag="tool_done", kw_only=True):
-    """The one result of a call; `outcome` is always the truth."""
+    """The one result of a call; `outcome` is always the truth. `artifact` is the id of what was kept, if it was."""
 
     call: str
     name: str

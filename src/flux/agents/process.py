@@ -11,6 +11,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from flux import tracing
+from flux.agents.artifacts import Artifacts, artifact_kit
 from flux.agents.binding import Binder, Bound
 from flux.agents.definition import AgentDefinition
 from flux.agents.kept import KnownLimits, Recent
@@ -54,6 +55,8 @@ KEPT_AGENTS = 256
 GIVE_UP = 2
 #: Seconds between two looks for dead workers where no lock tells of them at once.
 SHARED_TICK = 0.5
+#: What parts of an agent bring to its sessions, in the order of their sections in the prompt.
+KITS: tuple[KitMaker, ...] = (artifact_kit,)
 #: Stands for a stored definition that cannot be read any more, so that its runs fail in the log.
 UNREADABLE = AgentDefinition(name="unreadable", model="none/none")
 
@@ -171,6 +174,7 @@ class Process:
         self.agents = Agents(database, self.binder)
         admission = Admission(database, self.feed, self.dispatch)
         self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes)
+        self.artifacts = Artifacts(database, self.sessions)
         self.workflows = Workflows(database)
         self.executions = Executions(database, self.feed, admission, self.workflows.found)
         starter = Starter(self.dispatch, self.workflows.found, self.agents.workspace)
@@ -178,7 +182,7 @@ class Process:
         self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
         executors: dict[str, Executor] = {
-            "session": SessionExecutor(database, self.binder, models, settings),
+            "session": SessionExecutor(database, self.binder, models, settings, KITS),
             "workflow": self._workflow_executor(),
         }
         self.runner = Runner(database, self.feed, self.dispatch, executors, lock.id, offer)

@@ -14,6 +14,7 @@ from typing import Any
 from flux.agents import gate
 from flux.agents.binding import Bound
 from flux.agents.questions import Asking, open_questions
+from flux.agents.results import Keeper
 from flux.agents.transcript import CallState
 from flux.engine.run import Run
 from flux.engine.upkeep import being_cancelled
@@ -29,14 +30,13 @@ from flux.events import (
 from flux.messages import ToolCall
 from flux.store import interrupts
 from flux.tools.base import Done, Failed, NeedsInput, Tool, ToolContext, ToolOutcome
+from flux.tools.kept import cut
 from flux.tools.schema import validate
-from flux.tools.text import Tap, clip
+from flux.tools.text import Tap
 from flux.tracing import span
 
 INTERRUPTED = "[interrupted: the worker stopped while this call ran; its outcome is unknown and it was not run again]"
 WARN_AT = 3
-#: Characters of any result that go into the log and the prompt; bundled tools have a smaller limit that can be set.
-LARGEST_RESULT = 1_000_000
 
 
 async def tool_wave(run: Run, bound: Bound, calls: Sequence[CallState], repeats: dict[str, int]) -> None:
@@ -134,6 +134,7 @@ class _Call:
         self._slots = slots
         self._repeats = repeats
         self._asking = Asking(run, state)
+        self._keeper = Keeper(run, state.call)
 
     async def resolve(self) -> None:
         """Append the call's result, or its question."""
@@ -145,15 +146,16 @@ class _Call:
         async with self._slots:
             self._run.start_nothing_while_draining()
             await self._run.append(ToolStarted(call=state.call.id, name=state.call.name))
-            outcome = await self._executed(tool)
-        await self._finalise(outcome)
+            context = self._context()
+            outcome = await self._executed(tool, context)
+        await self._finalise(outcome, tool, context)
         if being_cancelled():
             # The tool turned the request to stop into a result. That is kept, and the request too.
             raise asyncio.CancelledError
 
-    async def _executed(self, tool: Tool) -> ToolOutcome:
+    async def _executed(self, tool: Tool, context: ToolContext) -> ToolOutcome:
         try:
-            return await _execute(tool, self._bound.arguments(self._state.call), self._context())
+            return await _execute(tool, self._bound.arguments(self._state.call), context)
         except asyncio.CancelledError:
             if self._run.draining.is_set() and tool.effect == "once":
                 # The process leaves and the call had its grace: nobody shall run it again.
@@ -168,19 +170,21 @@ class _Call:
             output=_emitter(self._run, call),
             answers=self._asking.answers(),
             ask=self._asking.ask,
+            keep=self._keeper.keep,
         )
 
-    async def _finalise(self, outcome: ToolOutcome) -> None:
+    async def _finalise(self, outcome: ToolOutcome, tool: Tool, context: ToolContext) -> None:
         call = self._state.call
-        match outcome:
-            case NeedsInput():
-                await self._asking.leave_open(outcome)
-            case Done():
-                done = _done(call, "success", clip(outcome.content, LARGEST_RESULT))
-                await self._run.append(*outcome.entries, done)
-            case Failed():
-                content = clip(outcome.content, LARGEST_RESULT) + self._warning()
-                await self._run.append(_done(call, "timeout" if outcome.timeout else "error", content))
+        if isinstance(outcome, NeedsInput):
+            await self._asking.leave_open(outcome)
+            return
+        content = await cut(outcome.content, tool.max_output_chars, context)
+        if isinstance(outcome, Done):
+            done = _done(call, "success", content, self._keeper.last)
+            await self._run.append(*outcome.entries, done)
+            return
+        ended: Outcome = "timeout" if outcome.timeout else "error"
+        await self._run.append(_done(call, ended, content + self._warning(), self._keeper.last))
 
     def _warning(self) -> str:
         call = self._state.call
@@ -242,13 +246,14 @@ def _emitter(run: Run, call: str) -> Callable[[str], None]:
     return Tap(lambda text: run.emit(ToolOutput(call, text)))
 
 
-def _done(call: ToolCall, outcome: Outcome, content: str) -> ToolDone:
+def _done(call: ToolCall, outcome: Outcome, content: str, artifact: str | None = None) -> ToolDone:
     return ToolDone(
         call=call.id,
         name=call.name,
         status="success" if outcome == "success" else "error",
         outcome=outcome,
         content=content,
+        artifact=artifact,
     )
 
 

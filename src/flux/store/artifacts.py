@@ -51,9 +51,7 @@ def artifact_id(execution: str, call: str, n: int) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{execution}/{call}/artifact/{n}"))
 
 
-def put(
-    scope: Scope, execution: str, epoch: int, id: str, *, name: str, media_type: str, data: bytes
-) -> Steps[None]:
+def put(scope: Scope, execution: str, epoch: int, id: str, *, name: str, media_type: str, data: bytes) -> Steps[None]:
     """Keep an artifact as the owner of `epoch`; one of the same id is replaced.
 
     :raises Fenced: somebody else owns the execution now; nothing was written

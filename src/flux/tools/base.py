@@ -11,6 +11,7 @@ from msgspec import Struct
 from flux.entry import Entry
 from flux.events import Question
 from flux.sandboxes.base import Sandbox
+from flux.tools.text import MAX_RESULT
 
 Effect = Literal["read", "idempotent", "once"]
 Predicate = Callable[[Mapping[str, Any]], bool]
@@ -95,7 +96,7 @@ class Tool(Struct, frozen=True):
 
     `parameters` is a JSON Schema object. `effect` says what running it again may do. `timeout` is in
     seconds, None for no limit of its own. `run` gets arguments that passed the schema; what it raises
-    is shown to the model as a failure.
+    is shown to the model as a failure; of a longer result than `max_output_chars` its head and tail.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Tool(Struct, frozen=True):
     effect: Effect = "once"
     timeout: float | None = None
     requires_approval: bool | Predicate = False
+    max_output_chars: int = MAX_RESULT
     source: str = "builtin"
 
     def named(self, name: str) -> Tool:

@@ -1,0 +1,96 @@
+"""Long results: their head and tail for the model, the whole beside the log for whoever reads on."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from flux.agents.results import MAX_ARTIFACT
+from flux.errors import ArtifactNotFound, SessionNotFound
+from flux.events import ToolDone
+from flux.store.database import LOCAL, Scope, one
+from flux.testing import Call, Reply
+from flux.tools.base import Done, Tool, ToolContext, ToolOutcome
+from flux.tools.function import tool_of
+from tests.integration.agents.world import of, opened
+
+SHOWN = re.compile(r'read_file\("artifact://([0-9a-f-]{36})"\)')
+ROWS = [f"row {n}" for n in range(40_000)]
+
+
+def longs() -> dict[str, Tool]:
+    """Tools that say much."""
+
+    async def rows() -> str:
+        """Say more than is shown."""
+        return "\n".join(ROWS)
+
+    async def read(context: ToolContext, path: str) -> str:
+        """Read an artifact."""
+        return (await context.resources["artifact"](path)).decode()[-20:]
+
+    async def keeps(context: ToolContext, size: int = 3) -> ToolOutcome:
+        """Keep two things and ask in between."""
+        first = await context.keep(b"x" * size, "image/png")
+        second = await context.keep(b"two", "Text/HTML; charset=utf-8")
+        return Done(f"{first} {second}")
+
+    return {tool.name: tool for tool in (tool_of(rows), tool_of(read, effect="read"), tool_of(keeps))}
+
+
+@pytest.mark.behaviour("artifacts:cut")
+async def test_of_a_long_result_the_model_sees_head_and_tail_and_where_the_whole_is(tmp_path: Path) -> None:
+    async with opened(tmp_path, longs()) as world:
+        await world.agent([Reply("", calls=(Call("rows"),)), Reply("ok")], tools=["rows", "read"])
+        log = await world.ask("go")
+        (done,) = of(log, ToolDone)
+        assert len(done.content) <= 100_000
+        assert done.content.startswith("row 0\n")
+        assert "row 39999\n[the whole is kept" in done.content
+        found = SHOWN.search(done.content)
+        assert found is not None
+        assert done.artifact == found[1]
+        (kept,) = await world.process.artifacts.page(LOCAL, world.id)
+        assert (kept.id, kept.media_type, kept.size) == (done.artifact, "text/plain", len("\n".join(ROWS)))
+        assert (await world.process.artifacts.get(LOCAL, world.id, kept.id))[1].decode().split("\n") == ROWS
+
+
+@pytest.mark.behaviour("artifacts:read")
+async def test_tools_read_what_their_own_session_has_kept_and_nothing_else(tmp_path: Path) -> None:
+    async with opened(tmp_path, longs()) as world:
+        script = [Reply("", calls=(Call("rows"),)), Reply("ok"), Reply("", calls=(Call("read", {"path": "-"}),))]
+        await world.agent(script, tools=["rows", "read"])
+        (done,) = of(await world.ask("go"), ToolDone)
+        path = str(done.artifact)
+        script[2] = Reply("", calls=(Call("read", {"path": path}), Call("read", {"path": "nowhere"})))
+        script.append(Reply("ok"))
+        contents = [done.content for done in of(await world.ask("more"), ToolDone)]
+        assert contents[1].endswith("row 39999")
+        assert contents[2] == "FileNotFoundError: there is no artifact 'nowhere' in this session"
+        first = world.id
+        script[:] = [Reply("", calls=(Call("read", {"path": path}),)), Reply("ok")]
+        await world.start("go")
+        await world.rest()
+        (done,) = of(await world.log(), ToolDone)
+        assert done.content == f"FileNotFoundError: there is no artifact {path!r} in this session"
+        with pytest.raises(ArtifactNotFound, match="no artifact"):
+            await world.process.artifacts.get(LOCAL, world.id, path)
+        with pytest.raises(SessionNotFound):
+            await world.process.artifacts.get(Scope("default", "stranger"), first, path)
+
+
+@pytest.mark.behaviour("artifacts:keep")
+async def test_what_a_tool_keeps_has_a_name_a_type_and_a_limit(tmp_path: Path) -> None:
+    async with opened(tmp_path, longs()) as world:
+        calls = (Call("keeps"), Call("keeps", {"size": MAX_ARTIFACT + 1}))
+        await world.agent([Reply("", calls=calls), Reply("ok")], tools=["keeps"])
+        small, large = of(await world.ask("go"), ToolDone)
+        kept = await world.process.artifacts.page(LOCAL, world.id)
+        assert [f"artifact://{one.id}" for one in kept] == small.content.split(" ")
+        assert small.artifact == kept[1].id
+        assert [(one.media_type, one.size) for one in kept] == [("image/png", 3), ("text/html", 3)]
+        assert [re.sub("-[0-9a-f]{8}", "-N", one.name) for one in kept] == ["keeps-N.png", "keeps-N.html"]
+        assert large.content == "TooLarge: an artifact may have 50,000,000 bytes, this one has 50,000,001"
+        await world.process.sessions.end(LOCAL, world.id)
+        await world.process.sessions.delete(LOCAL, world.id)
+        assert await world.process.database.read(one("select count(*) from artifacts")) == [(0,)]
