@@ -57,12 +57,6 @@ class Bench:
                 return NeedsInput("input", {"question": "Really?"})
             return Done("agreed")
 
-        async def confirm(context: ToolContext, patience: float) -> ToolOutcome:
-            """Ask while it goes on; ask and leave when nobody answers so long."""
-            question = NeedsInput("input", {"question": "Sure?"})
-            answer = context.answer or await context.ask(question, patience)
-            return Done(f"{answer.content}, asked {len(context.answers)} times before") if answer else question
-
         async def refuse() -> ToolOutcome:
             """Fail politely."""
             return Failed("not today")
@@ -103,6 +97,13 @@ class Bench:
             return self._do(f"{name} {n}")
 
         return hold
+
+
+async def confirm(context: ToolContext, patience: float) -> ToolOutcome:
+    """Ask while it goes on; ask and leave when nobody answers so long."""
+    question = NeedsInput("input", {"question": "Sure?"})
+    answer = context.answer or await context.ask(question, patience)
+    return Done(f"{answer.content}, asked {len(context.answers)} times before") if answer else question
 
 
 HOLDING: tuple[tuple[str, Effect], ...] = (("hold", "once"), ("hold_read", "read"))
