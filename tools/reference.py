@@ -78,6 +78,9 @@ DEFINITION = {
     "sandbox": "Where tools act. Both values mean the same in this version: this machine, not isolated",
     "cwd": "The directory tools act in, relative to the workspace of the session. Default: the workspace",
     "budget": "What may be spent",
+    "planning": "`true`: the agent can make a plan and work by it, see [planning](../howto/planning.md)",
+    "max_plan_steps": "The most steps of a plan that are not done yet",
+    "approve_plan": "`true`: a person reviews each plan before its first step. Needs `planning`",
     "compaction": "How a long history is summarised; `false`: only when the model refuses the prompt as too long",
     "Budget.run": "Limit of each run",
     "Budget.session": "Limit of the whole session",
@@ -96,6 +99,7 @@ OPTIONS = {
     "--system-prompt-file": "A file with the instructions",
     "--mode": "Where to talk. `web` and `api` are not available yet",
     "--reasoning-effort": DEFINITION["reasoning_effort"],
+    "--planning": DEFINITION["planning"],
     "--max-tool-calls": DEFINITION["max_tool_calls"],
 }
 COMMANDS: dict[str, str] = {}
@@ -104,7 +108,7 @@ EVENTS = {
     "agent": "The name of the agent",
     "args": "The arguments, as a JSON object",
     "args_digest": "Digest of the tool's name and these arguments",
-    "artifact": "Reserved; not filled in this version",
+    "artifact": "The id of what was kept beside the log, such as the whole of a long result; else `null`",
     "attempt": "Which try of the model call this is, from 1",
     "by": "Who did it",
     "call": "The id of the tool call",
@@ -211,7 +215,7 @@ EVENTS = {
     "TASK_COMPLETED.value": "The result, in the typed form of values",
 }
 #: Types that a reader may meet later; this version never writes them.
-NOT_WRITTEN = frozenset({"plan", "subagent", "usage", "forked"})
+NOT_WRITTEN = frozenset({"subagent", "usage", "forked"})
 
 
 CLI_INTRO = """

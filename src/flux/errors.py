@@ -6,6 +6,7 @@ FluxError
 │   ├── SourceInvalid            a file cannot be registered as workflows
 │   ├── UnsupportedYet           a documented field whose machinery is not in this version
 │   ├── ExecutionFinished        the execution has ended already
+│   ├── PlanInvalid              steps that make no plan, or a step that cannot change so
 │   ├── SettingsInvalid          flux.toml or a FLUX_* variable is wrong
 │   └── ValueNotStorable         a value has no form that can be kept
 ├── Unauthorized            401
@@ -94,6 +95,12 @@ class UnsupportedYet(InvalidInput):
     """This field is not available yet."""
 
     type = "not_available_yet"
+
+
+class PlanInvalid(InvalidInput):
+    """The plan cannot be used, or its step cannot change in this way."""
+
+    type = "plan_invalid"
 
 
 class SettingsInvalid(InvalidInput):

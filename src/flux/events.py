@@ -214,9 +214,10 @@ class CancelRequested(Entry, frozen=True, tag="cancel_requested", kw_only=True):
 
 
 class Planned(Entry, frozen=True, tag="plan", kw_only=True):
-    """The plan as it is now."""
+    """The plan as it is now; its `digest` tells one plan from another, whatever of it is done."""
 
     steps: tuple[dict[str, Any], ...]
+    digest: str = ""
 
 
 class SubagentChanged(Entry, frozen=True, tag="subagent", kw_only=True):

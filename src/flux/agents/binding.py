@@ -12,6 +12,7 @@ import msgspec
 
 from flux.agents.definition import AgentDefinition
 from flux.agents.kits import Kit
+from flux.agents.plans import plan_tools
 from flux.errors import DefinitionInvalid, FluxError, MissingKey
 from flux.events import ContextFrozen
 from flux.messages import Message, ToolCall
@@ -43,7 +44,7 @@ class Bound:
         self.resources = {scheme: read for kit in kits for scheme, read in kit.resources.items()}
         self._models = models
         self._sandbox = sandbox
-        self._sections = [kit.prompt for kit in kits if kit.prompt]
+        self._sections = [kit.prompt for kit in kits]
 
     def equipped(self, kits: Sequence[Kit]) -> Bound:
         """The same agent with what a session's kits bring.
@@ -72,7 +73,8 @@ class Bound:
         notes = await self._notes()
         if notes:
             system += f"\n\n# {WORKSPACE_NOTES} of the workspace\n\n{notes}"
-        system = "\n\n".join((system, *self._sections))
+        sections = [told if isinstance(told, str) else told() for told in self._sections]
+        system = "\n\n".join(part for part in (system, *sections) if part)
         tools = tuple(msgspec.to_builtins(_schema(tool)) for tool in self.tools.values())
         digest = hashlib.sha256(msgspec.json.encode([system, tools])).hexdigest()[:32]
         return ContextFrozen(system=system, tools=tools, digest=digest)
@@ -130,7 +132,8 @@ class Binder:
         :raises DefinitionInvalid: a tool, model, provider or directory does not exist
         """
         self.problems(definition)
-        offered = tools_of(definition, self._own)
+        offered: dict[str, Any] = dict(tools_of(definition, self._own))
+        offered |= plan_tools(definition, offered)
         for name in definition.tool_approvals:
             if name not in offered:
                 raise DefinitionInvalid(f"tool_approvals: {unknown('tool', name, offered)}")

@@ -14,6 +14,7 @@ from flux.suggest import nearest
 NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
 RESERVED = frozenset({"agent_chat", "sessions"})
 MAX_BYTES = 1_000_000
+MOST_STEPS = 100
 
 ThinkingLevel = Literal["off", "minimal", "low", "medium", "high", "xhigh"]
 
@@ -25,9 +26,6 @@ LATER = frozenset(
         "skills_dir",
         "mcp_servers",
         "agents",
-        "planning",
-        "max_plan_steps",
-        "approve_plan",
         "long_term_memory",
         "skills",
         "subagents",
@@ -85,6 +83,9 @@ class AgentDefinition(_Frozen):
     sandbox: Literal["auto", "local"] = "auto"
     cwd: str | None = None
     budget: Budget | None = None
+    planning: bool = False
+    max_plan_steps: int = Field(default=20, ge=1, le=MOST_STEPS)
+    approve_plan: bool = False
     compaction: Compaction | Literal[False] = Compaction()
 
     @field_validator("name")
@@ -109,6 +110,12 @@ class AgentDefinition(_Frozen):
     def _one_reasoning_field(self) -> AgentDefinition:
         if self.reasoning_effort and self.thinking_level:
             raise ValueError("give reasoning_effort or thinking_level, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _plans_to_approve(self) -> AgentDefinition:
+        if self.approve_plan and not self.planning:
+            raise ValueError("approve_plan needs planning: true")
         return self
 
     @property

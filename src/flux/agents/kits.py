@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
@@ -10,8 +10,11 @@ from flux.tools.base import Resource, Tool
 
 
 class Kit(Struct, frozen=True):
-    """Tools for the model, a section of the system prompt (Markdown with its own heading), and readers by scheme."""
+    """Tools for the model, a section of the system prompt, and readers by scheme.
+
+    The section is Markdown with its own heading; a function of it is asked whenever the prompt is frozen.
+    """
 
     tools: tuple[Tool, ...] = ()
-    prompt: str = ""
+    prompt: str | Callable[[], str] = ""
     resources: Mapping[str, Resource] = {}

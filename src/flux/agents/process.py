@@ -16,6 +16,7 @@ from flux.agents.binding import Binder, Bound
 from flux.agents.definition import AgentDefinition
 from flux.agents.kept import KnownLimits, Recent
 from flux.agents.loop import IDLE, KitMaker, Session, run_session
+from flux.agents.plan_kit import plan_kit
 from flux.agents.sessions import Agents, Sessions
 from flux.agents.steps import Finish, Idle, Park, Policy, Settle, next_step, used_tokens
 from flux.agents.transcript import Transcript
@@ -56,7 +57,7 @@ GIVE_UP = 2
 #: Seconds between two looks for dead workers where no lock tells of them at once.
 SHARED_TICK = 0.5
 #: What parts of an agent bring to its sessions, in the order of their sections in the prompt.
-KITS: tuple[KitMaker, ...] = (artifact_kit,)
+KITS: tuple[KitMaker, ...] = (artifact_kit, plan_kit)
 #: Stands for a stored definition that cannot be read any more, so that its runs fail in the log.
 UNREADABLE = AgentDefinition(name="unreadable", model="none/none")
 

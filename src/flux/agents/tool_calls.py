@@ -23,6 +23,7 @@ from flux.events import (
     Entry,
     Gated,
     Outcome,
+    PlanReview,
     ToolDone,
     ToolOutput,
     ToolStarted,
@@ -200,7 +201,7 @@ def _refusal(state: CallState, tool: Tool | None) -> ToolDone | None:
     if state.started:
         interrupted = tool is not None and tool.effect == "once"
         return _done(call, "interrupted", INTERRUPTED) if interrupted else None
-    if answer is None or not isinstance(state.question, ApprovalRequired):
+    if answer is None or not isinstance(state.question, ApprovalRequired | PlanReview):
         return None
     if answer.decision != "approve":
         reason = f": {answer.reason}" if answer.reason else ""

@@ -33,7 +33,7 @@ FIELDS = (
     click.option("--workflow-file", type=click.Path(), hidden=True),
     click.option("--mcp-server", "mcp_servers", multiple=True, hidden=True),
     click.option("--skills-dir", type=click.Path(), hidden=True),
-    click.option("--planning/--no-planning", default=None, hidden=True),
+    click.option("--planning/--no-planning", default=None, help="Let the agent make plans and work by them."),
     click.option("--max-tool-calls", type=int),
     click.option("--max-tokens", type=int, help="Longest visible answer, in tokens."),
     click.option("--reasoning-effort", type=click.Choice(["low", "medium", "high"])),
