@@ -25,6 +25,7 @@ from flux.messages import (
     UserMessage,
     text_of,
 )
+from flux.models import demo_plan
 from flux.models.base import Model, ModelEvent, ModelLimits, ModelRequest
 from flux.suggest import unknown
 
@@ -131,6 +132,7 @@ Flux without any key. I understand a few commands:
 - `write FILE TEXT` writes a file
 - `run COMMAND` runs a shell command; this agent asks you first
 - `ask` makes me ask *you* something
+- `plan` makes a plan, which you review first, and works by it
 
 Everything around me is real: the tools, the approvals, the log. Stop me with `kill -9` in the middle of
 anything and resume the session."""
@@ -139,13 +141,16 @@ anything and resume the session."""
 def demo(request: ModelRequest) -> Turn:
     """Follow a few commands with whatever tools there are."""
     last = request.messages[-1] if request.messages else None
+    offered = {tool.name for tool in request.tools}
     if isinstance(last, ToolResult):
+        named = demo_plan.next_calls(_results(request), offered)
+        if named and not request.final:
+            return Reply(text="", calls=tuple(Call(name, args) for name, args in named))
         return Reply(text=_report(request))
     text = _last_user_text(request)
     word, _, rest = text.strip().partition(" ")
     rest = rest.strip()
     call = _demo_call(word.lower(), rest)
-    offered = {tool.name for tool in request.tools}
     if call is None or request.final:
         return Reply(text=_small_talk(text))
     if call.name not in offered:
@@ -167,16 +172,37 @@ def _demo_call(word: str, rest: str) -> Call | None:
         case "ask":
             question = rest or "Which colour do you like best?"
             return Call("ask_user", {"question": question, "options": ["red", "green", "blue"]})
+        case "plan":
+            return Call("create_plan", {"steps": demo_plan.STEPS})
     return None
 
 
 def _report(request: ModelRequest) -> str:
+    results = [result for result in _results(request) if result.is_error or result.call.name not in demo_plan.TOOLS]
+    if not results:
+        return "Every step of the plan is done." + "".join(f"\n\n{_told(found)}" for found in _found(request))
+    return "\n\n".join(_told(result) for result in results)
+
+
+def _found(request: ModelRequest) -> list[ToolResult]:
+    """What the steps of a plan gave since the person spoke last."""
+    found: list[ToolResult] = []
+    for message in reversed(request.messages):
+        if isinstance(message, UserMessage):
+            break
+        if isinstance(message, ToolResult) and message.call.name not in demo_plan.TOOLS:
+            found.insert(0, message)
+    return found
+
+
+def _results(request: ModelRequest) -> list[ToolResult]:
+    """What the calls of the last answer gave."""
     results: list[ToolResult] = []
     for message in reversed(request.messages):
         if not isinstance(message, ToolResult):
             break
         results.insert(0, message)
-    return "\n\n".join(_told(result) for result in results)
+    return results
 
 
 def _told(result: ToolResult) -> str:

@@ -197,4 +197,6 @@ def first_agent(model: str) -> dict[str, Any]:
         "system_prompt": "You are a helpful assistant working in the user's current directory. Be concise.",
         "tools": ["system_tools", "ask_user"],
         "tool_approvals": {"shell": True, "write_file": True, "edit_file": True},
+        "planning": True,
+        "approve_plan": True,
     }

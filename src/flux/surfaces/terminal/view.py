@@ -29,6 +29,7 @@ from flux.events import (
     UserSaid,
 )
 from flux.messages import ToolCall, text_of
+from flux.surfaces.terminal.plan import plan_lines
 from flux.surfaces.terminal.text import first_line
 
 Look = Literal["plain", "dim", "error", "ask", "copy"]
@@ -119,6 +120,7 @@ class Projection:
         self._typed_here = False
         self._between = False
         self._elsewhere = 0
+        self._planned_before: tuple[dict[str, Any], ...] = ()
 
     def typed(self, text: str) -> None:
         """This message was typed here: it is on the screen already."""
@@ -258,8 +260,10 @@ class Projection:
         self._view.line(f"The session has ended ({ended.reason}).", "dim")
 
     def _planned(self, plan: Planned) -> None:
-        steps = [f"  {n}. {step_text(step)}" for n, step in enumerate(plan.steps, 1)]
-        self._view.line("\n".join(["Plan", *steps]), "dim")
+        lines = [f"  {line}" for line in plan_lines(plan.steps, self._planned_before)]
+        self._planned_before = plan.steps
+        if lines:
+            self._view.line("\n".join(["Plan", *lines]), "dim")
 
     def _subagent(self, changed: SubagentChanged) -> None:
         self._view.line(f"… {changed.agent or 'sub-agent'}: {changed.status}", "dim")
@@ -275,12 +279,6 @@ def followed(text: str, hint: str) -> str:
         return f"{text} {hint}"
     stop = " ." if "://" in text.rpartition(" ")[2] else "."
     return f"{text}{stop} {hint}"
-
-
-def step_text(step: dict[str, Any]) -> str:
-    """A step of a plan on one line."""
-    text = str(step.get("description") or step.get("name") or step)
-    return f"{text} [{step['status']}]" if step.get("status") else text
 
 
 _SHOWERS: dict[type, Callable[[Projection, Any], None]] = {
