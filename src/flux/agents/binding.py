@@ -72,7 +72,7 @@ class Bound:
         notes = await self._notes()
         if notes:
             system += f"\n\n# {WORKSPACE_NOTES} of the workspace\n\n{notes}"
-        system = "\n\n".join((system, *self._sections))
+        system = "\n\n".join(filter(None, (system, *self._sections)))
         tools = tuple(msgspec.to_builtins(_schema(tool)) for tool in self.tools.values())
         digest = hashlib.sha256(msgspec.json.encode([system, tools])).hexdigest()[:32]
         return ContextFrozen(system=system, tools=tools, digest=digest)

@@ -24,13 +24,11 @@ LATER = frozenset(
         "workflow_file",
         "skills_dir",
         "mcp_servers",
-        "agents",
         "planning",
         "max_plan_steps",
         "approve_plan",
         "long_term_memory",
         "skills",
-        "subagents",
         "stateful",
         "routes",
         "plan",
@@ -72,6 +70,8 @@ class AgentDefinition(_Frozen):
     system_prompt: str = ""
     description: str | None = None
     tools: tuple[str | dict[str, Any], ...] = ()
+    agents: tuple[str, ...] = ()
+    subagents: tuple[AgentDefinition, ...] = ()
     max_tool_calls: int = Field(default=10, ge=1, le=1000)
     max_turns: int | None = Field(default=None, ge=1, le=10_000)
     max_concurrent_tools: int = Field(default=4, ge=1, le=64)
