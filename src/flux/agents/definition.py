@@ -105,6 +105,15 @@ class AgentDefinition(_Frozen):
                 raise ValueError(f"{model!r} must be provider/model, for example anthropic/claude-sonnet-5-5")
         return value
 
+    @field_validator("agents", "subagents")
+    @classmethod
+    def _named_once(cls, value: Any) -> Any:
+        names = [one if isinstance(one, str) else one.name for one in value]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice!r} is given twice")
+        return value
+
     @model_validator(mode="after")
     def _one_reasoning_field(self) -> AgentDefinition:
         if self.reasoning_effort and self.thinking_level:

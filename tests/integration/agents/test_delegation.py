@@ -8,6 +8,7 @@ import pytest
 
 from flux.agents.definition import define
 from flux.engine.answers import Decision
+from flux.errors import DefinitionInvalid
 from flux.events import (
     ApprovalRequired,
     Cancelled,
@@ -227,7 +228,7 @@ async def test_delegation_stops_four_levels_down(world: World) -> None:
         fresh = not isinstance(request.messages[-1], ToolResult)
         return Reply("", calls=(again,)) if request.tools and fresh else Reply("up")
 
-    await world.agent(ScriptedModel(script), agents=["agent"])
+    await world.agent(ScriptedModel(script), agents=["agent"], description="itself")
     await world.ask("go")
     tools = [[tool.name for tool in request.tools] for request in world.model.requests]
     assert tools == [["delegate"]] * 4 + [[]] + [["delegate"]] * 4
@@ -240,7 +241,7 @@ async def test_a_question_three_levels_down_surfaces_and_its_answer_reaches_all(
     world.models["helper"] = ScriptedModel(
         [Reply("", calls=(Call("delegate", {"agent": "low", "instruction": "x"}),)), Reply("middle")]
     )
-    low = {"name": "low", "model": "test/low", "tools": ["wipe"]}
+    low = {"name": "low", "model": "test/low", "description": "digs", "tools": ["wipe"]}
     await world.agent([Reply("", calls=(ask(),)), Reply("done")], subagents=[{**HELPER, "subagents": [low]}])
     await world.start("go")
     await world.rest()
@@ -300,3 +301,26 @@ async def test_a_sub_agent_s_question_survives_a_restart(tmp_path: Path) -> None
         assert bench.done == ["wipe 0"]
         assert of(await world.log(), ToolDone)[0].outcome == "success"
         assert await world.faults() == []
+
+
+@pytest.mark.behaviour("agents:delegate:checked")
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"agents": ["nobody"]}, "no agent 'nobody'"),
+        ({"agents": ["silent"]}, "silent has no description"),
+        ({"agents": ["helper", "helper"]}, "'helper' is given twice"),
+        ({"subagents": [{"name": "low", "model": "test/low"}]}, "low has no description"),
+        ({"subagents": [HELPER], "agents": ["helper"]}, "helper is in subagents too"),
+        ({"subagents": [{**HELPER, "tools": ["nonsense"]}]}, "nonsense"),
+        ({"subagents": [{**HELPER, "modle": "x"}]}, "modle"),
+    ],
+)
+async def test_colleagues_are_checked_when_the_agent_is_stored(
+    world: World, fields: dict[str, Any], problem: str
+) -> None:
+    world.models.update({name: ScriptedModel([]) for name in ("helper", "silent", "low")})
+    for made in (HELPER, {"name": "silent", "model": "test/silent"}):
+        await world.process.agents.put(LOCAL, define(made), create=True, update=True)
+    with pytest.raises(DefinitionInvalid, match=problem):
+        await world.agent([], **fields)
