@@ -137,6 +137,13 @@ class Binder:
         for name in definition.tool_approvals:
             if name not in offered:
                 raise DefinitionInvalid(f"tool_approvals: {unknown('tool', name, offered)}")
+        for name in definition.agents:
+            if any(name == one.name for one in definition.subagents):
+                raise DefinitionInvalid(f"agents: {name} is in subagents too; rename one of them")
+        for one in definition.subagents:
+            if not one.description:
+                raise DefinitionInvalid(f"subagents: {one.name} has no description, by which a model chooses")
+            self.check(one)
         self._sandbox(definition, self.workspace)
 
     def problems(self, definition: AgentDefinition) -> list[str]:

@@ -27,10 +27,11 @@ from flux.events import (
     ToolDone,
     ToolOutput,
     ToolStarted,
+    ToolWaiting,
 )
 from flux.messages import ToolCall
 from flux.store import interrupts
-from flux.tools.base import Done, Failed, NeedsInput, Tool, ToolContext, ToolOutcome
+from flux.tools.base import Done, Failed, Later, NeedsInput, Tool, ToolContext, ToolOutcome
 from flux.tools.kept import cut
 from flux.tools.schema import validate
 from flux.tools.text import Tap
@@ -179,13 +180,12 @@ class _Call:
         if isinstance(outcome, NeedsInput):
             await self._asking.leave_open(outcome)
             return
-        content = await cut(outcome.content, tool.max_output_chars, context)
-        if isinstance(outcome, Done):
-            done = _done(call, "success", content, self._keeper.last)
-            await self._run.append(*outcome.entries, done)
+        if isinstance(outcome, Later):
+            await self._run.append(*outcome.entries, ToolWaiting(call=call.id, due=outcome.due))
             return
-        ended: Outcome = "timeout" if outcome.timeout else "error"
-        await self._run.append(_done(call, ended, content + self._warning(), self._keeper.last))
+        content, ended = await cut(outcome.content, tool.max_output_chars, context), _ended(outcome)
+        content += "" if ended == "success" else self._warning()
+        await self._run.append(*outcome.entries, _done(call, ended, content, self._keeper.last))
 
     def _warning(self) -> str:
         call = self._state.call
@@ -238,9 +238,17 @@ async def _run(tool: Tool, args: dict[str, Any], context: ToolContext) -> ToolOu
             raise
         return Failed("the tool was cancelled from inside")
     except Exception as error:  # noqa: BLE001 - what a tool raises is its result, the model reads it
+        if tool.part_of_run:
+            raise
         if limit.expired():
             return Failed(f"[timed out after {tool.timeout:g} s]", timeout=True)
         return Failed(f"{type(error).__name__}: {error}")
+
+
+def _ended(outcome: Done | Failed) -> Outcome:
+    if isinstance(outcome, Done):
+        return "success"
+    return "timeout" if outcome.timeout else "error"
 
 
 def _emitter(run: Run, call: str) -> Callable[[str], None]:

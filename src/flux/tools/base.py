@@ -33,6 +33,14 @@ class Failed(Struct, frozen=True):
 
     content: str
     timeout: bool = False
+    entries: tuple[Entry, ...] = ()
+
+
+class Later(Struct, frozen=True):
+    """The call waits for what it has started: for an answer, or until `due` (seconds since the epoch)."""
+
+    due: float | None = None
+    entries: tuple[Entry, ...] = ()
 
 
 class NeedsInput(Struct, frozen=True):
@@ -46,7 +54,7 @@ class NeedsInput(Struct, frozen=True):
     payload: dict[str, Any]
 
 
-ToolOutcome = Done | Failed | NeedsInput
+ToolOutcome = Done | Failed | NeedsInput | Later
 
 
 class Answer(Struct, frozen=True):
@@ -96,7 +104,8 @@ class Tool(Struct, frozen=True):
 
     `parameters` is a JSON Schema object. `effect` says what running it again may do. `timeout` is in
     seconds, None for no limit of its own. `run` gets arguments that passed the schema; what it raises
-    is shown to the model as a failure; of a longer result than `max_output_chars` its head and tail.
+    is shown to the model as a failure or, of a tool that is `part_of_run`, stops the run, which is tried again.
+    Of a longer result than `max_output_chars` the model reads head and tail.
     """
 
     name: str
@@ -108,6 +117,7 @@ class Tool(Struct, frozen=True):
     requires_approval: bool | Predicate = False
     max_output_chars: int = MAX_RESULT
     source: str = "builtin"
+    part_of_run: bool = False
 
     def named(self, name: str) -> Tool:
         """The same tool under another name."""
