@@ -9,7 +9,6 @@ from typing import Any
 
 from msgspec import Struct
 
-from flux.errors import DefinitionInvalid
 from flux.messages import (
     AssistantMessage,
     AssistantPart,
@@ -26,7 +25,6 @@ from flux.messages import (
     text_of,
 )
 from flux.models.base import Model, ModelEvent, ModelLimits, ModelRequest
-from flux.suggest import unknown
 
 
 class Call(Struct, frozen=True):
@@ -105,18 +103,6 @@ class ScriptedModel(Model):
             return self._script(request)
         index = sum(isinstance(message, AssistantMessage) for message in request.messages)
         return self._script[min(index, len(self._script) - 1)]
-
-
-def scripted(name: str) -> Model:
-    """The bundled model `scripted/NAME`.
-
-    :raises DefinitionInvalid: there is none of this name
-    """
-    scripts: dict[str, Callable[[ModelRequest], Turn]] = {"demo": demo, "echo": echo}
-    if name not in scripts:
-        raise DefinitionInvalid(unknown("scripted model", name, scripts))
-    delay = 0.02 if name == "demo" else 0.0
-    return ScriptedModel(scripts[name], name=f"scripted/{name}", delay=delay, remember=0)
 
 
 def echo(request: ModelRequest) -> Turn:
