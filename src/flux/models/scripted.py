@@ -57,8 +57,7 @@ class ScriptedModel(Model):
 
     A list is read by how many answers the request already holds, so a call that is made again after a
     crash gets the same turn. Text is streamed word by word, with `delay` seconds before each, unless the
-    request has a format: then it is the object, and not streamed. `requests` holds the last `remember`
-    requests.
+    request asks for a format: then it is not streamed. `requests` holds the last `remember` requests.
     """
 
     def __init__(

@@ -44,9 +44,10 @@ def with_output(
 ) -> ModelRequestParameters:
     """The parameters of a call that is to answer in this format; `tools` are those offered beside it."""
     name = tool_name(tools)
-    instructions = list(parameters.instruction_parts or [])
-    if mode == "tool":  # not every server can force a call
-        instructions.append(InstructionPart(content=f"Give your final answer by calling {name}."))
+    instructions = parameters.instruction_parts
+    if mode == "tool":  # not every server can force a call, and not every one takes a second system message
+        said = [*(part.content for part in instructions or []), f"Give your final answer by calling {name}."]
+        instructions = [InstructionPart(content="\n\n".join(said))]
     object_ = OutputObjectDefinition(
         json_schema=output.schema,
         name=_NO_NAME.sub("_", output.name)[:_LONGEST_NAME],

@@ -51,7 +51,7 @@ _EFFORTS: dict[ReasoningEffort, Literal["none", "low", "medium", "high"]] = {
 }
 """The levels all compatible servers know."""
 
-_NO_SCHEMA = re.compile(r"(ft:)?(gpt-3|gpt-4(-|$)|gpt-4o-2024-05-13|o1-(mini|preview)|chatgpt-4o)")
+_NO_SCHEMA = re.compile(r"(ft:)?(gpt-3|gpt-4([-:]|$)|gpt-4o-2024-05-13|o1-(mini|preview)|chatgpt-4o)")
 """OpenAI's models from before it took the schema of an answer; pydantic-ai does not tell them apart."""
 
 _OLLAMA_CONTEXT = 4096
@@ -93,8 +93,8 @@ class _OpenAIWire(ProviderWire):
 
     def output_mode(self, output: OutputSchema, request: ModelRequest) -> OutputMode:
         """Servers that imitate OpenAI all know tools; not all know, or keep to, the schema of an answer."""
-        known = self.endpoint.wire == "openrouter" or self.endpoint.provider in _OFFICIAL
-        if not known or (self.endpoint.provider in _OFFICIAL and _NO_SCHEMA.match(self.name)):
+        known = self.endpoint.provider in (*_OFFICIAL, "openrouter")
+        if not known or _NO_SCHEMA.match(self.name.removeprefix("openai/")):
             return "tool"
         return super().output_mode(output, request)
 

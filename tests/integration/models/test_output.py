@@ -83,6 +83,7 @@ async def test_any_other_model_has_to_call_a_tool_whose_arguments_become_the_tex
     assert list(means.tools(body)) == ["get_weather", TOOL]
     assert set(means.tools(body)[TOOL]["properties"]) == {"city", "days"}
     assert means.forced(body) == "any"
+    assert means.history(body).count('"role": "system"') <= 1
     assert deltas == []
     assert isinstance(answer, AssistantMessage)
     assert (json.loads(text_of(answer.parts)), answer.calls, answer.stop) == (json.loads(JSON), (), "stop")
@@ -299,6 +300,20 @@ async def test_what_anthropic_does_not_take_as_a_schema_becomes_a_tool(
     assert "output_config" not in body
     assert body["tool_choice"]["type"] == "any"
     assert json.loads(text_of(answer.parts)) == json.loads(JSON)
+
+
+OLD = ["gpt-4", "gpt-4-turbo", "gpt-4o-2024-05-13", "gpt-3.5-turbo-0125", "ft:gpt-3.5-turbo:me", "chatgpt-4o-latest"]
+NEW = ["gpt-4o", "gpt-4o-mini-2024-07-18", "ft:gpt-4o-mini:me", "gpt-4.1", "gpt-4.5-preview", "gpt-5.6-sol", "o3", "o1"]
+
+
+@pytest.mark.behaviour("models:output:native")
+@pytest.mark.parametrize("prefix", ["openai-chat", "openrouter/openai"])
+@pytest.mark.parametrize("name", [*OLD, *NEW])
+async def test_models_of_openai_are_told_apart(prefix: str, name: str, server: Server, connect: Connect) -> None:
+    means = Means(f"{prefix}/{name}")
+    server.replies = [Reply(means.wire.answer([JSON]))]
+    await answered(connect(server.url).get(means.model), forecast())
+    assert (means.native(server.requests[0].body) is None) == (name in OLD)
 
 
 @pytest.mark.behaviour("models:output:tool")

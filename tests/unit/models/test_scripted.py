@@ -1,9 +1,10 @@
 """Scripted models: what they remember."""
 
+import msgspec
 import pytest
 
-from flux.messages import TextPart, UserMessage
-from flux.models.base import ModelRequest
+from flux.messages import AssistantMessage, ReasoningDelta, TextPart, UserMessage, text_of
+from flux.models.base import ModelRequest, OutputSchema
 from flux.models.scripted import Reply, ScriptedModel, scripted
 
 
@@ -30,3 +31,15 @@ async def test_bundled_models_remember_nothing() -> None:
     assert isinstance(model, ScriptedModel)
     await ask(model, 3)
     assert model.requests == []
+
+
+@pytest.mark.behaviour("models:output:native")
+async def test_a_script_is_told_the_format_and_does_not_stream_its_object() -> None:
+    model = ScriptedModel([Reply('{"n": 1}', reasoning="Hm.")])
+    output = OutputSchema("Number", {"type": "object", "properties": {"n": {"type": "integer"}}})
+    request = msgspec.structs.replace(saying("a number"), output=output)
+    *deltas, answer = [event async for event in model.stream(request)]
+    assert deltas == [ReasoningDelta("Hm.")]
+    assert isinstance(answer, AssistantMessage)
+    assert text_of(answer.parts) == '{"n": 1}'
+    assert model.requests[0].output == output
