@@ -11,7 +11,7 @@ from flux.agents.output import output_schema, parse_output
 from flux.messages import AssistantMessage, ReasoningDelta, TextDelta, ToolResult, text_of
 from flux.models.base import ModelRequest, OutputSchema, ToolSchema
 from tests.aimock import Aimock
-from tests.integration.models.calls import answered, asking, events
+from tests.integration.models.calls import answered, asking, events, failed
 from tests.integration.models.conftest import WEATHER, Connect
 from tests.integration.models.formats import BY_TOOL, NATIVE, NATIVE_ALONE, TOOL, Means
 from tests.integration.models.server import Reply, Server
@@ -347,7 +347,8 @@ async def test_words_before_the_object_are_left_out(server: Server, connect: Con
 @pytest.mark.behaviour("models:output:cancelled")
 @every
 async def test_leaving_such_a_call_ends_its_connection(means: Means, server: Server, connect: Connect) -> None:
-    server.replies = [Reply(means.wire.answer([JSON[:9]], finish=None), end="hang"), Reply(means.wire.answer([JSON]))]
+    begun = {"calls": [GIVEN]} if means in BY_TOOL else {"texts": [JSON[:9]]}
+    server.replies = [Reply(means.wire.answer(**begun, finish=None), end="hang"), Reply(means.wire.answer([JSON]))]
     model = connect(server.url).get(means.model)
     task = asyncio.create_task(events(model, forecast(tools=(WEATHER,))))
     await asyncio.wait_for(server.asked.wait(), 5)
@@ -356,6 +357,16 @@ async def test_leaving_such_a_call_ends_its_connection(means: Means, server: Ser
         await task
     await asyncio.wait_for(server.disconnected.wait(), 2)
     assert text_of((await answered(model, forecast())).parts) == JSON
+
+
+@pytest.mark.behaviour("models:output:cancelled")
+@every
+async def test_an_object_cut_off_with_its_connection_is_no_answer(
+    means: Means, server: Server, connect: Connect
+) -> None:
+    begun = {"calls": [GIVEN]} if means in BY_TOOL else {"texts": [JSON]}
+    server.replies = [Reply(means.wire.answer(**begun, finish=None), end="cut")]
+    assert (await failed(connect(server.url).get(means.model), forecast(tools=(WEATHER,)))).transient
 
 
 @pytest.mark.behaviour("models:output:native")
