@@ -54,8 +54,8 @@ class ScriptedModel(Model):
     """Answers by a script: a function of the request, or a list with one turn per answer in the history.
 
     A list is read by how many answers the request already holds, so a call that is made again after a
-    crash gets the same turn. Text is streamed word by word, with `delay` seconds before each. `requests`
-    holds the last `remember` requests.
+    crash gets the same turn. Text is streamed word by word, with `delay` seconds before each, unless the
+    request asks for a format: then it is not streamed. `requests` holds the last `remember` requests.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class ScriptedModel(Model):
         for piece in _PIECES.findall(turn.reasoning):
             await asyncio.sleep(self._delay)
             yield ReasoningDelta(piece)
-        for piece in _PIECES.findall(turn.text):
+        for piece in _PIECES.findall(turn.text if request.output is None else ""):
             await asyncio.sleep(self._delay)
             yield TextDelta(piece)
         yield _message(turn, request, self.name)

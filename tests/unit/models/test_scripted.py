@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from flux.errors import DefinitionInvalid
-from flux.messages import AssistantMessage, TextPart, ToolResult, UserMessage, text_of
-from flux.models.base import ModelRequest
+from flux.messages import AssistantMessage, ReasoningDelta, TextPart, ToolResult, UserMessage, text_of
+from flux.models.base import ModelRequest, OutputSchema
 from flux.models.bundled import scripted
 from flux.models.scripted import Reply, ScriptedModel
 
@@ -59,3 +60,15 @@ def test_a_file_that_is_no_script_is_refused_with_its_name(tmp_path: Path, text:
         path.write_text(text)
     with pytest.raises(DefinitionInvalid, match=r"script\.yaml"):
         scripted(str(path))
+
+
+@pytest.mark.behaviour("models:output:native")
+async def test_a_script_is_told_the_format_and_does_not_stream_its_object() -> None:
+    model = ScriptedModel([Reply('{"n": 1}', reasoning="Hm.")])
+    output = OutputSchema("Number", {"type": "object", "properties": {"n": {"type": "integer"}}})
+    request = msgspec.structs.replace(saying("a number"), output=output)
+    *deltas, answer = [event async for event in model.stream(request)]
+    assert deltas == [ReasoningDelta("Hm.")]
+    assert isinstance(answer, AssistantMessage)
+    assert text_of(answer.parts) == '{"n": 1}'
+    assert model.requests[0].output == output
