@@ -8,6 +8,7 @@ FluxError
 │   ├── ExecutionFinished        the execution has ended already
 │   ├── PlanInvalid              steps that make no plan, or a step that cannot change so
 │   ├── SettingsInvalid          flux.toml or a FLUX_* variable is wrong
+│   ├── OutputInvalid            the answer of a model does not fit the format it was asked for
 │   └── ValueNotStorable         a value has no form that can be kept
 ├── Unauthorized            401
 ├── Forbidden               403
@@ -114,6 +115,12 @@ class ExecutionFinished(InvalidInput):
     """The execution has finished."""
 
     type = "execution_finished"
+
+
+class OutputInvalid(InvalidInput):
+    """The answer does not fit the format that was asked for."""
+
+    type = "output_invalid"
 
 
 class ValueNotStorable(InvalidInput):

@@ -160,9 +160,9 @@ class Sessions:
         :raises SessionNotFound, InterruptNotFound, InterruptDecided: there is no such open question
         :raises PlanInvalid: it is a plan that was edited into none
         """
-        row = await self.get(scope, id)
+        await self.get(scope, id)
         if decision.decision == "approve" and decision.content is not None:
-            await self._check_plan(scope, row, interrupt, decision.content)
+            await self._check_plan(scope, interrupt, decision.content)
         return await self._admission.answer(scope, id, interrupt, decision)
 
     async def cancel(self, scope: Scope, id: str) -> Admitted | None:
@@ -256,10 +256,11 @@ class Sessions:
         """What happens in a session behind a cursor, as it happens. The caller has checked access."""
         return self._feed.follow(scope, id, after)
 
-    async def _check_plan(self, scope: Scope, row: Execution, interrupt: str, content: Any) -> None:
+    async def _check_plan(self, scope: Scope, interrupt: str, content: Any) -> None:
         """Refuse an edited plan that is none, while the question is still open."""
-        asked = await self._database.read(interrupts.get(scope, row.id, interrupt))
-        if asked is None or asked.kind != "plan":
+        asked = await self._database.read(interrupts.find(scope, interrupt))
+        row = await self._database.read(executions.get(scope, asked.execution_id)) if asked else None
+        if asked is None or asked.kind != "plan" or row is None:
             return
         found = await self._database.read(agents.get_version(scope, row.agent or "", row.agent_version or 0))
         most = AgentDefinition.from_json(found.definition).max_plan_steps if found else MOST_STEPS

@@ -8,8 +8,10 @@ import pytest
 from flux.agents.results import MAX_ARTIFACT
 from flux.errors import ArtifactNotFound, SessionNotFound
 from flux.events import ToolDone
+from flux.messages import ToolResult
+from flux.models.base import ModelRequest
 from flux.store.database import LOCAL, Scope, one
-from flux.testing import Call, Reply
+from flux.testing import Call, Reply, ScriptedModel
 from flux.tools.base import Done, Tool, ToolContext, ToolOutcome
 from flux.tools.function import tool_of
 from tests.integration.agents.world import of, opened
@@ -94,3 +96,30 @@ async def test_what_a_tool_keeps_has_a_name_a_type_and_a_limit(tmp_path: Path) -
         await world.process.sessions.end(LOCAL, world.id)
         await world.process.sessions.delete(LOCAL, world.id)
         assert await world.process.database.read(one("select count(*) from artifacts")) == [(0,)]
+
+
+@pytest.mark.behaviour("artifacts:tree")
+async def test_a_session_and_its_sub_agents_share_what_they_keep(tmp_path: Path) -> None:
+    async with opened(tmp_path, longs()) as world:
+        address = ""
+
+        def child(request: ModelRequest) -> Reply:
+            nonlocal address
+            last = request.messages[-1]
+            if not isinstance(last, ToolResult):
+                return Reply("", calls=(Call("rows"),))
+            found = SHOWN.search(last.content)
+            address = found[1] if found else ""
+            return Reply("kept")
+
+        def parent(request: ModelRequest) -> Reply:
+            last = request.messages[-1]
+            if not isinstance(last, ToolResult):
+                return Reply("", calls=(Call("delegate", {"agent": "helper", "instruction": "look"}),))
+            return Reply("ok") if last.call.name == "read" else Reply("", calls=(Call("read", {"path": address}),))
+
+        world.models["helper"] = ScriptedModel(child)
+        fields = {"name": "helper", "model": "test/helper", "description": "looks", "tools": ["rows"]}
+        await world.agent(parent, subagents=[fields], tools=["read"])
+        done = of(await world.ask("go"), ToolDone)[-1]
+        assert (done.outcome, done.content[-9:]) == ("success", "row 39999")

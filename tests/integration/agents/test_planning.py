@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from flux.agents.definition import define
 from flux.agents.plans import TOOLS
 from flux.errors import DefinitionInvalid, InterruptDecided, PlanInvalid
-from flux.events import ChatResponse, Compacted, ContextFrozen, Planned, PlanReview, ToolDone
+from flux.events import ChatResponse, Compacted, ContextFrozen, Entry, Planned, PlanReview, ToolDone
 from flux.messages import ToolResult
 from flux.models.scripted import Turn
+from flux.store.database import LOCAL
 from flux.testing import Call, Reply, ScriptedModel
 from flux.tools.function import tool_of
 from tests.integration.agents.tools import Bench
@@ -232,3 +234,27 @@ async def test_a_name_that_planning_needs_is_refused_and_its_tools_may_be_asked_
         await world.answer(question, "approve")
         assert await world.rest("idle")
         assert len(of(await world.log(), Planned)) == 1
+
+
+@pytest.mark.behaviour("plans:review:sub-agent")
+async def test_the_plan_of_a_sub_agent_is_reviewed_at_the_root(world: World) -> None:
+    fields = {"name": "helper", "model": "test/helper", "description": "plans", "planning": True, "approve_plan": True}
+    world.models["helper"] = ScriptedModel([Reply("", calls=(MAKE,)), Reply("planned")])
+    await world.process.agents.put(LOCAL, define(fields | {"max_plan_steps": 2}), create=True, update=True)
+    handed = Call("delegate", {"agent": "helper", "instruction": "dig"})
+    await world.agent([Reply("", calls=(handed,)), Reply("done")], agents=["helper"])
+    await world.start("go")
+    assert await world.rest() == "waiting"
+    assert (await world.row()).waiting_for == "plan"
+    (asked,) = of(await world.log(), PlanReview)
+    assert asked.session is not None
+    (question,) = await world.questions()
+    with pytest.raises(PlanInvalid, match="a plan may have 2 steps"):
+        await world.answer(question, "approve", content={"steps": [{"name": name} for name in "abc"]})
+    await world.answer(question, "approve", content={"steps": [{"name": "dig"}]})
+    await world.rest("idle")
+    rows = await world.process.sessions.entries(LOCAL, asked.session, 0, 1000)
+    plans = of([entry for row in rows if isinstance(entry := row.stored().entry, Entry)], Planned)
+    assert [states(plan.steps) for plan in plans] == [[("dig", "pending")]]
+    assert of(await world.log(), Planned) == []
+    assert await world.faults() == []
