@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, final
 
 from msgspec import Struct
 
@@ -56,6 +56,7 @@ class CallState(Struct, gc=False):
         return self.done is None and self.question is not None and self.answer is None
 
 
+@final
 class UserItem(Struct, gc=False):
     """A message in the place where it was consumed. `built` keeps its prompt messages between calls."""
 
@@ -64,6 +65,7 @@ class UserItem(Struct, gc=False):
     built: tuple[Message, ...] | None = None
 
 
+@final
 class AnswerItem(Struct, gc=False):
     """A model's answer with the results of its calls."""
 
@@ -73,6 +75,7 @@ class AnswerItem(Struct, gc=False):
     built: tuple[Message, ...] | None = None
 
 
+@final
 class SummaryItem(Struct, gc=False):
     """What stands for everything up to and with `seq`."""
 
@@ -163,12 +166,13 @@ class Transcript:
 
     def _count(self, entry: Entry, _: Stored | None = None) -> None:
         tokens, cost = spent_by(entry)
-        total = tokens.total
+        total = tokens.input + tokens.output
         self.tokens += total
         self.cost += cost
-        if self.run is not None:
-            self.run.tokens += total
-            self.run.cost += cost
+        run = self.run
+        if run is not None:
+            run.tokens += total
+            run.cost += cost
 
     def _begin(self, entry: SessionStarted, _: Stored) -> None:
         self.started = entry
