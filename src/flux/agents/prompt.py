@@ -5,7 +5,7 @@ Each tool call has exactly one result, results follow their call in its order, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from flux.agents.transcript import AnswerItem, Item, SummaryItem, UserItem
@@ -87,7 +87,7 @@ def _told(item: UserItem | SummaryItem) -> tuple[Message, ...]:
     return (UserMessage(parts),) if parts else ()
 
 
-def _answer(said: AssistantSaid, results: dict[str, ToolDone]) -> tuple[Message, ...]:
+def _answer(said: AssistantSaid, results: Mapping[str, ToolDone]) -> tuple[Message, ...]:
     parts = _full(said.parts)
     if not [part for part in parts if type(part) is not ReasoningPart]:
         return ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, final
 
 from msgspec import Struct
@@ -37,6 +38,8 @@ from flux.messages import Message, ToolCall
 
 #: What may be in a log beside the entries of its worker.
 FROM_OUTSIDE = frozenset((SessionStarted, UserSaid, CancelRequested, InterruptAnswered))
+#: The results of an answer without calls: one for all of them.
+NO_RESULTS: Mapping[str, ToolDone] = MappingProxyType({})
 
 
 class CallState(Struct, gc=False):
@@ -71,7 +74,7 @@ class AnswerItem(Struct, gc=False):
 
     seq: int
     said: AssistantSaid
-    results: dict[str, ToolDone] = {}
+    results: Mapping[str, ToolDone] = NO_RESULTS
     built: tuple[Message, ...] | None = None
 
 
@@ -137,7 +140,6 @@ class Transcript:
         self.cost = 0.0
         self.prompt_tokens = 0
         self.ended = False
-        self._said: dict[str, UserSaid] = {}
         self._answers: dict[str, InterruptAnswered] = {}
         self._cancels: set[str] = set()
 
@@ -148,8 +150,9 @@ class Transcript:
             self.head = stored.seq
             if kind not in FROM_OUTSIDE:
                 self.epoch = stored.epoch
-            if kind in ADD:
-                ADD[kind](self, stored.entry, stored)
+            add = ADD.get(kind)
+            if add is not None:
+                add(self, stored.entry, stored)
             elif kind in ADD_TO_RUN and self.run is not None:
                 ADD_TO_RUN[kind](self, self.run, stored.entry, stored.seq)
         return self
@@ -178,7 +181,7 @@ class Transcript:
         self.started = entry
 
     def _say(self, entry: UserSaid, _: Stored) -> None:
-        self.pending[entry.id] = self._said[entry.id] = entry
+        self.pending[entry.id] = entry
 
     def _freeze(self, entry: ContextFrozen, _: Stored) -> None:
         self.context = entry
@@ -219,7 +222,7 @@ class Transcript:
                 state.answer = entry
 
     def _start(self, entry: RunStarted, stored: Stored) -> None:
-        first = self._said.get(entry.inputs[0]) if entry.inputs else None
+        first = self.pending.get(entry.inputs[0]) if entry.inputs else None
         self.run = RunState(
             id=entry.run,
             inputs=entry.inputs,
@@ -240,9 +243,10 @@ class Transcript:
         run = self.run
         if run is None:
             return
-        self._consume(entry.inputs, stored.seq)
+        if entry.inputs:
+            self._consume(entry.inputs, stored.seq)
         run.answer = entry
-        run.calls = {call.id: CallState(call) for call in entry.calls}
+        run.calls = {call.id: CallState(call) for call in entry.calls} if entry.calls else {}
         run.failures = []
         run.compacted = run.overflowed = False
         run.model_calls += 1
@@ -263,7 +267,7 @@ class Transcript:
         state.done = entry
         for item in reversed(self.items):
             if isinstance(item, AnswerItem):
-                item.results[entry.call] = entry
+                item.results = {**item.results, entry.call: entry}
                 break
         key = f"{state.call.name} {state.call.args!r}"
         failed = entry.outcome in ("error", "timeout")
