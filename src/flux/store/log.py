@@ -57,10 +57,14 @@ where execution_id = :id and seq > :after
   and exists (select 1 from executions where id = :id and tenant = :tenant)
 order by seq limit :limit"""
 
-#: Only what a fold looks at: each column of a long log takes its time.
+#: What a run goes on by, and no more: in a long log each column and each entry takes its time. An end that went well
+#: repeats the answer before it, and only the newest tells where the session stands.
 LOAD = """
 select seq, epoch, at, body from events
 where execution_id = :id and seq > :after
+  and (type <> 'chat_response' or seq = (
+    select seq from events where execution_id = :id and type = 'chat_response' order by seq desc limit 1
+  ))
   and exists (select 1 from executions where id = :id and tenant = :tenant)
 order by seq"""
 
@@ -191,7 +195,7 @@ def last(scope: Scope, id: str) -> Steps[LogRow | None]:
 
 
 def load(scope: Scope, id: str, after: int = 0) -> Steps[list[Stored]]:
-    """The entries behind `after`, decoded; straight from the rows, because a log may have many thousands."""
+    """The entries behind `after` that a run goes on by, decoded: all but the older `ChatResponse`s."""
     rows = yield LOAD, {"id": id, "tenant": scope.tenant, "after": after}
     return [Stored(seq, epoch, at, decode(body)) for seq, epoch, at, body in rows]
 
