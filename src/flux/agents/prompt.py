@@ -5,7 +5,7 @@ Each tool call has exactly one result, results follow their call in its order, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from flux.agents.transcript import AnswerItem, Item, SummaryItem, UserItem
@@ -20,6 +20,8 @@ from flux.messages import (
     ToolResult,
     UserMessage,
 )
+
+# Types are compared here, not asked for by isinstance: that is slow to say no, and a log may have many thousands.
 
 P = TypeVar("P")
 
@@ -45,7 +47,7 @@ def build(items: Iterable[Item]) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def check(messages: Iterable[Message]) -> None:
+def check(messages: Sequence[Message]) -> None:
     """Hold messages against the invariant.
 
     :raises PromptBroken: it does not hold
@@ -92,7 +94,9 @@ def _answer(said: AssistantSaid, results: Mapping[str, ToolDone]) -> tuple[Messa
     if not [part for part in parts if type(part) is not ReasoningPart]:
         return ()
     answer = AssistantMessage(parts, said.calls, said.stop, said.usage, said.cost, said.model)
-    return (answer, *[_result(call, results.get(call.id)) for call in said.calls]) if said.calls else (answer,)
+    if not said.calls:
+        return (answer,)
+    return (answer, *[_result(call, results.get(call.id)) for call in said.calls])
 
 
 def _full(parts: tuple[P, ...]) -> tuple[P, ...]:
