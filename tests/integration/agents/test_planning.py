@@ -55,7 +55,7 @@ async def test_calls_of_one_wave_see_each_others_changes(world: World) -> None:
     wave = (MAKE, Call("get_ready_steps"), START, DONE, Call("get_plan"), Call("get_ready_steps"), failing)
     await world.agent([Reply("", calls=wave), Reply("ok")], planning=True)
     log = await world.ask("go")
-    said = [done.content for done in of(log, ToolDone)]
+    said = [message.content for message in world.model.requests[-1].messages if isinstance(message, ToolResult)]
     assert said == [
         "The plan is made. Ready to start: 'look'.",
         "Ready to start: 'look'.",
@@ -118,6 +118,12 @@ async def test_a_plan_survives_turns_restarts_and_compaction(tmp_path: Path, dat
         assert system.endswith(
             "The plan as it was here:\n\n1. [done] look\n   done: seen\n2. [running] build (after look)"
         )
+    async with opened(tmp_path, database_url=database_url) as world:
+        world.models["main"] = ScriptedModel(lambda request: next(answers))
+        world.id = id
+        answers = iter([Reply("", calls=(Call("get_plan"),)), Reply("so it is")])
+        log = await world.ask("and?")
+        assert of(log, ToolDone)[-1].content.endswith("2. [running] build (after look)")
         assert await world.faults() == []
 
 
