@@ -186,6 +186,20 @@ async def test_an_edited_plan_takes_the_place_of_the_reviewed_one(world: World) 
     assert "3. [pending] paint (after build)" in told[0].content
 
 
+@pytest.mark.behaviour("plans:review:asked")
+async def test_where_every_call_is_asked_about_the_plan_is_reviewed_after_its_call(world: World) -> None:
+    await world.agent([Reply("", calls=(MAKE,)), Reply("ok")], planning=True, approve_plan=True, approval_mode="always")
+    await world.start("go")
+    for kind in ("approval", "plan"):
+        await world.rest("waiting")
+        (question,) = await world.questions()
+        assert question.kind == kind
+        await world.answer(question, "approve")
+    await world.rest("idle")
+    assert len(of(await world.log(), Planned)) == 1
+    assert await world.faults() == []
+
+
 @pytest.mark.behaviour("plans:review:again")
 async def test_a_new_plan_is_reviewed_with_what_is_finished_and_a_stop_forgets_the_question(world: World) -> None:
     await reviewed(world, MAKE)

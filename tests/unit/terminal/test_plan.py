@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from flux.events import Planned, PlanReview
+from flux.events import Planned, PlanReview, ToolDone, ToolStarted
 from flux.surfaces.terminal.plain import PlainView
 from flux.surfaces.terminal.plan import edited, plan_lines
 from flux.surfaces.terminal.questions import Reply
@@ -27,8 +27,25 @@ def test_a_plan_is_shown_whole_and_then_where_it_changes() -> None:
         projection.feed(Planned(steps=steps))
     assert out.getvalue() == (
         "Plan\n  1. look [done]\n  2. build: Build it.\n  3. ship\n"
-        "Plan\n  2. build: Build it. [running]\n"
+        "Plan: 2. build: Build it. [running]\n"
         "Plan\n  1. look [done]\n  2. build: Build it. [running]\n"
+    )
+
+
+@pytest.mark.behaviour("terminal:plan:shown")
+def test_a_step_that_changed_tells_of_its_call_and_one_that_could_not_is_shown_as_a_call() -> None:
+    out = io.StringIO()
+    projection = Projection(PlainView(out, out))
+    projection.feed(Planned(steps=STEPS))
+    running = (*STEPS[:1], STEPS[1] | {"state": "running"}, STEPS[2])
+    done = ToolDone(call="c", name="start_step", status="success", outcome="success", content="")
+    failed = ToolDone(call="d", name="start_step", status="error", outcome="error", content="it must wait")
+    for event in (ToolStarted(call="c", name="start_step"), Planned(steps=running), done):
+        projection.feed(event)
+    for event in (ToolStarted(call="d", name="start_step"), failed):
+        projection.feed(event)
+    assert out.getvalue().partition("ship\n")[2] == (
+        "Plan: 2. build: Build it. [running]\nCalling start_step()... Failed: it must wait\n"
     )
 
 

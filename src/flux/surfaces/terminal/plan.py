@@ -8,6 +8,8 @@ from typing import Any
 
 Step = Mapping[str, Any]
 
+#: Tools whose success a changed plan tells.
+STEP_TOOLS = frozenset({"start_step", "mark_step_done", "mark_step_failed"})
 EDIT_LABEL = "Change (`2 TEXT` rewrites, `-2` removes, `+ TEXT` adds; Enter when done): "
 #: Characters of a step's name.
 LONGEST_NAME = 100
@@ -17,12 +19,17 @@ _ADD = re.compile(r"\+\s*(.*\S)")
 _REWRITE = re.compile(r"(\d+)[.:)]?\s+(.*\S)")
 
 
-def plan_lines(steps: Sequence[Step], before: Sequence[Step] = ()) -> list[str]:
-    """A plan line by line; of one with the same steps as `before` only those that changed."""
-    numbered = list(enumerate(steps, 1))
-    if steps and [step.get("name") for step in steps] == [step.get("name") for step in before]:
-        numbered = [(number, step) for number, step in numbered if step != before[number - 1]]
-    return [f"{number}. {step_text(step)}" for number, step in numbered]
+def plan_text(steps: Sequence[Step], before: Sequence[Step]) -> str:
+    """A plan; of one with the same steps as `before` only those that changed."""
+    lines = plan_lines(steps)
+    if [step.get("name") for step in steps] != [step.get("name") for step in before]:
+        return "\n".join(["Plan", *(f"  {line}" for line in lines)])
+    return "\n".join(f"Plan: {line}" for line, step, old in zip(lines, steps, before, strict=True) if step != old)
+
+
+def plan_lines(steps: Sequence[Step]) -> list[str]:
+    """A plan line by line."""
+    return [f"{number}. {step_text(step)}" for number, step in enumerate(steps, 1)]
 
 
 def step_text(step: Step) -> str:

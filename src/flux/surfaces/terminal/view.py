@@ -29,7 +29,7 @@ from flux.events import (
     UserSaid,
 )
 from flux.messages import ToolCall, text_of
-from flux.surfaces.terminal.plan import plan_lines
+from flux.surfaces.terminal.plan import STEP_TOOLS, plan_text
 from flux.surfaces.terminal.text import first_line
 
 Look = Literal["plain", "dim", "error", "ask", "copy"]
@@ -120,7 +120,8 @@ class Projection:
         self._typed_here = False
         self._between = False
         self._elsewhere = 0
-        self._planned_before: tuple[dict[str, Any], ...] = ()
+        self._plan: tuple[dict[str, Any], ...] = ()
+        self._plan_told = False
 
     def typed(self, text: str) -> None:
         """This message was typed here: it is on the screen already."""
@@ -211,13 +212,17 @@ class Projection:
         return self._calls.get(id) or ToolCall(id, name)
 
     def _tool_started(self, started: ToolStarted) -> None:
-        self._view.call_started(self._call(started.call, started.name))
+        if started.name not in STEP_TOOLS:
+            self._view.call_started(self._call(started.call, started.name))
 
     def _tool_output(self, output: ToolOutput) -> None:
         if output.call in self._calls:
             self._view.call_output(self._calls[output.call], output.text)
 
     def _tool_done(self, done: ToolDone) -> None:
+        told, self._plan_told = self._plan_told, False
+        if told and done.name in STEP_TOOLS:
+            return
         words = OUTCOMES[done.outcome]
         if done.outcome == "error":
             words += f": {first_line(done.content)}"
@@ -260,10 +265,9 @@ class Projection:
         self._view.line(f"The session has ended ({ended.reason}).", "dim")
 
     def _planned(self, plan: Planned) -> None:
-        lines = [f"  {line}" for line in plan_lines(plan.steps, self._planned_before)]
-        self._planned_before = plan.steps
-        if lines:
-            self._view.line("\n".join(["Plan", *lines]), "dim")
+        text, self._plan, self._plan_told = plan_text(plan.steps, self._plan), plan.steps, True
+        if text:
+            self._view.line(text, "dim")
 
     def _subagent(self, changed: SubagentChanged) -> None:
         self._view.line(f"… {changed.agent or 'sub-agent'}: {changed.status}", "dim")
