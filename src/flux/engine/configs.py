@@ -85,21 +85,22 @@ def _all(scope: Scope, names: list[str]) -> Steps[dict[str, Any]]:
     found = {}
     for name in names:
         if name.startswith(AGENT):
-            text = yield from _definition(scope, name.removeprefix(AGENT))
-        else:
-            text = yield from configs.get(scope, name)
+            found[name] = yield from _definition(scope, name)
+            continue
+        text = yield from configs.get(scope, name)
         if text is None:
-            raise ConfigNotFound(f"there is no config {name!r}; {_remedy(name)}")
+            raise ConfigNotFound(f"there is no config {name!r}; `flux config set {name} VALUE` sets it")
         found[name] = msgspec.json.decode(text)
     return found
 
 
-def _definition(scope: Scope, agent: str) -> Steps[str | None]:
-    found = yield from agents.get(scope, agent)
-    return found.definition if found else None
-
-
-def _remedy(name: str) -> str:
-    if name.startswith(AGENT):
-        return "`flux agent list` shows the agents that exist"
-    return f"`flux config set {name} VALUE` sets it"
+def _definition(scope: Scope, name: str) -> Steps[Any]:
+    """An agent's definition without the connection of its memory, which may hold a password."""
+    found = yield from agents.get(scope, name.removeprefix(AGENT))
+    if found is None:
+        raise ConfigNotFound(f"there is no config {name!r}; `flux agent list` shows the agents that exist")
+    definition = msgspec.json.decode(found.definition)
+    memory = definition.get("long_term_memory")
+    if isinstance(memory, dict) and not str(memory.get("connection", "")).startswith("secret:"):
+        memory.pop("connection", None)
+    return definition

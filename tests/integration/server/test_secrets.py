@@ -1,9 +1,12 @@
 """The routes of configs and secrets."""
 
+import json
 from typing import Any
 
 import pytest
 
+from flux.store import agents
+from flux.store.database import LOCAL
 from tests.integration.server.models import says
 from tests.integration.server.serving import Served
 from tests.integration.server.test_sessions import call, refused
@@ -36,6 +39,15 @@ async def test_an_agents_definition_is_read_as_a_config_and_not_set_as_one(serve
         assert f"`flux agent {instead} {name}`" in wrong["error"]["message"]
     missing = await call(served, "GET", "/configs/agent:nobody", 404)
     assert "`flux agent list`" in missing["error"]["message"]
+
+
+@pytest.mark.behaviour("server:configs:agent")
+@pytest.mark.parametrize(("given", "seen"), [("postgresql://me:hunter2@host/db", None), ("secret:DB", "secret:DB")])
+async def test_the_view_of_an_agent_tells_no_connection(in_memory: Served, given: str, seen: str | None) -> None:
+    text = json.dumps({"long_term_memory": {"provider": "postgresql", "connection": given}})
+    await in_memory.process.database.write(agents.put(LOCAL, "kept", given, text, create=True, update=True))
+    view = (await call(in_memory, "GET", "/configs/agent:kept", 200))["value"]
+    assert view["long_term_memory"].get("connection") == seen
 
 
 @pytest.mark.behaviour("server:secrets:life")
