@@ -10,6 +10,7 @@ from flux.errors import ArtifactNotFound
 from flux.store import artifacts
 from flux.store.artifacts import Artifact
 from flux.store.database import Database, Scope
+from flux.tools.text import MAX_LINE
 
 
 class Artifacts:
@@ -49,6 +50,17 @@ async def artifact_kit(session: Session) -> Kit:
         found = await run.database.scan(artifacts.read_in_tree(run.scope, run.id, path))
         if found is None:
             raise FileNotFoundError(f"there is no artifact {path[:80]!r} in this session")
-        return found
+        media_type, data = found
+        return readable(data) if media_type.startswith("text/") or media_type == "application/json" else data
 
     return Kit(resources={SCHEME: read})
+
+
+def readable(data: bytes) -> bytes:
+    """A text whose lines a tool can show whole: of one longer line it makes several."""
+    text = data.decode(errors="replace")
+    lines = text.split("\n")
+    if all(len(line) <= MAX_LINE for line in lines):
+        return data
+    pieces = (line[at : at + MAX_LINE] for line in lines for at in range(0, max(len(line), 1), MAX_LINE))
+    return "\n".join(pieces).encode()

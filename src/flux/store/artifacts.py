@@ -41,7 +41,7 @@ where a.execution_id = :id and a.tenant = :tenant
 order by a.created, a.id limit :limit"""
 
 IN_TREE = """
-select a.data from artifacts a join executions of on of.id = a.execution_id
+select a.media_type, a.data from artifacts a join executions of on of.id = a.execution_id
   join executions reader on reader.root = of.root
 where a.id = :artifact and a.tenant = :tenant and reader.id = :id and reader.tenant = :tenant"""
 
@@ -93,7 +93,7 @@ def get(scope: Scope, execution: str, id: str) -> Steps[tuple[Artifact, bytes] |
     return (Artifact(*rows[0][:-1]), bytes(rows[0][-1])) if rows else None
 
 
-def read_in_tree(scope: Scope, reader: str, id: str) -> Steps[bytes | None]:
-    """The bytes of an artifact of the execution `reader`, or of any other with the same root."""
+def read_in_tree(scope: Scope, reader: str, id: str) -> Steps[tuple[str, bytes] | None]:
+    """The media type and the bytes of an artifact of the execution `reader`, or of any other with the same root."""
     rows = yield IN_TREE, {"artifact": id, "id": reader, "tenant": scope.tenant}
-    return bytes(rows[0][0]) if rows else None
+    return (rows[0][0], bytes(rows[0][1])) if rows else None

@@ -65,10 +65,10 @@ async def test_a_tree_of_sessions_shares_what_it_has_kept(database: Database) ->
     await database.write(kept(row, 0, b"whole"))
     await database.write(one(DRIVEN, root=row.id))
     id = artifact_id(row.id, "c1", 0)
-    assert await database.read(artifacts.read_in_tree(ANN, "driven", id)) == b"whole"
-    assert await database.read(artifacts.read_in_tree(ANN, row.id, id)) == b"whole"
+    assert await database.read(artifacts.read_in_tree(ANN, "driven", id)) == ("image/png", b"whole")
+    assert await database.read(artifacts.read_in_tree(ANN, row.id, id)) == ("image/png", b"whole")
     assert await database.read(artifacts.read_in_tree(ANN, await sessions.running(), id)) is None
-    assert await database.read(artifacts.read_in_tree(BOB, row.id, id)) == b"whole"
+    assert await database.read(artifacts.read_in_tree(BOB, row.id, id)) == ("image/png", b"whole")
     assert await database.read(artifacts.get(ANN, "driven", id)) is None
     await sessions.admission.end(ANN, row.id)
     await database.write(executions.delete(ANN, row.id))
