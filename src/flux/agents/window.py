@@ -27,7 +27,7 @@ def working_memory(window: int | None = None, max_tokens: int | None = None) -> 
     :raises InvalidInput: a limit is not a positive number
     """
     for name, limit in (("window", window), ("max_tokens", max_tokens)):
-        if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+        if limit is not None and (type(limit) is not int or limit < 1):
             raise InvalidInput(f"working_memory: {name} must be a whole number from 1 on, not {limit!r}")
     return WorkingMemory(window, max_tokens)
 

@@ -82,7 +82,7 @@ def test_without_limits_everything_is_kept(history: list[Message]) -> None:
 
 
 def test_old_exchanges_go_first_and_begin_with_a_question() -> None:
-    history = [said("one"), answered("1"), said("two"), answered("2"), said("three")]
+    history: list[Message] = [said("one"), answered("1"), said("two"), answered("2"), said("three")]
     assert [text_of(m.parts) for m in windowed(history, 4, None) if not isinstance(m, ToolResult)] == [
         "two",
         "2",
@@ -91,7 +91,7 @@ def test_old_exchanges_go_first_and_begin_with_a_question() -> None:
 
 
 def test_a_long_run_keeps_its_question_and_its_newest_results() -> None:
-    history = [said("old"), answered("0"), said("go"), *called("a"), *called("b"), *called("c", "d")]
+    history: list[Message] = [said("old"), answered("0"), said("go"), *called("a"), *called("b"), *called("c", "d")]
     assert windowed(history, 6, None) == (history[2], *history[5:])
     assert windowed(history, 2, None) == (history[2], *history[7:])
 
