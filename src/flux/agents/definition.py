@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from flux.agents.memory_choice import LongTermMemory
 from flux.errors import DefinitionInvalid, UnsupportedYet
 from flux.suggest import nearest
 
@@ -28,7 +29,6 @@ LATER = frozenset(
         "planning",
         "max_plan_steps",
         "approve_plan",
-        "long_term_memory",
         "skills",
         "subagents",
         "stateful",
@@ -86,6 +86,7 @@ class AgentDefinition(_Frozen):
     cwd: str | None = None
     budget: Budget | None = None
     compaction: Compaction | Literal[False] = Compaction()
+    long_term_memory: LongTermMemory | None = None
 
     @field_validator("name")
     @classmethod

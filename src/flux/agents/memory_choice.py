@@ -16,6 +16,8 @@ BY_NAME = "secret:"
 POSTGRES = ("postgresql://", "postgres://")
 #: Stands for a connection that is not shown. Who writes it back means the one that is stored.
 HIDDEN = "***"
+#: The tools of an agent with a long-term memory.
+TOOL_NAMES = ("recall_memory", "store_memory", "forget_memory", "list_memory_keys")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 

@@ -15,6 +15,8 @@ from flux.agents.binding import Binder, Bound
 from flux.agents.definition import AgentDefinition
 from flux.agents.kept import KnownLimits, Recent
 from flux.agents.loop import IDLE, KitMaker, Session, run_session
+from flux.agents.memory_kit import memory_kits
+from flux.agents.memory_stores import MemoryStores
 from flux.agents.sessions import Agents, Sessions
 from flux.agents.steps import Finish, Idle, Park, Policy, Settle, next_step, used_tokens
 from flux.agents.transcript import Transcript
@@ -168,7 +170,8 @@ class Process:
         self.dispatch = dispatch
         self.secrets = Secrets(database, settings.home, settings.secret_key)
         self.configs = Configs(database)
-        self.agents = Agents(database, self.binder)
+        self.memories = MemoryStores(database, self.secrets, settings)
+        self.agents = Agents(database, self.binder, (self.memories.prepared,))
         admission = Admission(database, self.feed, self.dispatch)
         self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes)
         self.workflows = Workflows(database)
@@ -178,7 +181,7 @@ class Process:
         self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
         executors: dict[str, Executor] = {
-            "session": SessionExecutor(database, self.binder, models, settings),
+            "session": SessionExecutor(database, self.binder, models, settings, (memory_kits(self.memories),)),
             "workflow": self._workflow_executor(),
         }
         self.runner = Runner(database, self.feed, self.dispatch, executors, lock.id, offer)
@@ -275,6 +278,7 @@ async def open_process(
             tools=tools,
             labels=labels,
         )
+        stack.push_async_callback(process.memories.close)
         stack.push_async_callback(process.feed.close)
         if worker:
             task = asyncio.create_task(keep_up("the worker broke", process.work), name="worker")

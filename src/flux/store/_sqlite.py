@@ -140,6 +140,8 @@ class SqliteDatabase:
         with ExitStack() as opened:
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                if self._schema is not FLUX:
+                    _refuse_foreign(self._path, self._schema)
                 connection = opened.enter_context(closing(self._connect()))
                 _migrate(connection, self.url, self._schema)
                 self._read_connection = opened.enter_context(closing(self._connect_reader()))
@@ -307,6 +309,19 @@ def _migrate(connection: sqlite3.Connection, url: str, schema: Schema) -> None:
     connection.execute(f"create table {schema.versions} (version_num varchar(32) not null primary key)")
     connection.execute(f"insert into {schema.versions} values (?)", (schema.version,))
     connection.execute("commit")
+
+
+def _refuse_foreign(path: Path, schema: Schema) -> None:
+    """Leave a file as it is that holds something else.
+
+    :raises DatabaseUnavailable: it does
+    """
+    if not path.exists():
+        return
+    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
+        tables = connection.execute("select count(*) from sqlite_master").fetchone()[0]
+        if tables and _found_version(connection, schema) is None:
+            raise DatabaseUnavailable(f"the database {path} holds something else; name another file")
 
 
 def _kind(connection: sqlite3.Connection) -> Kind:

@@ -55,6 +55,14 @@ async def found_schema(url: str) -> str | None:
     raise _of_another_kind(url)
 
 
+def require_postgres() -> None:
+    """Do nothing where Postgres can be used.
+
+    :raises MissingPackage: Postgres support is not installed
+    """
+    _postgres()
+
+
 def _postgres() -> Any:
     try:
         return importlib.import_module("flux.store._postgres")
