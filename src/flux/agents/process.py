@@ -15,6 +15,7 @@ from flux.agents.binding import Binder, Bound
 from flux.agents.definition import AgentDefinition
 from flux.agents.kept import KnownLimits, Recent
 from flux.agents.loop import IDLE, KitMaker, Session, run_session
+from flux.agents.memories import Memories
 from flux.agents.memory_kit import memory_kits
 from flux.agents.memory_stores import MemoryStores
 from flux.agents.sessions import Agents, Sessions
@@ -170,8 +171,9 @@ class Process:
         self.dispatch = dispatch
         self.secrets = Secrets(database, settings.home, settings.secret_key)
         self.configs = Configs(database)
-        self.memories = MemoryStores(database, self.secrets, settings)
-        self.agents = Agents(database, self.binder, (self.memories.prepared,))
+        self.memory_stores = MemoryStores(database, self.secrets, settings)
+        self.agents = Agents(database, self.binder, (self.memory_stores.prepared,))
+        self.memories = Memories(self.memory_stores, self.agents)
         admission = Admission(database, self.feed, self.dispatch)
         self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes)
         self.workflows = Workflows(database)
@@ -181,7 +183,7 @@ class Process:
         self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
         executors: dict[str, Executor] = {
-            "session": SessionExecutor(database, self.binder, models, settings, (memory_kits(self.memories),)),
+            "session": SessionExecutor(database, self.binder, models, settings, (memory_kits(self.memory_stores),)),
             "workflow": self._workflow_executor(),
         }
         self.runner = Runner(database, self.feed, self.dispatch, executors, lock.id, offer)
@@ -278,7 +280,7 @@ async def open_process(
             tools=tools,
             labels=labels,
         )
-        stack.push_async_callback(process.memories.close)
+        stack.push_async_callback(process.memory_stores.close)
         stack.push_async_callback(process.feed.close)
         if worker:
             task = asyncio.create_task(keep_up("the worker broke", process.work), name="worker")

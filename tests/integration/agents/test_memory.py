@@ -203,7 +203,7 @@ async def test_a_person_may_have_to_approve_what_is_stored(world: World) -> None
     assert of(await world.log(), ApprovalRequired)[0].args == STORE.args
     await world.answer(question, "reject")
     await world.rest("idle")
-    assert await world.process.memories.own.newest(LOCAL, "agent") == []
+    assert await world.process.memory_stores.own.newest(LOCAL, "agent") == []
 
 
 Put = Callable[..., Awaitable[Any]]
@@ -342,8 +342,8 @@ async def test_a_memory_that_comes_back_is_used_again(tmp_path: Path) -> None:
 async def test_a_process_closes_its_memories_at_its_end(tmp_path: Path, postgres_url: str) -> None:
     chosen = LongTermMemory(provider="postgresql", connection=postgres_url)
     async with opened(tmp_path) as world:
-        store = await world.process.memories.of(LOCAL, chosen)
-        assert store is await world.process.memories.of(LOCAL, chosen)
+        store = await world.process.memory_stores.of(LOCAL, chosen)
+        assert store is await world.process.memory_stores.of(LOCAL, chosen)
         assert await store.keys(LOCAL, "agent") == []
     with pytest.raises(Unavailable) as closed:
         await store.keys(LOCAL, "agent")

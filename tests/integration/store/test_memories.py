@@ -210,7 +210,7 @@ async def test_a_database_of_its_own_holds_memories_alone(database_url: str) -> 
 @pytest.mark.behaviour("memory:store:own-database")
 async def test_a_table_of_somebody_else_is_left_alone(database_url: str, tmp_path: Path) -> None:
     run(database_url, "create table memories (mine text)")
-    with pytest.raises(DatabaseUnavailable, match="already exists|something else"):
+    with pytest.raises(DatabaseUnavailable, match=r"already exists|something else"):
         await open_database(database_url, schema=MEMORIES)
     assert run(database_url, "select * from memories") == []
     other = tmp_path / "letter.txt"
