@@ -25,12 +25,10 @@ LATER = frozenset(
         "workflow_file",
         "skills_dir",
         "mcp_servers",
-        "agents",
         "planning",
         "max_plan_steps",
         "approve_plan",
         "skills",
-        "subagents",
         "stateful",
         "routes",
         "plan",
@@ -72,6 +70,8 @@ class AgentDefinition(_Frozen):
     system_prompt: str = ""
     description: str | None = None
     tools: tuple[str | dict[str, Any], ...] = ()
+    agents: tuple[str, ...] = ()
+    subagents: tuple[AgentDefinition, ...] = ()
     max_tool_calls: int = Field(default=10, ge=1, le=1000)
     max_turns: int | None = Field(default=None, ge=1, le=10_000)
     max_concurrent_tools: int = Field(default=4, ge=1, le=64)
@@ -104,6 +104,15 @@ class AgentDefinition(_Frozen):
             provider, slash, name = model.partition("/")
             if not (provider and slash and name):
                 raise ValueError(f"{model!r} must be provider/model, for example anthropic/claude-sonnet-5-5")
+        return value
+
+    @field_validator("agents", "subagents")
+    @classmethod
+    def _named_once(cls, value: Any) -> Any:
+        names = [one if isinstance(one, str) else one.name for one in value]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice!r} is given twice")
         return value
 
     @model_validator(mode="after")

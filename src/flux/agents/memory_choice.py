@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple
 
@@ -12,6 +13,8 @@ from flux.engine.configs import NAME as SECRET_NAME
 
 Provider = Literal["sqlite", "postgresql", "in_memory"]
 
+#: The field of a definition.
+FIELD = "long_term_memory"
 BY_NAME = "secret:"
 POSTGRES = ("postgresql://", "postgres://")
 #: Stands for a connection that is not shown. Who writes it back means the one that is stored.
@@ -95,9 +98,17 @@ def long_term_memory(provider: Place | None = None, scope: str | None = None) ->
     return LongTermMemory(**{name: value for name, value in given.items() if value is not None})
 
 
+def with_subagents(definition: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A definition and all that are in it, as mappings."""
+    yield definition
+    for one in definition.get("subagents") or ():
+        yield from with_subagents(one)
+
+
 def shown(definition: dict[str, Any]) -> dict[str, Any]:
-    """A stored definition as people may see it: the URL of a memory stays hidden."""
-    chosen = definition.get("long_term_memory")
-    if not isinstance(chosen, dict) or not str(chosen.get("connection") or "").startswith(POSTGRES):
-        return definition
-    return definition | {"long_term_memory": chosen | {"connection": HIDDEN}}
+    """A stored definition as people may see it: URLs of memories stay hidden. The same mapping, changed."""
+    for one in with_subagents(definition):
+        chosen = one.get(FIELD)
+        if chosen and str(chosen.get("connection") or "").startswith(POSTGRES):
+            chosen["connection"] = HIDDEN
+    return definition

@@ -7,11 +7,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from flux.agents.definition import AgentDefinition, define
 from flux.agents.memory import DatabaseMemories, MemoryStore, ProcessMemories
-from flux.agents.memory_choice import BY_NAME, HIDDEN, POSTGRES, LongTermMemory
+from flux.agents.memory_choice import BY_NAME, FIELD, HIDDEN, POSTGRES, LongTermMemory, with_subagents
 from flux.engine.secrets import Secrets
 from flux.errors import (
     DatabaseLocked,
@@ -29,7 +30,6 @@ from flux.store.schema import MEMORIES
 
 #: Connections to each Postgres of memories.
 CONNECTIONS = 4
-FIELD = "long_term_memory"
 
 
 class MemoryStores:
@@ -76,14 +76,14 @@ class MemoryStores:
 
         :raises DefinitionInvalid: its memory cannot be used here
         """
-        chosen = definition.long_term_memory
-        if chosen is None:
-            return definition
-        if chosen.connection == HIDDEN:
-            fields = definition.model_dump(exclude_unset=True)
-            fields[FIELD]["connection"] = await self._before(scope, definition)
-            return await self.prepared(scope, define(fields))
-        self.check(chosen)
+        fields = definition.model_dump(exclude_unset=True)
+        if any(_is_hidden(one) for one in with_subagents(fields)):
+            found = await self._database.read(agents.get(scope, definition.name))
+            _fill(fields, AgentDefinition.from_json(found.definition).model_dump() if found else {})
+            definition = define(fields)
+        for one in with_subagents(fields):
+            if one.get(FIELD) is not None:
+                self.check(LongTermMemory.model_validate(one[FIELD]))
         return definition
 
     def check(self, chosen: LongTermMemory) -> None:
@@ -114,14 +114,6 @@ class MemoryStores:
                 f"{FIELD}: the provider {chosen.provider} needs a connection here, as Flux's own database is of "
                 f"another kind; without provider and connection the memories are kept in that"
             )
-
-    async def _before(self, scope: Scope, definition: AgentDefinition) -> str:
-        """The connection of the stored version."""
-        found = await self._database.read(agents.get(scope, definition.name))
-        stored = AgentDefinition.from_json(found.definition).long_term_memory if found else None
-        if stored is None or stored.connection is None:
-            raise DefinitionInvalid(f"{FIELD}.connection: {HIDDEN} stands for a hidden one, but none is stored")
-        return stored.connection
 
     async def _from_secret(self, scope: Scope, chosen: LongTermMemory, name: str) -> LongTermMemory:
         value = await self._secrets.get(scope, name)
@@ -160,6 +152,26 @@ class MemoryStores:
         except (DatabaseUnavailable, DatabaseLocked, DatabaseTooNew) as error:
             raise Unavailable(hide(f"{FIELD}: {error}")) from None
         return database, DatabaseMemories(database, hide)
+
+
+def _is_hidden(fields: dict[str, Any]) -> bool:
+    chosen = fields.get(FIELD)
+    return chosen is not None and chosen.get("connection") == HIDDEN
+
+
+def _fill(fields: dict[str, Any], before: dict[str, Any]) -> None:
+    """Put the stored connections in the place of hidden ones.
+
+    :raises DefinitionInvalid: there is none
+    """
+    if _is_hidden(fields):
+        stored = (before.get(FIELD) or {}).get("connection")
+        if stored is None:
+            raise DefinitionInvalid(f"{FIELD}.connection: {HIDDEN} stands for a hidden one, but none is stored")
+        fields[FIELD]["connection"] = stored
+    known = {one["name"]: one for one in before.get("subagents", ())}
+    for one in fields.get("subagents", ()):
+        _fill(one, known.get(one["name"], {}))
 
 
 def _hiding(url: str, connection: str) -> Callable[[str], str]:

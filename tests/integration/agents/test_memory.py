@@ -294,6 +294,25 @@ async def test_a_url_is_hidden_and_kept_by_whoever_writes_it_back(world: World, 
 
 
 @pytest.mark.behaviour("memory:agents:hidden")
+async def test_the_url_of_a_sub_agent_is_hidden_and_kept_too(world: World, put: Put) -> None:
+    chosen = {"provider": "postgresql", "connection": URL}
+    below = {"name": "below", "model": "test/main", "description": "d", "long_term_memory": chosen}
+    row = agent_row(await put({}, subagents=[below]))
+    assert "hunter22" not in str(row)
+    shown = row["definition"]["subagents"]
+    assert shown[0]["long_term_memory"]["connection"] == HIDDEN
+    await put({}, subagents=shown, system_prompt="New.")
+    stored = define(json.loads((await world.process.agents.get(LOCAL, "agent")).definition))
+    assert stored.subagents[0].long_term_memory == LongTermMemory.model_validate(chosen)
+    with pytest.raises(DefinitionInvalid, match="none is stored"):
+        await put({}, subagents=[{**shown[0], "name": "other"}])
+    (world.process.settings.home / "memories").mkdir()
+    (world.process.settings.home / "memories" / "link").symlink_to("/tmp")
+    with pytest.raises(DefinitionInvalid, match="is not in"):
+        await put({}, subagents=[below | {"long_term_memory": {"provider": "sqlite", "connection": "link/x"}}])
+
+
+@pytest.mark.behaviour("memory:agents:hidden")
 async def test_a_reference_and_a_file_are_shown_so_that_an_export_can_be_applied(put: Put) -> None:
     for connection in ("secret:MEMORY", "memory.db"):
         chosen = {"provider": "sqlite", "connection": connection}

@@ -1,1 +1,5 @@
-"""Import paths of agents in code."""
+"""Agents in workflows: import paths that users know."""
+
+from flux.agents.inline import agent
+
+__all__ = ["agent"]
