@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,18 +32,24 @@ asyncio.run(main())
 """
 
 
-def environment(folder: Path) -> dict[str, str]:
-    return {"PATH": os.environ["PATH"], "HOME": str(folder), "FLUX_HOME": str(folder / "home"), "LANG": "C.UTF-8"}
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    return more | {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "FLUX_HOME": str(folder / "home"),
+        "LANG": "C.UTF-8",
+    }
 
 
 @pytest.fixture
 def program(tmp_path: Path) -> Flux:
     """Run Python in an empty folder with an empty home."""
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, *arguments],
-            cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=50, check=False,
+            cwd=tmp_path, env=environment(tmp_path, **variables), capture_output=True, text=True, timeout=50,
+            check=False,
         )  # fmt: skip
 
     return run
@@ -50,7 +57,7 @@ def program(tmp_path: Path) -> Flux:
 
 @pytest.fixture
 def flux(program: Flux) -> Flux:
-    return lambda *arguments: program("-m", "flux", *arguments)
+    return lambda *arguments, **variables: program("-m", "flux", *arguments, **variables)
 
 
 @pytest.mark.behaviour("cli:memory:life")
@@ -120,3 +127,25 @@ def test_no_command_shows_the_url_of_a_memory_and_an_export_can_be_applied(flux:
     refused = flux("agent", "apply", "other.yaml")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "*** stands for a hidden one, but none is stored" in refused.stderr
+
+
+@pytest.mark.behaviour("cli:doctor:memory")
+def test_the_doctor_warns_of_files_of_memories_where_several_machines_work(
+    flux: Flux, tmp_path: Path, postgres_url: str
+) -> None:
+    def doctor(**variables: str) -> list[dict[str, Any]]:
+        found = json.loads(flux("doctor", "--format", "json", **variables).stdout)
+        return [finding for finding in found if "memory" in finding["what"]]
+
+    definition = "name: helper\nmodel: scripted/demo\nsystem_prompt: Help.\nlong_term_memory: "
+    (tmp_path / "file.yaml").write_text(definition + "{provider: sqlite, connection: m.db}\n")
+    (tmp_path / "own.yaml").write_text(definition + "{}\n")
+    assert flux("agent", "apply", "file.yaml").returncode == 0
+    assert doctor() == []
+    shared = {"FLUX_DATABASE_URL": postgres_url}
+    assert flux("agent", "apply", "file.yaml", **shared).returncode == 0
+    (warned,) = doctor(**shared)
+    assert (warned["found"], warned["ok"]) == ("SQLite files of helper", False)
+    assert "use postgresql" in warned["remedy"]
+    assert flux("agent", "apply", "own.yaml", **shared).returncode == 0
+    assert doctor(**shared) == []
