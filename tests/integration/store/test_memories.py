@@ -9,8 +9,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from flux.agents.memory import MAX_KEY, MAX_VALUE, DatabaseMemories, MemoryStore, ProcessMemories
+from flux.agents.recall import words_of
 from flux.errors import DatabaseUnavailable, InvalidInput, TooLarge
 from flux.store.database import Database, one
 from flux.store.memories import REMEMBERED, Memory
@@ -187,6 +190,21 @@ async def test_a_value_that_cannot_be_kept_is_refused(store: MemoryStore) -> Non
     for value in ("half \ud800", object()):
         with pytest.raises(InvalidInput, match="memory value"):
             await store.put(ANN, HERE, "odd", value)
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
+
+
+@pytest.mark.behaviour("memory:store:search")
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(text=TEXT, question=TEXT)
+async def test_any_text_is_found_by_each_of_its_words_and_no_question_fails(
+    store: MemoryStore, text: str, question: str
+) -> None:
+    await store.put(ANN, HERE, "note", text)
+    await store.search(ANN, HERE, question)
+    for word in words_of(text):
+        assert await keys_found(store, word) == ["note"]
 
 
 @pytest.mark.behaviour("memory:store:search")
