@@ -11,7 +11,7 @@ from pathlib import Path
 from flux.agents.memory import DatabaseMemories
 from flux.agents.recall import indexed
 from flux.store import memories
-from flux.store.database import LOCAL
+from flux.store.database import LOCAL, Steps
 from flux.store.opening import open_database
 from flux.store.schema import MEMORIES
 from tests.benchmarks.frame import Row, Size, median, ms, p95, spent
@@ -64,7 +64,7 @@ async def _store(
     return found
 
 
-def _puts(texts: Iterator[tuple[int, str]]) -> memories.Steps[None]:
+def _puts(texts: Iterator[tuple[int, str]]) -> Steps[None]:
     for n, text in texts:
         key = f"note-{n}"
         yield from memories.put(LOCAL, AREA, key, f'"{text}"', indexed(key, f'"{text}"'))
