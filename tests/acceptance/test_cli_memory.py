@@ -127,6 +127,13 @@ def test_no_command_shows_the_url_of_a_memory_and_an_export_can_be_applied(flux:
     refused = flux("agent", "apply", "other.yaml")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "*** stands for a hidden one, but none is stored" in refused.stderr
+    helper = tmp_path / "helper.yaml"
+    helper.write_text(helper.read_text().replace("provider: postgresql", "provider: sqlite"))
+    for debug in ((), ("--debug",)):
+        wrong = flux(*debug, "agent", "apply", "helper.yaml")
+        assert wrong.returncode == 2
+        assert "takes the name of a file or secret:NAME" in wrong.stderr
+        assert "hunter22" not in wrong.stderr
 
 
 @pytest.mark.behaviour("cli:doctor:memory")

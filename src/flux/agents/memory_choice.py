@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from flux.engine.configs import NAME as SECRET_NAME
+from flux.errors import DefinitionInvalid
 
 Provider = Literal["sqlite", "postgresql", "in_memory"]
 
@@ -32,7 +33,7 @@ class LongTermMemory(BaseModel):
     connection and `scope` share their memories; the default scope is the agent's name.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     provider: Provider | None = None
     connection: str | None = Field(default=None, min_length=1, max_length=4096)
@@ -89,13 +90,14 @@ def in_memory() -> Place:
 def long_term_memory(provider: Place | None = None, scope: str | None = None) -> LongTermMemory:
     """Long-term memory for `agent()`; without a provider in Flux's own database.
 
-    :raises pydantic.ValidationError: the connection or the scope cannot be used
+    :raises DefinitionInvalid: the connection or the scope cannot be used
     """
-    place = provider or Place("sqlite")
-    given: dict[str, Any] = {"connection": place.connection, "scope": scope}
-    if provider is not None:
-        given["provider"] = place.provider
-    return LongTermMemory(**{name: value for name, value in given.items() if value is not None})
+    given: dict[str, Any] = {"scope": scope} | (provider._asdict() if provider else {})
+    try:
+        return LongTermMemory(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        said = "; ".join(fault["msg"].removeprefix("Value error, ") for fault in error.errors(include_input=False))
+        raise DefinitionInvalid(f"{FIELD}: {said}") from error
 
 
 def with_subagents(definition: dict[str, Any]) -> Iterator[dict[str, Any]]:

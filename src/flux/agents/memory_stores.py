@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from flux.agents.definition import AgentDefinition, define
 from flux.agents.memory import DatabaseMemories, MemoryStore, ProcessMemories
 from flux.agents.memory_choice import BY_NAME, FIELD, HIDDEN, POSTGRES, LongTermMemory, with_subagents
-from flux.engine.secrets import Secrets
+from flux.engine.services import Lookup
 from flux.errors import (
     DatabaseLocked,
     DatabaseTooNew,
@@ -33,9 +33,9 @@ CONNECTIONS = 4
 
 
 class MemoryStores:
-    """The memories of a process; `database` is Flux's own."""
+    """The memories of a process; `database` is Flux's own, `secrets` finds secrets by their names."""
 
-    def __init__(self, database: Database, secrets: Secrets, settings: Settings) -> None:
+    def __init__(self, database: Database, secrets: Lookup, settings: Settings) -> None:
         self._database = database
         self._secrets = secrets
         self._settings = settings
@@ -116,7 +116,7 @@ class MemoryStores:
             )
 
     async def _from_secret(self, scope: Scope, chosen: LongTermMemory, name: str) -> LongTermMemory:
-        value = await self._secrets.get(scope, name)
+        value = (await self._secrets(scope, [name]))[name]
         try:
             if value.startswith(BY_NAME):
                 raise ValueError

@@ -73,7 +73,7 @@ class Process:
         self.dispatch = dispatch
         self.secrets = Secrets(database, settings.home, settings.secret_key)
         self.configs = Configs(database)
-        self.memory_stores = MemoryStores(database, self.secrets, settings)
+        self.memory_stores = MemoryStores(database, self.secrets.requested, settings)
         self.agents = Agents(database, self.binder, (self.memory_stores.prepared,))
         self.memories = Memories(self.memory_stores, self.agents)
         admission = Admission(database, self.feed, self.dispatch)
