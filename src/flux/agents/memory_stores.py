@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -28,8 +30,9 @@ from flux.store.database import Database, Scope
 from flux.store.opening import found_schema, open_database, require_postgres
 from flux.store.schema import MEMORIES
 
-#: Connections to each Postgres of memories.
+#: Connections to each Postgres of memories, and where their pool says that one was lost.
 CONNECTIONS = 4
+POOL_LOGGER = "psycopg.pool"
 
 
 class MemoryStores:
@@ -42,7 +45,8 @@ class MemoryStores:
         self._folder = settings.home / "memories"
         self._own = DatabaseMemories(database)
         self._passing = ProcessMemories(time.time)
-        self._opened: dict[str, tuple[Database, DatabaseMemories]] = {}
+        self._opened: dict[str, DatabaseMemories] = {}
+        self._closing = AsyncExitStack()
         self._opening: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @property
@@ -69,7 +73,7 @@ class MemoryStores:
         async with self._opening[url]:
             if url not in self._opened:
                 self._opened[url] = await self._open(url, _hiding(url, chosen.connection or ""))
-            return self._opened[url][1]
+            return self._opened[url]
 
     async def prepared(self, scope: Scope, definition: AgentDefinition) -> AgentDefinition:
         """A definition as it is to be stored: with the connection that was hidden from its writer.
@@ -103,9 +107,8 @@ class MemoryStores:
 
     async def close(self) -> None:
         """Close every database that was opened."""
-        for database, _ in self._opened.values():
-            await database.close()
         self._opened.clear()
+        await self._closing.aclose()
 
     def _check_own(self, chosen: LongTermMemory) -> None:
         mine = "sqlite" if self._database.url.startswith("sqlite:") else "postgresql"
@@ -142,16 +145,35 @@ class MemoryStores:
             raise DefinitionInvalid(f"{FIELD}: connection: this is a directory; name a file")
         return f"sqlite:///{whole}"
 
-    async def _open(self, url: str, hide: Callable[[str], str]) -> tuple[Database, DatabaseMemories]:
+    async def _open(self, url: str, hide: Callable[[str], str]) -> DatabaseMemories:
+        postgres = url.startswith(POSTGRES)
         try:
-            if url.startswith(POSTGRES):
-                await found_schema(url)  # a pool that cannot connect would say in the log where to
+            if postgres:
+                await found_schema(url)  # fails at once, where a pool would go on trying
             database = await open_database(
                 url, synchronous=self._settings.synchronous, schema=MEMORIES, connections=CONNECTIONS
             )
         except (DatabaseUnavailable, DatabaseLocked, DatabaseTooNew) as error:
             raise Unavailable(hide(f"{FIELD}: {error}")) from None
-        return database, DatabaseMemories(database, hide)
+        if postgres:
+            quiet = _Hiding(hide)
+            logging.getLogger(POOL_LOGGER).addFilter(quiet)
+            self._closing.callback(logging.getLogger(POOL_LOGGER).removeFilter, quiet)
+        self._closing.push_async_callback(database.close)
+        return DatabaseMemories(database, hide)
+
+
+class _Hiding(logging.Filter):
+    """Takes out of what is logged what nobody may read."""
+
+    def __init__(self, hide: Callable[[str], str]) -> None:
+        super().__init__()
+        self._hide = hide
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record, and let it pass."""
+        record.msg, record.args = self._hide(record.getMessage()), ()
+        return True
 
 
 def _is_hidden(fields: dict[str, Any]) -> bool:

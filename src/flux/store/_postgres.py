@@ -64,6 +64,9 @@ class PostgresDatabase:
             try:
                 await self._pool.open(wait=True, timeout=10)
                 await self._migrate()
+            except psycopg.errors.DuplicateTable as error:
+                said = f"the database {hide_password(self.url)} holds something else; name another one, or a schema"
+                raise DatabaseUnavailable(said, debug=repr(error)) from error
             except (psycopg.Error, psycopg_pool.PoolTimeout) as error:
                 raise self._down(error) from error
             unless_opened.pop_all()

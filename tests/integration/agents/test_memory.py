@@ -1,6 +1,8 @@
 """Agents with a long-term memory: what one session stores another recalls, and nothing shows the connection."""
 
 import json
+import logging
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -260,7 +262,7 @@ async def test_a_memory_that_cannot_be_is_refused_at_create(
 
 @pytest.mark.behaviour("memory:agents:checked")
 async def test_postgres_that_is_not_installed_is_said_at_create(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "flux.store._postgres", None)
+    monkeypatch.setitem(sys.modules, "flux.store._postgres", None)
     with pytest.raises(DefinitionInvalid, match=r"pip install 'flux-harness\[postgres\]'"):
         await put({"provider": "postgresql", "connection": "postgresql://h/db"})
 
@@ -367,3 +369,18 @@ async def test_a_process_closes_its_memories_at_its_end(tmp_path: Path, postgres
     with pytest.raises(Unavailable) as closed:
         await store.keys(LOCAL, "agent")
     assert (urlsplit(postgres_url).hostname or quote(postgres_url)) not in str(closed.value)
+
+
+@pytest.mark.behaviour("memory:agents:away")
+async def test_what_a_pool_logs_later_does_not_tell_the_connection_either(
+    tmp_path: Path, postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"{postgres_url}&application_name=hunter22" if "?" in postgres_url else postgres_url
+    pool = logging.getLogger("psycopg.pool")
+    async with opened(tmp_path) as world:
+        chosen = LongTermMemory(provider="postgresql", connection=url)
+        await world.process.memory_stores.of(LOCAL, chosen)
+        pool.warning("error connecting in %r: %s", "pool-1", f"connection to {url} failed")
+        assert "connection to *** failed" in caplog.text
+    pool.warning("by %s", url)
+    assert f"by {url}" in caplog.text
