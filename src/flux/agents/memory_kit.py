@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 
+from flux.agents.kept import Recent
 from flux.agents.kits import Kit
 from flux.agents.loop import KitMaker, Session
 from flux.agents.memory import MemoryStore
+from flux.agents.memory_choice import LongTermMemory
 from flux.agents.memory_stores import MemoryStores
 from flux.errors import InvalidInput, NotFound, TooLarge, Unavailable
 from flux.store.database import Scope
@@ -18,6 +20,8 @@ from flux.store.memories import Memory
 from flux.tools.base import Done, Effect, Failed, Tool, ToolContext, ToolOutcome
 from flux.tools.function import tool_of
 
+#: Making the tools of one scope takes milliseconds, and each run of a session asks for them.
+KEPT_KITS = 256
 #: Seconds that a tool may take.
 TIMEOUT = 30.0
 #: Characters of a value that are shown in a list; and keys.
@@ -37,13 +41,19 @@ Open = Callable[[], Awaitable[MemoryStore]]
 
 def memory_kits(stores: MemoryStores) -> KitMaker:
     """The maker of kits for agents that have a long-term memory."""
+    kept: Recent[tuple[Scope, str, LongTermMemory], Kit] = Recent(KEPT_KITS)
 
     async def make(session: Session) -> Kit | None:
         definition, scope = session.policy.definition, session.run.scope
         chosen = definition.long_term_memory
         if chosen is None or definition.approval_mode == "never":
             return None
-        return memory_kit(lambda: stores.of(scope, chosen), scope, chosen.scope or definition.name)
+        key = (scope, chosen.scope or definition.name, chosen)
+        kit = kept.get(key)
+        if kit is None:
+            kit = memory_kit(lambda: stores.of(scope, chosen), key[0], key[1])
+            kept.put(key, kit)
+        return kit
 
     return make
 
