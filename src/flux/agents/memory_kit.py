@@ -87,7 +87,7 @@ class MemoryTools:
             key: The exact key of one memory.
             query: Words to search keys and values for; used when no key is given.
         """
-        store = await self._store()
+        store, key = await self._store(), key.strip()
         if key:
             found = await store.get(self._scope, self._area, key)
             if found is not None:
@@ -105,9 +105,9 @@ class MemoryTools:
             key: A short, telling name, such as "favourite_colour".
             value: What to remember: text, or JSON.
         """
-        store = await self._store()
-        await store.put(self._scope, self._area, key.strip(), value, _call(context))
-        return Done(f"Stored {key.strip()!r}.")
+        store, key = await self._store(), key.strip()
+        await store.put(self._scope, self._area, key, value, _call(context))
+        return Done(f"Stored {key!r}.")
 
     async def forget_memory(self, context: ToolContext, key: str) -> ToolOutcome:
         """Remove a memory.
@@ -115,7 +115,7 @@ class MemoryTools:
         Args:
             key: Its exact key.
         """
-        store = await self._store()
+        store, key = await self._store(), key.strip()
         there = await store.forget(self._scope, self._area, key, _call(context))
         return Done(f"Forgot {key!r}." if there else f"There is no memory {key!r} now.")
 

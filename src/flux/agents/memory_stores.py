@@ -141,8 +141,8 @@ class MemoryStores:
         whole = (self._folder / path).resolve()
         if not path.is_absolute() and not whole.is_relative_to(self._folder.resolve()):
             raise DefinitionInvalid(f"{FIELD}: connection: this file is not in {self._folder}")
-        if whole.is_dir():
-            raise DefinitionInvalid(f"{FIELD}: connection: this is a directory; name a file")
+        if whole.exists() and not whole.is_file():
+            raise DefinitionInvalid(f"{FIELD}: connection: this is a directory or device; name a file")
         return f"sqlite:///{whole}"
 
     async def _open(self, url: str, hide: Callable[[str], str]) -> DatabaseMemories:
