@@ -22,6 +22,7 @@ FluxError
 │   ├── SecretNotFound
 │   ├── ConfigNotFound
 │   ├── ArtifactNotFound
+│   ├── MemoryNotFound
 │   └── StoredValueNotFound      a value kept outside the log is gone
 ├── Conflict                409  the request met a state it cannot apply to
 │   ├── SessionEnded
@@ -202,6 +203,12 @@ class ArtifactNotFound(NotFound):
     """This session has no such artifact."""
 
     type = "artifact_not_found"
+
+
+class MemoryNotFound(NotFound):
+    """There is no such memory; `flux memory list` shows those that exist."""
+
+    type = "memory_not_found"
 
 
 class StoredValueNotFound(NotFound):

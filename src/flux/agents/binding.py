@@ -12,7 +12,8 @@ import msgspec
 
 from flux.agents.definition import AgentDefinition
 from flux.agents.kits import Kit
-from flux.agents.plans import plan_tools
+from flux.agents.memory_choice import TOOL_NAMES as MEMORY_TOOLS
+from flux.agents.plans import TOOLS as PLAN_TOOLS
 from flux.errors import DefinitionInvalid, FluxError, MissingKey
 from flux.events import ContextFrozen
 from flux.messages import Message, ToolCall
@@ -132,8 +133,8 @@ class Binder:
         :raises DefinitionInvalid: a tool, model, provider or directory does not exist
         """
         self.problems(definition)
-        offered: dict[str, Any] = dict(tools_of(definition, self._own))
-        offered |= plan_tools(definition, offered)
+        named = tools_of(definition, self._own)
+        offered = [*named, *_of_kits(definition, named)]
         for name in definition.tool_approvals:
             if name not in offered:
                 raise DefinitionInvalid(f"tool_approvals: {unknown('tool', name, offered)}")
@@ -183,6 +184,19 @@ def tools_of(definition: AgentDefinition, own: Mapping[str, Tool]) -> dict[str, 
     named = [entry for entry in definition.tools if isinstance(entry, str) and entry in own]
     bundled = resolve(entry for entry in definition.tools if entry not in named)
     return {tool.name: tool for tool in (*bundled, *(own[name] for name in named))}
+
+
+def _of_kits(definition: AgentDefinition, tools: Mapping[str, Tool]) -> tuple[str, ...]:
+    """The names of the tools that an agent's kits bring, as far as its definition tells.
+
+    :raises DefinitionInvalid: it names another tool that is called so
+    """
+    brought = [(name, "long-term memory") for name in MEMORY_TOOLS if definition.long_term_memory is not None]
+    brought += [(name, "planning") for name in PLAN_TOOLS if definition.planning]
+    for name, part in brought:
+        if name in tools:
+            raise DefinitionInvalid(f"tools: {name} is also a tool of its {part}; leave one of them out")
+    return tuple(name for name, _ in brought)
 
 
 def _together(tools: Mapping[str, Tool], kits: Sequence[Kit]) -> dict[str, Tool]:

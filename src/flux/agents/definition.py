@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from flux.agents.memory_choice import LongTermMemory
 from flux.errors import DefinitionInvalid, UnsupportedYet
 from flux.suggest import nearest
 
@@ -25,7 +26,6 @@ LATER = frozenset(
         "workflow_file",
         "skills_dir",
         "mcp_servers",
-        "long_term_memory",
         "skills",
         "stateful",
         "routes",
@@ -35,7 +35,7 @@ LATER = frozenset(
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)  # it may hold a password
 
 
 class Limit(_Frozen):
@@ -87,6 +87,7 @@ class AgentDefinition(_Frozen):
     max_plan_steps: int = Field(default=20, ge=1, le=MOST_STEPS)
     approve_plan: bool = False
     compaction: Compaction | Literal[False] = Compaction()
+    long_term_memory: LongTermMemory | None = None
 
     @field_validator("name")
     @classmethod

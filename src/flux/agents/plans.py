@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import graphlib
 import hashlib
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from flux.agents.definition import AgentDefinition
-from flux.errors import DefinitionInvalid, PlanInvalid
+from flux.errors import PlanInvalid
 from flux.suggest import unknown
 from flux.tools.text import clip
 
@@ -143,19 +142,6 @@ class Plan(Struct, frozen=True):
 
     def _with(self, changed: Step) -> Plan:
         return Plan(tuple(changed if step.name == changed.name else step for step in self.steps))
-
-
-def plan_tools(definition: AgentDefinition, taken: Container[str]) -> dict[str, None]:
-    """The names of the tools that planning brings to an agent, beside those it has.
-
-    :raises DefinitionInvalid: one of them is taken
-    """
-    if not definition.planning:
-        return {}
-    twice = next((name for name in TOOLS if name in taken), None)
-    if twice is not None:
-        raise DefinitionInvalid(f"planning brings a tool {twice}; give your own another name")
-    return dict.fromkeys(TOOLS)
 
 
 def drafted(given: Iterable[Any]) -> tuple[Step, ...]:

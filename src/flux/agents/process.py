@@ -13,6 +13,9 @@ from flux.agents.artifacts import Artifacts
 from flux.agents.binding import Binder
 from flux.agents.executor import SessionExecutor
 from flux.agents.inline import EXECUTOR
+from flux.agents.memories import Memories
+from flux.agents.memory_kit import memory_kits
+from flux.agents.memory_stores import MemoryStores
 from flux.agents.sessions import Agents, Sessions
 from flux.agents.task_tools import TaskTools
 from flux.engine.admission import Admission
@@ -71,7 +74,9 @@ class Process:
         self.dispatch = dispatch
         self.secrets = Secrets(database, settings.home, settings.secret_key)
         self.configs = Configs(database)
-        self.agents = Agents(database, self.binder)
+        self.memory_stores = MemoryStores(database, self.secrets.requested, settings)
+        self.agents = Agents(database, self.binder, (self.memory_stores.prepared,))
+        self.memories = Memories(self.memory_stores, self.agents)
         admission = Admission(database, self.feed, self.dispatch)
         self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes)
         self.artifacts = Artifacts(database, self.sessions)
@@ -82,7 +87,9 @@ class Process:
         self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
         services = self._services()
-        sessions = SessionExecutor(database, self.binder, models, settings, [TaskTools(services)])
+        sessions = SessionExecutor(
+            database, self.binder, models, settings, [TaskTools(services), memory_kits(self.memory_stores)]
+        )
         services.kept.put(EXECUTOR, sessions)
         executors: dict[str, Executor] = {
             "session": sessions,
@@ -181,6 +188,7 @@ async def open_process(
             tools=tools,
             labels=labels,
         )
+        stack.push_async_callback(process.memory_stores.close)
         stack.push_async_callback(process.feed.close)
         if worker:
             task = asyncio.create_task(keep_up("the worker broke", process.work), name="worker")

@@ -242,7 +242,7 @@ async def test_a_name_that_planning_needs_is_refused_and_its_tools_may_be_asked_
         return ""
 
     async with opened(tmp_path, {"get_plan": tool_of(get_plan)}) as world:
-        with pytest.raises(DefinitionInvalid, match="planning brings a tool get_plan"):
+        with pytest.raises(DefinitionInvalid, match="get_plan is also a tool of its planning"):
             await world.agent([Reply("ok")], tools=["get_plan"], planning=True)
         with pytest.raises(DefinitionInvalid, match="approve_plan needs planning: true"):
             await world.agent([Reply("ok")], approve_plan=True)
