@@ -23,6 +23,7 @@ from flux.agents.memory_kit import memory_kits
 from flux.agents.memory_stores import MemoryStores
 from flux.agents.output import output_schema, parse_output
 from flux.agents.task_tools import TaskTools
+from flux.agents.window import WorkingMemory
 from flux.engine import driving
 from flux.engine.driving import Ended, Order, Waiting
 from flux.engine.journal import Journal, journal_here
@@ -74,6 +75,7 @@ async def agent(  # noqa: PLR0913 - the documented parameters
     name: str | None = None,
     tools: Sequence[task[..., Any] | str | Mapping[str, Any]] | None = None,
     response_format: type[BaseModel] | None = None,
+    working_memory: WorkingMemory | None = None,
     long_term_memory: LongTermMemory | None = None,
     agents: Sequence[task[..., Any] | str] | None = None,
     description: str | None = None,
@@ -118,6 +120,7 @@ async def agent(  # noqa: PLR0913 - the documented parameters
         tasks,
         {one.given.definition.name: one.given for one in map(_colleague, agents or ()) if one},
         output_schema(response_format) if response_format is not None else None,
+        working_memory,
     )
     return task(AgentFunction(given, response_format)).with_options(name=definition.name)
 
@@ -167,7 +170,7 @@ class _Asked:
         self._body = body
         self._given = given
         self._format = format
-        self._child = driving.child_id(journal.run.id, body.call)
+        self._child = driving.child_id(journal.run.id, given.memory.key if given.memory else body.call)
 
     async def answer(self, text: str) -> Any:
         """The agent's answer. A call that is tried again goes on in the same session."""

@@ -152,6 +152,8 @@ class Transcript:
         self.started: SessionStarted | None = None
         self.context: ContextFrozen | None = None
         self.plan: tuple[dict[str, Any], ...] = ()
+        #: Of the agent of the newest run.
+        self.definition_digest = ""
         self.pending: dict[str, UserSaid] = {}
         self.items: list[Item] = []
         self.run: RunState | None = None
@@ -276,6 +278,7 @@ class Transcript:
 
     def _start(self, entry: RunStarted, stored: Stored) -> None:
         first = self.pending.get(entry.inputs[0]) if entry.inputs else None
+        self.definition_digest = entry.definition_digest
         self.run = RunState(
             id=entry.run,
             inputs=entry.inputs,
