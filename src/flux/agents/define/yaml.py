@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from flux import strict_yaml
 from flux.agents.definition import MAX_BYTES, AgentDefinition, define
 from flux.errors import DefinitionInvalid
 
@@ -17,31 +18,6 @@ VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\$\{")
 
 #: Line breaks to YAML; only double quotes keep them.
 UNUSUAL_BREAKS = re.compile("[\r\x85\u2028\u2029]")
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses aliases (they can grow without bound) and duplicate keys (one of them would be lost)."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", _mark(self))
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be plain text", key.start_mark)
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _mark(loader: Any) -> yaml.Mark:
-    """Where the next event begins."""
-    mark: yaml.Mark = loader.peek_event().start_mark
-    return mark
 
 
 def load_fields(path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
@@ -63,9 +39,9 @@ def load_fields(path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
 def parse_fields(text: str, environment: Mapping[str, str], where: str) -> dict[str, Any]:
     """The fields of a YAML text; `${VAR}` in values is replaced from the environment."""
     try:
-        fields = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader with more refusals
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise DefinitionInvalid(f"{where}: {_one_line(error)}") from error
+        fields = strict_yaml.load(text)
+    except ValueError as error:
+        raise DefinitionInvalid(f"{where}: {error}") from error
     if not isinstance(fields, dict):
         raise DefinitionInvalid(f"{where}: an agent definition is a mapping of fields")
     return {str(key): _expand(value, environment, where) for key, value in fields.items()}
@@ -132,10 +108,3 @@ def _variable(match: re.Match[str], environment: Mapping[str, str], where: str) 
     if value is None:
         raise DefinitionInvalid(f"{where}: the variable {name} is not set")
     return value
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
-    return " ".join(str(error).split()) or type(error).__name__
