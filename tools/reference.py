@@ -167,6 +167,7 @@ EVENTS = {
     "elicitation.elicitation_id": "The id the server gave",
     "elicitation.url": "The address to open",
     "elicitation.schema": "The form to fill in",
+    "elicitation.state": "What the call needs to go on after the answer",
     "pause.output": "What the code gave along",
     "interrupt_answered.id": "The id of the question",
     "interrupt_answered.reason": "The reason given",
@@ -210,7 +211,7 @@ EVENTS = {
     "TASK_COMPLETED.value": "The result, in the typed form of values",
 }
 #: Types that a reader may meet later; this version never writes them.
-NOT_WRITTEN = frozenset({"elicitation", "plan_review", "plan", "subagent", "usage", "forked"})
+NOT_WRITTEN = frozenset({"plan", "subagent", "usage", "forked"})
 
 
 CLI_INTRO = """

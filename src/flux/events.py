@@ -139,7 +139,7 @@ class InputRequired(Entry, frozen=True, tag="input_required", kw_only=True):
 
 
 class Elicited(Entry, frozen=True, tag="elicitation", kw_only=True):
-    """An MCP server asks the person to do something."""
+    """An MCP server asks the person to do something; `state` is what the call needs to go on."""
 
     id: str
     call: str
@@ -149,6 +149,7 @@ class Elicited(Entry, frozen=True, tag="elicitation", kw_only=True):
     elicitation_id: str
     url: str | None = None
     schema: dict[str, Any] | None = None
+    state: Any = None
     session: str | None = None
 
 

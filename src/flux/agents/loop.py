@@ -16,6 +16,7 @@ import msgspec
 from flux.agents import prompt
 from flux.agents.binding import Bound
 from flux.agents.compaction import SummaryFailed, summarise
+from flux.agents.kits import Kit
 from flux.agents.model_calls import Attempt, Partial, call_model, message_id, wait_until
 from flux.agents.steps import (
     CallModel,
@@ -48,7 +49,7 @@ class Session:
     """One session on this worker: its run, its transcript, and how its agent is bound."""
 
     def __init__(
-        self, run: Run, log: Transcript, bind: Callable[[str | None], Awaitable[Bound]], policy: Policy, attempts: int
+        self, run: Run, log: Transcript, bind: Callable[[Session], Awaitable[Bound]], policy: Policy, attempts: int
     ) -> None:
         self.run = run
         self.log = log
@@ -62,15 +63,24 @@ class Session:
         """The database's clock, in seconds since the epoch; workers' own clocks may differ."""
         return self.run.execution.updated + time.monotonic() - self._claimed
 
+    @property
+    def workspace(self) -> str | None:
+        """The directory its tools act in; None: the worker's own."""
+        return self.log.started.workspace if self.log.started else None
+
     async def bound(self) -> Bound:
         """The live agent; made when it is first needed."""
         if self._bound is None:
-            self._bound = await self._bind(self.log.started.workspace if self.log.started else None)
+            self._bound = await self._bind(self)
         return self._bound
 
     async def catch_up(self) -> None:
         """Read what is new in the log."""
         self.log.extend(await self.run.read(self.log.head))
+
+
+#: Makes the kit of one part of an agent for a session; None: the agent has no such part.
+KitMaker = Callable[[Session], Awaitable[Kit | None]]
 
 
 async def run_session(session: Session) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from flux import tracing
 from flux.agents.binding import Binder, Bound
 from flux.agents.definition import AgentDefinition
 from flux.agents.kept import KnownLimits, Recent
-from flux.agents.loop import IDLE, Session, run_session
+from flux.agents.loop import IDLE, KitMaker, Session, run_session
 from flux.agents.sessions import Agents, Sessions
 from flux.agents.steps import Finish, Idle, Park, Policy, Settle, next_step, used_tokens
 from flux.agents.transcript import Transcript
@@ -61,7 +61,15 @@ UNREADABLE = AgentDefinition(name="unreadable", model="none/none")
 class SessionExecutor:
     """Runs sessions of stored agents; keeps what the next run of the same session can use."""
 
-    def __init__(self, database: Database, binder: Binder, models: ModelRegistry, settings: Settings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        binder: Binder,
+        models: ModelRegistry,
+        settings: Settings,
+        kits: Sequence[KitMaker] = (),
+    ) -> None:
+        self._kits = kits
         self._database = database
         self._binder = binder
         self._limits = KnownLimits(models)
@@ -81,10 +89,12 @@ class SessionExecutor:
         except (AgentNotFound, DefinitionInvalid) as error:
             definition, problem = UNREADABLE, DefinitionInvalid(f"this session's agent cannot be read: {error}")
 
-        async def bind(workspace: str | None) -> Bound:
+        async def bind(session: Session) -> Bound:
             if problem is not None:
                 raise problem
-            return self._bind(definition, workspace)
+            kits = [kit for make in self._kits if (kit := await make(session)) is not None]
+            bound = self._bind(definition, session.workspace)
+            return bound.equipped(kits) if kits else bound
 
         policy = Policy(definition, self._settings.run_failures, self._settings.run_timeout)
         transcript = self._transcripts.take(run.id) or Transcript()

@@ -13,6 +13,7 @@ from typing import Any
 
 from flux.agents import gate
 from flux.agents.binding import Bound
+from flux.agents.questions import Asking, open_questions
 from flux.agents.transcript import CallState
 from flux.engine.run import Run
 from flux.engine.upkeep import being_cancelled
@@ -20,17 +21,14 @@ from flux.events import (
     ApprovalRequired,
     Entry,
     Gated,
-    InputRequired,
     Outcome,
-    Question,
     ToolDone,
     ToolOutput,
     ToolStarted,
 )
 from flux.messages import ToolCall
 from flux.store import interrupts
-from flux.store.database import Steps
-from flux.tools.base import Answer, Done, Failed, NeedsInput, Tool, ToolContext, ToolOutcome
+from flux.tools.base import Done, Failed, NeedsInput, Tool, ToolContext, ToolOutcome
 from flux.tools.schema import validate
 from flux.tools.text import Tap, clip
 from flux.tracing import span
@@ -90,7 +88,7 @@ async def _gate(run: Run, bound: Bound, fresh: Iterable[CallState]) -> list[Call
             questions.append(_approval(run, bound, state, args, digest, decision.rule))
         else:
             allowed.append(state)
-    await run.append(*entries, *questions, also=_open(run, questions))
+    await run.append(*entries, *questions, also=open_questions(run, questions))
     return allowed
 
 
@@ -119,20 +117,6 @@ def _approval(
     )
 
 
-def _open(run: Run, questions: Sequence[Question]) -> Steps[None]:
-    for question in questions:
-        kind = "approval" if isinstance(question, ApprovalRequired) else "input"
-        yield from interrupts.open_interrupt(
-            run.scope,
-            id=question.id,
-            execution_id=run.id,
-            call=question.call,
-            kind=kind,
-            payload=question,
-            digest=getattr(question, "digest", ""),
-        )
-
-
 def _overlaps(bound: Bound, state: CallState) -> bool:
     tool = bound.tools.get(state.call.name)
     return tool is not None and tool.effect == "read"
@@ -149,6 +133,7 @@ class _Call:
         self._state = state
         self._slots = slots
         self._repeats = repeats
+        self._asking = Asking(run, state)
 
     async def resolve(self) -> None:
         """Append the call's result, or its question."""
@@ -178,22 +163,21 @@ class _Call:
     def _context(self) -> ToolContext:
         call = self._state.call.id
         return self._bound.context(
-            session=self._run.id, call=call, output=_emitter(self._run, call), answer=_input(self._state)
+            session=self._run.id,
+            call=call,
+            output=_emitter(self._run, call),
+            answers=self._asking.answers(),
+            ask=self._asking.ask,
         )
 
     async def _finalise(self, outcome: ToolOutcome) -> None:
         call = self._state.call
         match outcome:
             case NeedsInput():
-                question = InputRequired(
-                    id=interrupts.interrupt_id(self._run.id, call.id, self._state.asked),
-                    call=call.id,
-                    question=str(outcome.payload.get("question", "")),
-                    options=tuple(outcome.payload.get("options") or ()),
-                )
-                await self._run.append(question, also=_open(self._run, [question]))
+                await self._asking.leave_open(outcome)
             case Done():
-                await self._run.append(_done(call, "success", clip(outcome.content, LARGEST_RESULT)))
+                done = _done(call, "success", clip(outcome.content, LARGEST_RESULT))
+                await self._run.append(*outcome.entries, done)
             case Failed():
                 content = clip(outcome.content, LARGEST_RESULT) + self._warning()
                 await self._run.append(_done(call, "timeout" if outcome.timeout else "error", content))
@@ -229,13 +213,6 @@ def _changed(state: CallState, bound: Bound) -> ToolDone | None:
     if state.gate is not None and interrupts.digest_of(call.name, bound.arguments(call)) != state.gate.args_digest:
         return _done(call, "error", "[the tool has changed since this call was decided; ask again]")
     return None
-
-
-def _input(state: CallState) -> Answer | None:
-    answer = state.answer
-    if answer is None or not isinstance(state.question, InputRequired):
-        return None
-    return Answer(answer.decision, answer.content)
 
 
 async def _execute(tool: Tool, args: dict[str, Any], context: ToolContext) -> ToolOutcome:

@@ -19,6 +19,7 @@ from flux.events import (
     Gated,
     InterruptAnswered,
     ModelFailed,
+    Planned,
     Question,
     RunFailed,
     RunStarted,
@@ -40,13 +41,14 @@ FROM_OUTSIDE = frozenset((SessionStarted, UserSaid, CancelRequested, InterruptAn
 
 
 class CallState(Struct, gc=False):
-    """Where one tool call stands; `asked` counts its questions."""
+    """Where one tool call stands; `asked` counts its questions, `earlier` are those answered before the last."""
 
     call: ToolCall
     gate: Gated | None = None
     question: Question | None = None
     answer: InterruptAnswered | None = None
     asked: int = 0
+    earlier: tuple[tuple[Question, InterruptAnswered], ...] = ()
     started: bool = False
     done: ToolDone | None = None
 
@@ -126,6 +128,7 @@ class Transcript:
         self.epoch = 0
         self.started: SessionStarted | None = None
         self.context: ContextFrozen | None = None
+        self.plan: tuple[dict[str, Any], ...] = ()
         self.pending: dict[str, UserSaid] = {}
         self.items: list[Item] = []
         self.run: RunState | None = None
@@ -179,6 +182,9 @@ class Transcript:
     def _freeze(self, entry: ContextFrozen, _: Stored) -> None:
         self.context = entry
 
+    def _plan(self, entry: Planned, _: Stored) -> None:
+        self.plan = entry.steps
+
     def _request_cancel(self, entry: CancelRequested, _: Stored) -> None:
         self._cancels.add(entry.run)
         if self.run is not None and self.run.id == entry.run:
@@ -199,6 +205,8 @@ class Transcript:
     def _ask(self, entry: Question, _: Stored) -> None:
         state = self.run.calls.get(entry.call or "") if self.run else None
         if state is not None:
+            if state.question is not None and state.answer is not None:
+                state.earlier += ((state.question, state.answer),)
             # An answer may stand before its question: it counts wherever it is.
             state.question = entry
             state.answer = self._answers.get(entry.id)
@@ -290,6 +298,7 @@ ADD: Mapping[type, Callable[[Transcript, Any, Stored], None]] = {
     ContextFrozen: Transcript._freeze,
     CancelRequested: Transcript._request_cancel,
     Compacted: Transcript._compact,
+    Planned: Transcript._plan,
     SessionEndedEntry: Transcript._end,
     UsageCounted: Transcript._count,
     RunStarted: Transcript._start,

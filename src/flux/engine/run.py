@@ -23,10 +23,11 @@ from flux.events import (
     spent_by,
 )
 from flux.metrics import count_entries
-from flux.store import executions, log
+from flux.store import executions, interrupts, log
 from flux.store.database import Database, Steps
 from flux.store.executions import Execution, encode_spent
 from flux.store.feed import Feed
+from flux.store.interrupts import Interrupt
 from flux.store.log import Then
 from flux.store.waits import Woken
 
@@ -69,6 +70,7 @@ class Run:
         self._feed = feed
         self._dispatch = dispatch
         self._watched = execution.head
+        self._watchers: set[asyncio.Event] = set()
         self._own: list[Stored] = []
         self._read_to = 0
         self._others_wrote = True
@@ -91,6 +93,25 @@ class Run:
         """Somebody else wrote to the log, or may have."""
         self._others_wrote = True
         self.changed.set()
+        for watcher in self._watchers:
+            watcher.set()
+
+    async def answered(self, id: str, seconds: float) -> Interrupt | None:
+        """A question as soon as it is closed; None when it is still open after so many seconds."""
+        news = asyncio.Event()
+        self._watchers.add(news)
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    news.clear()
+                    asked = await self.database.read(interrupts.get(self.scope, self.id, id))
+                    if asked is not None and asked.state != "open":
+                        return asked
+                    await news.wait()
+        except TimeoutError:
+            return None
+        finally:
+            self._watchers.discard(news)
 
     async def append(
         self,
