@@ -12,6 +12,7 @@ import msgspec
 
 from flux.agents.definition import AgentDefinition
 from flux.agents.kits import Kit
+from flux.agents.shipped import check_files, check_names, is_file
 from flux.errors import DefinitionInvalid, FluxError, MissingKey
 from flux.events import ContextFrozen
 from flux.messages import Message, ToolCall
@@ -22,6 +23,7 @@ from flux.suggest import unknown
 from flux.tools.base import Tool, ToolContext
 from flux.tools.groups import resolve
 from flux.tools.schema import validate
+from flux.tools.skills import USE_SKILL
 
 WORKSPACE_NOTES = "AGENTS.md"
 MAX_NOTES = 32_000
@@ -130,11 +132,22 @@ class Binder:
         :raises DefinitionInvalid: a tool, model, provider or directory does not exist
         """
         self.problems(definition)
-        offered = tools_of(definition, self._own)
+        offered: dict[str, Any] = dict(self.tools(definition))
+        offered |= check_files(definition, {*offered, USE_SKILL})
+        check_names(definition.skills, offered)
+        if definition.skills or definition.skills_dir:
+            offered[USE_SKILL] = None
         for name in definition.tool_approvals:
             if name not in offered:
                 raise DefinitionInvalid(f"tool_approvals: {unknown('tool', name, offered)}")
         self._sandbox(definition, self.workspace)
+
+    def tools(self, definition: AgentDefinition) -> dict[str, Tool]:
+        """The tools that an agent names; those of its files are not among them.
+
+        :raises DefinitionInvalid: a tool does not exist
+        """
+        return tools_of(definition, self._own)
 
     def problems(self, definition: AgentDefinition) -> list[str]:
         """What keeps the agent from running here now, but may be put right without changing it.
@@ -171,7 +184,7 @@ def tools_of(definition: AgentDefinition, own: Mapping[str, Tool]) -> dict[str, 
     :raises DefinitionInvalid: a tool does not exist
     """
     named = [entry for entry in definition.tools if isinstance(entry, str) and entry in own]
-    bundled = resolve(entry for entry in definition.tools if entry not in named)
+    bundled = resolve(entry for entry in definition.tools if entry not in named and not is_file(entry))
     return {tool.name: tool for tool in (*bundled, *(own[name] for name in named))}
 
 

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from flux.errors import DefinitionInvalid, UnsupportedYet
 from flux.suggest import nearest
+from flux.tools.skill import Skill, check_skills
+from flux.tools.tool_file import ToolFile
 
 NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
 RESERVED = frozenset({"agent_chat", "sessions"})
@@ -20,16 +22,13 @@ ThinkingLevel = Literal["off", "minimal", "low", "medium", "high", "xhigh"]
 #: Documented fields whose machinery is not in this version.
 LATER = frozenset(
     {
-        "tools_file",
         "workflow_file",
-        "skills_dir",
         "mcp_servers",
         "agents",
         "planning",
         "max_plan_steps",
         "approve_plan",
         "long_term_memory",
-        "skills",
         "subagents",
         "stateful",
         "routes",
@@ -72,6 +71,9 @@ class AgentDefinition(_Frozen):
     system_prompt: str = ""
     description: str | None = None
     tools: tuple[str | dict[str, Any], ...] = ()
+    tools_file: ToolFile | None = None
+    skills: tuple[Skill, ...] = ()
+    skills_dir: str | None = None
     max_tool_calls: int = Field(default=10, ge=1, le=1000)
     max_turns: int | None = Field(default=None, ge=1, le=10_000)
     max_concurrent_tools: int = Field(default=4, ge=1, le=64)
@@ -104,6 +106,19 @@ class AgentDefinition(_Frozen):
             if not (provider and slash and name):
                 raise ValueError(f"{model!r} must be provider/model, for example anthropic/claude-sonnet-5-5")
         return value
+
+    @field_validator("skills")
+    @classmethod
+    def _possible_skills(cls, skills: tuple[Skill, ...]) -> tuple[Skill, ...]:
+        check_skills(skills)
+        return skills
+
+    @field_validator("skills_dir")
+    @classmethod
+    def _place_on_workers(cls, directory: str | None) -> str | None:
+        if directory is not None and not (directory.startswith("/") and directory.isprintable()):
+            raise ValueError("must be an absolute path: of a directory on the workers, where it is read")
+        return directory
 
     @model_validator(mode="after")
     def _one_reasoning_field(self) -> AgentDefinition:

@@ -16,7 +16,9 @@ from flux.agents.definition import AgentDefinition
 from flux.agents.kept import KnownLimits, Recent
 from flux.agents.loop import IDLE, KitMaker, Session, run_session
 from flux.agents.sessions import Agents, Sessions
+from flux.agents.skills_kit import SkillsKit
 from flux.agents.steps import Finish, Idle, Park, Policy, Settle, next_step, used_tokens
+from flux.agents.tools_kit import ToolFilesKit
 from flux.agents.transcript import Transcript
 from flux.engine.admission import Admission
 from flux.engine.configs import Configs
@@ -163,6 +165,7 @@ class Process:
         self.worker_id = lock.id
         self.database = database
         self.models = models
+        self.sources = SourceLoader()
         self.binder = Binder(models, workspace, environment, tools)
         self.feed = Feed(database)
         self.dispatch = dispatch
@@ -178,7 +181,7 @@ class Process:
         self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
         executors: dict[str, Executor] = {
-            "session": SessionExecutor(database, self.binder, models, settings),
+            "session": SessionExecutor(database, self.binder, models, settings, self._kits()),
             "workflow": self._workflow_executor(),
         }
         self.runner = Runner(database, self.feed, self.dispatch, executors, lock.id, offer)
@@ -195,6 +198,10 @@ class Process:
         )
         self.retention = Retention(database, settings.retention_days * 86_400)
 
+    def _kits(self) -> Sequence[KitMaker]:
+        """What makes the parts of agents, in the order of the prompt."""
+        return (ToolFilesKit(self.sources), SkillsKit(self.binder))
+
     def _workflow_executor(self) -> WorkflowExecutor:
         services = Services(
             self.database,
@@ -203,7 +210,7 @@ class Process:
             self.secrets.requested,
             self.configs.requested,
         )
-        return WorkflowExecutor(CatalogCode(self.database, SourceLoader()), services, self.settings.run_failures)
+        return WorkflowExecutor(CatalogCode(self.database, self.sources), services, self.settings.run_failures)
 
     async def work(self) -> None:
         """Run what has work until cancelled; then finish or hand over within the grace period."""

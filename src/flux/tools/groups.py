@@ -89,7 +89,7 @@ def _parsed(entry: Any) -> tuple[str, Any]:
         extra = ", ".join(str(key) for key in list(entry)[1:])
         raise DefinitionInvalid(f"tools: indent {extra} below {name}: an entry names one group")
     if name == "file":
-        raise UnsupportedYet("tools: entries of the form `file: PATH` are not available yet")
+        raise DefinitionInvalid("tools: a file of tools belongs to a stored agent; `flux agent create` reads it")
     if name not in GROUPS and name in SINGLE:
         raise DefinitionInvalid(f"tools: {name} takes no settings; give them to its group")
     return name, entry[name]

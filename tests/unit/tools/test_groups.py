@@ -65,6 +65,7 @@ def test_the_later_configured_group_wins_and_a_bare_name_never_does() -> None:
         ({"files": {"requires_approval": ["write_fil"]}}, "unknown tool 'write_fil'; did you mean 'write_file'"),
         ({}, "an entry is a name or a mapping of one group"),
         (5, "an entry is a name or a mapping of one group"),
+        ({"file": "./tools.py"}, "a file of tools belongs to a stored agent"),
     ],
 )
 @pytest.mark.behaviour("tools:groups:invalid")
@@ -73,7 +74,7 @@ def test_mistakes_are_named(entry: Any, message: str) -> None:
         resolve([entry])
 
 
-@pytest.mark.parametrize("entry", [{"file": "./tools.py"}, "web_fetch"])
+@pytest.mark.parametrize("entry", ["web_fetch"])
 def test_what_comes_later_says_so(entry: Any) -> None:
     with pytest.raises(UnsupportedYet, match="not available yet"):
         resolve([entry])
