@@ -15,7 +15,7 @@ from flux.tools.tool_file import ToolFile
 
 NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
 RESERVED = frozenset({"agent_chat", "sessions"})
-MAX_BYTES = 1_000_000
+MAX_BYTES = 8_000_000
 
 ThinkingLevel = Literal["off", "minimal", "low", "medium", "high", "xhigh"]
 

@@ -20,10 +20,18 @@ def tool_files(definition: AgentDefinition) -> tuple[ToolFile, ...]:
 
     :raises DefinitionInvalid: an entry is no file
     """
-    found = [_file(entry) for entry in definition.tools if is_file(entry)]
+    found = tool_entries(definition)
     if definition.tools_file is not None:
         found.append(definition.tools_file)
     return tuple({file.digest: file for file in found}.values())
+
+
+def tool_entries(definition: AgentDefinition) -> list[ToolFile]:
+    """The files among the entries of `tools`.
+
+    :raises DefinitionInvalid: an entry is no file
+    """
+    return [_file(entry) for entry in definition.tools if is_file(entry)]
 
 
 def is_file(entry: Any) -> bool:

@@ -199,7 +199,7 @@ def _folders(directory: Path) -> Iterator[Path]:
     """The directories that hold a SKILL.md."""
     try:
         names = sorted(os.listdir(directory))
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a path with NUL
         raise DefinitionInvalid(f"{directory}: {_reason(error)}") from error
     if any(name in names for name in _MAIN_NAMES):
         yield directory.resolve()
@@ -253,7 +253,9 @@ def _read(path: Path, room: int) -> bytes:
     return data
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError | ValueError) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
     if error.errno == errno.ELOOP:
         return f"{error.filename} is a symbolic link"
     return (error.strerror or str(error)).lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +11,14 @@ from typing import Any
 import yaml
 
 from flux import strict_yaml
+from flux.agents.define.files import Warn, beside, inline
 from flux.agents.definition import MAX_BYTES, AgentDefinition, define
+from flux.agents.shipped import is_file, tool_entries
 from flux.errors import DefinitionInvalid
+from flux.tools.skill import Skill
+from flux.tools.tool_file import ToolFile
+
+logger = logging.getLogger(__name__)
 
 #: `${NAME}`, or `${NAME:-what counts when it is not set}`; `$${` stands for a plain `${`.
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\$\{")
@@ -20,20 +27,28 @@ VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\$\{")
 UNUSUAL_BREAKS = re.compile("[\r\x85\u2028\u2029]")
 
 
-def load_fields(path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
-    """The fields in a YAML file, or in the agent.yaml of a directory with its instructions.md.
+def load_fields(
+    path: Path, environment: Mapping[str, str], *, strict: bool = False, warn: Warn = logger.warning
+) -> dict[str, Any]:
+    """The fields in a YAML file, or in a directory: its agent.yaml, instructions.md, tools/ and skills/.
 
-    :raises DefinitionInvalid: the file cannot be read, is not YAML, or names an unset variable
+    Files that they name are read, see `inline`; `warn` is told of skills that are left out.
+
+    :raises DefinitionInvalid: a file cannot be read, is not YAML, or names an unset variable
     """
-    if path.is_dir():
-        if not (path / "agent.yaml").is_file():
-            raise DefinitionInvalid(f"{path}: an agent's directory holds an agent.yaml; there is none")
-        fields = load_fields(path / "agent.yaml", environment)
-        instructions = path / "instructions.md"
-        if instructions.is_file():
-            fields.setdefault("system_prompt", _read(instructions))
-        return {"name": path.resolve().name} | fields
-    return parse_fields(_read(path), environment, str(path))
+    if not path.is_dir():
+        return inline(parse_fields(_read(path), environment, str(path)), path.parent, strict=strict, warn=warn)
+    main = path / "agent.yaml"
+    if not main.is_file():
+        raise DefinitionInvalid(f"{path}: an agent's directory holds an agent.yaml; there is none")
+    fields = {"name": path.resolve().name} | parse_fields(_read(main), environment, str(main))
+    instructions = path / "instructions.md"
+    if instructions.is_file():
+        fields.setdefault("system_prompt", _read(instructions))
+    found = beside(path)
+    if "tools" in found and isinstance(fields.get("tools", []), list):
+        fields["tools"] = [*fields.get("tools", []), *found.pop("tools")]
+    return inline(found | fields, path, strict=strict, warn=warn)
 
 
 def parse_fields(text: str, environment: Mapping[str, str], where: str) -> dict[str, Any]:
@@ -47,9 +62,11 @@ def parse_fields(text: str, environment: Mapping[str, str], where: str) -> dict[
     return {str(key): _expand(value, environment, where) for key, value in fields.items()}
 
 
-def define_from(path: Path, environment: Mapping[str, str]) -> AgentDefinition:
-    """The definition in a file or directory."""
-    fields = load_fields(path, environment)
+def define_from(
+    path: Path, environment: Mapping[str, str], *, strict: bool = False, warn: Warn = logger.warning
+) -> AgentDefinition:
+    """The definition in a file or directory; see `load_fields`."""
+    fields = load_fields(path, environment, strict=strict, warn=warn)
     if "system_prompt" not in fields:
         raise DefinitionInvalid(f"{path}: missing field 'system_prompt'")
     try:
@@ -62,6 +79,29 @@ def to_yaml(definition: AgentDefinition) -> str:
     """The YAML form of a definition."""
     fields = definition.model_dump(mode="json", exclude_unset=True)
     return yaml.dump(fields, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def overview(definition: AgentDefinition) -> str:
+    """The YAML of a definition for people: of what it brings along the names and digests, not the content."""
+    fields = definition.model_dump(mode="json", exclude_unset=True)
+    if definition.skills:
+        fields["skills"] = [_skill(skill) for skill in definition.skills]
+    if definition.tools_file:
+        fields["tools_file"] = _file(definition.tools_file)
+    files = iter(tool_entries(definition))
+    entries = [{"file": _file(next(files))} if is_file(entry) else entry for entry in fields.get("tools", ())]
+    if entries:
+        fields["tools"] = entries
+    return yaml.dump(fields, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _skill(skill: Skill) -> dict[str, Any]:
+    shown = {"name": skill.name, "description": skill.description, "digest": skill.digest}
+    return {**shown, "files": sorted(skill.files)} if skill.files else shown
+
+
+def _file(file: ToolFile) -> dict[str, str]:
+    return {"name": file.name, "digest": file.digest}
 
 
 class _Dumper(yaml.SafeDumper):
