@@ -15,9 +15,14 @@ from tests.acceptance.test_cli import complains, environment
 Done = subprocess.CompletedProcess[str]
 Flux = Callable[..., Done]
 
-TOOLS = (
-    'from flux import task\n\n@task\nasync def price(item: str) -> int:\n    """What ${ITEM} costs."""\n    return 3\n'
-)
+TOOLS = '''\
+from flux import task
+
+@task
+async def price(item: str) -> int:
+    """What ${ITEM} costs."""
+    return 3
+'''
 
 
 @pytest.fixture
