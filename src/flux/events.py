@@ -220,11 +220,13 @@ class Planned(Entry, frozen=True, tag="plan", kw_only=True):
 
 
 class SubagentChanged(Entry, frozen=True, tag="subagent", kw_only=True):
-    """A child session changed its state."""
+    """A child session that a call drives was started, waits (until `due`, seconds since the epoch), or has ended."""
 
     child: str
-    status: str
-    agent: str = ""
+    status: Literal["started", "waiting", "done", "failed", "cancelled"]
+    agent: str
+    call: str
+    due: float | None = None
 
 
 class ChildDone(Entry, frozen=True, tag="child_done", kw_only=True):
@@ -327,7 +329,15 @@ class Progress(Struct, frozen=True, tag_field="type", tag="progress"):
     name: str = ""
 
 
-DeltaEvent = Token | Reasoning | ToolOutput | Progress
+class SubagentDelta(Struct, frozen=True, tag_field="type", tag="subagent_delta"):
+    """What a child session shows, to the readers of the one that drives it."""
+
+    call: str
+    session: str
+    event: Token | Reasoning | ToolOutput | Progress | SubagentDelta
+
+
+DeltaEvent = Token | Reasoning | ToolOutput | Progress | SubagentDelta
 DELTA_TYPES: dict[str, type] = {cls.__struct_config__.tag: cls for cls in get_args(DeltaEvent)}
 
 

@@ -24,12 +24,10 @@ LATER = frozenset(
     {
         "workflow_file",
         "mcp_servers",
-        "agents",
         "planning",
         "max_plan_steps",
         "approve_plan",
         "long_term_memory",
-        "subagents",
         "stateful",
         "routes",
         "plan",
@@ -74,6 +72,8 @@ class AgentDefinition(_Frozen):
     tools_file: ToolFile | None = None
     skills: tuple[Skill, ...] = ()
     skills_dir: str | None = None
+    agents: tuple[str, ...] = ()
+    subagents: tuple[AgentDefinition, ...] = ()
     max_tool_calls: int = Field(default=10, ge=1, le=1000)
     max_turns: int | None = Field(default=None, ge=1, le=10_000)
     max_concurrent_tools: int = Field(default=4, ge=1, le=64)
@@ -119,6 +119,15 @@ class AgentDefinition(_Frozen):
         if directory is not None and not (directory.startswith("/") and directory.isprintable()):
             raise ValueError("must be an absolute path: of a directory on the workers, where it is read")
         return directory
+
+    @field_validator("agents", "subagents")
+    @classmethod
+    def _named_once(cls, value: Any) -> Any:
+        names = [one if isinstance(one, str) else one.name for one in value]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice!r} is given twice")
+        return value
 
     @model_validator(mode="after")
     def _one_reasoning_field(self) -> AgentDefinition:

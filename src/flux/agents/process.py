@@ -13,11 +13,12 @@ from msgspec.structs import replace
 from flux import tracing
 from flux.agents.binding import Binder, Bound
 from flux.agents.definition import AgentDefinition
+from flux.agents.delegation import Delegation
 from flux.agents.kept import KnownLimits, Recent
 from flux.agents.loop import IDLE, KitMaker, Session, run_session
 from flux.agents.sessions import Agents, Sessions
 from flux.agents.skills_kit import SkillsKit
-from flux.agents.steps import Finish, Idle, Park, Policy, Settle, next_step, used_tokens
+from flux.agents.steps import Finish, Idle, Park, Policy, Settle, used_tokens
 from flux.agents.tools_kit import ToolFilesKit
 from flux.agents.transcript import Transcript
 from flux.engine.admission import Admission
@@ -71,7 +72,8 @@ class SessionExecutor:
         settings: Settings,
         kits: Sequence[KitMaker] = (),
     ) -> None:
-        self._kits = kits
+        self._delegation = Delegation(self.execute)
+        self._kits: tuple[KitMaker, ...] = (self._delegation, *kits)
         self._database = database
         self._binder = binder
         self._limits = KnownLimits(models)
@@ -81,13 +83,17 @@ class SessionExecutor:
         self._bound: Recent[tuple[str, str | None], Bound] = Recent(KEPT_AGENTS)
 
     async def __call__(self, run: Run) -> None:
-        """Run a session until it rests."""
+        """Run a session of a stored agent until it rests."""
+        await self.execute(run, None)
+
+    async def execute(self, run: Run, given: AgentDefinition | None) -> None:
+        """Run a session until it rests; `given` is its agent, where that is not stored."""
         if run.failures >= GIVE_UP * self._settings.run_failures:
             await _give_up(run)
             return
         problem: FluxError | None = None
         try:
-            definition = await self._definition(run)
+            definition = given or await self._definition(run)
         except (AgentNotFound, DefinitionInvalid) as error:
             definition, problem = UNREADABLE, DefinitionInvalid(f"this session's agent cannot be read: {error}")
 
@@ -100,7 +106,7 @@ class SessionExecutor:
 
         policy = Policy(definition, self._settings.run_failures, self._settings.run_timeout)
         transcript = self._transcripts.take(run.id) or Transcript()
-        session = Session(run, transcript, bind, policy, self._settings.model_attempts)
+        session = Session(run, transcript, bind, policy, self._settings.model_attempts, self._delegation.stop)
         await self._limit(session)
         await run_session(session)
         self._transcripts.put(run.id, transcript)
@@ -111,7 +117,7 @@ class SessionExecutor:
         found = self._limits.known(model)
         if found is None:
             await session.catch_up()
-            step = next_step(session.log, session.run.failures, session.policy, session.now())
+            step = session.next_step()
             if isinstance(step, (Settle, Finish, Park, Idle)) or session.run.failures >= self._settings.run_failures:
                 return
             found = await self._limits.ask(session.run, model)

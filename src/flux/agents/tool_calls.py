@@ -28,7 +28,7 @@ from flux.events import (
 )
 from flux.messages import ToolCall
 from flux.store import interrupts
-from flux.tools.base import Done, Failed, NeedsInput, Tool, ToolContext, ToolOutcome
+from flux.tools.base import Done, Failed, Later, NeedsInput, Tool, ToolContext, ToolOutcome
 from flux.tools.schema import validate
 from flux.tools.text import Tap, clip
 from flux.tracing import span
@@ -180,7 +180,10 @@ class _Call:
                 await self._run.append(*outcome.entries, done)
             case Failed():
                 content = clip(outcome.content, LARGEST_RESULT) + self._warning()
-                await self._run.append(_done(call, "timeout" if outcome.timeout else "error", content))
+                done = _done(call, "timeout" if outcome.timeout else "error", content)
+                await self._run.append(*outcome.entries, done)
+            case Later():
+                await self._run.append(*outcome.entries)
 
     def _warning(self) -> str:
         call = self._state.call
@@ -233,6 +236,8 @@ async def _run(tool: Tool, args: dict[str, Any], context: ToolContext) -> ToolOu
             raise
         return Failed("the tool was cancelled from inside")
     except Exception as error:  # noqa: BLE001 - what a tool raises is its result, the model reads it
+        if tool.part_of_run:
+            raise
         if limit.expired():
             return Failed(f"[timed out after {tool.timeout:g} s]", timeout=True)
         return Failed(f"{type(error).__name__}: {error}")

@@ -32,6 +32,13 @@ class Failed(Struct, frozen=True):
 
     content: str
     timeout: bool = False
+    entries: tuple[Entry, ...] = ()
+
+
+class Later(Struct, frozen=True):
+    """The call goes on when the log says so; `entries` say what it waits for."""
+
+    entries: tuple[Entry, ...]
 
 
 class NeedsInput(Struct, frozen=True):
@@ -45,7 +52,7 @@ class NeedsInput(Struct, frozen=True):
     payload: dict[str, Any]
 
 
-ToolOutcome = Done | Failed | NeedsInput
+ToolOutcome = Done | Failed | NeedsInput | Later
 
 
 class Answer(Struct, frozen=True):
@@ -95,7 +102,7 @@ class Tool(Struct, frozen=True):
 
     `parameters` is a JSON Schema object. `effect` says what running it again may do. `timeout` is in
     seconds, None for no limit of its own. `run` gets arguments that passed the schema; what it raises
-    is shown to the model as a failure.
+    is shown to the model as a failure or, of a tool that is `part_of_run`, stops the run, which is tried again.
     """
 
     name: str
@@ -106,6 +113,7 @@ class Tool(Struct, frozen=True):
     timeout: float | None = None
     requires_approval: bool | Predicate = False
     source: str = "builtin"
+    part_of_run: bool = False
 
     def named(self, name: str) -> Tool:
         """The same tool under another name."""

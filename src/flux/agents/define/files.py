@@ -32,6 +32,10 @@ def inline(fields: Mapping[str, Any], base: Path, *, strict: bool, warn: Warn) -
         made["skills"] = [*given, *read] if isinstance(given, list) else given
     elif directory is not None:
         made["skills_dir"] = directory
+    if isinstance(made.get("subagents"), list):
+        made["subagents"] = [
+            inline(one, base, strict=strict, warn=warn) if isinstance(one, dict) else one for one in made["subagents"]
+        ]
     return made
 
 

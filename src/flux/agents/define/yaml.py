@@ -83,16 +83,20 @@ def to_yaml(definition: AgentDefinition) -> str:
 
 def overview(definition: AgentDefinition) -> str:
     """The YAML of a definition for people: of what it brings along the names and digests, not the content."""
+    return yaml.dump(_overview(definition), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _overview(definition: AgentDefinition) -> dict[str, Any]:
     fields = definition.model_dump(mode="json", exclude_unset=True)
     if definition.skills:
         fields["skills"] = [_skill(skill) for skill in definition.skills]
     if definition.tools_file:
         fields["tools_file"] = _file(definition.tools_file)
+    if definition.subagents:
+        fields["subagents"] = [_overview(one) for one in definition.subagents]
     files = iter(tool_entries(definition))
     entries = [{"file": _file(next(files))} if is_file(entry) else entry for entry in fields.get("tools", ())]
-    if entries:
-        fields["tools"] = entries
-    return yaml.dump(fields, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return {**fields, "tools": entries} if entries else fields
 
 
 def _skill(skill: Skill) -> dict[str, Any]:
