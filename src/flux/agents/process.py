@@ -48,6 +48,7 @@ from flux.store.database import CommitObserver, Database, Scope
 from flux.store.feed import Feed
 from flux.store.opening import open_database
 from flux.tools.base import Tool
+from flux.tools.web import WebFetch
 
 #: What is kept in memory for the next run: transcripts (also by an estimate of their tokens in all), and agents.
 KEPT_TRANSCRIPTS = 256
@@ -144,6 +145,11 @@ class SessionExecutor:
         return bound
 
 
+def _web_tools(settings: Settings) -> dict[str, Tool]:
+    """`web_fetch` where it may do more than by default."""
+    return {"web_fetch": WebFetch(settings.web_fetch_hosts).tool()} if settings.web_fetch_hosts else {}
+
+
 async def _give_up(run: Run) -> None:
     """End a run that could not even be ended by its log, without reading that."""
     message = f"the run failed {run.failures} times in a row, and its log cannot be used; see the server's log"
@@ -172,7 +178,7 @@ class Process:
         self.database = database
         self.models = models
         self.sources = SourceLoader()
-        self.binder = Binder(models, workspace, environment, tools)
+        self.binder = Binder(models, workspace, environment, {**_web_tools(settings), **(tools or {})})
         self.feed = Feed(database)
         self.dispatch = dispatch
         self.secrets = Secrets(database, settings.home, settings.secret_key)
