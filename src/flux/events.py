@@ -113,8 +113,15 @@ class ToolDone(Entry, frozen=True, tag="tool_done", kw_only=True):
     artifact: str | None = None
 
 
+class ToolWaiting(Entry, frozen=True, tag="tool_waiting", kw_only=True):
+    """A call waits for what it started: for an answer, or until `due` (seconds since the epoch)."""
+
+    call: str
+    due: float | None = None
+
+
 class ApprovalRequired(Entry, frozen=True, tag="approval_required", kw_only=True):
-    """A person must approve a call with exactly these arguments."""
+    """A person must approve a call with exactly these arguments. `within`: the tool call whose code asks."""
 
     id: str
     call: str
@@ -126,6 +133,7 @@ class ApprovalRequired(Entry, frozen=True, tag="approval_required", kw_only=True
     reason: str | None = None
     expires_at: float | None = None
     session: str | None = None
+    within: str | None = None
 
 
 class InputRequired(Entry, frozen=True, tag="input_required", kw_only=True):
@@ -164,7 +172,10 @@ class PlanReview(Entry, frozen=True, tag="plan_review", kw_only=True):
 
 
 class Paused(Entry, frozen=True, tag="pause", kw_only=True):
-    """Code paused by name; it wakes by itself at `due` (seconds since the epoch), or when execution `on` ends."""
+    """Code paused by name; it wakes by itself at `due` (seconds since the epoch), or when execution `on` ends.
+
+    `within`: the tool call whose code paused.
+    """
 
     id: str
     name: str
@@ -173,6 +184,7 @@ class Paused(Entry, frozen=True, tag="pause", kw_only=True):
     session: str | None = None
     due: float | None = None
     on: str | None = None
+    within: str | None = None
 
 
 class InterruptAnswered(Entry, frozen=True, tag="interrupt_answered", kw_only=True):
@@ -220,13 +232,12 @@ class Planned(Entry, frozen=True, tag="plan", kw_only=True):
 
 
 class SubagentChanged(Entry, frozen=True, tag="subagent", kw_only=True):
-    """A child session that a call drives was started, waits (until `due`, seconds since the epoch), or has ended."""
+    """A child session that a call drives was started, waits, or has ended."""
 
     child: str
     status: Literal["started", "waiting", "done", "failed", "cancelled"]
     agent: str
     call: str
-    due: float | None = None
 
 
 class ChildDone(Entry, frozen=True, tag="child_done", kw_only=True):

@@ -159,8 +159,7 @@ class Delegation:
         except InvalidInput as error:
             return Failed(str(error))
         if isinstance(outcome, Waiting):
-            resting = SubagentChanged(child=id, status="waiting", agent=name, call=call, due=outcome.due)
-            return Later((resting,))
+            return Later(outcome.due, (SubagentChanged(child=id, status="waiting", agent=name, call=call),))
         session.count_below(id, None, None)
         return _result(outcome, SubagentChanged(child=id, status="done", agent=name, call=call))
 

@@ -25,6 +25,7 @@ from flux.events import (
     ToolDone,
     ToolOutput,
     ToolStarted,
+    ToolWaiting,
 )
 from flux.messages import ToolCall
 from flux.store import interrupts
@@ -183,7 +184,7 @@ class _Call:
                 done = _done(call, "timeout" if outcome.timeout else "error", content)
                 await self._run.append(*outcome.entries, done)
             case Later():
-                await self._run.append(*outcome.entries)
+                await self._run.append(*outcome.entries, ToolWaiting(call=call.id, due=outcome.due))
 
     def _warning(self) -> str:
         call = self._state.call

@@ -29,6 +29,7 @@ from flux.events import (
     SubagentChanged,
     ToolDone,
     ToolStarted,
+    ToolWaiting,
     UsageCounted,
     UserSaid,
     spent_by,
@@ -44,7 +45,7 @@ FROM_OUTSIDE = frozenset((SessionStarted, UserSaid, CancelRequested, InterruptAn
 class CallState(Struct, gc=False):
     """Where one tool call stands; `asked` counts its questions, `earlier` are those answered before the last.
 
-    `below` are the questions of a child that it drives, `resting` says that the child waits.
+    `below` are open questions of a child that it drives, or of its own code; `resting` says that it waits for those.
     """
 
     call: ToolCall
@@ -54,14 +55,14 @@ class CallState(Struct, gc=False):
     asked: int = 0
     earlier: tuple[tuple[Question, InterruptAnswered], ...] = ()
     below: tuple[Question, ...] = ()
-    resting: SubagentChanged | None = None
+    resting: ToolWaiting | None = None
     stirred: bool = False
     started: bool = False
     done: ToolDone | None = None
 
     @property
     def waiting(self) -> bool:
-        """Asked, and not answered; or its child waits."""
+        """Asked, and not answered; or it waits for what it has started."""
         if self.done is not None:
             return False
         return self.resting is not None or (self.question is not None and self.answer is None)
@@ -223,8 +224,10 @@ class Transcript:
 
     def _ask(self, entry: Question, _: Stored) -> None:
         state = self.run.calls.get(entry.call or "") if self.run else None
-        if entry.session is not None:
-            self._ask_below(state, entry)
+        within = getattr(entry, "within", None)
+        if entry.session is not None or within is not None:
+            inside = self.run.calls.get(within) if self.run and within else state
+            self._ask_below(inside, entry)
         elif state is not None:
             if state.question is not None and state.answer is not None:
                 state.earlier += ((state.question, state.answer),)
@@ -244,10 +247,12 @@ class Transcript:
         """Whether a question of a child was asked here."""
         return id in self._below
 
-    def _rest_below(self, run: RunState, entry: SubagentChanged, _: int) -> None:
+    def _delegate(self, entry: SubagentChanged, _: Stored) -> None:
         self.delegated.add(entry.call)
+
+    def _rest(self, run: RunState, entry: ToolWaiting, _: int) -> None:
         state = run.calls.get(entry.call)
-        if state is not None and entry.status == "waiting" and not state.stirred:
+        if state is not None and not state.stirred:
             state.resting = entry
 
     def _decide(self, entry: InterruptAnswered, stored: Stored) -> None:
@@ -340,6 +345,7 @@ ADD: Mapping[type, Callable[[Transcript, Any, Stored], None]] = {
     CancelRequested: Transcript._request_cancel,
     Compacted: Transcript._compact,
     Planned: Transcript._plan,
+    SubagentChanged: Transcript._delegate,
     SessionEndedEntry: Transcript._end,
     UsageCounted: Transcript._count,
     RunStarted: Transcript._start,
@@ -353,7 +359,7 @@ ADD_TO_RUN: Mapping[type, Callable[[Transcript, RunState, Any, int], None]] = {
     Gated: Transcript._gate,
     ToolStarted: Transcript._start_tool,
     ToolDone: Transcript._done,
-    SubagentChanged: Transcript._rest_below,
+    ToolWaiting: Transcript._rest,
     ChatResponse: Transcript._respond,
     RunFailed: Transcript._fail,
     Cancelled: Transcript._cancel,

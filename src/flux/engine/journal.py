@@ -25,6 +25,7 @@ from flux.entry import Entry
 from flux.errors import DatabaseLocked, DatabaseUnavailable, ExecutionSuspended
 from flux.events import QUESTIONS, ChildDone, Stored
 from flux.events import InterruptAnswered as Answered
+from flux.store import log
 from flux.store.database import Steps
 from flux.workflow_entries import TaskCompleted, TaskFailed, TaskRetryFailed, TaskStarted
 
@@ -36,6 +37,8 @@ NOTE_SECONDS = 0.1
 QUIET_SECONDS = 0.02
 
 Finished = TaskCompleted | TaskFailed
+#: What a journal reads.
+TOLD = (TaskStarted, TaskCompleted, TaskFailed, TaskRetryFailed, Answered, ChildDone, *QUESTIONS)
 TIMED_OUT = object()
 
 
@@ -57,10 +60,11 @@ class _Write(Struct, frozen=True):
 
 
 class Journal:
-    """What one execution's log says of its tasks, and the way to add to it."""
+    """What one execution's log says of its tasks, and the way to add to it. `within`: only those of one tool call."""
 
-    def __init__(self, run: Run, services: Services) -> None:
+    def __init__(self, run: Run, services: Services, within: str | None = None) -> None:
         self.run = run
+        self.within = within
         self.services = services
         self.head = 0
         self.log: list[Stored] = []
@@ -94,8 +98,8 @@ class Journal:
         return self.run.execution.updated + time.monotonic() - self._claimed
 
     def root(self) -> Place:
-        """The place of the workflow's own function."""
-        return Place(self._joined)
+        """The place of the workflow's own function, or of that of the tool call."""
+        return Place(self._joined, () if self.within is None else (self.within,))
 
     async def outside(self, work: Coroutine[Any, Any, T]) -> T:
         """Do something of the engine's on behalf of the workflow's code, without being a branch of it.
@@ -115,12 +119,25 @@ class Journal:
     async def catch_up(self) -> list[Stored]:
         """Read what is new in the log, and wake the calls that waited for it."""
         async with self._reading:
-            found = await self.run.read(self.head)
+            found = await self._read()
             for stored in found:
                 self.head = stored.seq
                 self.log.append(stored)
                 self._add(stored.entry)
             return found
+
+    async def _read(self) -> list[Stored]:
+        if self.within is None:
+            return await self.run.read(self.head)
+        # The run's own reading is that of its session.
+        return await self.run.database.read(log.load(self.run.scope, self.run.id, self.head))
+
+    async def look_back(self) -> None:
+        """Read what the log says of tasks, and nothing else: of a session it may be long."""
+        newest, found = await self.run.database.read(_tasks(self.run))
+        for stored in found:
+            self._add(stored.entry)
+        self.head = newest
 
     def _add(self, entry: Any) -> None:
         match entry:
@@ -304,6 +321,12 @@ class Journal:
 
 class Refused(Exception):
     """The transaction found that what was to be written is not true any more."""
+
+
+def _tasks(run: Run) -> Steps[tuple[int, list[Stored]]]:
+    newest = yield from log.last(run.scope, run.id)
+    rows = yield from log.read_types(run.scope, run.id, TOLD)
+    return (newest.seq if newest else 0), [row.stored() for row in rows]
 
 
 _journal: ContextVar[Journal | None] = ContextVar("flux_journal", default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from flux.engine.admission import Told, tell, wake_waiters
@@ -145,9 +145,7 @@ class Run:
 
     async def answered(self, id: str, seconds: float) -> Interrupt | None:
         """A question as soon as it is closed; None when it is still open after so many seconds."""
-        news = asyncio.Event()
-        self._watchers.add(news)
-        try:
+        with self.watching() as news, suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while True:
                     news.clear()
@@ -155,8 +153,15 @@ class Run:
                     if asked is not None and asked.state != "open":
                         return asked
                     await news.wait()
-        except TimeoutError:
-            return None
+        return None
+
+    @contextmanager
+    def watching(self) -> Iterator[asyncio.Event]:
+        """An event that is set whenever somebody else may have written to the log."""
+        news = asyncio.Event()
+        self._watchers.add(news)
+        try:
+            yield news
         finally:
             self._watchers.discard(news)
 

@@ -36,9 +36,10 @@ class Failed(Struct, frozen=True):
 
 
 class Later(Struct, frozen=True):
-    """The call goes on when the log says so; `entries` say what it waits for."""
+    """The call waits for what it has started: for an answer, or until `due` (seconds since the epoch)."""
 
-    entries: tuple[Entry, ...]
+    due: float | None = None
+    entries: tuple[Entry, ...] = ()
 
 
 class NeedsInput(Struct, frozen=True):
