@@ -81,6 +81,14 @@ def to_yaml(definition: AgentDefinition) -> str:
     return yaml.dump(fields, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
+def yaml_schema() -> dict[str, Any]:
+    """The JSON Schema of the YAML form, in which files may be named by their paths."""
+    schema = AgentDefinition.model_json_schema()
+    fields = schema["$defs"]["AgentDefinition"]["properties"]
+    fields["tools_file"]["anyOf"].insert(0, {"type": "string"})
+    return schema
+
+
 def overview(definition: AgentDefinition) -> str:
     """The YAML of a definition for people: of what it brings along the names and digests, not the content."""
     return yaml.dump(_overview(definition), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
