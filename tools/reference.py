@@ -65,7 +65,7 @@ DEFINITION = {
     "system_prompt": "The instructions. Required in YAML",
     "description": "What the agent is for; shown in lists",
     "tools": "Groups, tools, or groups with settings, see [tools](tools.md)",
-    "tools_file": "A Python file: each top-level `@task` function in it is a tool, see [tools](tools.md#tools-of-your-own)",
+    "tools_file": "A Python file: each top-level `@task` function is a tool, see [tools](../howto/tools.md)",
     "skills": "Skills defined here, see [skills](../howto/skills.md)",
     "skills_dir": "A directory of skills, read and stored with the agent; over HTTP a directory on the workers",
     "ToolFile.name": "What messages call it",

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from flux.agents.definition import AgentDefinition
-from flux.agents.kits import Kit
+from flux.agents.kits import Given, Kit
 from flux.agents.loop import Session
 from flux.agents.transcript import CallState
 from flux.engine import driving
@@ -39,7 +39,7 @@ from flux.tools.function import tool_of
 class Execute(Protocol):
     """Runs a session until it rests; `given` is its agent, where that is not stored."""
 
-    def __call__(self, run: Run, given: AgentDefinition | None) -> Awaitable[None]:
+    def __call__(self, run: Run, given: Given | None) -> Awaitable[None]:
         """Run it."""
         ...
 
@@ -54,10 +54,11 @@ Use `delegate` for work that one of these does better. It does not see this conv
 
 
 class Colleague(Struct, frozen=True):
-    """An agent that work can be handed to; `version` None: it is defined inside the one that delegates."""
+    """An agent that work can be handed to: `given` by the one that delegates, or stored in some version."""
 
     definition: AgentDefinition
-    version: int | None
+    version: int | None = None
+    given: Given | None = None
 
 
 class SessionLink:
@@ -104,8 +105,7 @@ class Delegation:
 
     async def __call__(self, session: Session) -> Kit | None:
         """The kit; None when there is nobody to hand work to, or the session is too deep."""
-        definition = session.policy.definition
-        if not (definition.agents or definition.subagents) or session.run.depth >= MAX_DEPTH:
+        if session.run.depth >= MAX_DEPTH or not (session.policy.definition.agents or _given(session)):
             return None
         found = await self._colleagues(session)
         lines = [f"- {name}: {one.definition.description or 'no description'}" for name, one in found.items()]
@@ -117,13 +117,12 @@ class Delegation:
             id = driving.child_id(session.run.id, state.call.id)
             if state.call.name == TOOL:
                 link = SessionLink(session, state.call.id, id)
-                inline = _inline(session.policy.definition).get(str(state.call.args.get("agent")))
-                await driving.stop(session.run, id, partial(self._execute, given=inline), link)
+                given = _given(session).get(str(state.call.args.get("agent")))
+                await driving.stop(session.run, id, partial(self._execute, given=given), link)
 
     async def _colleagues(self, session: Session) -> dict[str, Colleague]:
-        definition = session.policy.definition
-        found = {name: Colleague(one, None) for name, one in _inline(definition).items()}
-        for name in definition.agents:
+        found = {name: Colleague(given.definition, given=given) for name, given in _given(session).items()}
+        for name in session.policy.definition.agents:
             row = await session.run.database.read(agents.get(session.run.scope, name))
             if row is not None:
                 found[name] = Colleague(AgentDefinition.from_json(row.definition), row.version)
@@ -145,7 +144,6 @@ class Delegation:
     async def _drive(self, session: Session, call: str, one: Colleague, text: str) -> ToolOutcome:
         run, name = session.run, one.definition.name
         id = driving.child_id(run.id, call)
-        inline = one.definition if one.version is None else None
         if call not in session.log.delegated:
             await run.append(SubagentChanged(child=id, status="started", agent=name, call=call))
         try:
@@ -153,7 +151,7 @@ class Delegation:
                 run,
                 id,
                 _order(id, call, one, text, session.workspace),
-                partial(self._execute, given=inline),
+                partial(self._execute, given=one.given),
                 SessionLink(session, call, id),
             )
         except InvalidInput as error:
@@ -189,5 +187,7 @@ def _result(outcome: Ended, changed: SubagentChanged) -> ToolOutcome:
     return Failed(said, entries=(*used, msgspec.structs.replace(changed, status=status)))
 
 
-def _inline(definition: AgentDefinition) -> dict[str, AgentDefinition]:
-    return {one.name: one for one in definition.subagents}
+def _given(session: Session) -> dict[str, Given]:
+    """The colleagues that are not stored, by their names."""
+    inside = {one.name: Given(one) for one in session.policy.definition.subagents}
+    return {**inside, **session.given.colleagues} if session.given else inside

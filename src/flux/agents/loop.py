@@ -16,7 +16,7 @@ import msgspec
 from flux.agents import prompt
 from flux.agents.binding import Bound
 from flux.agents.compaction import SummaryFailed, summarise
-from flux.agents.kits import Kit
+from flux.agents.kits import Given, Kit
 from flux.agents.model_calls import Attempt, Partial, call_model, message_id, wait_until
 from flux.agents.steps import (
     CallModel,
@@ -58,7 +58,9 @@ class Session:
         policy: Policy,
         attempts: int,
         stop_children: Callable[[Session, Sequence[CallState]], Awaitable[None]],
+        given: Given | None = None,
     ) -> None:
+        self.given = given
         self._stop_children = stop_children
         self.run = run
         self.log = log

@@ -61,6 +61,11 @@ class CallState(Struct, gc=False):
     done: ToolDone | None = None
 
     @property
+    def rested(self) -> bool:
+        """Since it started it has come to wait, so that nothing of it was going on any more."""
+        return self.resting is not None or self.stirred
+
+    @property
     def waiting(self) -> bool:
         """Asked, and not answered; or it waits for what it has started."""
         if self.done is not None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from flux.engine.run import Executor, Link, Run
 from flux.engine.upkeep import to_the_end
@@ -40,17 +41,18 @@ MAX_DEPTH = 4
 
 
 class Ended(Struct, frozen=True):
-    """How the run of a message ended, and what it used: tokens, and US dollars."""
+    """How the run of a message ended, and what it used: tokens, and US dollars. `before`: it had ended already."""
 
     end: RunEnd
     usage: Usage = Usage()
     cost: float = 0.0
+    before: bool = False
 
 
 class Waiting(Struct, frozen=True):
-    """The child waits for a person or, until `due` (seconds since the epoch), for a time."""
+    """The child waits for answers to `questions` or, until `due` (seconds since the epoch), for a time."""
 
-    waiting_for: str
+    questions: tuple[Question, ...] = ()
     due: float | None = None
 
 
@@ -84,7 +86,7 @@ async def drive(run: Run, id: str, order: Order, executor: Executor, link: Link)
         log_ = await _read(run, id)
         ended = _ended(log_, order.said.id)
         if ended is not None:
-            return ended
+            return replace(ended, before=True)
         try:
             child = await _take(run, id, order, link)
             await _execute(run, child, executor)
@@ -150,13 +152,14 @@ async def _rested(run: Run, child: Run, message: str, link: Link) -> Ended | Wai
     ended = _ended(entries, message)
     if ended is not None:
         return ended
-    missed = [entry for entry in _open_questions(entries) if not link.knows(entry.id)]
+    questions = _open_questions(entries)
+    missed = [question for question in questions if not link.knows(question.id)]
     if missed:
         await link.saw(missed)
     left = child.left
     if left is None or left.state != "waiting":
         raise FluxError(debug=f"{child.id} rests, and the run of {message} has not ended")
-    return Waiting(left.waiting_for or "", left.due)
+    return Waiting(tuple(questions), left.due)
 
 
 async def _read(run: Run, id: str) -> list[Stored]:

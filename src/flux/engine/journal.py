@@ -37,6 +37,8 @@ NOTE_SECONDS = 0.1
 QUIET_SECONDS = 0.02
 
 Finished = TaskCompleted | TaskFailed
+#: What people are asked, by the kind of the question.
+FOR_PEOPLE = ("approval", "elicitation", "input", "plan", "pause")
 #: What a journal reads.
 TOLD = (TaskStarted, TaskCompleted, TaskFailed, TaskRetryFailed, Answered, ChildDone, *QUESTIONS)
 TIMED_OUT = object()
@@ -74,7 +76,9 @@ class Journal:
         self.asked: dict[str, Any] = {}
         self.answers: dict[str, Answered] = {}
         self.ended: dict[str, ChildDone] = {}
-        #: What else wakes a parked call: the end of an execution -> the key of the call.
+        #: The questions of driven children that were asked here too.
+        self.asked_below: set[str] = set()
+        #: What else wakes a parked call: the end of an execution, or a question -> the key of the call.
         self.also_wakes: dict[str, str] = {}
         self.parked: dict[str, Parked] = {}
         #: Set when no task is at work and a branch is parked.
@@ -149,10 +153,12 @@ class Journal:
                 self.failed_tries[entry.call] = self.failed_tries.get(entry.call, 0) + 1
             case Answered():
                 self.answers[entry.id] = entry
-                self._wake(entry.id, entry)
+                self._wake(self.also_wakes.get(entry.id, entry.id), entry)
             case ChildDone():
                 self.ended[entry.child] = entry
                 self._wake(self.also_wakes.get(entry.child, entry.child), entry)
+            case _ if isinstance(entry, QUESTIONS) and entry.session is not None:
+                self.asked_below.add(entry.id)
             case _ if isinstance(entry, QUESTIONS) and entry.call is not None:
                 self.asked[entry.call] = entry
 
@@ -357,4 +363,4 @@ def set_journal(journal: Journal) -> None:
 def names_of(parked: Iterable[Parked]) -> str:
     """What parked calls wait for, in the words of `waiting_for`."""
     kinds = {one.waiting_for for one in parked}
-    return next((kind for kind in ("approval", "pause", "child", "timer") if kind in kinds), "timer")
+    return next((kind for kind in (*FOR_PEOPLE, "child") if kind in kinds), "timer")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Protocol, TypeVar
 
@@ -30,10 +30,14 @@ T = TypeVar("T")
 class Kept:
     """What is made once in a process, when it is first needed, and closed with it."""
 
-    def __init__(self, made: Mapping[str, Any] | None = None) -> None:
-        self._made: dict[str, Any] = dict(made or {})
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
         self._making = asyncio.Lock()
         self._stack = AsyncExitStack()
+
+    def put(self, key: str, made: Any) -> None:
+        """Keep what somebody else closes."""
+        self._made[key] = made
 
     async def get(self, key: str, make: Callable[[AsyncExitStack], Awaitable[T]]) -> T:
         """What was kept under a key, or what `make` makes; the stack closes it with the process."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from msgspec import Struct
@@ -20,8 +20,8 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 DECORATORS = frozenset({"flux.task", "flux.engine.task.task"})
 EFFECTS = ("read", "idempotent", "once")
 
-#: What only a workflow can do for its tasks so far.
-OF_WORKFLOWS = frozenset(TaskOptions.__struct_fields__) - {"name", "timeout", "effect", "requires_approval"}
+#: Parameters of a function that its task fills, by the option that asks for it.
+FILLED = {"secret_requests": "secrets", "config_requests": "config", "metadata": "metadata"}
 
 #: Types that no JSON can become.
 NO_JSON = frozenset(
@@ -60,6 +60,11 @@ def declared_tools(file: ToolFile) -> tuple[DeclaredTool, ...]:
         raise SourceInvalid(f"{file.name}: {error}") from error
 
 
+def filled(options: Iterable[str]) -> frozenset[str]:
+    """The parameters that a task with these options fills itself, so that no model does."""
+    return frozenset(FILLED[option] for option in options if option in FILLED)
+
+
 def _declarations(tree: ast.Module) -> Iterator[DeclaredTool]:
     literals = Literals(tree)
     for node in tree.body:
@@ -70,7 +75,8 @@ def _declarations(tree: ast.Module) -> Iterator[DeclaredTool]:
                 if named.removesuffix(WITH_OPTIONS) in DECORATORS:
                     if named.endswith(WITH_OPTIONS) != (call is not None):
                         raise wrong(decorator, "write the decorator as @task or @task.with_options(…)")
-                    _check_parameters(literals, node)
+                    options = {keyword.arg or "" for keyword in call.keywords} if call else set()
+                    _check_parameters(literals, node, filled(options))
                     yield DeclaredTool(_name(literals, node, call), node.lineno)
 
 
@@ -84,8 +90,6 @@ def _name(literals: Literals, node: Function, call: ast.Call | None) -> str:
         if option not in TaskOptions.__struct_fields__:
             problem = unknown("option", option, TaskOptions.__struct_fields__)
             raise wrong(keyword.value, f"tool {node.name!r}: {problem}")
-        if option in OF_WORKFLOWS:
-            raise wrong(keyword.value, f"tool {node.name!r}: {option} is not available to tools yet")
         if option == "name":
             name = _literal(literals, node, keyword)
         if option == "effect" and _literal(literals, node, keyword) not in EFFECTS:
@@ -102,12 +106,12 @@ def _literal(literals: Literals, node: Function, keyword: ast.keyword) -> Any:
         raise wrong(keyword.value, f"tool {node.name!r}: {keyword.arg}: {problem}") from problem
 
 
-def _check_parameters(literals: Literals, node: Function) -> None:
+def _check_parameters(literals: Literals, node: Function, given: frozenset[str]) -> None:
     arguments = node.args
     for one in (arguments.vararg, arguments.kwarg, *arguments.posonlyargs):
         if one is not None:
             raise wrong(one, f"tool {node.name!r}: give each argument a name; {one.arg!r} has none for a model")
-    for one in (*arguments.args, *arguments.kwonlyargs):
+    for one in (one for one in (*arguments.args, *arguments.kwonlyargs) if one.arg not in given):
         if one.annotation is None:
             raise wrong(one, f"tool {node.name!r}: the argument {one.arg!r} needs a type hint, as in {one.arg}: str")
         for part in ast.walk(one.annotation):

@@ -6,6 +6,7 @@ import pytest
 
 from flux.errors import DefinitionInvalid
 from flux.events import ContextFrozen, RunFailed, ToolDone
+from flux.store.database import LOCAL
 from flux.testing import Call, Reply
 from tests.integration.agents.world import World, of, outcomes
 
@@ -84,7 +85,8 @@ async def test_every_task_of_a_file_is_a_tool(world: World, fields: dict[str, An
     results = [done.content for done in of(log, ToolDone)]
     assert results[:5] == ["3", '{"total":11}', "null", "5 each", "KeyError: 'gold'"]
     assert "itm" in results[5]
-    assert results[6] == "[timed out after 0.05 s]"
+    assert results[6] == "wait took longer than its timeout of 0.05 s"
+    assert outcomes(log)[6] == ("wait", "timeout")
     assert await world.faults() == []
 
 
@@ -110,6 +112,42 @@ async def test_a_rule_that_fails_asks(world: World) -> None:
     await world.answer(question, "approve")
     await world.rest("idle")
     assert outcomes(await world.log()) == [("pay", "success")]
+
+
+LONG = '''
+from flux import pause, task
+
+DONE = []
+
+@task
+async def book(room: str) -> int:
+    """An effect."""
+    DONE.append(room)
+    return len(DONE)
+
+@task.with_options(secret_requests=["KEY"], config_requests=["place"], metadata=True)
+async def order(room: str, secrets: dict, config: dict, metadata) -> str:
+    """Book a room when somebody says so."""
+    number = await book(room)
+    said = await pause("which floor", output={"room": room})
+    return f"{number} {secrets['KEY']} {config['place']} {metadata.task_name} {said} {DONE}"
+'''
+
+
+@pytest.mark.behaviour("toolfiles:run:durable")
+async def test_a_tool_pauses_for_days_and_repeats_nothing(world: World) -> None:
+    await world.process.secrets.set(LOCAL, "KEY", "s3cret")
+    await world.process.configs.set(LOCAL, "place", "Bonn")
+    await world.agent(calling(Call("order", {"room": "7"})), tools_file=file(LONG))
+    log = await world.ask("go")
+    offered = {tool["name"]: tool["parameters"] for tool in of(log, ContextFrozen)[0].tools}
+    assert list(offered["order"]["properties"]) == ["room"]
+    (question,) = await world.questions()
+    await world.answer(question, "answer", content="top")
+    await world.rest("idle")
+    (done,) = of(await world.log(), ToolDone)
+    assert done.content == "1 s3cret Bonn order top ['7']"
+    assert await world.faults() == []
 
 
 @pytest.mark.behaviour("toolfiles:run:unusable")
@@ -167,10 +205,6 @@ TASK = "from flux import task\n@task\n"
         (TASK.replace("@task", "@task.with_options(effect='reed')") + "def x(): pass", "effect must be one of read, "),
         (TASK.replace("@task", "@task.with_options(name=NAME)") + "def x(): pass", "name: must be written out"),
         (TASK.replace("@task", "@task.with_options(**more)") + "def x(): pass", "options cannot be unpacked with **"),
-        (
-            TASK.replace("@task", "@task.with_options(secret_requests=['KEY'])") + "def x(): pass",
-            "secret_requests is not available to tools yet",
-        ),
         (TASK + "def look(n: int): pass", "shop.py: line 3: the agent has another tool look; rename this one"),
         (TASK + "def use_skill(n: int): pass", "the agent has another tool use_skill"),
         (TASK + "def mcp__a__b(n: int): pass", "the agent has another tool mcp__a__b"),
