@@ -37,6 +37,7 @@ ENTRY_NAMES = [
     "gate",
     "tool_start",
     "tool_done",
+    "tool_waiting",
     "approval_required",
     "elicitation",
     "input_required",
