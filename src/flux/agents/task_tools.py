@@ -43,15 +43,19 @@ def task_tool(one: task[..., Any], session: Session, services: Services, *, sour
     :raises DefinitionInvalid: its signature or an option cannot be used
     """
     signature = task_signature(one)
-    # The gate asks, not the task; and the session knows whether the call was interrupted, or has only waited.
-    called = task(_in_thread(one.function), one.options).with_options(requires_approval=False, effect=None)
+    # The gate asks, not the task.
+    called = task(_in_thread(one.function), one.options).with_options(requires_approval=False)
+    effect = _effect(one)
 
     async def run(args: dict[str, Any], context: ToolContext) -> ToolOutcome:
         bound = signature.bind(args)
         if signature.context is not None:
             bound[signature.context] = context
+        # What came to wait by itself was not interrupted, whatever its effect.
+        rested = session.log.has_rested(context.call)
+        work = called.with_options(effect=None if rested else effect)
         try:
-            value = await run_nested(session.run, services, context.call, lambda: called(**bound))
+            value = await run_nested(session.run, services, context.call, lambda: work(**bound))
         except ExecutionError as error:
             return Failed(str(error), timeout=isinstance(error, ExecutionTimeoutError))
         return Later(value.due) if isinstance(value, Rested) else outcome_of(value)
@@ -61,7 +65,8 @@ def task_tool(one: task[..., Any], session: Session, services: Services, *, sour
         description=signature.description,
         parameters=signature.parameters,
         run=run,
-        effect=_effect(one),
+        # The journal knows what was done, so a call may be taken up again whatever its effect.
+        effect="read" if effect == "read" else "idempotent",
         requires_approval=_approval(one, signature),
         source=source,
         part_of_run=True,
@@ -92,7 +97,7 @@ def _effect(one: task[..., Any]) -> Effect:
 
 @functools.lru_cache(maxsize=1024)
 def _signature(function: Callable[..., Any], given: frozenset[str]) -> Signature:
-    return signature_of(function, given=given)
+    return signature_of(function, given)
 
 
 def _in_thread(function: Callable[..., Any]) -> Callable[..., Any]:

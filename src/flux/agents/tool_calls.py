@@ -197,7 +197,7 @@ class _Call:
 def _refusal(state: CallState, tool: Tool | None) -> ToolDone | None:
     """The result of a call that must not run: rejected, changed, or started before a crash."""
     call, answer = state.call, state.answer
-    if state.started and not state.rested:
+    if state.started:
         interrupted = tool is not None and tool.effect == "once"
         return _done(call, "interrupted", INTERRUPTED) if interrupted else None
     if answer is None or not isinstance(state.question, ApprovalRequired):
