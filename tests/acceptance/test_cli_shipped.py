@@ -117,3 +117,39 @@ def test_paths_are_taken_from_the_file_that_names_them(flux: Flux, tmp_path: Pat
         (folder / "agent.yaml").write_text(f"{text}{wrong}\n")
         with pytest.raises(DefinitionInvalid):
             define_from(folder / "agent.yaml", {})
+
+
+PROGRAM = """
+import asyncio
+
+from flux import task
+from flux.tasks.ai import SkillCatalog, agent
+from flux.tasks.ai.tools import files
+
+
+@task
+async def price(item: str) -> int:
+    return 3
+
+
+async def main() -> None:
+    skills = SkillCatalog.from_directory("skills")
+    helper = await agent("Help.", model="scripted/demo", tools=[*files(timeout=5), price], skills=skills)
+    for said in ("use pdf-forms", "read skill://pdf-forms/reference.md", 'call price {"item": "tea"}'):
+        print(await helper(said))
+
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.behaviour("skills:agent:in-code")
+def test_an_agent_made_in_code_has_skills_and_groups_of_tools(flux: Flux, tmp_path: Path) -> None:
+    assert flux("agent", "list").returncode == 0
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for answer in ("- skill://pdf-forms/reference.md", "1\tfields", "```\n3\n```"):
+        assert answer in done.stdout

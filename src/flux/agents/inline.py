@@ -16,6 +16,7 @@ from flux.agents.binding import Binder
 from flux.agents.definition import define
 from flux.agents.executor import SessionExecutor
 from flux.agents.kits import Given
+from flux.agents.skills_kit import SkillsKit
 from flux.agents.task_tools import TaskTools
 from flux.engine import driving
 from flux.engine.driving import Ended, Order, Waiting
@@ -45,6 +46,7 @@ from flux.messages import TextPart
 from flux.models.registry import ModelRegistry, provider_settings
 from flux.models.scripted import scripted
 from flux.settings import load_settings
+from flux.tools.skills import SkillCatalog
 from flux.workflow_entries import TaskCompleted, TaskFailed, TaskStarted
 
 #: Under this key a process keeps the executor of sessions.
@@ -65,6 +67,7 @@ async def agent(  # noqa: PLR0913 - the documented parameters
     model: str,
     name: str | None = None,
     tools: Sequence[task[..., Any] | str | Mapping[str, Any]] | None = None,
+    skills: SkillCatalog | None = None,
     agents: Sequence[task[..., Any] | str] | None = None,
     description: str | None = None,
     planning: bool = False,
@@ -89,6 +92,7 @@ async def agent(  # noqa: PLR0913 - the documented parameters
         "system_prompt": system_prompt,
         "description": description,
         "tools": [one for one in tools or () if not isinstance(one, task)],
+        "skills": [one.model_dump(mode="json", exclude_defaults=True) for one in skills or ()],
         "agents": [one for one in agents or () if isinstance(one, str)],
         "max_tool_calls": max_tool_calls,
         "max_tokens": max_tokens,
@@ -273,7 +277,7 @@ async def session_executor(journal: Journal) -> SessionExecutor:
         )
         stack.push_async_callback(models.aclose)
         binder = Binder(models, Path.cwd(), os.environ)
-        return SessionExecutor(services.database, binder, models, settings, [TaskTools(services)])
+        return SessionExecutor(services.database, binder, models, settings, [TaskTools(services), SkillsKit(binder)])
 
     return await services.kept.get(EXECUTOR, make)
 
