@@ -25,6 +25,9 @@ FIELDS = ("name", "description", "license", "compatibility", "allowed-tools", "m
 IGNORED = frozenset({".git", "__pycache__", "node_modules", ".venv", ".DS_Store"})
 """Names that are never part of a skill."""
 
+MAX_FIELDS = 32_000
+"""Characters of what stands in front of the instructions; reading more of it could take long."""
+
 _PUBLISHED = {"name": 64, "description": 1024, "compatibility": 500}
 _DEPTH = 16
 _MAIN_NAMES = (MAIN, "skill.md")
@@ -102,8 +105,11 @@ def parse(text: str, *, strict: bool = False) -> tuple[dict[str, Any], str]:
     end = next((number for number, line in enumerate(lines[1:], 1) if line.rstrip() == "---"), None)
     if end is None:
         raise Malformed(f"{MAIN}: the fields must end with a line ---")
+    written = "\n".join(lines[1:end])
+    if len(written) > MAX_FIELDS:
+        raise Malformed(f"{MAIN}: the fields have {len(written):,} characters, {MAX_FIELDS:,} are allowed")
     try:
-        fields = _fields("\n".join(lines[1:end]), strict)
+        fields = _fields(written, strict)
     except ValueError as error:
         raise Malformed(f"{MAIN}: the fields cannot be read: {error}") from error
     if not isinstance(fields, dict):
