@@ -59,11 +59,13 @@ def test_skills_and_tools_are_stored_shown_exported_and_kept(flux: Flux, tmp_pat
     (tmp_path / "shop.py").unlink()
     (tmp_path / "skills").rename(tmp_path / "gone")
     shown = flux("agent", "show", "clerk").stdout
-    definition = json.loads(flux("agent", "show", "clerk", "--format", "json").stdout)["definition"]
+    found = json.loads(flux("agent", "show", "clerk", "--format", "json").stdout)
+    for digest in (*found["digests"]["skills"].values(), *found["digests"]["tool_files"].values()):
+        assert f"  digest: {digest}\n" in shown
+    definition = found["definition"]
     assert definition["tools_file"] == {"name": "shop.py", "source": TOOLS}
     assert definition["skills"][0]["files"] == {"reference.md": "fields\n"}
-    digest = "  digest: "
-    assert shown.count(digest) == 2
+    assert shown.count("  digest: ") == 2
     assert "description: Fill in PDF forms." in shown
     assert "- reference.md" in shown
     assert "Do it." not in shown

@@ -26,6 +26,14 @@ def tool_files(definition: AgentDefinition) -> tuple[ToolFile, ...]:
     return tuple({file.digest: file for file in found}.values())
 
 
+def digests(definition: AgentDefinition) -> dict[str, dict[str, str]]:
+    """The digests of what a definition brings along, by name."""
+    return {
+        "skills": {skill.name: skill.digest for skill in definition.skills},
+        "tool_files": {file.name: file.digest for file in tool_files(definition)},
+    }
+
+
 def tool_entries(definition: AgentDefinition) -> list[ToolFile]:
     """The files among the entries of `tools`.
 

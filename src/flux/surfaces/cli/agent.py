@@ -119,11 +119,13 @@ def show(name: str, effective: bool, format_: str, server: str | None) -> None:
     """Show an agent; of its skills and files of tools the digests, `export` prints all of them."""
     from flux.agents.define.yaml import overview
     from flux.agents.definition import AgentDefinition
+    from flux.agents.shipped import digests
 
     found = run(_send(server, "GET", f"/agents/{name}"))
     definition = AgentDefinition.model_validate(found["definition"])
     if format_ == "json":
-        print_json(found | ({"definition": definition.model_dump(mode="json")} if effective else {}))
+        found |= {"definition": definition.model_dump(mode="json")} if effective else {}
+        print_json(found | {"digests": digests(definition)})
         return
     click.echo(f"# version {found['version']}, digest {found['digest']}, {when(found['created_at'])}")
     for problem in found["problems"]:
