@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -140,7 +141,7 @@ class AgentDefinition(_Frozen):
         """The one internal form of both reasoning fields."""
         return self.thinking_level or self.reasoning_effort
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The identity of this definition's content."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:32]

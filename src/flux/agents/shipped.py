@@ -34,6 +34,12 @@ def digests(definition: AgentDefinition) -> dict[str, dict[str, str]]:
     }
 
 
+def shipped_bytes(definition: AgentDefinition) -> int:
+    """Bytes of what a definition brings along."""
+    files = sum(len(file.source) for file in tool_files(definition))
+    return files + sum(skill.size for skill in definition.skills) + sum(map(shipped_bytes, definition.subagents))
+
+
 def tool_entries(definition: AgentDefinition) -> list[ToolFile]:
     """The files among the entries of `tools`.
 

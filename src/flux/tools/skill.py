@@ -8,6 +8,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Iterable
+from functools import cached_property
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -95,12 +96,12 @@ class Skill(BaseModel):
             raise ValueError(f"the skill {self.name} has {self.size:,} bytes, {MAX_BYTES:,} are allowed")
         return self
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes of the instructions and the files."""
         return len(self.instructions.encode(errors="replace")) + sum(map(_size, self.files.values()))
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The identity of the skill's content."""
         whole = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=True)

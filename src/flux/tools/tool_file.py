@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -26,7 +27,7 @@ class ToolFile(BaseModel):
             raise ValueError("what is stored is a name and a text, {name, source}; `flux agent create` reads a path")
         return given
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The identity of its text."""
         return hashlib.sha256(self.source.encode()).hexdigest()[:32]
