@@ -55,7 +55,7 @@ class Agents:
         :raises DefinitionInvalid: something in it does not exist here
         :raises AgentExists, AgentNotFound: by `create` and `update`
         """
-        self._binder.check(definition)
+        await asyncio.to_thread(self._binder.check, definition)  # a file of tools may be long
         for name in definition.agents:
             await self._check_colleague(scope, definition, name)
         return await self._database.write(
