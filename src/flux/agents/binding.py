@@ -12,6 +12,7 @@ import msgspec
 
 from flux.agents.definition import AgentDefinition
 from flux.agents.kits import Kit
+from flux.agents.memory_choice import TOOL_NAMES
 from flux.agents.shipped import check_files, check_names, is_file
 from flux.errors import DefinitionInvalid, FluxError, MissingKey
 from flux.events import ContextFrozen
@@ -132,11 +133,12 @@ class Binder:
         :raises DefinitionInvalid: a tool, model, provider or directory does not exist
         """
         self.problems(definition)
-        offered: dict[str, Any] = dict(self.tools(definition))
-        offered |= check_files(definition, {*offered, USE_SKILL})
-        check_names(definition.skills, offered)
-        if definition.skills or definition.skills_dir:
-            offered[USE_SKILL] = None
+        named = self.tools(definition)
+        brought = _of_kits(definition, named)
+        files = check_files(definition, {*named, *brought, USE_SKILL})
+        check_names(definition.skills, {*named, *brought, *files})
+        skilled = (USE_SKILL,) if definition.skills or definition.skills_dir else ()
+        offered = [*named, *brought, *files, *skilled]
         for name in definition.tool_approvals:
             if name not in offered:
                 raise DefinitionInvalid(f"tool_approvals: {unknown('tool', name, offered)}")
@@ -193,6 +195,18 @@ def tools_of(definition: AgentDefinition, own: Mapping[str, Tool]) -> dict[str, 
     named = [entry for entry in definition.tools if isinstance(entry, str) and entry in own]
     bundled = resolve(entry for entry in definition.tools if entry not in named and not is_file(entry))
     return {tool.name: tool for tool in (*bundled, *(own[name] for name in named))}
+
+
+def _of_kits(definition: AgentDefinition, tools: Mapping[str, Tool]) -> tuple[str, ...]:
+    """The names of the tools that an agent's kits bring, as far as its definition tells.
+
+    :raises DefinitionInvalid: it names another tool that is called so
+    """
+    names = TOOL_NAMES if definition.long_term_memory is not None else ()
+    for name in names:
+        if name in tools:
+            raise DefinitionInvalid(f"tools: {name} is also a tool of its long-term memory; leave one of them out")
+    return names
 
 
 def _together(tools: Mapping[str, Tool], kits: Sequence[Kit]) -> dict[str, Tool]:

@@ -12,6 +12,9 @@ from flux import tracing
 from flux.agents.binding import Binder
 from flux.agents.executor import SessionExecutor
 from flux.agents.inline import EXECUTOR
+from flux.agents.memories import Memories
+from flux.agents.memory_kit import memory_kits
+from flux.agents.memory_stores import MemoryStores
 from flux.agents.sessions import Agents, Sessions
 from flux.agents.skills_kit import SkillsKit
 from flux.agents.task_tools import TaskTools
@@ -73,7 +76,9 @@ class Process:
         self.dispatch = dispatch
         self.secrets = Secrets(database, settings.home, settings.secret_key)
         self.configs = Configs(database)
-        self.agents = Agents(database, self.binder)
+        self.memory_stores = MemoryStores(database, self.secrets.requested, settings)
+        self.agents = Agents(database, self.binder, (self.memory_stores.prepared,))
+        self.memories = Memories(self.memory_stores, self.agents)
         admission = Admission(database, self.feed, self.dispatch)
         self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes)
         self.workflows = Workflows(database)
@@ -83,7 +88,12 @@ class Process:
         self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
         services, sources = self._services(), SourceLoader()
-        kits = (TaskTools(services), ToolFilesKit(sources, services), SkillsKit(self.binder))
+        kits = (
+            TaskTools(services),
+            ToolFilesKit(sources, services),
+            SkillsKit(self.binder),
+            memory_kits(self.memory_stores),
+        )
         sessions = SessionExecutor(database, self.binder, models, settings, kits)
         services.kept.put(EXECUTOR, sessions)
         executors: dict[str, Executor] = {
@@ -188,6 +198,7 @@ async def open_process(
             tools=tools,
             labels=labels,
         )
+        stack.push_async_callback(process.memory_stores.close)
         stack.push_async_callback(process.feed.close)
         if worker:
             task = asyncio.create_task(keep_up("the worker broke", process.work), name="worker")

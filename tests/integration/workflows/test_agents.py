@@ -26,6 +26,8 @@ from flux.store import driven, interrupts
 from flux.store.database import LOCAL, Database, one
 from flux.tasks import parallel
 from flux.tasks.ai import agent
+from flux.tasks.ai.tools import directory
+from flux.tasks.ai.tools.system_tools import DEFAULT_BLOCKLIST
 from flux.workflow_entries import TaskCompleted, WorkflowFailed
 from tests.integration.workflows.machine import Machine, working
 
@@ -362,3 +364,23 @@ async def test_after_three_answers_that_do_not_fit_the_task_fails(lab: Lab) -> N
     assert context.error is not None
     assert "the agent judge gave no fitting answer" in context.error
     assert len(model.requests) == 3
+
+
+@workflow
+async def lists(ctx: ExecutionContext[Any]) -> Any:
+    """An agent with bundled tools."""
+    clerk = await agent("", model="test/main", name="clerk", tools=[*directory(workspace="."), weather])
+    return await clerk("go")
+
+
+@pytest.mark.behaviour("inline:agent:bundled-tools")
+async def test_bundled_tools_may_be_given_beside_tasks(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "plan.txt").write_text("x")
+    model = lab.script("main", Reply("", calls=(Call("list_directory", {"path": "."}),)), Reply("ok"))
+    context = await lab.machine.run(lists)
+    assert context.output == "ok"
+    assert [tool.name for tool in model.requests[0].tools] == ["list_directory", "directory_tree", "weather"]
+    result = model.requests[1].messages[-1]
+    assert isinstance(result, ToolResult)
+    assert "plan.txt" in result.content
+    assert "rm -rf" in " ".join(DEFAULT_BLOCKLIST)

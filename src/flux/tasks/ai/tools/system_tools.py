@@ -1,5 +1,6 @@
-"""All bundled tools that act on a system, and what `shell` refuses: import path that users know."""
+"""The bundled tools by group, each with settings: `tools=[*system_tools(workspace="./data"), my_task]`."""
 
-from flux.tools.entries import DEFAULT_BLOCKLIST, system_tools
+from flux.agents.bundled_tools import directory, files, search, shell, system_tools
+from flux.tools.groups import DEFAULT_BLOCKLIST
 
-__all__ = ["DEFAULT_BLOCKLIST", "system_tools"]
+__all__ = ["DEFAULT_BLOCKLIST", "directory", "files", "search", "shell", "system_tools"]
