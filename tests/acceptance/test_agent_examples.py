@@ -54,6 +54,7 @@ def test_custom_tools_ask_for_a_large_refund(tmp_path: Path) -> None:
     [
         ("use compare-sources", "skill://compare-sources/template.md"),
         ("read skill://compare-sources/template.md", "| source | says |"),
+        ('call store_memory {"key": "tea", "value": "green"}', "tea"),
         ('call web_fetch {"url": "http://127.0.0.1/"}', "not a public address"),
     ],
 )
