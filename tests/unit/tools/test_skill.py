@@ -4,7 +4,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flux.agents.definition import define
@@ -28,6 +28,7 @@ FIELDS = ["name", "description", "instructions", "files", "metadata", "allowed_t
 @example(["---\n", "[" * 1_000, "\n---\n"], True)
 @example(["---\n", "a: " * 1_000, "\n---\n"], False)
 @example(["---\n", "a: b\n" * 10_000, "\n---\n"], False)
+@settings(deadline=None)  # what is nested deeply takes its time
 def test_any_text_is_read_or_refused_in_one_line(pieces: list[str], strict: bool) -> None:
     assert "\n" not in outcome("".join(pieces), strict)
 
@@ -41,6 +42,7 @@ def outcome(text: str, strict: bool) -> str:
 
 @pytest.mark.behaviour("skills:files:any-text")
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON | st.text(max_size=5)), JSON, JSON)
+@settings(deadline=None)
 def test_any_definition_is_taken_or_refused_in_one_line(skill: dict[str, Any], tools_file: Any, entry: Any) -> None:
     fields = {"name": "a", "model": "b/c", "skills": [skill], "tools_file": tools_file, "skills_dir": entry}
     with contextlib.suppress(DefinitionInvalid):
