@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from flux.messages import (
@@ -116,6 +117,7 @@ Flux without any key. I understand a few commands:
 - `list [folder]` shows a folder, `read FILE` shows a file
 - `write FILE TEXT` writes a file
 - `run COMMAND` runs a shell command; this agent asks you first
+- `use SKILL` uses a skill, `call TOOL {"argument": …}` calls any tool
 - `ask` makes me ask *you* something
 
 Everything around me is real: the tools, the approvals, the log. Stop me with `kill -9` in the middle of
@@ -150,10 +152,23 @@ def _demo_call(word: str, rest: str) -> Call | None:
             return Call("write_file", {"path": name, "content": content + "\n"})
         case "run" | "shell" | "$" if rest:
             return Call("shell", {"command": rest})
+        case "use" | "skill" if rest:
+            return Call("use_skill", {"name": rest})
+        case "call" if name:
+            return Call(name, _arguments(content))
         case "ask":
             question = rest or "Which colour do you like best?"
             return Call("ask_user", {"question": question, "options": ["red", "green", "blue"]})
     return None
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    """The JSON object in a text; none where there is none."""
+    try:
+        found = msgspec.json.decode(text or "{}")
+    except msgspec.DecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _report(request: ModelRequest) -> str:
