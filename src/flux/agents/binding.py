@@ -14,6 +14,7 @@ from flux.agents.definition import AgentDefinition
 from flux.agents.kits import Kit
 from flux.agents.memory_choice import TOOL_NAMES as MEMORY_TOOLS
 from flux.agents.plans import TOOLS as PLAN_TOOLS
+from flux.agents.shipped import check_files, check_names, is_file
 from flux.errors import DefinitionInvalid, FluxError, MissingKey
 from flux.events import ContextFrozen
 from flux.messages import Message, ToolCall
@@ -24,6 +25,7 @@ from flux.suggest import unknown
 from flux.tools.base import Tool, ToolContext
 from flux.tools.groups import resolve
 from flux.tools.schema import validate
+from flux.tools.skills import USE_SKILL
 
 WORKSPACE_NOTES = "AGENTS.md"
 MAX_NOTES = 32_000
@@ -133,8 +135,12 @@ class Binder:
         :raises DefinitionInvalid: a tool, model, provider or directory does not exist
         """
         self.problems(definition)
-        named = tools_of(definition, self._own)
-        offered = [*named, *_of_kits(definition, named)]
+        named = self.tools(definition)
+        brought = _of_kits(definition, named)
+        files = check_files(definition, {*named, *brought, USE_SKILL})
+        check_names(definition.skills, {*named, *brought, *files})
+        skilled = (USE_SKILL,) if definition.skills or definition.skills_dir else ()
+        offered = [*named, *brought, *files, *skilled]
         for name in definition.tool_approvals:
             if name not in offered:
                 raise DefinitionInvalid(f"tool_approvals: {unknown('tool', name, offered)}")
@@ -146,6 +152,13 @@ class Binder:
                 raise DefinitionInvalid(f"subagents: {one.name} has no description, by which a model chooses")
             self.check(one)
         self._sandbox(definition, self.workspace)
+
+    def tools(self, definition: AgentDefinition) -> dict[str, Tool]:
+        """The tools that an agent names; those of its files are not among them.
+
+        :raises DefinitionInvalid: a tool does not exist
+        """
+        return tools_of(definition, self._own)
 
     def problems(self, definition: AgentDefinition) -> list[str]:
         """What keeps the agent from running here now, but may be put right without changing it.
@@ -182,7 +195,7 @@ def tools_of(definition: AgentDefinition, own: Mapping[str, Tool]) -> dict[str, 
     :raises DefinitionInvalid: a tool does not exist
     """
     named = [entry for entry in definition.tools if isinstance(entry, str) and entry in own]
-    bundled = resolve(entry for entry in definition.tools if entry not in named)
+    bundled = resolve(entry for entry in definition.tools if entry not in named and not is_file(entry))
     return {tool.name: tool for tool in (*bundled, *(own[name] for name in named))}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -11,10 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from flux.agents.memory_choice import LongTermMemory
 from flux.errors import DefinitionInvalid, UnsupportedYet
 from flux.suggest import nearest
+from flux.tools.skill import Skill, check_skills
+from flux.tools.tool_file import ToolFile
 
 NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
 RESERVED = frozenset({"agent_chat", "sessions"})
-MAX_BYTES = 1_000_000
+MAX_BYTES = 8_000_000
 MOST_STEPS = 100
 
 ThinkingLevel = Literal["off", "minimal", "low", "medium", "high", "xhigh"]
@@ -22,11 +25,8 @@ ThinkingLevel = Literal["off", "minimal", "low", "medium", "high", "xhigh"]
 #: Documented fields whose machinery is not in this version.
 LATER = frozenset(
     {
-        "tools_file",
         "workflow_file",
-        "skills_dir",
         "mcp_servers",
-        "skills",
         "stateful",
         "routes",
         "plan",
@@ -68,6 +68,9 @@ class AgentDefinition(_Frozen):
     system_prompt: str = ""
     description: str | None = None
     tools: tuple[str | dict[str, Any], ...] = ()
+    tools_file: ToolFile | None = None
+    skills: tuple[Skill, ...] = ()
+    skills_dir: str | None = None
     agents: tuple[str, ...] = ()
     subagents: tuple[AgentDefinition, ...] = ()
     max_tool_calls: int = Field(default=10, ge=1, le=1000)
@@ -107,6 +110,19 @@ class AgentDefinition(_Frozen):
                 raise ValueError(f"{model!r} must be provider/model, for example anthropic/claude-sonnet-5-5")
         return value
 
+    @field_validator("skills")
+    @classmethod
+    def _possible_skills(cls, skills: tuple[Skill, ...]) -> tuple[Skill, ...]:
+        check_skills(skills)
+        return skills
+
+    @field_validator("skills_dir")
+    @classmethod
+    def _place_on_workers(cls, directory: str | None) -> str | None:
+        if directory is not None and not (directory.startswith("/") and directory.isprintable()):
+            raise ValueError("must be an absolute path: of a directory on the workers, where it is read")
+        return directory
+
     @field_validator("agents", "subagents")
     @classmethod
     def _named_once(cls, value: Any) -> Any:
@@ -133,7 +149,7 @@ class AgentDefinition(_Frozen):
         """The one internal form of both reasoning fields."""
         return self.thinking_level or self.reasoning_effort
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The identity of this definition's content."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:32]

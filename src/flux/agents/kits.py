@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from flux.agents.definition import AgentDefinition
+from flux.agents.window import WorkingMemory
 from flux.engine.task import task
 from flux.models.base import OutputSchema
 from flux.tools.base import Resource, Tool
@@ -28,12 +29,11 @@ class Given(Struct, frozen=True):
     """An agent that is made in code: its definition, and what a definition cannot hold.
 
     `tasks` are its tools, `colleagues` whom it can delegate to beside those that are stored, `output` is what its
-    answers must look like. `window` and `window_tokens` limit the messages that the model sees.
+    answers must look like, `memory` how much of the messages it is shown.
     """
 
     definition: AgentDefinition
     tasks: tuple[task[..., Any], ...] = ()
     colleagues: Mapping[str, Given] = {}
     output: OutputSchema | None = None
-    window: int | None = None
-    window_tokens: int | None = None
+    memory: WorkingMemory | None = None

@@ -17,7 +17,9 @@ from flux.agents.memories import Memories
 from flux.agents.memory_kit import memory_kits
 from flux.agents.memory_stores import MemoryStores
 from flux.agents.sessions import Agents, Sessions
+from flux.agents.skills_kit import SkillsKit
 from flux.agents.task_tools import TaskTools
+from flux.agents.tools_kit import ToolFilesKit
 from flux.engine.admission import Admission
 from flux.engine.configs import Configs
 from flux.engine.dispatch import Dispatch, EmbeddedDispatch
@@ -43,6 +45,7 @@ from flux.store.database import CommitObserver, Database
 from flux.store.feed import Feed
 from flux.store.opening import open_database
 from flux.tools.base import Tool
+from flux.tools.web import WebFetch
 
 #: Seconds between two looks for dead workers where no lock tells of them at once.
 SHARED_TICK = 0.5
@@ -69,7 +72,7 @@ class Process:
         self.worker_id = lock.id
         self.database = database
         self.models = models
-        self.binder = Binder(models, workspace, environment, tools)
+        self.binder = Binder(models, workspace, environment, {**_web_tools(settings), **(tools or {})})
         self.feed = Feed(database)
         self.dispatch = dispatch
         self.secrets = Secrets(database, settings.home, settings.secret_key)
@@ -86,14 +89,18 @@ class Process:
         self.ticker = Ticker(database, self.feed, self.dispatch, starter)
         self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
-        services = self._services()
-        sessions = SessionExecutor(
-            database, self.binder, models, settings, [TaskTools(services), memory_kits(self.memory_stores)]
+        services, sources = self._services(), SourceLoader()
+        kits = (
+            TaskTools(services),
+            ToolFilesKit(sources, services),
+            SkillsKit(self.binder),
+            memory_kits(self.memory_stores),
         )
+        sessions = SessionExecutor(database, self.binder, models, settings, kits)
         services.kept.put(EXECUTOR, sessions)
         executors: dict[str, Executor] = {
             "session": sessions,
-            "workflow": WorkflowExecutor(CatalogCode(database, SourceLoader()), services, settings.run_failures),
+            "workflow": WorkflowExecutor(CatalogCode(database, sources), services, settings.run_failures),
         }
         self.runner = Runner(database, self.feed, self.dispatch, executors, lock.id, offer)
         self.feed.on_foreign_write = self.runner.all_changed
@@ -141,6 +148,11 @@ class Process:
                 task.cancel()
             await asyncio.wait(keeping)
             await self.recovery.leave()
+
+
+def _web_tools(settings: Settings) -> dict[str, Tool]:
+    """`web_fetch` where it may do more than by default."""
+    return {"web_fetch": WebFetch(settings.web_fetch_hosts).tool()} if settings.web_fetch_hosts else {}
 
 
 @asynccontextmanager

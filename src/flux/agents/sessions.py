@@ -63,7 +63,7 @@ class Agents:
         """
         for prepare in self._prepare:
             definition = await prepare(scope, definition)
-        self._binder.check(definition)
+        await asyncio.to_thread(self._binder.check, definition)  # a file of tools may be long
         for name in definition.agents:
             await self._check_colleague(scope, definition, name)
         return await self._database.write(

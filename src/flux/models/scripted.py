@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from flux.messages import (
@@ -117,6 +118,7 @@ Flux without any key. I understand a few commands:
 - `list [folder]` shows a folder, `read FILE` shows a file
 - `write FILE TEXT` writes a file
 - `run COMMAND` runs a shell command; this agent asks you first
+- `use SKILL` uses a skill, `call TOOL {"argument": …}` calls any tool
 - `ask` makes me ask *you* something
 - `plan` makes a plan, which you review first, and works by it
 
@@ -146,21 +148,35 @@ def demo(request: ModelRequest) -> Turn:
 
 def _demo_call(word: str, rest: str) -> Call | None:
     name, _, content = rest.partition(" ")
+    call: Call | None = None
     match word:
         case "list" | "ls" | "files":
-            return Call("list_directory", {"path": rest or "."})
+            call = Call("list_directory", {"path": rest or "."})
         case "read" | "show" | "cat" if rest:
-            return Call("read_file", {"path": rest})
+            call = Call("read_file", {"path": rest})
         case "write" if content:
-            return Call("write_file", {"path": name, "content": content + "\n"})
+            call = Call("write_file", {"path": name, "content": content + "\n"})
         case "run" | "shell" | "$" if rest:
-            return Call("shell", {"command": rest})
+            call = Call("shell", {"command": rest})
+        case "use" | "skill" if rest:
+            call = Call("use_skill", {"name": rest})
+        case "call" if name:
+            call = Call(name, _arguments(content))
         case "ask":
             question = rest or "Which colour do you like best?"
-            return Call("ask_user", {"question": question, "options": ["red", "green", "blue"]})
+            call = Call("ask_user", {"question": question, "options": ["red", "green", "blue"]})
         case "plan":
-            return Call("create_plan", {"steps": demo_plan.STEPS})
-    return None
+            call = Call("create_plan", {"steps": demo_plan.STEPS})
+    return call
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    """The JSON object in a text; none where there is none."""
+    try:
+        found = msgspec.json.decode(text or "{}")
+    except msgspec.DecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _report(request: ModelRequest) -> str:

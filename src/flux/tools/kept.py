@@ -23,4 +23,6 @@ async def kept(text: str, context: ToolContext) -> str:
         return ""
     except TooLarge as error:
         return f"\n[the whole is not kept: {error}]"
-    return f'\n[the whole is kept; read on with read_file("{address}")]'
+    if "read_file" in context.tools:
+        return f'\n[the whole is kept; read on with read_file("{address}")]'
+    return f"\n[the whole is kept for people to read: {address}]"

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from flux.tools.base import Done, Tool, ToolContext, ToolOutcome
 from flux.tools.function import tool_of
 from tests.integration.agents.world import of, opened
 
-SHOWN = re.compile(r'read_file\("artifact://([0-9a-f-]{36})"\)')
+SHOWN = re.compile(r"artifact://([0-9a-f-]{36})")
 ROWS = [f"row {n}" for n in range(40_000)]
 
 
@@ -27,31 +28,30 @@ def longs() -> dict[str, Tool]:
         """Say more than is shown."""
         return "\n".join(ROWS)
 
-    async def read(context: ToolContext, path: str) -> str:
-        """Read an artifact."""
-        return (await context.resources["artifact"](path)).decode()[-20:]
-
     async def keeps(context: ToolContext, size: int = 3) -> ToolOutcome:
         """Keep two things and ask in between."""
         first = await context.keep(b"x" * size, "image/png")
         second = await context.keep(b"two", "Text/HTML; charset=utf-8")
         return Done(f"{first} {second}")
 
-    return {tool.name: tool for tool in (tool_of(rows), tool_of(read, effect="read"), tool_of(keeps))}
+    return {tool.name: tool for tool in (tool_of(rows), tool_of(keeps))}
 
 
 @pytest.mark.behaviour("artifacts:cut")
-async def test_of_a_long_result_the_model_sees_head_and_tail_and_where_the_whole_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("offered", [True, False])
+async def test_of_a_long_result_the_model_sees_head_and_tail_and_where_the_whole_is(
+    tmp_path: Path, offered: bool
+) -> None:
     async with opened(tmp_path, longs()) as world:
-        await world.agent([Reply("", calls=(Call("rows"),)), Reply("ok")], tools=["rows", "read"])
+        tools = ["rows", *(["read_file"] if offered else [])]
+        await world.agent([Reply("", calls=(Call("rows"),)), Reply("ok")], tools=tools)
         log = await world.ask("go")
         (done,) = of(log, ToolDone)
         assert len(done.content) <= 100_000
         assert done.content.startswith("row 0\n")
         assert "row 39999\n[the whole is kept" in done.content
-        found = SHOWN.search(done.content)
-        assert found is not None
-        assert done.artifact == found[1]
+        told = 'read on with read_file("artifact://{}")]' if offered else "for people to read: artifact://{}]"
+        assert done.content.endswith(told.format(done.artifact))
         (kept,) = await world.process.artifacts.page(LOCAL, world.id)
         assert (kept.id, kept.media_type, kept.size) == (done.artifact, "text/plain", len("\n".join(ROWS)))
         assert (await world.process.artifacts.get(LOCAL, world.id, kept.id))[1].decode().split("\n") == ROWS
@@ -60,21 +60,24 @@ async def test_of_a_long_result_the_model_sees_head_and_tail_and_where_the_whole
 @pytest.mark.behaviour("artifacts:read")
 async def test_tools_read_what_their_own_session_has_kept_and_nothing_else(tmp_path: Path) -> None:
     async with opened(tmp_path, longs()) as world:
-        script = [Reply("", calls=(Call("rows"),)), Reply("ok"), Reply("", calls=(Call("read", {"path": "-"}),))]
-        await world.agent(script, tools=["rows", "read"])
+        script = [Reply("", calls=(Call("rows"),)), Reply("ok")]
+        await world.agent(script, tools=["rows", "read_file"])
         (done,) = of(await world.ask("go"), ToolDone)
-        path = str(done.artifact)
-        script[2] = Reply("", calls=(Call("read", {"path": path}), Call("read", {"path": "nowhere"})))
-        script.append(Reply("ok"))
-        contents = [done.content for done in of(await world.ask("more"), ToolDone)]
-        assert contents[1].endswith("row 39999")
-        assert contents[2] == "FileNotFoundError: there is no artifact 'nowhere' in this session"
+        path = f"artifact://{done.artifact}"
+        places: list[dict[str, Any]] = [{"path": path, "offset": 20_000, "limit": 2}, {"path": "artifact://nowhere"}]
+        script += [Reply("", calls=tuple(Call("read_file", place) for place in places)), Reply("ok")]
+        await world.ask("more")
+        told = {result.content for result in world.model.requests[-1].messages if isinstance(result, ToolResult)}
+        assert (
+            " 20001\trow 20000\n 20002\trow 20001\n[lines 20001 to 20002 of 40000; read on with offset=20002]" in told
+        )
+        assert "there is no artifact 'nowhere' in this session" in told
         first = world.id
-        script[:] = [Reply("", calls=(Call("read", {"path": path}),)), Reply("ok")]
+        script[:] = [Reply("", calls=(Call("read_file", {"path": path}),)), Reply("ok")]
         await world.start("go")
         await world.rest()
         (done,) = of(await world.log(), ToolDone)
-        assert done.content == f"FileNotFoundError: there is no artifact {path!r} in this session"
+        assert done.content == f"there is no artifact {path.removeprefix('artifact://')!r} in this session"
         with pytest.raises(ArtifactNotFound, match="no artifact"):
             await world.process.artifacts.get(LOCAL, world.id, path)
         with pytest.raises(SessionNotFound):
@@ -116,10 +119,12 @@ async def test_a_session_and_its_sub_agents_share_what_they_keep(tmp_path: Path)
             last = request.messages[-1]
             if not isinstance(last, ToolResult):
                 return Reply("", calls=(Call("delegate", {"agent": "helper", "instruction": "look"}),))
-            return Reply("ok") if last.call.name == "read" else Reply("", calls=(Call("read", {"path": address}),))
+            if last.call.name == "read_file":
+                return Reply("ok")
+            return Reply("", calls=(Call("read_file", {"path": f"artifact://{address}", "offset": 39_999}),))
 
         world.models["helper"] = ScriptedModel(child)
         fields = {"name": "helper", "model": "test/helper", "description": "looks", "tools": ["rows"]}
-        await world.agent(parent, subagents=[fields], tools=["read"])
+        await world.agent(parent, subagents=[fields], tools=["read_file"])
         done = of(await world.ask("go"), ToolDone)[-1]
         assert (done.outcome, done.content[-9:]) == ("success", "row 39999")

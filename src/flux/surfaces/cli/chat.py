@@ -147,7 +147,7 @@ def _is_file(agent: str) -> bool:
 async def _apply_file(client: FluxClient, path: Path) -> str:
     from flux.agents.define.yaml import define_from
 
-    definition = define_from(path, os.environ)
+    definition = define_from(path, os.environ, warn=lambda note: click.echo(f"Note: {note}", err=True))
     await client.put(f"/agents/{definition.name}", definition.model_dump(mode="json", exclude_unset=True), create=True)
     return definition.name
 
