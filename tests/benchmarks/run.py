@@ -16,7 +16,33 @@ if __name__ == "__main__":
 
 from tests.benchmarks import frame  # noqa: E402
 
-NAMES = ("turn", "many", "openai", "long", "idle", "sleepers", "readers", "cold", "commit", "workflows", "recall")
+NAMES = (
+    "turn",
+    "many",
+    "openai",
+    "long",
+    "idle",
+    "sleepers",
+    "readers",
+    "cold",
+    "commit",
+    "workflows",
+    "agents",
+    "recall",
+)
+    "turn",
+    "many",
+    "openai",
+    "long",
+    "idle",
+    "sleepers",
+    "readers",
+    "cold",
+    "commit",
+    "workflows",
+    "agents",
+    "recall",
+)
 RESULTS = Path(__file__).parent / "results"
 
 
