@@ -30,19 +30,6 @@ NAMES = (
     "agents",
     "recall",
 )
-    "turn",
-    "many",
-    "openai",
-    "long",
-    "idle",
-    "sleepers",
-    "readers",
-    "cold",
-    "commit",
-    "workflows",
-    "agents",
-    "recall",
-)
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -38,7 +38,10 @@ UNREADABLE = AgentDefinition(name="unreadable", model="none/none")
 
 
 class SessionExecutor:
-    """Runs sessions of stored agents; keeps what the next run of the same session can use."""
+    """Runs sessions of stored agents; keeps what the next run of the same session can use.
+
+    Kits stand in the prompt in their order: those of `before`, sub-agents, the plan, and those of `after`.
+    """
 
     def __init__(
         self,
@@ -46,10 +49,12 @@ class SessionExecutor:
         binder: Binder,
         models: ModelRegistry,
         settings: Settings,
-        kits: Sequence[KitMaker] = (),
+        *,
+        before: Sequence[KitMaker] = (),
+        after: Sequence[KitMaker] = (),
     ) -> None:
         self._delegation = Delegation(self.execute)
-        self._kits: tuple[KitMaker, ...] = (artifact_kit, self._delegation, plan_kit, *kits)
+        self._kits: tuple[KitMaker, ...] = (artifact_kit, *before, self._delegation, plan_kit, *after)
         self._database = database
         self._binder = binder
         self._limits = KnownLimits(models)

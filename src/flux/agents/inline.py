@@ -322,8 +322,8 @@ async def session_executor(journal: Journal) -> SessionExecutor:
         binder = Binder(models, Path.cwd(), os.environ)
         stores = MemoryStores(services.database, services.secrets, settings)
         stack.push_async_callback(stores.close)
-        kits = (TaskTools(services), SkillsKit(binder), memory_kits(stores))
-        return SessionExecutor(services.database, binder, models, settings, kits)
+        before, after = (TaskTools(services), SkillsKit(binder)), (memory_kits(stores),)
+        return SessionExecutor(services.database, binder, models, settings, before=before, after=after)
 
     return await services.kept.get(EXECUTOR, make)
 

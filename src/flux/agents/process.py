@@ -90,13 +90,14 @@ class Process:
         self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
         services, sources = self._services(), SourceLoader()
-        kits = (
-            TaskTools(services),
-            ToolFilesKit(sources, services),
-            SkillsKit(self.binder),
-            memory_kits(self.memory_stores),
+        sessions = SessionExecutor(
+            database,
+            self.binder,
+            models,
+            settings,
+            before=(TaskTools(services), ToolFilesKit(sources, services), SkillsKit(self.binder)),
+            after=(memory_kits(self.memory_stores),),
         )
-        sessions = SessionExecutor(database, self.binder, models, settings, kits)
         services.kept.put(EXECUTOR, sessions)
         executors: dict[str, Executor] = {
             "session": sessions,

@@ -43,7 +43,11 @@ class Lab:
         self.models: dict[str, ScriptedModel] = {}
         registry = ModelRegistry({}, {}, {"test": lambda name: self.models[name]})
         executor = SessionExecutor(
-            machine.database, Binder(registry, home, {}), registry, Settings(home=home), [TaskTools(machine.services)]
+            machine.database,
+            Binder(registry, home, {}),
+            registry,
+            Settings(home=home),
+            before=[TaskTools(machine.services)],
         )
         machine.services.kept.put(EXECUTOR, executor)
 
