@@ -86,3 +86,25 @@ def test_the_schema_for_editors_takes_every_example(tmp_path: Path) -> None:
     }
     assert not any(wrong.values()), wrong
     assert not judge.is_valid({"name": "a", "model": "b/c", "tols": []})
+
+
+def test_api_client(tmp_path: Path) -> None:
+    env = environment(tmp_path)
+    command = [sys.executable, "-m", "flux", "start", "server", "--port", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            server.stdout.readline()
+            url: str = json.loads((tmp_path / "home" / "server.json").read_text())["url"]
+            apply = [sys.executable, "-m", "flux", "agent", "apply", str(EXAMPLES / "coder.yaml"), "--server", url]
+            subprocess.run(apply, cwd=tmp_path, env=env, check=True, capture_output=True)
+            done = subprocess.run(
+                [sys.executable, str(EXAMPLES / "api_client.py"), "coder", "run echo hello"],
+                cwd=tmp_path, env=env | {"FLUX_SERVER": url}, capture_output=True, text=True, timeout=50, check=False,
+            )  # fmt: skip
+        finally:
+            server.terminate()
+    assert done.returncode == 0, done.stderr
+    assert "[approve shell {'command': 'echo hello'}]" in done.stdout
+    assert "[shell: success]" in done.stdout
+    assert "stdout:\nhello" in done.stdout
