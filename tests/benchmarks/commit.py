@@ -40,10 +40,10 @@ async def _store(size: Size, path: Path) -> tuple[list[float], list[float], Spen
     database = await open_database(f"sqlite:///{path}")
 
     async def one() -> None:
-        await database.write(workers.beat("one"))
+        await database.write(workers.beat(workers.Presence("one")))
 
     async def group() -> None:
-        await asyncio.gather(*(database.write(workers.beat(f"w{n}")) for n in range(GROUP)))
+        await asyncio.gather(*(database.write(workers.beat(workers.Presence(f"w{n}"))) for n in range(GROUP)))
 
     async def several(what: object, count: int) -> list[float]:
         return [(await spent(one() if what is one else group()))[1].wall for _ in range(count)]

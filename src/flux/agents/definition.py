@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from flux.errors import DefinitionInvalid, UnsupportedYet
+from flux.engine.pools import pool_of
+from flux.errors import DefinitionInvalid, InvalidInput, UnsupportedYet
 from flux.suggest import nearest
 
 NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
@@ -84,6 +85,7 @@ class AgentDefinition(_Frozen):
     fallback_models: tuple[str, ...] = ()
     sandbox: Literal["auto", "local"] = "auto"
     cwd: str | None = None
+    affinity: dict[str, str] = {}
     budget: Budget | None = None
     compaction: Compaction | Literal[False] = Compaction()
 
@@ -104,6 +106,15 @@ class AgentDefinition(_Frozen):
             if not (provider and slash and name):
                 raise ValueError(f"{model!r} must be provider/model, for example anthropic/claude-sonnet-5-5")
         return value
+
+    @field_validator("affinity")
+    @classmethod
+    def _valid_affinity(cls, labels: dict[str, str]) -> dict[str, str]:
+        try:
+            pool_of(labels)
+        except InvalidInput as error:
+            raise ValueError(str(error)) from error
+        return labels
 
     @model_validator(mode="after")
     def _one_reasoning_field(self) -> AgentDefinition:

@@ -12,6 +12,7 @@ from flux.agents.binding import Binder
 from flux.agents.definition import AgentDefinition
 from flux.engine.admission import Admission, NewMessage, NewSession
 from flux.engine.answers import Admitted, Decision
+from flux.engine.pools import pool_of_agent
 from flux.errors import AgentNotFound, InterruptNotFound, InvalidInput, SessionBusy, SessionNotFound, TooLarge
 from flux.store import agents, executions, interrupts, log
 from flux.store.agents import AgentVersion
@@ -121,7 +122,8 @@ class Sessions:
         found = await self._agents.get(scope, agent)
         if message is None:
             self._agents.preload(found)
-        session = replace(session, definition_digest=found.digest, agent_version=found.version)
+        pool = pool_of_agent(found.definition)
+        session = replace(session, definition_digest=found.digest, agent_version=found.version, pool=pool)
         return await self._admission.start(scope, session, message, key=key)
 
     async def send(self, scope: Scope, id: str, message: NewMessage, *, key: str | None = None) -> Admitted:

@@ -19,6 +19,7 @@ from flux.engine.dispatch import Worker
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.place import here
 from flux.engine.pools import DEFAULT, Offer, resources_here
+from flux.engine.presence import presence
 from flux.engine.recovery import Recovery, WorkerLock
 from flux.engine.runner import Runner
 from flux.engine.secrets import Secrets
@@ -35,7 +36,7 @@ from flux.store.opening import open_database
 logger = logging.getLogger(__name__)
 
 #: What a script runs: what it has started itself, and what it is told to go on with.
-OFFER = Offer((CALLER, DEFAULT), resources_here())
+POOLS = (CALLER, DEFAULT)
 #: What a script does not wait for.
 FOR_PEOPLE = ("pause", "approval")
 
@@ -110,14 +111,17 @@ class Engine:
         secrets, configs = Secrets(database, settings.home, settings.secret_key), Configs(database)
         services = Services(database, self._start_child, self._cancel_children, secrets.requested, configs.requested)
         executor = WorkflowExecutor(_find_code, services, settings.run_failures)
-        self.runner = Runner(database, self.feed, self.dispatch, {"workflow": executor}, lock.id, OFFER)
+        resources = resources_here()
+        who = presence(lock.id, None, {}, resources, concurrency=1)
+        offer = Offer(POOLS, resources)
+        self.runner = Runner(database, self.feed, self.dispatch, {"workflow": executor}, who, offer)
         self.dispatch.worker = self.runner
         self.recovery = Recovery(
             database,
             self.dispatch,
             self.runner,
             lock,
-            pools=OFFER.pools,
+            pools=POOLS,
             heartbeat=settings.heartbeat,
             dead_after=settings.dead_after,
         )
@@ -206,7 +210,7 @@ async def _engine() -> AsyncIterator[Engine]:
     database = await open_database(settings.database, synchronous=settings.synchronous)
     lock = WorkerLock(settings.home / "workers")
     engine = Engine(settings, database, lock)
-    beating = asyncio.create_task(engine.recovery.beat_while_busy())
+    beating = asyncio.create_task(engine.recovery.keep_beating())
     try:
         await engine.recovery.sweep()  # what a dead process ran can go on here
         yield engine

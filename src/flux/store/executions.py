@@ -93,9 +93,17 @@ on conflict do nothing returning created"""
 #: The pool of executions that only a process with their code can run: the script that started them.
 CALLER = "caller"
 
+#: Who could not load the source of an execution leaves it to others, for so many seconds.
+AVOID_SECONDS = 30.0
+#: The workers to be avoided are one text too, `|a||b|`.
+WANTED = (
+    "(avoid is null or replace(avoid, '|' || cast(:worker as text) || '|', '') = avoid"
+    f" or due <= :now - {AVOID_SECONDS})"
+)
+
 CLAIM = f"""
 update executions set state = 'running', worker = :worker, epoch = epoch + 1, waiting_for = null, updated = :now
-where id = :id and state = 'scheduled' and due <= :now and driver is null
+where id = :id and state = 'scheduled' and due <= :now and driver is null and {WANTED}
 returning {COLUMNS}"""
 
 #: The head moves for an entry from outside; a waiting execution wakes.
@@ -348,9 +356,9 @@ def delete_rest(id: str) -> Steps[None]:
 
 
 def sweep(
-    pools: Sequence[str], limit: int, fits: Callable[[str], bool] = bool
+    pools: Sequence[str], limit: int, fits: Callable[[str], bool] = bool, worker: str = ""
 ) -> Steps[tuple[list[str], float | None]]:
-    """Wake timers; the ids that may be claimed now, oldest first, and seconds until the next timer.
+    """Wake timers; the ids that `worker` may claim now, oldest first, and seconds until the next timer.
 
     `fits` says of the requests of an execution whether they can be met here; others are left out.
     """
@@ -359,7 +367,7 @@ def sweep(
     served = {"pools": joined(pools), "at": at}
     yield TIMER, served
     refused = yield from _refused(fits)
-    rows = yield CLAIMABLE, {**served, "refused": refused, "limit": limit}
+    rows = yield CLAIMABLE, {**served, "refused": refused, "worker": worker, "limit": limit}
     ids = [row[0] for row in rows]
     rows = yield NEXT_SCHEDULED, {**served, "refused": refused}
     scheduled = rows[0][0]
@@ -381,7 +389,7 @@ def joined(pools: Sequence[str]) -> str:
 
 
 CLAIMABLE = f"""
-select id from executions where state = 'scheduled' and due <= :at and {SERVED} and {FITS}
+select id from executions where state = 'scheduled' and due <= :at and {SERVED} and {FITS} and {WANTED}
 order by due limit :limit"""
 
 NEXT_SCHEDULED = f"select min(due) from executions where state = 'scheduled' and due > :at and {SERVED} and {FITS}"
@@ -414,7 +422,7 @@ select e.worker, coalesce(max(w.seen), 0) <= :now - :dead_after from executions 
 where e.state = 'running' and e.driver is null group by e.worker"""
 
 WORK = f"""
-select exists (select 1 from executions where state = 'scheduled' and due <= :now and {SERVED})
+select exists (select 1 from executions where state = 'scheduled' and due <= :now and {SERVED} and {WANTED})
   or exists (
     select 1 from executions
     where state = 'waiting' and due is not null and due <= :now and driver is null and {SERVED})"""
@@ -426,7 +434,7 @@ OWNED = (
 
 def look(pools: Sequence[str], worker: str, dead_after: float) -> Steps[Look]:
     """See what there is to do for `worker`; who was not heard of for `dead_after` seconds is silent."""
-    rows = yield WORK, {"pools": joined(pools)}
+    rows = yield WORK, {"pools": joined(pools), "worker": worker}
     work = bool(rows[0][0])
     rows = yield OWNERS, {"dead_after": dead_after}
     owners: dict[str, bool] = {row[0]: bool(row[1]) for row in rows}
