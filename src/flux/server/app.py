@@ -16,7 +16,18 @@ from flux.agents.process import Process
 from flux.errors import FluxError, InvalidInput, NotFound
 from flux.server.guard import Guard
 from flux.server.measure import Counts, RequestCounter
-from flux.server.routes import agents, configs, executions, health, runs, schedules, secrets, sessions, workflows
+from flux.server.routes import (
+    agents,
+    configs,
+    executions,
+    health,
+    runs,
+    schedules,
+    secrets,
+    sessions,
+    workers,
+    workflows,
+)
 from flux.server.sse import HEARTBEAT_SECONDS
 from flux.server.wire import ERRORS, Body, error_body
 from flux.suggest import nearest
@@ -45,6 +56,7 @@ def create_app(
     app.include_router(sessions.router)
     app.include_router(agents.router)
     app.include_router(schedules.router)
+    app.include_router(workers.router)
     app.include_router(workflows.router)
     app.include_router(runs.router)
     app.include_router(executions.router)
