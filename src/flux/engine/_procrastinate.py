@@ -18,6 +18,7 @@ from procrastinate.jobs import Job
 from flux.engine.dispatch import EmbeddedDispatch, Worker
 from flux.engine.upkeep import keep_up
 from flux.errors import DatabaseUnavailable
+from flux.store._postgres import conninfo
 from flux.store.database import Database, Steps, one
 
 #: The lock under which the first process makes procrastinate's tables.
@@ -127,7 +128,9 @@ class ProcrastinateDispatch:
         raise DatabaseUnavailable("the connection that brings jobs was lost")
 
     def _app(self) -> procrastinate.App:
-        connector = procrastinate.PsycopgConnector(conninfo=self._database.url, min_size=1, max_size=CONNECTIONS)
+        connector = procrastinate.PsycopgConnector(
+            conninfo=conninfo(self._database.url), min_size=1, max_size=CONNECTIONS
+        )
         app = procrastinate.App(connector=connector)
 
         @app.task(name="run", retry=_AtOnce())
