@@ -81,14 +81,19 @@ class Machines:
         self.effects = EffectCounter(folder / "effects")
         self._running: list[subprocess.Popen[str]] = []
 
-    def start(self, *arguments: str, before: Sequence[str] = (), home: str = "", **variables: str) -> Started:
-        """Start a command, with words `before` it and more variables; returns when it has said its first line."""
+    def start(
+        self, *arguments: str, before: Sequence[str] = (), home: str = "", packages: str = "", **variables: str
+    ) -> Started:
+        """Start a command, with words `before` it, `packages` to import, and more variables.
+
+        Returns when it has said its first line.
+        """
         number = len(self._running)
         place = self.folder / (home or f"home-{number}")
         place.mkdir(exist_ok=True)
         environment = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{packages}" if packages else str(ROOT),
             "HOME": str(place),
             "FLUX_HOME": str(place),
             "FLUX_DATABASE_URL": self.database,
