@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 import flux
+from tests.crash import flow_judge
+from tests.crash.process import Zygote
+from tests.crash.stage import Plan
 from tests.scale.machines import (
     Machines,
     call,
@@ -70,6 +75,26 @@ def test_what_a_frozen_worker_writes_after_its_death_is_refused(many: Machines) 
     until(partial(is_idle, url, sessions[0]))
     assert payment_faults(many, sessions[:1], 2, interruptions=1) == []
     assert zombie.process.poll() is None
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.behaviour("scale:workers:locks")
+@pytest.mark.parametrize("commit", [12, 20])
+def test_a_worker_that_is_frozen_inside_a_transaction_holds_up_nobody(
+    tmp_path: Path, postgres_url: str, commit: int
+) -> None:
+    zygote = Zygote()
+    try:
+        patient, strict = {"heartbeat": 0.1, "dead_after": 60}, {"heartbeat": 0.1, "dead_after": 0.5}
+        plan = Plan(str(tmp_path), "work_workflow", postgres_url, settings=strict)
+        frozen = zygote.start(replace(plan, crash=f"freeze:{commit}", settings=patient))
+        assert zygote.wait(frozen) == "stopped"
+        assert zygote.play(plan) == "exit 0"
+        os.kill(frozen, signal.SIGCONT)
+        assert zygote.wait(frozen) == "exit 0"
+    finally:
+        zygote.close()
+    assert flow_judge.faults(tmp_path, flow_judge.flows(tmp_path, postgres_url)) == []
 
 
 @pytest.mark.timeout(120)
