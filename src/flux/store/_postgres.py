@@ -101,8 +101,13 @@ class PostgresDatabase:
         """
         task = asyncio.create_task(work)
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        task.add_done_callback(self._finished)
         return await asyncio.shield(task)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # who asked may be gone: then nobody is told
 
     async def _write(self, steps: Steps[T]) -> T:
         with self._translated():
