@@ -105,7 +105,7 @@ async def test_a_name_belongs_to_one_living_worker(process: Open, database: Data
 
 @pytest.mark.behaviour("scale:workers:names")
 async def test_the_name_of_a_killed_worker_of_this_home_is_free_at_once(process: Open, tmp_path: Path) -> None:
-    other = await process()
+    other = await process(worker=False)
     (tmp_path / "workers" / "dead-1").touch()
     await other.database.write(workers.beat(Presence("dead-1", "alpha")))
     assert (await other.workers.get("alpha")).state == "gone"
@@ -176,6 +176,7 @@ def _is_set(event: asyncio.Event) -> Callable[[], Awaitable[bool]]:
 async def test_a_drained_process_serves_on_and_runs_nothing(tmp_path: Path) -> None:
     async with opened(tmp_path) as world:
         await world.agent([Reply("Never.")])
+        await until(lambda: _has(world.process, 1))
         (row,) = await world.process.workers.page("", 9)
         await world.process.workers.drain(row.name)
         async with asyncio.timeout(GUARD):
@@ -230,8 +231,8 @@ async def test_what_nobody_else_took_comes_back_without_another_failure(database
     engine = Engine(database, refuses_once, worker="bad")
     async with engine.working():
         id = await engine.start()
-        for n in (1, 2):
-            await engine.row_when(id, lambda row, n=n: row.state == "scheduled" and len(calls) == n)  # type: ignore[misc]
+        for epoch in (2, 4):  # a claim and a refusal, each time
+            await engine.row_when(id, lambda row, epoch=epoch: row.epoch == epoch)  # type: ignore[misc]
             await database.write(one("update executions set due = due - :s", s=AVOID_SECONDS))
             engine.dispatch.timers_changed()
         await engine.at_rest(id)
