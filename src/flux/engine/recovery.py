@@ -201,7 +201,11 @@ class Recovery:
         await asyncio.sleep(self._heartbeat)
 
     async def _beat(self) -> None:
-        if await self._database.write(workers.beat(self._runner.who)) == "draining":
+        """Only who has no row makes one, in a second step: a heartbeat under way must not bring back who has left."""
+        state = await self._database.write(workers.renew(self._runner.id))
+        if state is None:
+            state = await self._database.write(workers.beat(self._runner.who))
+        if state == "draining":
             self.draining.set()
 
     async def _forget(self) -> None:

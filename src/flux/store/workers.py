@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from flux.errors import WorkerExists
-from flux.store.database import Row, Steps
+from flux.store.database import Steps
 
 #: `gone` is also who has been silent for too long, whatever its row says.
 State = Literal["active", "draining", "gone"]
@@ -56,14 +56,19 @@ from workers w"""
 OWNS_NOTHING = "not exists (select 1 from executions where state = 'running' and worker = workers.id)"
 
 
+def renew(worker: str) -> Steps[State | None]:
+    """Say that a worker is alive still; returns what it is to be. None: it has no row."""
+    rows = yield f"{BEAT} returning state", {"id": worker}
+    return rows[0][0] if rows else None
+
+
 def beat(who: Presence) -> Steps[State]:
-    """Say that a worker is alive now; returns what it is to be.
+    """Say that a worker is alive now, be it the first time; returns what it is to be.
 
     Without a name of its own, or when another one has taken it meanwhile, it is called by its id too.
     """
-    rows: list[Row] = yield f"{BEAT} returning state", {"id": who.id}
-    if rows:
-        state: State = rows[0][0]
+    state = yield from renew(who.id)
+    if state is not None:
         return state
     first = who.name or who.id
     for name in (first, f"{first}-{who.id}"):

@@ -268,7 +268,7 @@ async def test_the_sweep_and_the_heartbeat_outlive_what_breaks_in_them(
     async with engine.working(grace=0):
         await engine.start()
         await begun.wait()
-        unreliable.only, unreliable.error, unreliable.failures = "beat", ZeroDivisionError("a bug"), 3
+        unreliable.only, unreliable.error, unreliable.failures = "renew", ZeroDivisionError("a bug"), 3
         await database.write(one("update workers set seen = 0"))
         beating = asyncio.create_task(recovery.keep_beating())
         while await database.read(workers.silent(lock.id, 20)):
