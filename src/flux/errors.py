@@ -7,6 +7,7 @@ FluxError
 │   ├── UnsupportedYet           a documented field whose machinery is not in this version
 │   ├── ExecutionFinished        the execution has ended already
 │   ├── SettingsInvalid          flux.toml or a FLUX_* variable is wrong
+│   ├── OutputInvalid            the answer of a model does not fit the format it was asked for
 │   └── ValueNotStorable         a value has no form that can be kept
 ├── Unauthorized            401
 ├── Forbidden               403
@@ -46,6 +47,7 @@ FluxError
 │   ├── ExecutionTimeoutError    it took longer than its timeout
 │   ├── ExecutionInterrupted     its worker stopped while it ran once; the outcome is unknown
 │   ├── ApprovalRejected         a person rejected it
+│   ├── AgentFailed              the run of an agent that it asked failed
 │   └── WorkflowFailedError      a workflow that was called failed
 ├── ExecutionSuspended      500  internal: the workflow stops here for now
 ├── UnknownException        500  stands for an exception whose class is not known here
@@ -107,6 +109,12 @@ class ExecutionFinished(InvalidInput):
     """The execution has finished."""
 
     type = "execution_finished"
+
+
+class OutputInvalid(InvalidInput):
+    """The answer does not fit the format that was asked for."""
+
+    type = "output_invalid"
 
 
 class ValueNotStorable(InvalidInput):
@@ -343,6 +351,12 @@ class ExecutionError(FluxError):
         super().__init__(said, debug=debug, **details)
         self.inner_exception = cause
         self.__cause__ = cause
+
+
+class AgentFailed(ExecutionError):
+    """The run of an agent failed."""
+
+    type = "agent_failed"
 
 
 class ExecutionTimeoutError(ExecutionError):

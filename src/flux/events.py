@@ -6,7 +6,7 @@ The `type` of each class is its wire name. Every surface is a projection of thes
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Union, get_args
 
 import msgspec
 from msgspec import Struct
@@ -113,8 +113,15 @@ class ToolDone(Entry, frozen=True, tag="tool_done", kw_only=True):
     artifact: str | None = None
 
 
+class ToolWaiting(Entry, frozen=True, tag="tool_waiting", kw_only=True):
+    """A call waits for what it started: for an answer, or until `due` (seconds since the epoch)."""
+
+    call: str
+    due: float | None = None
+
+
 class ApprovalRequired(Entry, frozen=True, tag="approval_required", kw_only=True):
-    """A person must approve a call with exactly these arguments."""
+    """A person must approve a call with exactly these arguments. `within`: the tool call whose code asks."""
 
     id: str
     call: str
@@ -126,6 +133,7 @@ class ApprovalRequired(Entry, frozen=True, tag="approval_required", kw_only=True
     reason: str | None = None
     expires_at: float | None = None
     session: str | None = None
+    within: str | None = None
 
 
 class InputRequired(Entry, frozen=True, tag="input_required", kw_only=True):
@@ -139,7 +147,7 @@ class InputRequired(Entry, frozen=True, tag="input_required", kw_only=True):
 
 
 class Elicited(Entry, frozen=True, tag="elicitation", kw_only=True):
-    """An MCP server asks the person to do something."""
+    """An MCP server asks the person to do something; `state` is what the call needs to go on."""
 
     id: str
     call: str
@@ -149,6 +157,7 @@ class Elicited(Entry, frozen=True, tag="elicitation", kw_only=True):
     elicitation_id: str
     url: str | None = None
     schema: dict[str, Any] | None = None
+    state: Any = None
     session: str | None = None
 
 
@@ -163,7 +172,10 @@ class PlanReview(Entry, frozen=True, tag="plan_review", kw_only=True):
 
 
 class Paused(Entry, frozen=True, tag="pause", kw_only=True):
-    """Code paused by name; it wakes by itself at `due` (seconds since the epoch), or when execution `on` ends."""
+    """Code paused by name; it wakes by itself at `due` (seconds since the epoch), or when execution `on` ends.
+
+    `within`: the tool call whose code paused.
+    """
 
     id: str
     name: str
@@ -172,6 +184,7 @@ class Paused(Entry, frozen=True, tag="pause", kw_only=True):
     session: str | None = None
     due: float | None = None
     on: str | None = None
+    within: str | None = None
 
 
 class InterruptAnswered(Entry, frozen=True, tag="interrupt_answered", kw_only=True):
@@ -219,11 +232,12 @@ class Planned(Entry, frozen=True, tag="plan", kw_only=True):
 
 
 class SubagentChanged(Entry, frozen=True, tag="subagent", kw_only=True):
-    """A child session changed its state."""
+    """A child session that a call drives was started, waits, or has ended."""
 
     child: str
-    status: str
-    agent: str = ""
+    status: Literal["started", "waiting", "done", "failed", "cancelled"]
+    agent: str
+    call: str
 
 
 class ChildDone(Entry, frozen=True, tag="child_done", kw_only=True):
@@ -326,16 +340,23 @@ class Progress(Struct, frozen=True, tag_field="type", tag="progress"):
     name: str = ""
 
 
-DeltaEvent = Token | Reasoning | ToolOutput | Progress
+class SubagentDelta(Struct, frozen=True, tag_field="type", tag="subagent_delta"):
+    """What a child session shows, to the readers of the one that drives it."""
+
+    call: str
+    session: str
+    event: Token | Reasoning | ToolOutput | Progress | SubagentDelta
+
+
+DeltaEvent = Token | Reasoning | ToolOutput | Progress | SubagentDelta
 DELTA_TYPES: dict[str, type] = {cls.__struct_config__.tag: cls for cls in get_args(DeltaEvent)}
 
 
 class Stored(Struct, frozen=True, gc=False):
-    """An entry in its place: `seq` in the log, the writer's `epoch`, its `run`, and `at` (seconds since the epoch)."""
+    """An entry in its place: `seq` in the log, the writer's `epoch`, and `at` (seconds since the epoch)."""
 
     seq: int
     epoch: int
-    run: str | None
     at: float
     entry: Entry | UnknownEntry
 
@@ -348,9 +369,7 @@ class _Head(Struct):
 _encoder = msgspec.json.Encoder(enc_hook=str)
 _head = msgspec.json.Decoder(_Head)
 _any = msgspec.json.Decoder()
-_decoders = {name: msgspec.json.Decoder(cls) for name, cls in ENTRY_TYPES.items()}
-
-
+_entry: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Union[tuple(ENTRY_TYPES.values())])  # noqa: UP007 - of a list
 _delta: msgspec.json.Decoder[DeltaEvent] = msgspec.json.Decoder(DeltaEvent)
 
 
@@ -379,24 +398,26 @@ def _whole(value: Any) -> Any:
     return [_whole(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def decode(body: bytes | str, type_: str | None = None) -> Entry | UnknownEntry:
-    """The entry of a stored body; older versions are upcast. `type_`: its type, where it is known already.
+def decode(body: bytes | str) -> Entry | UnknownEntry:
+    """The entry of a stored body; older versions are upcast.
 
     :raises DatabaseTooNew: the entry has a newer format version than this Flux knows
     """
-    if type_ in _decoders:
-        try:
-            entry = _decoders[type_].decode(body)
-        except msgspec.ValidationError:
-            entry = None  # of another version, perhaps
-        if entry is not None and entry.v == entry.version:
-            return entry
+    try:
+        entry = _entry.decode(body)
+    except msgspec.ValidationError:
+        return _decode_other(body)
+    return entry if entry.v == entry.version else _decode_other(body)
+
+
+def _decode_other(body: bytes | str) -> Entry | UnknownEntry:
+    """The entry of a body that is not of a type and version known here."""
     head = _head.decode(body)
     cls = ENTRY_TYPES.get(head.type)
     if cls is None:
         return UnknownEntry(head.type, _any.decode(body))
     if head.v == cls.version:
-        return _decoders[head.type].decode(body)
+        return _entry.decode(body)
     if head.v > cls.version:
         raise DatabaseTooNew(
             f"an entry of type {head.type} has format {head.v}, this Flux knows {cls.version}; upgrade Flux"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from flux.agents.definition import AgentDefinition
+from flux.agents.kits import Kit
 from flux.errors import DefinitionInvalid, FluxError, MissingKey
 from flux.events import ContextFrozen
 from flux.messages import Message, ToolCall
@@ -18,7 +19,7 @@ from flux.models.base import Model, ModelRequest, Models, ToolSchema
 from flux.sandboxes.base import Sandbox
 from flux.sandboxes.local import LocalSandbox
 from flux.suggest import unknown
-from flux.tools.base import Answer, Tool, ToolContext
+from flux.tools.base import Tool, ToolContext
 from flux.tools.groups import resolve
 from flux.tools.schema import validate
 
@@ -30,12 +31,26 @@ class Bound:
     """An agent that can run here."""
 
     def __init__(
-        self, definition: AgentDefinition, models: Models, tools: Mapping[str, Tool], sandbox: Sandbox
+        self,
+        definition: AgentDefinition,
+        models: Models,
+        tools: Mapping[str, Tool],
+        sandbox: Sandbox,
+        kits: Sequence[Kit] = (),
     ) -> None:
         self.definition = definition
-        self.tools = tools
+        self.tools = {} if definition.approval_mode == "never" else _together(tools, kits)
+        self.resources = {scheme: read for kit in kits for scheme, read in kit.resources.items()}
         self._models = models
         self._sandbox = sandbox
+        self._sections = [kit.prompt for kit in kits if kit.prompt]
+
+    def equipped(self, kits: Sequence[Kit]) -> Bound:
+        """The same agent with what a session's kits bring.
+
+        :raises DefinitionInvalid: two of them bring a tool of the same name
+        """
+        return Bound(self.definition, self._models, self.tools, self._sandbox, kits)
 
     def model(self, name: str) -> Model:
         """The live model of a "provider/model" name."""
@@ -45,9 +60,11 @@ class Bound:
         """A call's arguments as the tool gets them: repaired where the schema says how."""
         return validate(self.tools[call.name].parameters, call.args).args
 
-    def context(self, *, session: str, call: str, output: Callable[[str], None], answer: Answer | None) -> ToolContext:
-        """What a running call may use."""
-        return ToolContext(session=session, call=call, sandbox=self._sandbox, output=output, answer=answer)
+    def context(self, *, session: str, call: str, output: Callable[[str], None], **more: Any) -> ToolContext:
+        """What a running call may use; `more` are further fields of the context."""
+        return ToolContext(
+            session=session, call=call, sandbox=self._sandbox, output=output, resources=self.resources, **more
+        )
 
     async def freeze(self) -> ContextFrozen:
         """The prompt in front of the messages, as it is now."""
@@ -55,6 +72,7 @@ class Bound:
         notes = await self._notes()
         if notes:
             system += f"\n\n# {WORKSPACE_NOTES} of the workspace\n\n{notes}"
+        system = "\n\n".join(filter(None, (system, *self._sections)))
         tools = tuple(msgspec.to_builtins(_schema(tool)) for tool in self.tools.values())
         digest = hashlib.sha256(msgspec.json.encode([system, tools])).hexdigest()[:32]
         return ContextFrozen(system=system, tools=tools, digest=digest)
@@ -104,8 +122,7 @@ class Binder:
         :raises DefinitionInvalid: its tools or its directory do not exist here
         """
         sandbox = self._sandbox(definition, workspace or self.workspace)
-        offered = {} if definition.approval_mode == "never" else tools_of(definition, self._own)
-        return Bound(definition, self._models, offered, sandbox)
+        return Bound(definition, self._models, tools_of(definition, self._own), sandbox)
 
     def check(self, definition: AgentDefinition) -> None:
         """Everything that can be known before the first run.
@@ -117,6 +134,13 @@ class Binder:
         for name in definition.tool_approvals:
             if name not in offered:
                 raise DefinitionInvalid(f"tool_approvals: {unknown('tool', name, offered)}")
+        for name in definition.agents:
+            if any(name == one.name for one in definition.subagents):
+                raise DefinitionInvalid(f"agents: {name} is in subagents too; rename one of them")
+        for one in definition.subagents:
+            if not one.description:
+                raise DefinitionInvalid(f"subagents: {one.name} has no description, by which a model chooses")
+            self.check(one)
         self._sandbox(definition, self.workspace)
 
     def problems(self, definition: AgentDefinition) -> list[str]:
@@ -156,6 +180,15 @@ def tools_of(definition: AgentDefinition, own: Mapping[str, Tool]) -> dict[str, 
     named = [entry for entry in definition.tools if isinstance(entry, str) and entry in own]
     bundled = resolve(entry for entry in definition.tools if entry not in named)
     return {tool.name: tool for tool in (*bundled, *(own[name] for name in named))}
+
+
+def _together(tools: Mapping[str, Tool], kits: Sequence[Kit]) -> dict[str, Tool]:
+    found = dict(tools)
+    for tool in (tool for kit in kits for tool in kit.tools):
+        if tool.name in found:
+            raise DefinitionInvalid(f"two tools are called {tool.name}: of {found[tool.name].source}, {tool.source}")
+        found[tool.name] = tool
+    return found
 
 
 def _schema(tool: Tool) -> ToolSchema:

@@ -25,13 +25,11 @@ LATER = frozenset(
         "workflow_file",
         "skills_dir",
         "mcp_servers",
-        "agents",
         "planning",
         "max_plan_steps",
         "approve_plan",
         "long_term_memory",
         "skills",
-        "subagents",
         "stateful",
         "routes",
         "plan",
@@ -73,6 +71,8 @@ class AgentDefinition(_Frozen):
     system_prompt: str = ""
     description: str | None = None
     tools: tuple[str | dict[str, Any], ...] = ()
+    agents: tuple[str, ...] = ()
+    subagents: tuple[AgentDefinition, ...] = ()
     max_tool_calls: int = Field(default=10, ge=1, le=1000)
     max_turns: int | None = Field(default=None, ge=1, le=10_000)
     max_concurrent_tools: int = Field(default=4, ge=1, le=64)
@@ -115,6 +115,15 @@ class AgentDefinition(_Frozen):
         except InvalidInput as error:
             raise ValueError(str(error)) from error
         return labels
+
+    @field_validator("agents", "subagents")
+    @classmethod
+    def _named_once(cls, value: Any) -> Any:
+        names = [one if isinstance(one, str) else one.name for one in value]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice!r} is given twice")
+        return value
 
     @model_validator(mode="after")
     def _one_reasoning_field(self) -> AgentDefinition:

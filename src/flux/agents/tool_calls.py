@@ -13,6 +13,7 @@ from typing import Any
 
 from flux.agents import gate
 from flux.agents.binding import Bound
+from flux.agents.questions import Asking, open_questions
 from flux.agents.transcript import CallState
 from flux.engine.run import Run
 from flux.engine.upkeep import being_cancelled
@@ -20,17 +21,15 @@ from flux.events import (
     ApprovalRequired,
     Entry,
     Gated,
-    InputRequired,
     Outcome,
-    Question,
     ToolDone,
     ToolOutput,
     ToolStarted,
+    ToolWaiting,
 )
 from flux.messages import ToolCall
 from flux.store import interrupts
-from flux.store.database import Steps
-from flux.tools.base import Answer, Done, Failed, NeedsInput, Tool, ToolContext, ToolOutcome
+from flux.tools.base import Done, Failed, Later, NeedsInput, Tool, ToolContext, ToolOutcome
 from flux.tools.schema import validate
 from flux.tools.text import Tap, clip
 from flux.tracing import span
@@ -90,7 +89,7 @@ async def _gate(run: Run, bound: Bound, fresh: Iterable[CallState]) -> list[Call
             questions.append(_approval(run, bound, state, args, digest, decision.rule))
         else:
             allowed.append(state)
-    await run.append(*entries, *questions, also=_open(run, questions))
+    await run.append(*entries, *questions, also=open_questions(run, questions))
     return allowed
 
 
@@ -119,20 +118,6 @@ def _approval(
     )
 
 
-def _open(run: Run, questions: Sequence[Question]) -> Steps[None]:
-    for question in questions:
-        kind = "approval" if isinstance(question, ApprovalRequired) else "input"
-        yield from interrupts.open_interrupt(
-            run.scope,
-            id=question.id,
-            execution_id=run.id,
-            call=question.call,
-            kind=kind,
-            payload=question,
-            digest=getattr(question, "digest", ""),
-        )
-
-
 def _overlaps(bound: Bound, state: CallState) -> bool:
     tool = bound.tools.get(state.call.name)
     return tool is not None and tool.effect == "read"
@@ -149,6 +134,7 @@ class _Call:
         self._state = state
         self._slots = slots
         self._repeats = repeats
+        self._asking = Asking(run, state)
 
     async def resolve(self) -> None:
         """Append the call's result, or its question."""
@@ -178,25 +164,27 @@ class _Call:
     def _context(self) -> ToolContext:
         call = self._state.call.id
         return self._bound.context(
-            session=self._run.id, call=call, output=_emitter(self._run, call), answer=_input(self._state)
+            session=self._run.id,
+            call=call,
+            output=_emitter(self._run, call),
+            answers=self._asking.answers(),
+            ask=self._asking.ask,
         )
 
     async def _finalise(self, outcome: ToolOutcome) -> None:
         call = self._state.call
         match outcome:
             case NeedsInput():
-                question = InputRequired(
-                    id=interrupts.interrupt_id(self._run.id, call.id, self._state.asked),
-                    call=call.id,
-                    question=str(outcome.payload.get("question", "")),
-                    options=tuple(outcome.payload.get("options") or ()),
-                )
-                await self._run.append(question, also=_open(self._run, [question]))
+                await self._asking.leave_open(outcome)
             case Done():
-                await self._run.append(_done(call, "success", clip(outcome.content, LARGEST_RESULT)))
+                done = _done(call, "success", clip(outcome.content, LARGEST_RESULT))
+                await self._run.append(*outcome.entries, done)
             case Failed():
                 content = clip(outcome.content, LARGEST_RESULT) + self._warning()
-                await self._run.append(_done(call, "timeout" if outcome.timeout else "error", content))
+                done = _done(call, "timeout" if outcome.timeout else "error", content)
+                await self._run.append(*outcome.entries, done)
+            case Later():
+                await self._run.append(*outcome.entries, ToolWaiting(call=call.id, due=outcome.due))
 
     def _warning(self) -> str:
         call = self._state.call
@@ -231,13 +219,6 @@ def _changed(state: CallState, bound: Bound) -> ToolDone | None:
     return None
 
 
-def _input(state: CallState) -> Answer | None:
-    answer = state.answer
-    if answer is None or not isinstance(state.question, InputRequired):
-        return None
-    return Answer(answer.decision, answer.content)
-
-
 async def _execute(tool: Tool, args: dict[str, Any], context: ToolContext) -> ToolOutcome:
     about = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool.name, "gen_ai.tool.type": "function"}
     with span(f"execute_tool {tool.name}", about) as traced:
@@ -256,6 +237,8 @@ async def _run(tool: Tool, args: dict[str, Any], context: ToolContext) -> ToolOu
             raise
         return Failed("the tool was cancelled from inside")
     except Exception as error:  # noqa: BLE001 - what a tool raises is its result, the model reads it
+        if tool.part_of_run:
+            raise
         if limit.expired():
             return Failed(f"[timed out after {tool.timeout:g} s]", timeout=True)
         return Failed(f"{type(error).__name__}: {error}")

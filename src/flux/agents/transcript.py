@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, final
 
 from msgspec import Struct
 
@@ -19,14 +20,17 @@ from flux.events import (
     Gated,
     InterruptAnswered,
     ModelFailed,
+    Planned,
     Question,
     RunFailed,
     RunStarted,
     SessionEndedEntry,
     SessionStarted,
     Stored,
+    SubagentChanged,
     ToolDone,
     ToolStarted,
+    ToolWaiting,
     UsageCounted,
     UserSaid,
     spent_by,
@@ -37,25 +41,44 @@ from flux.messages import Message, ToolCall
 
 #: What may be in a log beside the entries of its worker.
 FROM_OUTSIDE = frozenset((SessionStarted, UserSaid, CancelRequested, InterruptAnswered))
+#: The results of an answer without calls: one for all of them.
+NO_RESULTS: Mapping[str, ToolDone] = MappingProxyType({})
 
 
 class CallState(Struct, gc=False):
-    """Where one tool call stands; `asked` counts its questions."""
+    """Where one tool call stands; `asked` counts its questions, `earlier` are those answered before the last.
+
+    `below` are open questions of a child that it drives, or of its own code; `resting` says that it waits for those.
+    """
 
     call: ToolCall
     gate: Gated | None = None
     question: Question | None = None
     answer: InterruptAnswered | None = None
     asked: int = 0
+    earlier: tuple[tuple[Question, InterruptAnswered], ...] = ()
+    below: tuple[Question, ...] = ()
+    resting: ToolWaiting | None = None
+    stirred: bool = False
     started: bool = False
     done: ToolDone | None = None
 
     @property
     def waiting(self) -> bool:
-        """Asked, and not answered."""
-        return self.done is None and self.question is not None and self.answer is None
+        """Asked, and not answered; or it waits for what it has started."""
+        if self.done is not None:
+            return False
+        return self.resting is not None or (self.question is not None and self.answer is None)
+
+    @property
+    def asks(self) -> Question | None:
+        """The oldest question that is open."""
+        if self.question is not None and self.answer is None:
+            return self.question
+        return self.below[0] if self.below else None
 
 
+@final
 class UserItem(Struct, gc=False):
     """A message in the place where it was consumed. `built` keeps its prompt messages between calls."""
 
@@ -64,15 +87,17 @@ class UserItem(Struct, gc=False):
     built: tuple[Message, ...] | None = None
 
 
+@final
 class AnswerItem(Struct, gc=False):
     """A model's answer with the results of its calls."""
 
     seq: int
     said: AssistantSaid
-    results: dict[str, ToolDone] = {}
+    results: Mapping[str, ToolDone] = NO_RESULTS
     built: tuple[Message, ...] | None = None
 
 
+@final
 class SummaryItem(Struct, gc=False):
     """What stands for everything up to and with `seq`."""
 
@@ -126,6 +151,7 @@ class Transcript:
         self.epoch = 0
         self.started: SessionStarted | None = None
         self.context: ContextFrozen | None = None
+        self.plan: tuple[dict[str, Any], ...] = ()
         self.pending: dict[str, UserSaid] = {}
         self.items: list[Item] = []
         self.run: RunState | None = None
@@ -134,8 +160,10 @@ class Transcript:
         self.cost = 0.0
         self.prompt_tokens = 0
         self.ended = False
-        self._said: dict[str, UserSaid] = {}
+        #: The calls that have driven a child.
+        self.delegated: set[str] = set()
         self._answers: dict[str, InterruptAnswered] = {}
+        self._below: set[str] = set()
         self._cancels: set[str] = set()
 
     def extend(self, entries: Iterable[Stored]) -> Transcript:
@@ -145,8 +173,9 @@ class Transcript:
             self.head = stored.seq
             if kind not in FROM_OUTSIDE:
                 self.epoch = stored.epoch
-            if kind in ADD:
-                ADD[kind](self, stored.entry, stored)
+            add = ADD.get(kind)
+            if add is not None:
+                add(self, stored.entry, stored)
             elif kind in ADD_TO_RUN and self.run is not None:
                 ADD_TO_RUN[kind](self, self.run, stored.entry, stored.seq)
         return self
@@ -163,21 +192,25 @@ class Transcript:
 
     def _count(self, entry: Entry, _: Stored | None = None) -> None:
         tokens, cost = spent_by(entry)
-        total = tokens.total
+        total = tokens.input + tokens.output
         self.tokens += total
         self.cost += cost
-        if self.run is not None:
-            self.run.tokens += total
-            self.run.cost += cost
+        run = self.run
+        if run is not None:
+            run.tokens += total
+            run.cost += cost
 
     def _begin(self, entry: SessionStarted, _: Stored) -> None:
         self.started = entry
 
     def _say(self, entry: UserSaid, _: Stored) -> None:
-        self.pending[entry.id] = self._said[entry.id] = entry
+        self.pending[entry.id] = entry
 
     def _freeze(self, entry: ContextFrozen, _: Stored) -> None:
         self.context = entry
+
+    def _plan(self, entry: Planned, _: Stored) -> None:
+        self.plan = entry.steps
 
     def _request_cancel(self, entry: CancelRequested, _: Stored) -> None:
         self._cancels.add(entry.run)
@@ -198,12 +231,36 @@ class Transcript:
 
     def _ask(self, entry: Question, _: Stored) -> None:
         state = self.run.calls.get(entry.call or "") if self.run else None
-        if state is not None:
+        within = getattr(entry, "within", None)
+        if entry.session is not None or within is not None:
+            inside = self.run.calls.get(within) if self.run and within else state
+            self._ask_below(inside, entry)
+        elif state is not None:
+            if state.question is not None and state.answer is not None:
+                state.earlier += ((state.question, state.answer),)
             # An answer may stand before its question: it counts wherever it is.
             state.question = entry
             state.answer = self._answers.get(entry.id)
             state.asked += 1
             state.started = False
+
+    def _ask_below(self, state: CallState | None, entry: Question) -> None:
+        """A question of a child, asked here too; its answer may stand before it."""
+        self._below.add(entry.id)
+        if state is not None and entry.id not in self._answers:
+            state.below += (entry,)
+
+    def knows_question(self, id: str) -> bool:
+        """Whether a question of a child was asked here."""
+        return id in self._below
+
+    def _delegate(self, entry: SubagentChanged, _: Stored) -> None:
+        self.delegated.add(entry.call)
+
+    def _rest(self, run: RunState, entry: ToolWaiting, _: int) -> None:
+        state = run.calls.get(entry.call)
+        if state is not None and not state.stirred:
+            state.resting = entry
 
     def _decide(self, entry: InterruptAnswered, stored: Stored) -> None:
         self._answers[entry.id] = entry
@@ -213,9 +270,12 @@ class Transcript:
         for state in self.run.calls.values():
             if state.question is not None and state.question.id == entry.id:
                 state.answer = entry
+            if any(question.id == entry.id for question in state.below):
+                state.below = tuple(question for question in state.below if question.id != entry.id)
+                state.resting, state.stirred = None, True
 
     def _start(self, entry: RunStarted, stored: Stored) -> None:
-        first = self._said.get(entry.inputs[0]) if entry.inputs else None
+        first = self.pending.get(entry.inputs[0]) if entry.inputs else None
         self.run = RunState(
             id=entry.run,
             inputs=entry.inputs,
@@ -236,9 +296,10 @@ class Transcript:
         run = self.run
         if run is None:
             return
-        self._consume(entry.inputs, stored.seq)
+        if entry.inputs:
+            self._consume(entry.inputs, stored.seq)
         run.answer = entry
-        run.calls = {call.id: CallState(call) for call in entry.calls}
+        run.calls = {call.id: CallState(call) for call in entry.calls} if entry.calls else {}
         run.failures = []
         run.compacted = run.overflowed = False
         run.model_calls += 1
@@ -250,7 +311,8 @@ class Transcript:
         run.calls[entry.call].gate = entry
 
     def _start_tool(self, run: RunState, entry: ToolStarted, _: int) -> None:
-        run.calls[entry.call].started = True
+        state = run.calls[entry.call]
+        state.started, state.resting, state.stirred = True, None, False
 
     def _done(self, run: RunState, entry: ToolDone, _: int) -> None:
         state = run.calls.get(entry.call)
@@ -259,7 +321,7 @@ class Transcript:
         state.done = entry
         for item in reversed(self.items):
             if isinstance(item, AnswerItem):
-                item.results[entry.call] = entry
+                item.results = {**item.results, entry.call: entry}
                 break
         key = f"{state.call.name} {state.call.args!r}"
         failed = entry.outcome in ("error", "timeout")
@@ -290,6 +352,8 @@ ADD: Mapping[type, Callable[[Transcript, Any, Stored], None]] = {
     ContextFrozen: Transcript._freeze,
     CancelRequested: Transcript._request_cancel,
     Compacted: Transcript._compact,
+    Planned: Transcript._plan,
+    SubagentChanged: Transcript._delegate,
     SessionEndedEntry: Transcript._end,
     UsageCounted: Transcript._count,
     RunStarted: Transcript._start,
@@ -303,6 +367,7 @@ ADD_TO_RUN: Mapping[type, Callable[[Transcript, RunState, Any, int], None]] = {
     Gated: Transcript._gate,
     ToolStarted: Transcript._start_tool,
     ToolDone: Transcript._done,
+    ToolWaiting: Transcript._rest,
     ChatResponse: Transcript._respond,
     RunFailed: Transcript._fail,
     Cancelled: Transcript._cancel,

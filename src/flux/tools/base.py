@@ -8,16 +8,23 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from flux.entry import Entry
+from flux.events import Question
 from flux.sandboxes.base import Sandbox
 
 Effect = Literal["read", "idempotent", "once"]
 Predicate = Callable[[Mapping[str, Any]], bool]
 
 
+#: Reads what stands behind `scheme://path`. FileNotFoundError: there is no such thing.
+Resource = Callable[[str], Awaitable[bytes]]
+
+
 class Done(Struct, frozen=True):
-    """The tool did its work; `content` is what the model reads."""
+    """The tool did its work; `content` is what the model reads, `entries` come into the log with the result."""
 
     content: str
+    entries: tuple[Entry, ...] = ()
 
 
 class Failed(Struct, frozen=True):
@@ -25,37 +32,70 @@ class Failed(Struct, frozen=True):
 
     content: str
     timeout: bool = False
+    entries: tuple[Entry, ...] = ()
+
+
+class Later(Struct, frozen=True):
+    """The call waits for what it has started: for an answer, or until `due` (seconds since the epoch)."""
+
+    due: float | None = None
+    entries: tuple[Entry, ...] = ()
 
 
 class NeedsInput(Struct, frozen=True):
-    """The tool asks a person first. `payload` is what is shown: `question`, and `options` to choose from."""
+    """The tool asks a person first. `payload` is what is shown.
 
-    kind: Literal["input"]
+    input: `question`, and `options` to choose from; elicitation: the fields of `Elicited`, of which `state` is
+    what the tool needs to go on; plan: `steps` and their `digest`.
+    """
+
+    kind: Literal["input", "elicitation", "plan"]
     payload: dict[str, Any]
 
 
-ToolOutcome = Done | Failed | NeedsInput
+ToolOutcome = Done | Failed | NeedsInput | Later
 
 
 class Answer(Struct, frozen=True):
-    """What a person answered to a tool's NeedsInput."""
+    """What a person answered to a tool's NeedsInput; `question` is the entry that asked."""
 
     decision: str
     content: Any = None
+    reason: str | None = None
+    question: Question | None = None
+
+
+async def _ask_nobody(question: NeedsInput, seconds: float) -> Answer | None:
+    return None
+
+
+async def _keep_nothing(content: bytes, media_type: str) -> str:
+    raise OSError("nothing can be kept here")
 
 
 class ToolContext(Struct, frozen=True):
     """What a running call may use.
 
     `call` is the idempotency key of tools with effect "idempotent". `output` streams text to whoever
-    watches. `answer` is set when the call asked a person before and is now run again.
+    watches. `answers` are all that this call was given when it asked before, oldest first.
+    `ask` asks while the call goes on; None: nobody has answered within so many seconds, and a NeedsInput with
+    the same payload leaves that question open. `resources` read `scheme://path` by scheme. `keep` stores bytes
+    of a media type as an artifact and returns its address, for what is too long to show.
     """
 
     session: str
     call: str
     sandbox: Sandbox
     output: Callable[[str], None]
-    answer: Answer | None = None
+    answers: tuple[Answer, ...] = ()
+    ask: Callable[[NeedsInput, float], Awaitable[Answer | None]] = _ask_nobody
+    resources: Mapping[str, Resource] = {}
+    keep: Callable[[bytes, str], Awaitable[str]] = _keep_nothing
+
+    @property
+    def answer(self) -> Answer | None:
+        """The newest answer; None when the call has not asked, or nobody has answered."""
+        return self.answers[-1] if self.answers else None
 
 
 class Tool(Struct, frozen=True):
@@ -63,7 +103,7 @@ class Tool(Struct, frozen=True):
 
     `parameters` is a JSON Schema object. `effect` says what running it again may do. `timeout` is in
     seconds, None for no limit of its own. `run` gets arguments that passed the schema; what it raises
-    is shown to the model as a failure.
+    is shown to the model as a failure or, of a tool that is `part_of_run`, stops the run, which is tried again.
     """
 
     name: str
@@ -74,6 +114,7 @@ class Tool(Struct, frozen=True):
     timeout: float | None = None
     requires_approval: bool | Predicate = False
     source: str = "builtin"
+    part_of_run: bool = False
 
     def named(self, name: str) -> Tool:
         """The same tool under another name."""

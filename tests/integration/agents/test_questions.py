@@ -173,3 +173,34 @@ async def test_calls_that_cannot_run_are_results_the_model_reads(world: World, b
     assert bench.done == ["look 3"]  # "3" has one clear meaning
     assert len(of(log, ChatResponse)) == 1
     assert await world.faults() == []
+
+
+@pytest.mark.behaviour("sessions:ask-user:meanwhile")
+async def test_a_call_may_wait_for_an_answer_while_it_goes_on(world: World) -> None:
+    call = Call("confirm", {"patience": 20.0})
+    await world.agent([Reply("", calls=(call,)), Reply("ok")], tools=["confirm"])
+    await world.start("go")
+    await world.until_entry(InputRequired)
+    assert (await world.row()).state == "running"
+    (question,) = await world.questions()
+    await world.answer(question, "answer", content="yes")
+    await world.rest("idle")
+    assert world.prompts()[-1][-1] == "confirm: yes, asked 0 times before"
+    # It acts again after the answer, and says so first: a crash there must not find it waiting.
+    kinds = [type(entry).__name__ for entry in await world.log()]
+    assert kinds[kinds.index("InterruptAnswered") :][:3] == ["InterruptAnswered", "ToolStarted", "ToolDone"]
+    assert await world.faults() == []
+
+
+@pytest.mark.behaviour("sessions:ask-user:patience")
+async def test_a_question_that_nobody_answers_in_time_stays_open(world: World) -> None:
+    call = Call("confirm", {"patience": 0.0})
+    await world.agent([Reply("", calls=(call,)), Reply("ok")], tools=["confirm"])
+    await world.start("go")
+    assert await world.rest() == "waiting"
+    assert len(of(await world.log(), InputRequired)) == 1
+    (question,) = await world.questions()
+    await world.answer(question, "answer", content="yes")
+    await world.rest("idle")
+    assert world.prompts()[-1][-1] == "confirm: yes, asked 1 times before"
+    assert await world.faults() == []

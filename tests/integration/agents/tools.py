@@ -70,6 +70,7 @@ class Bench:
             tool_of(impatient),
             tool_of(twice),
             tool_of(refuse),
+            tool_of(confirm),
             *(tool_of(self._holding(name), effect=effect).named(name) for name, effect in HOLDING),
         )
         return {tool.name: tool for tool in made}
@@ -96,6 +97,13 @@ class Bench:
             return self._do(f"{name} {n}")
 
         return hold
+
+
+async def confirm(context: ToolContext, patience: float) -> ToolOutcome:
+    """Ask while it goes on; ask and leave when nobody answers so long."""
+    question = NeedsInput("input", {"question": "Sure?"})
+    answer = context.answer or await context.ask(question, patience)
+    return Done(f"{answer.content}, asked {len(context.answers)} times before") if answer else question
 
 
 HOLDING: tuple[tuple[str, Effect], ...] = (("hold", "once"), ("hold_read", "read"))

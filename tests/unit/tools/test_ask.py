@@ -8,7 +8,9 @@ from flux.tools.base import Answer, Done, Failed, NeedsInput, ToolContext, ToolO
 
 
 async def ask(tmp_path: Path, answer: Answer | None) -> ToolOutcome:
-    context = ToolContext("s", "c", LocalSandbox(tmp_path, {}), output=lambda text: None, answer=answer)
+    context = ToolContext(
+        "s", "c", LocalSandbox(tmp_path, {}), output=lambda text: None, answers=(answer,) if answer else ()
+    )
     return await ask_tool().run({"question": "Which?", "options": ["a", "b"]}, context)
 
 

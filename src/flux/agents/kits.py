@@ -1,0 +1,36 @@
+"""Kits: what a part of an agent (skills, memory, a plan, ...) brings to one of its sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from flux.agents.definition import AgentDefinition
+from flux.engine.task import task
+from flux.models.base import OutputSchema
+from flux.tools.base import Resource, Tool
+
+
+class Kit(Struct, frozen=True):
+    """Tools for the model, a section of the system prompt (Markdown with its own heading), and readers by scheme."""
+
+    tools: tuple[Tool, ...] = ()
+    prompt: str = ""
+    resources: Mapping[str, Resource] = {}
+
+
+class Given(Struct, frozen=True):
+    """An agent that is made in code: its definition, and what a definition cannot hold.
+
+    `tasks` are its tools, `colleagues` whom it can delegate to beside those that are stored, `output` is what its
+    answers must look like. `window` and `window_tokens` limit the messages that the model sees.
+    """
+
+    definition: AgentDefinition
+    tasks: tuple[task[..., Any], ...] = ()
+    colleagues: Mapping[str, Given] = {}
+    output: OutputSchema | None = None
+    window: int | None = None
+    window_tokens: int | None = None
