@@ -12,6 +12,7 @@ import msgspec
 
 from flux.agents.definition import AgentDefinition
 from flux.agents.kits import Kit
+from flux.agents.memory_choice import TOOL_NAMES
 from flux.errors import DefinitionInvalid, FluxError, MissingKey
 from flux.events import ContextFrozen
 from flux.messages import Message, ToolCall
@@ -130,7 +131,8 @@ class Binder:
         :raises DefinitionInvalid: a tool, model, provider or directory does not exist
         """
         self.problems(definition)
-        offered = tools_of(definition, self._own)
+        named = tools_of(definition, self._own)
+        offered = [*named, *_of_kits(definition, named)]
         for name in definition.tool_approvals:
             if name not in offered:
                 raise DefinitionInvalid(f"tool_approvals: {unknown('tool', name, offered)}")
@@ -180,6 +182,18 @@ def tools_of(definition: AgentDefinition, own: Mapping[str, Tool]) -> dict[str, 
     named = [entry for entry in definition.tools if isinstance(entry, str) and entry in own]
     bundled = resolve(entry for entry in definition.tools if entry not in named)
     return {tool.name: tool for tool in (*bundled, *(own[name] for name in named))}
+
+
+def _of_kits(definition: AgentDefinition, tools: Mapping[str, Tool]) -> tuple[str, ...]:
+    """The names of the tools that an agent's kits bring, as far as its definition tells.
+
+    :raises DefinitionInvalid: it names another tool that is called so
+    """
+    names = TOOL_NAMES if definition.long_term_memory is not None else ()
+    for name in names:
+        if name in tools:
+            raise DefinitionInvalid(f"tools: {name} is also a tool of its long-term memory; leave one of them out")
+    return names
 
 
 def _together(tools: Mapping[str, Tool], kits: Sequence[Kit]) -> dict[str, Tool]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from flux.agents.memory_choice import LongTermMemory
 from flux.engine.pools import pool_of
 from flux.errors import DefinitionInvalid, InvalidInput, UnsupportedYet
 from flux.suggest import nearest
@@ -28,7 +29,6 @@ LATER = frozenset(
         "planning",
         "max_plan_steps",
         "approve_plan",
-        "long_term_memory",
         "skills",
         "stateful",
         "routes",
@@ -38,7 +38,7 @@ LATER = frozenset(
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)  # it may hold a password
 
 
 class Limit(_Frozen):
@@ -88,6 +88,7 @@ class AgentDefinition(_Frozen):
     affinity: dict[str, str] = {}
     budget: Budget | None = None
     compaction: Compaction | Literal[False] = Compaction()
+    long_term_memory: LongTermMemory | None = None
 
     @field_validator("name")
     @classmethod

@@ -18,6 +18,9 @@ from flux.agents.binding import Binder
 from flux.agents.definition import define
 from flux.agents.executor import SessionExecutor
 from flux.agents.kits import Given
+from flux.agents.memory_choice import LongTermMemory
+from flux.agents.memory_kit import memory_kits
+from flux.agents.memory_stores import MemoryStores
 from flux.agents.output import output_schema, parse_output
 from flux.agents.task_tools import TaskTools
 from flux.engine import driving
@@ -71,6 +74,7 @@ async def agent(  # noqa: PLR0913 - the documented parameters
     name: str | None = None,
     tools: Sequence[task[..., Any] | str | Mapping[str, Any]] | None = None,
     response_format: type[BaseModel] | None = None,
+    long_term_memory: LongTermMemory | None = None,
     agents: Sequence[task[..., Any] | str] | None = None,
     description: str | None = None,
     planning: bool = False,
@@ -96,6 +100,7 @@ async def agent(  # noqa: PLR0913 - the documented parameters
         "description": description,
         "tools": [one for one in tools or () if not isinstance(one, task)],
         "agents": [one for one in agents or () if isinstance(one, str)],
+        "long_term_memory": long_term_memory and long_term_memory.model_dump(exclude_unset=True),
         "max_tool_calls": max_tool_calls,
         "max_tokens": max_tokens,
         "stream": stream,
@@ -308,7 +313,10 @@ async def session_executor(journal: Journal) -> SessionExecutor:
         )
         stack.push_async_callback(models.aclose)
         binder = Binder(models, Path.cwd(), os.environ)
-        return SessionExecutor(services.database, binder, models, settings, [TaskTools(services)])
+        stores = MemoryStores(services.database, services.secrets, settings)
+        stack.push_async_callback(stores.close)
+        kits = (TaskTools(services), memory_kits(stores))
+        return SessionExecutor(services.database, binder, models, settings, kits)
 
     return await services.kept.get(EXECUTOR, make)
 

@@ -12,6 +12,9 @@ from flux import tracing
 from flux.agents.binding import Binder
 from flux.agents.executor import SessionExecutor
 from flux.agents.inline import EXECUTOR
+from flux.agents.memories import Memories
+from flux.agents.memory_kit import memory_kits
+from flux.agents.memory_stores import MemoryStores
 from flux.agents.sessions import Agents, Sessions
 from flux.agents.task_tools import TaskTools
 from flux.engine.admission import Admission
@@ -76,7 +79,9 @@ class Process:
         self.dispatch = dispatch
         self.secrets = Secrets(database, settings.home, settings.secret_key)
         self.configs = Configs(database)
-        self.agents = Agents(database, self.binder)
+        self.memory_stores = MemoryStores(database, self.secrets.requested, settings)
+        self.agents = Agents(database, self.binder, (self.memory_stores.prepared,))
+        self.memories = Memories(self.memory_stores, self.agents)
         admission = Admission(database, self.feed, self.dispatch)
         self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes)
         self.workflows = Workflows(database)
@@ -87,7 +92,9 @@ class Process:
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
         self.workers = Fleet(database, lock, settings.dead_after, always=shared, drain_here=self.drain)
         services = self._services()
-        sessions = SessionExecutor(database, self.binder, models, settings, [TaskTools(services)])
+        sessions = SessionExecutor(
+            database, self.binder, models, settings, [TaskTools(services), memory_kits(self.memory_stores)]
+        )
         services.kept.put(EXECUTOR, sessions)
         executors: dict[str, Executor] = {
             "session": sessions,
@@ -211,6 +218,7 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
             offer=offer,
             who=presence(lock.id, name, labels or {}, offer.resources, settings.concurrency),
         )
+        stack.push_async_callback(process.memory_stores.close)
         stack.push_async_callback(process.feed.close)
         if name is not None:
             await process.workers.join(process.who)

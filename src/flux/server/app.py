@@ -21,6 +21,7 @@ from flux.server.routes import (
     configs,
     executions,
     health,
+    memories,
     runs,
     schedules,
     secrets,
@@ -62,6 +63,7 @@ def create_app(
     app.include_router(executions.router)
     app.include_router(configs.router)
     app.include_router(secrets.router)
+    app.include_router(memories.router)
     app.add_exception_handler(FluxError, _flux_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
