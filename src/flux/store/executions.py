@@ -446,9 +446,11 @@ def look(pools: Sequence[str], worker: str, dead_after: float) -> Steps[Look]:
 
 def reap(worker: str, backoffs: tuple[float, ...]) -> Steps[list[str]]:
     """Hand back what a dead worker was running; `backoffs[n]` in seconds after n earlier failures."""
+    # Two that take over from the same worker do it one after the other: they could lock its rows in different orders.
+    yield "update workers set state = state where id = :worker", {"worker": worker}
     rows = yield (
         "select distinct failures from executions where state = 'running' and worker = :worker and driver is null"
-        " order by failures",  # two that take over from the same worker lock its rows in the same order
+        " order by failures",
         {"worker": worker},
     )
     reaped: list[str] = []
