@@ -148,6 +148,8 @@ class Recovery:
     async def sweep(self) -> int:
         """Hand back what dead workers were running, and what is ours by mistake; returns how many of the first."""
         look = await self._database.read(executions.look(self._pools, self._lock.id, self._dead_after))
+        if look.draining:
+            self.draining.set()
         taken = 0
         for worker, silent in look.owners.items():
             if silent or self._lock.is_free(worker):
@@ -202,11 +204,8 @@ class Recovery:
 
     async def _beat(self) -> None:
         """Only who has no row makes one, in a second step: a heartbeat under way must not bring back who has left."""
-        state = await self._database.write(workers.renew(self._runner.id))
-        if state is None:
-            state = await self._database.write(workers.beat(self._runner.who))
-        if state == "draining":
-            self.draining.set()
+        if not await self._database.write(workers.renew(self._runner.id)):
+            await self._database.write(workers.beat(self._runner.who))
 
     async def _forget(self) -> None:
         async with asyncio.timeout(LEAVE_SECONDS):

@@ -409,12 +409,14 @@ class Owned(Struct, frozen=True):
 class Look(Struct, frozen=True):
     """What there is to do: whether something may be claimed, who owns runs, and what `worker` itself owns.
 
-    `owners` has the other workers, each with whether it has been silent for too long.
+    `owners` has the other workers, each with whether it has been silent for too long. `draining`: somebody asked
+    this worker to stop.
     """
 
     work: bool
     owners: dict[str, bool]
     own: list[Owned]
+    draining: bool = False
 
 
 OWNERS = """
@@ -425,7 +427,8 @@ WORK = f"""
 select exists (select 1 from executions where state = 'scheduled' and due <= :now and {SERVED} and {WANTED})
   or exists (
     select 1 from executions
-    where state = 'waiting' and due is not null and due <= :now and driver is null and {SERVED})"""
+    where state = 'waiting' and due is not null and due <= :now and driver is null and {SERVED}),
+  (select state from workers where id = cast(:worker as text))"""
 
 OWNED = (
     "select id, pool, epoch, failures from executions where state = 'running' and worker = :worker and driver is null"
@@ -435,13 +438,13 @@ OWNED = (
 def look(pools: Sequence[str], worker: str, dead_after: float) -> Steps[Look]:
     """See what there is to do for `worker`; who was not heard of for `dead_after` seconds is silent."""
     rows = yield WORK, {"pools": joined(pools), "worker": worker}
-    work = bool(rows[0][0])
+    work, draining = bool(rows[0][0]), rows[0][1] == "draining"
     rows = yield OWNERS, {"dead_after": dead_after}
     owners: dict[str, bool] = {row[0]: bool(row[1]) for row in rows}
     own: list[Row] = []
     if owners.pop(worker, None) is not None:
         own = yield OWNED, {"worker": worker}
-    return Look(work, owners, [Owned(*row) for row in own])
+    return Look(work, owners, [Owned(*row) for row in own], draining)
 
 
 def reap(worker: str, backoffs: tuple[float, ...]) -> Steps[list[str]]:

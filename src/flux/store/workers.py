@@ -56,25 +56,23 @@ from workers w"""
 OWNS_NOTHING = "not exists (select 1 from executions where state = 'running' and worker = workers.id)"
 
 
-def renew(worker: str) -> Steps[State | None]:
-    """Say that a worker is alive still; returns what it is to be. None: it has no row."""
-    rows = yield f"{BEAT} returning state", {"id": worker}
-    return rows[0][0] if rows else None
+def renew(worker: str) -> Steps[bool]:
+    """Say that a worker is alive still. False: it has no row."""
+    rows = yield f"{BEAT} returning id", {"id": worker}
+    return bool(rows)
 
 
-def beat(who: Presence) -> Steps[State]:
-    """Say that a worker is alive now, be it the first time; returns what it is to be.
+def beat(who: Presence) -> Steps[None]:
+    """Say that a worker is alive now, be it the first time.
 
     Without a name of its own, or when another one has taken it meanwhile, it is called by its id too.
     """
-    state = yield from renew(who.id)
-    if state is not None:
-        return state
+    if (yield from renew(who.id)):
+        return
     first = who.name or who.id
     for name in (first, f"{first}-{who.id}"):
         if (yield INSERT, {**msgspec.structs.asdict(who), "name": name}):
-            break
-    return "active"
+            return
 
 
 def join(who: Presence, dead_after: float, is_dead: Callable[[str], bool]) -> Steps[None]:
@@ -111,7 +109,7 @@ def get(name: str) -> Steps[WorkerRow | None]:
 
 
 def drain(id: str) -> Steps[None]:
-    """Ask a worker to stop; it hears it at its next heartbeat."""
+    """Ask a worker to stop; it sees that when it looks what there is to do."""
     yield "update workers set state = 'draining' where id = :id and state = 'active'", {"id": id}
 
 

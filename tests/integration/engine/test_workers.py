@@ -188,6 +188,16 @@ async def test_a_drained_process_serves_on_and_runs_nothing(tmp_path: Path) -> N
 
 
 @pytest.mark.behaviour("scale:workers:drain")
+async def test_a_worker_that_has_nothing_to_do_hears_that_it_is_to_drain(process: Open) -> None:
+    idle, asks = await process("idle"), await process("asks")
+    async with asyncio.timeout(GUARD):
+        await asks.workers.drain("idle")
+        await idle.drained.wait()
+    assert await names(asks) == {"asks": "active"}
+    assert not asks.drained.is_set()
+
+
+@pytest.mark.behaviour("scale:workers:drain")
 async def test_one_that_is_gone_is_not_drained(process: Open) -> None:
     here = await process()
     await here.database.write(workers.beat(Presence("elsewhere-1", "away")))
