@@ -93,6 +93,7 @@ DEFINITION = {
     "thinking_level": "How much a model thinks, see [models](models.md#reasoning-levels)",
     "fallback_models": "Models that are tried in turn when the model before failed for good",
     "sandbox": "Where tools act. Both values mean the same in this version: this machine, not isolated",
+    "affinity": "Labels that a worker must have to run its sessions, such as `{region: eu}`",
     "cwd": "The directory tools act in, relative to the workspace of the session. Default: the workspace",
     "budget": "What may be spent",
     "planning": "`true`: the agent can make a plan and work by it, see [planning](../howto/planning.md)",

@@ -16,6 +16,7 @@ FluxError
 │   ├── SessionNotFound
 │   ├── AgentNotFound
 │   ├── ScheduleNotFound
+│   ├── WorkerNotFound
 │   ├── WorkflowNotFound
 │   ├── ExecutionNotFound
 │   ├── InterruptNotFound
@@ -30,6 +31,7 @@ FluxError
 │   ├── SessionExists
 │   ├── AgentExists
 │   ├── ScheduleExists
+│   ├── WorkerExists
 │   ├── InterruptDecided
 │   ├── NotPaused                the execution waits for no answer of this kind
 │   └── IdempotencyMismatch
@@ -169,6 +171,12 @@ class ScheduleNotFound(NotFound):
     type = "schedule_not_found"
 
 
+class WorkerNotFound(NotFound):
+    """There is no such worker; `flux worker list` shows those that exist."""
+
+    type = "worker_not_found"
+
+
 class WorkflowNotFound(NotFound):
     """There is no such workflow; `flux workflow list` shows those that exist."""
 
@@ -252,6 +260,12 @@ class ScheduleExists(Conflict):
     """A schedule of this name exists already."""
 
     type = "schedule_exists"
+
+
+class WorkerExists(Conflict):
+    """A living worker has this name."""
+
+    type = "worker_exists"
 
 
 class InterruptDecided(Conflict):

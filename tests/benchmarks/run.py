@@ -29,6 +29,7 @@ NAMES = (
     "workflows",
     "agents",
     "recall",
+    "failover",
 )
 RESULTS = Path(__file__).parent / "results"
 

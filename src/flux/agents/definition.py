@@ -10,7 +10,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from flux.agents.memory_choice import LongTermMemory
-from flux.errors import DefinitionInvalid, UnsupportedYet
+from flux.engine.pools import pool_of
+from flux.errors import DefinitionInvalid, InvalidInput, UnsupportedYet
 from flux.suggest import nearest
 from flux.tools.skill import Skill, check_skills
 from flux.tools.tool_file import ToolFile
@@ -85,6 +86,7 @@ class AgentDefinition(_Frozen):
     fallback_models: tuple[str, ...] = ()
     sandbox: Literal["auto", "local"] = "auto"
     cwd: str | None = None
+    affinity: dict[str, str] = {}
     budget: Budget | None = None
     planning: bool = False
     max_plan_steps: int = Field(default=20, ge=1, le=MOST_STEPS)
@@ -122,6 +124,15 @@ class AgentDefinition(_Frozen):
         if directory is not None and not (directory.startswith("/") and directory.isprintable()):
             raise ValueError("must be an absolute path: of a directory on the workers, where it is read")
         return directory
+
+    @field_validator("affinity")
+    @classmethod
+    def _valid_affinity(cls, labels: dict[str, str]) -> dict[str, str]:
+        try:
+            pool_of(labels)
+        except InvalidInput as error:
+            raise ValueError(str(error)) from error
+        return labels
 
     @field_validator("agents", "subagents")
     @classmethod

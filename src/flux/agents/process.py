@@ -25,7 +25,9 @@ from flux.engine.configs import Configs
 from flux.engine.dispatch import Dispatch, EmbeddedDispatch
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.executions import Executions
-from flux.engine.pools import Offer, pools_of, resources_here
+from flux.engine.fleet import Fleet
+from flux.engine.pools import DEFAULT_OFFER, Offer, pools_of, resources_here
+from flux.engine.presence import presence
 from flux.engine.recovery import TICK_SECONDS, Recovery, WorkerLock
 from flux.engine.registration import Workflows
 from flux.engine.retention import Retention
@@ -36,7 +38,7 @@ from flux.engine.secrets import Secrets
 from flux.engine.services import Services
 from flux.engine.source import CatalogCode, SourceLoader
 from flux.engine.ticker import Starter, Ticker
-from flux.engine.upkeep import keep_up
+from flux.engine.upkeep import PAUSE_SECONDS, stopped_by, survive
 from flux.errors import MissingPackage
 from flux.models.bundled import scripted
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
@@ -44,6 +46,7 @@ from flux.settings import Settings
 from flux.store.database import CommitObserver, Database
 from flux.store.feed import Feed
 from flux.store.opening import open_database
+from flux.store.workers import Presence
 from flux.tools.base import Tool
 from flux.tools.web import WebFetch
 
@@ -65,11 +68,14 @@ class Process:
         workspace: Path,
         environment: Mapping[str, str],
         tools: Mapping[str, Tool] | None = None,
-        labels: Mapping[str, str] | None = None,
+        offer: Offer = DEFAULT_OFFER,
+        who: Presence | None = None,
     ) -> None:
-        self.offer = offer = Offer(pools_of(labels or {}), resources_here())
+        self.offer = offer
         self.settings = settings
         self.worker_id = lock.id
+        self.who = who = who or Presence(lock.id)
+        shared = not settings.database.startswith("sqlite:")
         self.database = database
         self.models = models
         self.binder = Binder(models, workspace, environment, {**_web_tools(settings), **(tools or {})})
@@ -89,6 +95,7 @@ class Process:
         self.ticker = Ticker(database, self.feed, self.dispatch, starter)
         self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
+        self.workers = Fleet(database, lock, settings.dead_after, always=shared, drain_here=self.drain)
         services, sources = self._services(), SourceLoader()
         sessions = SessionExecutor(
             database,
@@ -101,21 +108,16 @@ class Process:
         services.kept.put(EXECUTOR, sessions)
         executors: dict[str, Executor] = {
             "session": sessions,
-            "workflow": WorkflowExecutor(CatalogCode(database, sources), services, settings.run_failures),
+            "workflow": WorkflowExecutor(
+                CatalogCode(database, sources), services, settings.run_failures, self.workers.has_others
+            ),
         }
-        self.runner = Runner(database, self.feed, self.dispatch, executors, lock.id, offer)
+        self.runner = Runner(database, self.feed, self.dispatch, executors, who, offer)
         self.feed.on_foreign_write = self.runner.all_changed
-        self.recovery = Recovery(
-            database,
-            self.dispatch,
-            self.runner,
-            lock,
-            pools=offer.pools,
-            heartbeat=settings.heartbeat,
-            dead_after=settings.dead_after,
-            tick=TICK_SECONDS if settings.database.startswith("sqlite:") else SHARED_TICK,
-        )
+        self.recovery = self._recovery(lock, shared)
         self.retention = Retention(database, settings.retention_days * 86_400)
+        #: The worker of this process has stopped for good: somebody asked it to drain.
+        self.drained = asyncio.Event()
 
     def _services(self) -> Services:
         return Services(
@@ -126,23 +128,49 @@ class Process:
             self.configs.requested,
         )
 
+    def _recovery(self, lock: WorkerLock, shared: bool) -> Recovery:
+        return Recovery(
+            self.database,
+            self.dispatch,
+            self.runner,
+            lock,
+            pools=self.offer.pools,
+            heartbeat=self.settings.heartbeat,
+            dead_after=self.settings.dead_after,
+            tick=SHARED_TICK if shared else TICK_SECONDS,
+            always=shared,
+        )
+
+    def drain(self) -> None:
+        """Let the worker of this process take nothing new, finish or hand over, and stop."""
+        self.recovery.draining.set()
+
     async def work(self) -> None:
-        """Run what has work until cancelled; then finish or hand over within the grace period."""
+        """Work, again after a pause where that broke, until somebody asks this worker to drain."""
+        while not self.recovery.draining.is_set():
+            if not await survive("the worker broke", self._work()):
+                await asyncio.sleep(PAUSE_SECONDS)
+        self.drained.set()
+
+    async def _work(self) -> None:
+        """Run what has work until cancelled or drained; then finish or hand over within the grace period."""
         upkeep = (
-            self.recovery.beat_while_busy(),
+            self.recovery.keep_beating(),
             self.recovery.watch(),
             self.retention.watch(),
             self.ticker.run(),
         )
         keeping = [asyncio.create_task(work) for work in upkeep]
         try:
-            await self.dispatch.work(
-                self.offer.pools,
-                self.runner,
-                concurrency=self.settings.concurrency,
-                grace=self.settings.grace,
-                fits=self.offer.fits,
-            )
+            await self.recovery.show()
+            async with stopped_by(self.recovery.draining):
+                await self.dispatch.work(
+                    self.offer.pools,
+                    self.runner,
+                    concurrency=self.settings.concurrency,
+                    grace=self.settings.grace,
+                    fits=self.offer.fits,
+                )
         finally:
             # Until here: who still finishes its runs is alive.
             for task in keeping:
@@ -157,7 +185,7 @@ def _web_tools(settings: Settings) -> dict[str, Tool]:
 
 
 @asynccontextmanager
-async def open_process(
+async def open_process(  # noqa: PLR0913 - all that differs between processes
     settings: Settings,
     *,
     environment: Mapping[str, str],
@@ -167,13 +195,15 @@ async def open_process(
     observer: CommitObserver | None = None,
     worker: bool = True,
     labels: Mapping[str, str] | None = None,
+    name: str | None = None,
 ) -> AsyncIterator[Process]:
     """Open everything, work while the context is open, close everything.
 
     `factories` make models of further prefixes; `tools` made in code can be named by definitions; `labels`
-    say which pools the worker serves.
+    say which pools the worker serves; `name` is what the worker is to be called.
 
     :raises DatabaseUnavailable, DatabaseLocked, DatabaseTooNew: the database cannot be used
+    :raises WorkerExists: a living worker has this name
     """
     async with AsyncExitStack() as stack:
         traced = tracing.configure(environment)
@@ -190,6 +220,7 @@ async def open_process(
             stalled_after=settings.model_stall,
         )
         stack.push_async_callback(models.aclose)
+        offer = Offer(pools_of(labels or {}), await asyncio.to_thread(resources_here)) if worker else DEFAULT_OFFER
         process = Process(
             settings,
             database,
@@ -199,12 +230,15 @@ async def open_process(
             workspace=workspace,
             environment=environment,
             tools=tools,
-            labels=labels,
+            offer=offer,
+            who=presence(lock.id, name, labels or {}, offer.resources, settings.concurrency),
         )
         stack.push_async_callback(process.memory_stores.close)
         stack.push_async_callback(process.feed.close)
+        if name is not None:
+            await process.workers.join(process.who)
         if worker:
-            task = asyncio.create_task(keep_up("the worker broke", process.work), name="worker")
+            task = asyncio.create_task(process.work(), name="worker")
             stack.push_async_callback(_stop, task)
         yield process
 

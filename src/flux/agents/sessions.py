@@ -14,6 +14,7 @@ from flux.agents.definition import MOST_STEPS, AgentDefinition
 from flux.agents.plans import edited
 from flux.engine.admission import Admission, NewMessage, NewSession
 from flux.engine.answers import Admitted, Decision
+from flux.engine.pools import pool_of_agent
 from flux.errors import (
     AgentNotFound,
     DefinitionInvalid,
@@ -148,7 +149,8 @@ class Sessions:
         found = await self._agents.get(scope, agent)
         if message is None:
             self._agents.preload(found)
-        session = replace(session, definition_digest=found.digest, agent_version=found.version)
+        pool = pool_of_agent(found.definition)
+        session = replace(session, definition_digest=found.digest, agent_version=found.version, pool=pool)
         return await self._admission.start(scope, session, message, key=key)
 
     async def send(self, scope: Scope, id: str, message: NewMessage, *, key: str | None = None) -> Admitted:

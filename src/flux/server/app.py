@@ -27,6 +27,7 @@ from flux.server.routes import (
     schedules,
     secrets,
     sessions,
+    workers,
     workflows,
 )
 from flux.server.sse import HEARTBEAT_SECONDS
@@ -58,6 +59,7 @@ def create_app(
     app.include_router(artifacts.router)
     app.include_router(agents.router)
     app.include_router(schedules.router)
+    app.include_router(workers.router)
     app.include_router(workflows.router)
     app.include_router(runs.router)
     app.include_router(executions.router)

@@ -13,7 +13,7 @@ import psycopg
 import psycopg_pool
 from psycopg import sql as pgsql
 
-from flux.errors import DatabaseUnavailable, InvalidInput
+from flux.errors import DatabaseUnavailable, InvalidInput, SettingsInvalid
 from flux.store.database import CommitObserver, Steps, check_version, hide_password
 from flux.store.migrations import upgrade
 from flux.store.schema import FLUX, Schema
@@ -25,6 +25,16 @@ NOW = "extract(epoch from statement_timestamp())::float8"
 #: Serialises the first creation of the schema by several processes.
 SCHEMA_LOCK = 0x666C7578
 CLOSE_SECONDS = 5.0
+#: What the network may do without our noticing, unless the URL says otherwise: silence for some 20 seconds.
+PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,
+}
+#: A transaction whose process is frozen or cut off gives up its locks, so that others can take over its runs.
+GIVE_UP_LOCKS = "set idle_in_transaction_session_timeout = '5s'"
 #: The server or the connection is gone, or takes no writes (a standby, or a primary that was replaced).
 GONE = (
     psycopg.OperationalError,
@@ -46,10 +56,11 @@ class PostgresDatabase:
         self._observer = observer
         self._under_way: set[asyncio.Task[Any]] = set()
         self._pool = psycopg_pool.AsyncConnectionPool(
-            url,
+            conninfo(url),
             min_size=1,
             max_size=connections,
             open=False,
+            configure=_configure,
             kwargs={"autocommit": True, "prepare_threshold": 2},
         )
 
@@ -96,8 +107,13 @@ class PostgresDatabase:
         """
         task = asyncio.create_task(work)
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        task.add_done_callback(self._finished)
         return await asyncio.shield(task)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # who asked may be gone: then nobody is told
 
     async def _write(self, steps: Steps[T]) -> T:
         with self._translated():
@@ -157,6 +173,23 @@ class PostgresDatabase:
                 behind = False
         if behind:
             upgrade(self.url)
+
+
+def conninfo(url: str) -> str:
+    """What to connect with: a URL, and how soon a dead network is noticed.
+
+    :raises SettingsInvalid: it is no URL
+    """
+    try:
+        given = psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        reason = f"database_url {hide_password(url)!r} cannot be read; as in postgresql://user@host:5432/name"
+        raise SettingsInvalid(reason, debug=str(error)) from error
+    return psycopg.conninfo.make_conninfo(url, **{name: PATIENCE[name] for name in PATIENCE if name not in given})
+
+
+async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
+    await connection.execute(cast(Any, GIVE_UP_LOCKS))
 
 
 async def schema_of(url: str) -> str | None:

@@ -16,7 +16,8 @@ create table executions (
   workflow text, source_version integer,
   state text not null, outcome text, waiting_for text,
   head integer not null, epoch integer not null, run_id text, worker text, due double precision,
-  pool text not null, requests text, failures integer not null, parent text, driver text, root text not null,
+  pool text not null, requests text, avoid text, failures integer not null,
+  parent text, driver text, root text not null,
   turns integer not null, usage text not null, last_error text,
   created double precision not null, updated double precision not null
 );
@@ -47,7 +48,12 @@ create table grants (
   execution_id text not null, tool text not null, by text not null, primary key (execution_id, tool)
 );
 
-create table workers (id text primary key, seen double precision not null, labels text not null);
+create table workers (
+  id text primary key, name text not null, host text not null, pid integer not null, version text not null,
+  labels text not null, resources text not null, concurrency integer not null,
+  state text not null, started double precision not null, seen double precision not null
+);
+create unique index workers_named on workers (name);
 
 create table admissions (
   tenant text not null, principal text not null, key text not null, body_digest text not null,
