@@ -96,28 +96,27 @@ class Process:
         self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
         self.workers = Fleet(database, lock, settings.dead_after, always=shared, drain_here=self.drain)
-        services, sources = self._services(), SourceLoader()
-        sessions = SessionExecutor(
-            database,
-            self.binder,
-            models,
-            settings,
-            before=(TaskTools(services), ToolFilesKit(sources, services), SkillsKit(self.binder)),
-            after=(memory_kits(self.memory_stores),),
-        )
-        services.kept.put(EXECUTOR, sessions)
-        executors: dict[str, Executor] = {
-            "session": sessions,
-            "workflow": WorkflowExecutor(
-                CatalogCode(database, sources), services, settings.run_failures, self.workers.has_others
-            ),
-        }
-        self.runner = Runner(database, self.feed, self.dispatch, executors, who, offer)
+        self.runner = Runner(database, self.feed, self.dispatch, self._executors(), who, offer)
         self.feed.on_foreign_write = self.runner.all_changed
         self.recovery = self._recovery(lock, shared)
         self.retention = Retention(database, settings.retention_days * 86_400)
         #: The worker of this process has stopped for good: somebody asked it to drain.
         self.drained = asyncio.Event()
+
+    def _executors(self) -> dict[str, Executor]:
+        services, sources = self._services(), SourceLoader()
+        sessions = SessionExecutor(
+            self.database,
+            self.binder,
+            self.models,
+            self.settings,
+            before=(TaskTools(services), ToolFilesKit(sources, services), SkillsKit(self.binder)),
+            after=(memory_kits(self.memory_stores),),
+        )
+        services.kept.put(EXECUTOR, sessions)
+        code = CatalogCode(self.database, sources)
+        workflows = WorkflowExecutor(code, services, self.settings.run_failures, self.workers.has_others)
+        return {"session": sessions, "workflow": workflows}
 
     def _services(self) -> Services:
         return Services(
