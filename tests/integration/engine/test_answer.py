@@ -196,7 +196,7 @@ async def test_a_question_of_a_driven_session_is_answered_through_it_or_its_root
     assert admitted.id == root.id
     assert ((await sessions.row(id)).head, (await sessions.row(root.id)).head) == (before.head + 1, root.head + 1)
     assert await sessions.database.read(interrupts.list_open(ANN, root.id)) == []
-    with pytest.raises(InterruptNotFound):
+    with pytest.raises(SessionNotFound):
         await sessions.admission.answer(EVE, id, question, Decision("answer"))
 
 
