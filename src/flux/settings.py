@@ -47,6 +47,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     model_attempts: Annotated[int, Meta(ge=1)] = 4
     model_stall: Annotated[float, Meta(gt=0)] = 60.0
     retention_days: Annotated[float, Meta(ge=0)] = 0.0
+    elicitation_window: Annotated[float, Meta(ge=0)] = 30.0
     max_message_bytes: Annotated[int, Meta(ge=1)] = 1_000_000
     providers: dict[str, Provider] = {}
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from flux.errors import DefinitionInvalid, UnsupportedYet
 from flux.suggest import nearest
+from flux.tools.mcp.config import McpServer, server_names
 
 NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
 RESERVED = frozenset({"agent_chat", "sessions"})
@@ -23,7 +24,6 @@ LATER = frozenset(
         "tools_file",
         "workflow_file",
         "skills_dir",
-        "mcp_servers",
         "agents",
         "planning",
         "max_plan_steps",
@@ -72,6 +72,7 @@ class AgentDefinition(_Frozen):
     system_prompt: str = ""
     description: str | None = None
     tools: tuple[str | dict[str, Any], ...] = ()
+    mcp_servers: tuple[McpServer, ...] = ()
     max_tool_calls: int = Field(default=10, ge=1, le=1000)
     max_turns: int | None = Field(default=None, ge=1, le=10_000)
     max_concurrent_tools: int = Field(default=4, ge=1, le=64)
@@ -104,6 +105,12 @@ class AgentDefinition(_Frozen):
             if not (provider and slash and name):
                 raise ValueError(f"{model!r} must be provider/model, for example anthropic/claude-sonnet-5-5")
         return value
+
+    @field_validator("mcp_servers")
+    @classmethod
+    def _valid_servers(cls, servers: tuple[McpServer, ...]) -> tuple[McpServer, ...]:
+        server_names(servers)
+        return servers
 
     @model_validator(mode="after")
     def _one_reasoning_field(self) -> AgentDefinition:

@@ -15,6 +15,7 @@ from flux.agents.binding import Binder, Bound
 from flux.agents.definition import AgentDefinition
 from flux.agents.kept import KnownLimits, Recent
 from flux.agents.loop import IDLE, KitMaker, Session, run_session
+from flux.agents.mcp_kit import McpKits
 from flux.agents.sessions import Agents, Sessions
 from flux.agents.steps import Finish, Idle, Park, Policy, Settle, next_step, used_tokens
 from flux.agents.transcript import Transcript
@@ -45,6 +46,7 @@ from flux.store.database import CommitObserver, Database, Scope
 from flux.store.feed import Feed
 from flux.store.opening import open_database
 from flux.tools.base import Tool
+from flux.tools.mcp.pool import McpPool
 
 #: What is kept in memory for the next run: transcripts (also by an estimate of their tokens in all), and agents.
 KEPT_TRANSCRIPTS = 256
@@ -168,6 +170,7 @@ class Process:
         self.dispatch = dispatch
         self.secrets = Secrets(database, settings.home, settings.secret_key)
         self.configs = Configs(database)
+        self.mcp = McpPool(environment, self.binder.workspace, window=settings.elicitation_window)
         self.agents = Agents(database, self.binder)
         admission = Admission(database, self.feed, self.dispatch)
         self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes)
@@ -178,7 +181,7 @@ class Process:
         self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
         executors: dict[str, Executor] = {
-            "session": SessionExecutor(database, self.binder, models, settings),
+            "session": SessionExecutor(database, self.binder, models, settings, (McpKits(self.mcp, self.secrets),)),
             "workflow": self._workflow_executor(),
         }
         self.runner = Runner(database, self.feed, self.dispatch, executors, lock.id, offer)
@@ -276,6 +279,7 @@ async def open_process(
             labels=labels,
         )
         stack.push_async_callback(process.feed.close)
+        stack.push_async_callback(process.mcp.close)
         if worker:
             task = asyncio.create_task(keep_up("the worker broke", process.work), name="worker")
             stack.push_async_callback(_stop, task)

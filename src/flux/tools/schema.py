@@ -57,6 +57,16 @@ def validate(schema: Schema, args: Mapping[str, Any]) -> Checked:
     return Checked(repaired, (*strangers, *found))
 
 
+def faults(schema: Schema, value: Any) -> tuple[str, ...]:
+    """What is wrong with a JSON value by a schema, or with the schema itself; nothing is repaired."""
+    try:
+        return tuple(_sentence(error) for error in _validator(_encoded(schema)).iter_errors(value))
+    except jsonschema_rs.ValidationError as error:
+        return (f"the schema cannot be used: {_cut(error.message)}",)
+    except RecursionError:
+        return ("the value, or the schema, is nested without end",)
+
+
 def _strangers(schema: Schema, args: Mapping[str, Any]) -> list[str]:
     if "properties" not in schema or any(schema.get(word) not in (None, False) for word in _COMPOSED):
         return []

@@ -1,0 +1,264 @@
+"""A server's tool as a tool of an agent: one call, with whatever the server asks meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import mcp_types as types
+from mcp.shared.exceptions import MCPError
+
+from flux.events import Elicited, InputRequired
+from flux.tools.base import Answer, Done, Failed, NeedsInput, ToolContext, ToolOutcome
+from flux.tools.mcp import elicit
+from flux.tools.mcp.connection import BAD_ANSWER, Down, Listed, reason_of
+from flux.tools.mcp.content import text_of
+from flux.tools.mcp.elicit import Refused
+from flux.tools.mcp.link import Link
+from flux.tools.schema import faults
+
+#: Questions that one call may ask, and rounds without a question.
+MOST_QUESTIONS, MOST_ROUNDS = 20, 10
+ROUND_PAUSE = 0.1
+AGAIN = ("yes", "no")
+
+
+class ServerTool:
+    """Runs one tool of a server."""
+
+    def __init__(self, link: Link, server: str, listed: Listed, *, timeout: float, window: float) -> None:
+        self._link = link
+        self._server = server
+        self._listed = listed
+        self._timeout = timeout
+        self._window = window
+
+    async def __call__(self, args: dict[str, Any], context: ToolContext) -> ToolOutcome:
+        """Call the tool, or go on with a call whose question was answered."""
+        if len(context.answers) > MOST_QUESTIONS:
+            return Failed(f"{self._server} asked {MOST_QUESTIONS} times and still is not content")
+        try:
+            return await Call(self._link, self._server, self._listed, context, self._window).run(args, self._timeout)
+        except Down as down:
+            return Failed(f"the MCP server {self._server} cannot be used: {down}")
+        except Refused as refused:
+            return Failed(f"the MCP server {self._server} cannot be answered: {refused}")
+
+
+class Call:
+    """One call on its way, in this process."""
+
+    def __init__(self, link: Link, server: str, listed: Listed, context: ToolContext, window: float) -> None:
+        self._link = link
+        self._server = server
+        self._listed = listed
+        self._context = context
+        self._window = window
+        self._left: NeedsInput | None = None
+        self._leaving = asyncio.Event()
+        self._gone = asyncio.Event()
+        self._limit: asyncio.Timeout | None = None
+        self._given = _given(context.answers)
+
+    async def run(self, args: dict[str, Any], timeout: float) -> ToolOutcome:
+        """The result, or the question that has to be answered first.
+
+        :raises Down: the server cannot be used
+        :raises Refused: it asks what nobody can be asked
+        """
+        params = self._resumed(args)
+        if not isinstance(params, types.CallToolRequestParams):
+            return params
+        try:
+            async with asyncio.timeout(timeout) as self._limit:
+                return await self._rounds(params)
+        except TimeoutError:
+            return Failed(f"[{self._server} did not answer within {timeout:g} s; the call was cancelled]", timeout=True)
+        except MCPError as error:
+            needed = elicit.required(error)
+            if not needed:
+                return Failed(f"{self._server}: {reason_of(error)}")
+            return self._ask_all(needed, [], {"shape": "required"})
+        except BAD_ANSWER as error:
+            return Failed(f"{self._server} answered with what cannot be read: {reason_of(error)}")
+
+    async def _rounds(self, params: types.CallToolRequestParams) -> ToolOutcome:
+        for _ in range(MOST_ROUNDS):
+            answer = await self._issue(params)
+            if self._left is not None:
+                return self._left
+            if isinstance(answer, types.CallToolResult):
+                return await self._result(answer)
+            if answer.input_requests:
+                return self._inputs(answer)
+            await asyncio.sleep(ROUND_PAUSE)
+            params = params.model_copy(update={"request_state": answer.request_state, "input_responses": None})
+        return Failed(f"{self._server} asked to call again {MOST_ROUNDS} times, and never came to a result")
+
+    async def _issue(self, params: types.CallToolRequestParams) -> Any:
+        """Send the call; leave it when nobody answers in time what the server asks meanwhile."""
+        again = self._listed.effect != "once"
+        call = asyncio.create_task(self._link.call(params, self._elicited, self._progress, again=again))
+        leaving = asyncio.create_task(self._leaving.wait())
+        try:
+            await asyncio.wait((call, leaving), return_when=asyncio.FIRST_COMPLETED)
+            return call.result() if call.done() else None
+        finally:
+            call.cancel()
+            leaving.cancel()
+            await asyncio.wait((call, leaving))
+            if not call.cancelled():
+                call.exception()
+            self._gone.set()
+
+    async def _result(self, answer: types.CallToolResult) -> ToolOutcome:
+        text = await text_of(answer, self._context.keep)
+        if answer.is_error:
+            return Failed(text or "the tool failed and did not say why")
+        schema = self._listed.output_schema
+        if schema is not None and "structured_content" in answer.model_fields_set:
+            wrong = faults(schema, answer.structured_content)
+            if wrong:
+                return Failed(
+                    f"[{self._server} broke its own schema for this result: {'; '.join(wrong)[:500]}]\n{text}"
+                )
+        return Done(text)
+
+    async def _progress(self, progress: float, total: float | None, message: str | None) -> None:
+        if message:
+            self._context.output(f"{message}\n")
+
+    # What the server asks while the call runs.
+
+    async def _elicited(self, params: Any) -> types.ElicitResult:
+        print_ = elicit.fingerprint(params)
+        if print_ in self._given:
+            return self._given.pop(print_)
+        note = ""
+        while True:
+            try:
+                needed = elicit.question(self._server, params, {"shape": "in_flight", "print": print_}, note)
+            except Refused as refused:
+                self._context.output(f"[{self._server} was refused: {refused}]\n")
+                return types.ElicitResult(action="decline")
+            answer = await self._ask(needed)
+            if answer is None:
+                return types.ElicitResult(action="cancel")
+            try:
+                return elicit.result(answer, needed.payload.get("schema"))
+            except Refused as refused:
+                note = f"({refused}) "
+
+    async def _ask(self, needed: NeedsInput) -> Answer | None:
+        """Ask, and stop the clock meanwhile; None when the call is left."""
+        loop = asyncio.get_running_loop()
+        deadline = self._limit.when() if self._limit else None
+        if self._limit and deadline is not None:
+            self._limit.reschedule(None)
+        left = None if deadline is None else deadline - loop.time()
+        answer = await self._context.ask(needed, self._window)
+        if answer is None:
+            self._left = needed
+            self._leaving.set()
+            await self._gone.wait()
+        elif self._limit and left is not None:
+            self._limit.reschedule(loop.time() + left)
+        return answer
+
+    # What was asked, and is answered now.
+
+    def _resumed(self, args: dict[str, Any]) -> types.CallToolRequestParams | ToolOutcome:
+        """What to send now; or the outcome, if that is decided."""
+        meta: Any = {"flux/call": self._context.call}
+        params = types.CallToolRequestParams(name=self._listed.name, arguments=args, _meta=meta)
+        answers = list(self._context.answers)
+        repeat = answers.pop() if answers and isinstance(answers[-1].question, InputRequired) else None
+        if not answers or not isinstance(asked := answers[-1].question, Elicited):
+            return params
+        answer, state = answers[-1], asked.state or {}
+        if state.get("shape") == "input":
+            return self._input_given(params, asked, answer)
+        if answer.decision != "accept":
+            return Failed(f"[a person answered {self._server} with {answer.decision}: {asked.message}]")
+        if state.get("shape") == "required":
+            rest = elicit.asked(state.get("rest", []))
+            return self._ask_all(rest, [], {"shape": "required"}) if rest else params
+        with suppress(Refused):
+            elicit.result(answer, asked.schema)
+            return self._again(params, repeat)
+        return self._once_more(asked, answer)
+
+    def _again(
+        self, params: types.CallToolRequestParams, repeat: Answer | None
+    ) -> types.CallToolRequestParams | ToolOutcome:
+        """The call was cancelled while it waited; one that must not happen twice is asked about."""
+        if self._listed.effect != "once" or (repeat is not None and str(repeat.content).lower() == AGAIN[0]):
+            return params
+        if repeat is not None:
+            return Failed("[a person does not want this call to be made again]")
+        return NeedsInput(
+            "input",
+            {
+                "question": f"{self._server} waited for your answer too long, so {self._listed.name} was cancelled. "
+                "It may have done something before. Call it again?",
+                "options": list(AGAIN),
+            },
+        )
+
+    def _once_more(self, asked: Elicited, answer: Answer) -> ToolOutcome:
+        """The same question, with what was wrong about the answer."""
+        try:
+            elicit.result(answer, asked.schema)
+        except Refused as refused:
+            payload = {
+                "mode": asked.mode, "message": f"({refused}) {asked.message}", "server_name": asked.server_name,
+                "elicitation_id": asked.elicitation_id, "schema": asked.schema, "state": asked.state,
+            }  # fmt: skip
+            return NeedsInput("elicitation", payload)
+        return Failed("[the answer was understood after all; call the tool again]")
+
+    def _inputs(self, answer: types.InputRequiredResult) -> ToolOutcome:
+        """Ask for the first thing that the server needs."""
+        wanted = []
+        for key, request in (answer.input_requests or {}).items():
+            if not isinstance(request, types.ElicitRequest):
+                raise Refused(f"it wants {request.method}, which agents do not offer")
+            wanted.append([key, elicit.kept(request.params)])
+        return self._next_input(wanted, {}, answer.request_state)
+
+    def _next_input(self, wanted: list[Any], given: dict[str, Any], request_state: str | None) -> ToolOutcome:
+        (params,) = elicit.asked([wanted[0][1]])
+        state = {"shape": "input", "wanted": wanted, "given": given, "request_state": request_state}
+        return elicit.question(self._server, params, state)
+
+    def _input_given(
+        self, params: types.CallToolRequestParams, asked: Elicited, answer: Answer
+    ) -> types.CallToolRequestParams | ToolOutcome:
+        state = asked.state
+        wanted, given = list(state["wanted"]), dict(state["given"])
+        try:
+            given_now = elicit.result(answer, asked.schema)
+        except Refused:
+            return self._once_more(asked, answer)
+        key, _ = wanted.pop(0)
+        given[key] = given_now.model_dump(by_alias=True, mode="json", exclude_none=True)
+        if wanted:
+            return self._next_input(wanted, given, state["request_state"])
+        responses = {key: types.ElicitResult.model_validate(one) for key, one in given.items()}
+        return params.model_copy(update={"input_responses": responses, "request_state": state["request_state"]})
+
+    def _ask_all(self, needed: list[Any], done: list[Any], state: dict[str, Any]) -> ToolOutcome:
+        first, *rest = needed
+        return elicit.question(self._server, first, {**state, "rest": [elicit.kept(one) for one in rest]})
+
+
+def _given(answers: tuple[Answer, ...]) -> dict[str, types.ElicitResult]:
+    """Answers to questions of a call that was cancelled meanwhile: when the server asks again, it gets them."""
+    found = {}
+    for answer in answers:
+        asked = answer.question
+        if isinstance(asked, Elicited) and isinstance(asked.state, dict) and asked.state.get("shape") == "in_flight":
+            with suppress(Refused):
+                found[asked.state["print"]] = elicit.result(answer, asked.schema)
+    return found
