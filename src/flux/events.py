@@ -114,7 +114,7 @@ class ToolDone(Entry, frozen=True, tag="tool_done", kw_only=True):
 
 
 class ApprovalRequired(Entry, frozen=True, tag="approval_required", kw_only=True):
-    """A person must approve a call with exactly these arguments."""
+    """A person must approve a call with exactly these arguments; `grant` is what an "always" allows."""
 
     id: str
     call: str
@@ -126,6 +126,7 @@ class ApprovalRequired(Entry, frozen=True, tag="approval_required", kw_only=True
     reason: str | None = None
     expires_at: float | None = None
     session: str | None = None
+    grant: str | None = None
 
 
 class InputRequired(Entry, frozen=True, tag="input_required", kw_only=True):

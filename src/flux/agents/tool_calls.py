@@ -114,6 +114,7 @@ def _approval(
         args=args,
         digest=digest,
         reason=rule,
+        grant=bound.tools[call.name].grant,
     )
 
 

@@ -95,7 +95,8 @@ class Tool(Struct, frozen=True):
 
     `parameters` is a JSON Schema object. `effect` says what running it again may do. `timeout` is in
     seconds, None for no limit of its own. `run` gets arguments that passed the schema; what it raises
-    is shown to the model as a failure.
+    is shown to the model as a failure. `mark` is kept with its schema in the log. `alarm`: why a person must look
+    at a call first, whatever was allowed before; what they then allow for good holds for this alarm alone.
     """
 
     name: str
@@ -106,6 +107,13 @@ class Tool(Struct, frozen=True):
     timeout: float | None = None
     requires_approval: bool | Predicate = False
     source: str = "builtin"
+    mark: dict[str, Any] = {}
+    alarm: str = ""
+
+    @property
+    def grant(self) -> str:
+        """What an "always" allows."""
+        return f"{self.name}#{self.alarm}" if self.alarm else self.name
 
     def named(self, name: str) -> Tool:
         """The same tool under another name."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from contextvars import ContextVar
 from typing import Any
 
 import httpx2
@@ -19,9 +18,11 @@ from msgspec import Struct
 from pydantic import TypeAdapter, ValidationError
 
 import flux
+from flux.tools.base import Effect
 from flux.tools.mcp.config import McpServer, digest_of
 from flux.tools.mcp.http import Careful, Headers, sse, streamable
 from flux.tools.mcp.stdio import stdio
+from flux.tools.mcp.whose import Calls, Elicit
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Listed(Struct, frozen=True):
     description: str
     input_schema: dict[str, Any]
     output_schema: dict[str, Any] | None
-    effect: str
+    effect: Effect
     digest: str
 
 
@@ -56,14 +57,6 @@ class Down(Exception):
         self.status = status
 
 
-#: Answers what a server asks during a call.
-Elicit = Callable[[Any], Awaitable[Any]]
-
-
-#: The call that is made in this context: what comes over HTTP during a call comes in the context of the call.
-_calling: ContextVar[Elicit | None] = ContextVar("calling", default=None)
-
-
 class Connection:
     """A connection that its own task opens, holds and closes. `lost` is why it ended."""
 
@@ -72,7 +65,7 @@ class Connection:
         self._ready: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
         self._closing = asyncio.Event()
         self._owner = asyncio.create_task(self._own(), name="mcp connection")
-        self._asking: list[Elicit] = []
+        self._calls = Calls()
         self._broken = False
         #: Its list of tools is not what it was.
         self.stale = False
@@ -154,20 +147,18 @@ class Connection:
 
         :raises MCPError: the server refuses, or the connection ends
         """
-        token = _calling.set(elicit)
-        self._asking.append(elicit)
         try:
-            return await self._send(params, progress)
+            async with self._calls.running(elicit):
+                return await self._send(params, progress)
         except MCPError as error:
             if error.code == types.HEADER_MISMATCH:
                 await self.tools()  # what a header repeats may have changed
-                return await self._send(params, progress)
+                async with self._calls.running(elicit):
+                    return await self._send(params, progress)
             self._broken = self._broken or error.code == types.CONNECTION_CLOSED
             raise
         finally:
-            self._asking.remove(elicit)
-            _calling.reset(token)
-            if self._broken and not self._asking:
+            if self._broken and not self._calls:
                 self._closing.set()
 
     async def _send(self, params: types.CallToolRequestParams, progress: ProgressFnT) -> Result:
@@ -198,10 +189,8 @@ class Connection:
             logger.warning("an MCP server said what cannot be read: %s", str(message)[:200])
 
     async def _elicited(self, context: ClientRequestContext, params: Any) -> Any:
-        elicit = _calling.get() or (self._asking[0] if self._asking else None)
-        if elicit is None:
-            return types.ErrorData(code=types.INVALID_REQUEST, message="no call is running that could ask anybody")
-        return await elicit(params)
+        nobody = types.ErrorData(code=types.INVALID_REQUEST, message="no call is running that could ask anybody")
+        return await self._calls.answer(params) or nobody
 
 
 class Target:
@@ -242,7 +231,9 @@ class Target:
 def _listed(tool: types.Tool) -> tuple[Listed, int]:
     whole = tool.model_dump_json(by_alias=True, exclude_none=True, exclude={"icons"})
     hints = tool.annotations
-    effect = "read" if hints and hints.read_only_hint else "idempotent" if hints and hints.idempotent_hint else "once"
+    effect: Effect = "once"
+    if hints is not None and (hints.read_only_hint or hints.idempotent_hint):
+        effect = "read" if hints.read_only_hint else "idempotent"
     schema = tool.input_schema if tool.input_schema.get("type") == "object" else {**tool.input_schema, "type": "object"}
     text = tool.description or tool.title or ""
     return Listed(tool.name, text, schema, tool.output_schema, effect, digest_of(whole)), len(whole)

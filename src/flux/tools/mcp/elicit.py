@@ -70,6 +70,7 @@ def result(answer: Answer, schema: Mapping[str, Any] | None) -> types.ElicitResu
     content = answer.content if answer.content is not None else {}
     if not isinstance(content, dict):
         raise Refused("the answer to a form must be an object of its fields")
+    content = _defaults(schema) | content
     wrong = faults(schema, content)
     if wrong:
         raise Refused("; ".join(wrong))
@@ -77,6 +78,14 @@ def result(answer: Answer, schema: Mapping[str, Any] | None) -> types.ElicitResu
         return types.ElicitResult(action="accept", content=content)
     except ValidationError as error:
         raise Refused("the fields of a form are texts, numbers, booleans or lists of texts") from error
+
+
+def _defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """What counts for the fields that a person left out."""
+    fields = schema.get("properties")
+    if not isinstance(fields, dict):
+        return {}
+    return {name: field["default"] for name, field in fields.items() if isinstance(field, dict) and "default" in field}
 
 
 def required(error: MCPError) -> list[Any]:

@@ -13,7 +13,8 @@ from mcp.shared.exceptions import MCPError
 
 from flux.errors import FluxError
 from flux.tools.mcp.config import SECRET, McpServer
-from flux.tools.mcp.connection import BAD_ANSWER, Connection, Down, Elicit, Listed, Result, Target, reason_of
+from flux.tools.mcp.connection import BAD_ANSWER, Connection, Down, Listed, Result, Target, reason_of
+from flux.tools.mcp.whose import Elicit
 
 if TYPE_CHECKING:
     from flux.tools.mcp.pool import McpPool, Vault
@@ -64,6 +65,18 @@ class Link:
         except Down:
             self._retrying = asyncio.create_task(self._retry())
         return self._listing
+
+    async def ready(self) -> None:
+        """Wait until the server can be used, and its tools are known.
+
+        :raises Down: it cannot
+        """
+        async with self._lock:
+            await self._usable()
+
+    def offers(self, tool: Listed) -> bool:
+        """Whether the server still has a tool as it was listed."""
+        return any(one.digest == tool.digest and one.name == tool.name for one in self._listing or ())
 
     async def call(
         self, params: types.CallToolRequestParams, elicit: Elicit, progress: ProgressFnT, *, again: bool
