@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flux.agents.kits import Kit
+from flux.agents.logins import PersonVault
 from flux.agents.loop import Session
 from flux.agents.transcript import Transcript
 from flux.engine.secrets import Secrets
-from flux.errors import SecretNotFound, Unavailable
+from flux.errors import Unavailable
 from flux.events import ContextFrozen
-from flux.store.database import Scope
+from flux.settings import Settings
 from flux.tools.base import Tool
 from flux.tools.mcp.config import McpServer, server_names, tool_name
 from flux.tools.mcp.pool import McpPool
@@ -25,34 +26,14 @@ if TYPE_CHECKING:
 HEADING = "# MCP servers that cannot be used now"
 
 
-class PersonVault:
-    """The secrets that one person's connections use."""
-
-    def __init__(self, secrets: Secrets, scope: Scope) -> None:
-        self._secrets = secrets
-        self._scope = scope
-
-    async def read(self, name: str) -> str:
-        """A secret that was set by name.
-
-        :raises SecretNotFound: there is none
-        """
-        return await self._secrets.get(self._scope, name)
-
-    async def load(self, name: str) -> str | None:
-        """What was kept under a name of our own, None when nothing was."""
-        try:
-            return await self._secrets.get(self._scope, name)
-        except SecretNotFound:
-            return None
-
-    async def save(self, name: str, value: str) -> None:
-        """Keep something, readable by nobody else."""
-        await self._secrets.set(self._scope, name, value)
-
-    async def forget(self, name: str) -> None:
-        """Keep it no longer."""
-        await self._secrets.remove(self._scope, name)
+def mcp_pool(settings: Settings, environment: Mapping[str, str], cwd: str) -> McpPool:
+    """The connections of a process."""
+    base = (settings.public_url or f"http://localhost:{settings.server_port}").rstrip("/")
+    # Who reads the document must be able to reach it, and wants it over https.
+    document = f"{base}/oauth/client.json" if base.startswith("https://") else None
+    return McpPool(
+        environment, cwd, window=settings.elicitation_window, callback=f"{base}/oauth/callback", document=document
+    )
 
 
 class McpKits:
@@ -98,9 +79,11 @@ class _Part:
         self._log = log
         self._window = window
         self._version = link.version
-        if link.listing is None and server.required:
+        if link.listing is None and server.required and not link.wants_login:
             raise Unavailable(f"the MCP server {name}, which this agent requires, cannot be used: {link.trouble}")
-        self.trouble = f"- {name}: {link.trouble}" if link.trouble else ""
+        self._login = tool_name(name, "log_in")
+        remedy = f"; {self._login} asks for that" if link.wants_login else ""
+        self.trouble = f"- {name}: {link.trouble}{remedy}" if link.trouble else ""
 
     @property
     def stale(self) -> bool:
@@ -109,6 +92,8 @@ class _Part:
 
     def tools(self) -> Iterator[Tool]:
         """Its tools; while it is down, those that the session knew."""
+        if self._server.auth == "oauth":
+            yield self._login_tool()
         calls = importlib.import_module("flux.tools.mcp.calls")
         for name, listed in self._listed():
             if self._server.tools is None or listed.name in self._server.tools:
@@ -116,6 +101,17 @@ class _Part:
                     self._link, self._name, listed, timeout=self._server.timeout, window=self._window
                 )
                 yield self._tool(name, listed, run)
+
+    def _login_tool(self) -> Tool:
+        login = importlib.import_module("flux.tools.mcp.login")
+        return Tool(
+            name=self._login,
+            description=f"Log the person in to {self._name}, when its tools are missing or refuse to work.",
+            parameters={"type": "object", "properties": {}},
+            run=login.LoginTool(self._link, self._name, self._window),
+            effect="idempotent",
+            source=f"the MCP server {self._name}",
+        )
 
     def _listed(self) -> Iterator[tuple[str, Listed]]:
         if self._link.listing is not None:

@@ -14,8 +14,9 @@ from flux import tracing
 from flux.agents.binding import Binder, Bound
 from flux.agents.definition import AgentDefinition
 from flux.agents.kept import KnownLimits, Recent
+from flux.agents.logins import Logins
 from flux.agents.loop import IDLE, KitMaker, Session, run_session
-from flux.agents.mcp_kit import McpKits
+from flux.agents.mcp_kit import McpKits, mcp_pool
 from flux.agents.sessions import Agents, Sessions
 from flux.agents.steps import Finish, Idle, Park, Policy, Settle, next_step, used_tokens
 from flux.agents.transcript import Transcript
@@ -46,7 +47,6 @@ from flux.store.database import CommitObserver, Database, Scope
 from flux.store.feed import Feed
 from flux.store.opening import open_database
 from flux.tools.base import Tool
-from flux.tools.mcp.pool import McpPool
 
 #: What is kept in memory for the next run: transcripts (also by an estimate of their tokens in all), and agents.
 KEPT_TRANSCRIPTS = 256
@@ -170,10 +170,11 @@ class Process:
         self.dispatch = dispatch
         self.secrets = Secrets(database, settings.home, settings.secret_key)
         self.configs = Configs(database)
-        self.mcp = McpPool(environment, self.binder.workspace, window=settings.elicitation_window)
+        self.mcp = mcp_pool(settings, environment, self.binder.workspace)
         self.agents = Agents(database, self.binder)
         admission = Admission(database, self.feed, self.dispatch)
         self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes)
+        self.logins = Logins(self.secrets, self.sessions)
         self.workflows = Workflows(database)
         self.executions = Executions(database, self.feed, admission, self.workflows.found)
         starter = Starter(self.dispatch, self.workflows.found, self.agents.workspace)

@@ -11,11 +11,12 @@ from mcp.shared.exceptions import MCPError
 
 from flux.events import Elicited, InputRequired
 from flux.tools.base import Answer, Done, Failed, NeedsInput, ToolContext, ToolOutcome
-from flux.tools.mcp import elicit
+from flux.tools.mcp import elicit, login
 from flux.tools.mcp.connection import BAD_ANSWER, Down, Listed, reason_of
 from flux.tools.mcp.content import text_of
 from flux.tools.mcp.elicit import Refused
 from flux.tools.mcp.link import Link
+from flux.tools.mcp.oauth import LoginNeeded
 from flux.tools.schema import faults
 
 #: Questions that one call may ask, and rounds without a question.
@@ -40,6 +41,8 @@ class ServerTool:
             return Failed(f"{self._server} asked {MOST_QUESTIONS} times and still is not content")
         try:
             return await Call(self._link, self._server, self._listed, context, self._window).run(args, self._timeout)
+        except LoginNeeded as needed:
+            return await login.ask(needed, self._server, self._link.vault, context.session)
         except Down as down:
             return Failed(f"the MCP server {self._server} cannot be used: {down}")
         except Refused as refused:
@@ -67,6 +70,11 @@ class Call:
         :raises Down: the server cannot be used
         :raises Refused: it asks what nobody can be asked
         """
+        answer = self._context.answer
+        if answer is not None and isinstance(asked := answer.question, Elicited) and _shape(asked) == "login":
+            outcome = await login.resume(answer, asked, self._link.vault, self._window)
+            if outcome is not None:
+                return outcome
         params = self._resumed(args)
         if not isinstance(params, types.CallToolRequestParams):
             return params
@@ -175,7 +183,7 @@ class Call:
         """What to send now; or the outcome, if that is decided."""
         meta: Any = {"flux/call": self._context.call}
         params = types.CallToolRequestParams(name=self._listed.name, arguments=args, _meta=meta)
-        answers = list(self._context.answers)
+        answers = [answer for answer in self._context.answers if _shape(answer.question) != "login"]
         repeat = answers.pop() if answers and isinstance(answers[-1].question, InputRequired) else None
         if not answers or not isinstance(asked := answers[-1].question, Elicited):
             return params
@@ -256,12 +264,17 @@ class Call:
         return elicit.question(self._server, first, {**state, "rest": [elicit.kept(one) for one in rest]})
 
 
+def _shape(asked: Any) -> str | None:
+    """What kind of question of a server this is."""
+    return asked.state.get("shape") if isinstance(asked, Elicited) and isinstance(asked.state, dict) else None
+
+
 def _given(answers: tuple[Answer, ...]) -> dict[str, types.ElicitResult]:
     """Answers to questions of a call that was cancelled meanwhile: when the server asks again, it gets them."""
     found = {}
     for answer in answers:
         asked = answer.question
-        if isinstance(asked, Elicited) and isinstance(asked.state, dict) and asked.state.get("shape") == "in_flight":
+        if isinstance(asked, Elicited) and _shape(asked) == "in_flight":
             with suppress(Refused):
                 found[asked.state["print"]] = elicit.result(answer, asked.schema)
     return found

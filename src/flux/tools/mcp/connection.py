@@ -31,6 +31,8 @@ MOST_PAGES = 100
 MOST_TOOLS = 2_000
 #: Seconds to end in good order.
 CLOSE_SECONDS = 5.0
+#: Seconds to learn why a connection ended.
+EPILOGUE_SECONDS = 1.0
 #: What the SDK raises for what a server says or fails to say.
 BAD_ANSWER = (MCPError, ValidationError, RuntimeError, ValueError)
 
@@ -88,19 +90,20 @@ class Connection:
         """
         await asyncio.wait((self._owner, self._ready), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if self._owner.done():
-            raise self.lost()
+            raise await self.lost("the connection was closed")
         if not self._ready.done():
             await self.close()
             raise Down(f"no answer within {seconds:g} s")
 
-    def lost(self) -> Exception:
-        """Why it ended, or can be used no more."""
+    async def lost(self, said: str) -> Exception:
+        """Why it ended, or can be used no more; `said` is what counts when nothing better is known soon."""
+        await asyncio.wait((self._owner,), timeout=EPILOGUE_SECONDS)
         if self._target.expired:
             return Down("the session expired")
         if self._target.ended.done():
             return Down(self._target.ended.result())
         error = self._owner.exception() if self._owner.done() and not self._owner.cancelled() else None
-        return reason_of(error) if error is not None else Down("the connection was closed")
+        return reason_of(error) if error is not None else Down(said)
 
     async def close(self) -> None:
         """End it."""
@@ -242,7 +245,8 @@ def _listed(tool: types.Tool) -> tuple[Listed, int]:
 def leaf(error: BaseException) -> BaseException:
     """The first failure in a group of them."""
     while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+        known = error.subgroup(Down)
+        error = (known or error).exceptions[0]
     return error
 
 

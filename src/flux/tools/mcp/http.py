@@ -16,6 +16,7 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND
 
+from flux.errors import FluxError
 from flux.tools.mcp.stdio import LARGEST_MESSAGE
 
 #: Bytes that are read of an answer which only says what went wrong.
@@ -70,8 +71,11 @@ class Careful(httpx2.AsyncBaseTransport):
         """Send a request."""
         if not self._is_ours(request):
             return _bounded(await self._inner.handle_async_request(request))
-        request.headers.update(await self._headers())
-        if request.method != "POST":
+        try:
+            request.headers.update(await self._headers())
+        except FluxError as error:
+            return _refusal(request, 502, {}, INTERNAL_ERROR, str(error))
+        if request.method != "POST" or request.url.path != self._url.path:
             return _bounded(await self._inner.handle_async_request(request))
         try:
             response = await self._inner.handle_async_request(request)

@@ -14,6 +14,7 @@ from mcp.shared.exceptions import MCPError
 from flux.errors import FluxError
 from flux.tools.mcp.config import SECRET, McpServer
 from flux.tools.mcp.connection import BAD_ANSWER, Connection, Down, Listed, Result, Target, reason_of
+from flux.tools.mcp.oauth import Login, LoginNeeded
 from flux.tools.mcp.whose import Elicit
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Link:
         self.version = 0
         self.trouble: Down | None = None
         self._pool = pool
-        self._vault = vault
+        self.vault = vault
         self._connection: Connection | None = None
         self._listing: tuple[Listed, ...] | None = None
         self._lock = asyncio.Lock()
@@ -53,6 +54,11 @@ class Link:
         """The tools as last listed; None: never."""
         return self._listing
 
+    @property
+    def wants_login(self) -> bool:
+        """Whether all it lacks is a person who logs in."""
+        return isinstance(self.trouble, LoginNeeded)
+
     async def offer(self) -> tuple[Listed, ...] | None:
         """The tools of the server, None while it is down and never told them; `trouble` says why."""
         self._wanted = asyncio.get_running_loop().time()
@@ -62,6 +68,8 @@ class Link:
         try:
             async with self._lock:
                 await self._usable()
+        except LoginNeeded:
+            pass  # trying again does not help
         except Down:
             self._retrying = asyncio.create_task(self._retry())
         return self._listing
@@ -96,7 +104,9 @@ class Link:
                 except MCPError as error:
                     if connection.alive:
                         raise
-                    lost = connection.lost()
+                    lost = await connection.lost(str(error))
+                    if isinstance(lost, LoginNeeded):
+                        raise lost from error
                     # An expired session was refused as a whole: nothing has happened.
                     if last or not (again or connection.expired):
                         raise Down(f"{lost}; what became of the call is unknown") from error
@@ -154,7 +164,9 @@ class Link:
 
     async def _connect(self) -> Connection:
         try:
-            target = Target(self.server, self._pool.cwd, await self._variables(), self._headers, None, old=self._old)
+            target = Target(
+                self.server, self._pool.cwd, await self._variables(), self._headers, self._login(), old=self._old
+            )
         except FluxError as error:
             raise Down(str(error)) from error
         connection = Connection(target)
@@ -194,6 +206,8 @@ class Link:
                 try:
                     async with self._lock:
                         await self._usable()
+                except LoginNeeded:
+                    return
                 except Down:
                     continue
                 return
@@ -217,11 +231,16 @@ class Link:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
+    def _login(self) -> Login | None:
+        if self.server.auth != "oauth":
+            return None
+        return Login(self.server, self.vault, self._pool.callback, self._pool.document)
+
     async def _headers(self) -> Mapping[str, str]:
         """What is sent with every request, as it is now."""
         headers = {name: await self._value(value) for name, value in self.server.headers.items()}
         if self.server.auth == "bearer" and self.server.secret:
-            headers["Authorization"] = f"Bearer {await self._vault.read(self.server.secret)}"
+            headers["Authorization"] = f"Bearer {await self.vault.read(self.server.secret)}"
         return headers
 
     async def _variables(self) -> Mapping[str, str]:
@@ -229,4 +248,4 @@ class Link:
         return {**self._pool.environment, **own}
 
     async def _value(self, text: str) -> str:
-        return await self._vault.read(text.removeprefix(SECRET)) if text.startswith(SECRET) else text
+        return await self.vault.read(text.removeprefix(SECRET)) if text.startswith(SECRET) else text

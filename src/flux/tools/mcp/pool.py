@@ -31,18 +31,33 @@ class Vault(Protocol):
     async def forget(self, name: str) -> None:
         """Keep it no longer."""
 
+    async def state(self, session: str, nonce: str) -> str:
+        """What a login carries through the browser, so that any process knows whose it is."""
+
 
 class McpPool:
-    """Every connection. `cwd` is where programs run; `window` is how many seconds a call waits for a person."""
+    """Every connection. `cwd` is where programs run; `window` is how many seconds a call waits for a person.
+
+    `callback` is where a browser comes back to after a login; `document` is the address that tells an authorisation
+    server who we are, if it can read one.
+    """
 
     def __init__(
-        self, environment: Mapping[str, str], cwd: str, *, window: float = 30.0, callback: str = "", idle: float = 300.0
+        self,
+        environment: Mapping[str, str],
+        cwd: str,
+        *,
+        window: float = 30.0,
+        callback: str = "http://localhost:8000/oauth/callback",
+        document: str | None = None,
+        idle: float = 300.0,
     ) -> None:
         self.environment = {name: environment[name] for name in ENVIRONMENT if name in environment}
         self.environment.setdefault("PATH", "/usr/local/bin:/usr/bin:/bin")
         self.cwd = cwd
         self.window = window
         self.callback = callback
+        self.document = document
         self.idle = idle
         self._links: dict[tuple[str, str, str], Link] = {}
         self._module: Any = None

@@ -27,7 +27,7 @@ class Calls:
         self._unclear = 0
         self._clear = asyncio.Event()
         self._clear.set()
-        self._ended = asyncio.Event()
+        self._changed = asyncio.Event()
 
     def __bool__(self) -> bool:
         return bool(self._running)
@@ -43,7 +43,7 @@ class Calls:
         finally:
             self._running.remove(elicit)
             _calling.reset(token)
-            self._ended.set()
+            self._changed.set()
 
     async def answer(self, params: Any) -> Any:
         """The answer of the call that a question is from; None when there is no such call."""
@@ -62,12 +62,13 @@ class Calls:
         """The one call that may have asked: others are waited for, and new ones are held back meanwhile."""
         self._unclear += 1
         self._clear.clear()
+        self._changed.set()
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(PATIENCE):
                     while len(self._candidates()) > self._unclear:
-                        self._ended.clear()
-                        await self._ended.wait()
+                        self._changed.clear()
+                        await self._changed.wait()
             return next(iter(self._candidates()), None)
         finally:
             self._unclear -= 1
