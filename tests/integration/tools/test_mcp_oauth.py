@@ -129,8 +129,6 @@ async def test_a_refused_login_is_a_result_and_a_strange_one_is_refused(tmp_path
         state = query_of(login["url"])["state"]
         target = f"/oauth/callback?{urlencode({'state': state, 'error': 'access_denied'})}"
         answer = await come_back(world.process, target)
-            world.process, f"/oauth/callback?{urlencode({'state': state, 'error': 'access_denied'})}"
-        )
         assert answer.status_code == 400
         await world.rest("idle")
         assert "answered with decline" in of(await world.log(), ToolDone)[-1].content
