@@ -64,6 +64,8 @@ DEFINITION = {
     "system_prompt": "The instructions. Required in YAML",
     "description": "What the agent is for; shown in lists",
     "tools": "Groups, tools, or groups with settings, see [tools](tools.md)",
+    "agents": "Stored agents that work can be handed to with `delegate`, by name",
+    "subagents": "Agents that work can be handed to, defined here",
     "max_tool_calls": "Model answers of a run that may ask for tools; then the model answers without",
     "max_turns": "Model calls of a run; then one more answers without tools",
     "max_concurrent_tools": "Reading tools that run at the same time; others run one after another",
@@ -141,6 +143,14 @@ EVENTS = {
     "session_started.agent_version": "The version of the stored agent",
     "session_started.name": "The name of the session, `default` if none was given",
     "session_started.workspace": "The directory its tools act in; `null`: that of the process which runs it",
+    "approval_required.within": "The tool call whose code asks",
+    "pause.within": "The tool call whose code paused",
+    "tool_waiting.due": "When it goes on by itself, in seconds since the epoch",
+    "subagent.child": "The id of its session",
+    "subagent.status": "What became of it",
+    "subagent.agent": "The name of its agent",
+    "subagent_delta.session": "The id of the child's session",
+    "subagent_delta.event": "The delta of the child",
     "user_message.id": "The id of the message",
     "user_message.mode": "When it is consumed",
     "user_message.options": "Choices for its run, such as `model`",
@@ -211,7 +221,7 @@ EVENTS = {
     "TASK_COMPLETED.value": "The result, in the typed form of values",
 }
 #: Types that a reader may meet later; this version never writes them.
-NOT_WRITTEN = frozenset({"plan", "subagent", "usage", "forked"})
+NOT_WRITTEN = frozenset({"plan", "forked"})
 
 
 CLI_INTRO = """

@@ -44,6 +44,7 @@ FluxError
 │   ├── ExecutionTimeoutError    it took longer than its timeout
 │   ├── ExecutionInterrupted     its worker stopped while it ran once; the outcome is unknown
 │   ├── ApprovalRejected         a person rejected it
+│   ├── AgentFailed              the run of an agent that it asked failed
 │   └── WorkflowFailedError      a workflow that was called failed
 ├── ExecutionSuspended      500  internal: the workflow stops here for now
 ├── UnknownException        500  stands for an exception whose class is not known here
@@ -329,6 +330,12 @@ class ExecutionError(FluxError):
         super().__init__(said, debug=debug, **details)
         self.inner_exception = cause
         self.__cause__ = cause
+
+
+class AgentFailed(ExecutionError):
+    """The run of an agent failed."""
+
+    type = "agent_failed"
 
 
 class ExecutionTimeoutError(ExecutionError):

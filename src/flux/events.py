@@ -113,8 +113,18 @@ class ToolDone(Entry, frozen=True, tag="tool_done", kw_only=True):
     artifact: str | None = None
 
 
+class ToolWaiting(Entry, frozen=True, tag="tool_waiting", kw_only=True):
+    """A call waits for what it started: for an answer, or until `due` (seconds since the epoch)."""
+
+    call: str
+    due: float | None = None
+
+
 class ApprovalRequired(Entry, frozen=True, tag="approval_required", kw_only=True):
-    """A person must approve a call with exactly these arguments; `grant` is what an "always" allows."""
+    """A person must approve a call with exactly these arguments.
+
+    `within`: the tool call whose code asks. `grant` is what an "always" allows.
+    """
 
     id: str
     call: str
@@ -127,6 +137,7 @@ class ApprovalRequired(Entry, frozen=True, tag="approval_required", kw_only=True
     expires_at: float | None = None
     session: str | None = None
     grant: str | None = None
+    within: str | None = None
 
 
 class InputRequired(Entry, frozen=True, tag="input_required", kw_only=True):
@@ -165,7 +176,10 @@ class PlanReview(Entry, frozen=True, tag="plan_review", kw_only=True):
 
 
 class Paused(Entry, frozen=True, tag="pause", kw_only=True):
-    """Code paused by name; it wakes by itself at `due` (seconds since the epoch), or when execution `on` ends."""
+    """Code paused by name; it wakes by itself at `due` (seconds since the epoch), or when execution `on` ends.
+
+    `within`: the tool call whose code paused.
+    """
 
     id: str
     name: str
@@ -174,6 +188,7 @@ class Paused(Entry, frozen=True, tag="pause", kw_only=True):
     session: str | None = None
     due: float | None = None
     on: str | None = None
+    within: str | None = None
 
 
 class InterruptAnswered(Entry, frozen=True, tag="interrupt_answered", kw_only=True):
@@ -221,11 +236,12 @@ class Planned(Entry, frozen=True, tag="plan", kw_only=True):
 
 
 class SubagentChanged(Entry, frozen=True, tag="subagent", kw_only=True):
-    """A child session changed its state."""
+    """A child session that a call drives was started, waits, or has ended."""
 
     child: str
-    status: str
-    agent: str = ""
+    status: Literal["started", "waiting", "done", "failed", "cancelled"]
+    agent: str
+    call: str
 
 
 class ChildDone(Entry, frozen=True, tag="child_done", kw_only=True):
@@ -328,7 +344,15 @@ class Progress(Struct, frozen=True, tag_field="type", tag="progress"):
     name: str = ""
 
 
-DeltaEvent = Token | Reasoning | ToolOutput | Progress
+class SubagentDelta(Struct, frozen=True, tag_field="type", tag="subagent_delta"):
+    """What a child session shows, to the readers of the one that drives it."""
+
+    call: str
+    session: str
+    event: Token | Reasoning | ToolOutput | Progress | SubagentDelta
+
+
+DeltaEvent = Token | Reasoning | ToolOutput | Progress | SubagentDelta
 DELTA_TYPES: dict[str, type] = {cls.__struct_config__.tag: cls for cls in get_args(DeltaEvent)}
 
 

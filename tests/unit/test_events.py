@@ -17,6 +17,8 @@ from flux.events import (
     CancelRequested,
     DeltaEvent,
     Entry,
+    SubagentDelta,
+    Token,
     UnknownEntry,
     decode,
     decode_delta,
@@ -35,6 +37,7 @@ ENTRY_NAMES = [
     "gate",
     "tool_start",
     "tool_done",
+    "tool_waiting",
     "approval_required",
     "elicitation",
     "input_required",
@@ -57,7 +60,7 @@ ENTRY_NAMES = [
     *(f"TASK_{state}" for state in ("STARTED", "COMPLETED", "FAILED", "CANCELLED")),
     *(f"TASK_{try_}_{state}" for try_ in TRIES for state in ("STARTED", "COMPLETED", "FAILED")),
 ]
-DELTA_NAMES = ["token", "reasoning", "tool_output", "progress"]
+DELTA_NAMES = ["token", "reasoning", "tool_output", "progress", "subagent_delta"]
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
@@ -90,6 +93,8 @@ def values(type_: Any) -> st.SearchStrategy[Any]:
 
 def structs(cls: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
     fields = {field.name: field.type for field in msgspec.structs.fields(cls) if field.name != "v"}
+    if cls is SubagentDelta:
+        fields["event"] = Token  # any delta, which may be one of these again
     return st.builds(cls, **{name: values(type_) for name, type_ in fields.items()})
 
 

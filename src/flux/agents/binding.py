@@ -83,7 +83,7 @@ class Bound:
         notes = await self._notes()
         if notes:
             system += f"\n\n# {WORKSPACE_NOTES} of the workspace\n\n{notes}"
-        system = "\n\n".join((system, *self._sections))
+        system = "\n\n".join(filter(None, (system, *self._sections)))
         tools = tuple(_frozen(tool) for tool in self.tools.values())
         digest = hashlib.sha256(msgspec.json.encode([system, tools])).hexdigest()[:32]
         return ContextFrozen(system=system, tools=tools, digest=digest)
@@ -145,6 +145,13 @@ class Binder:
         for name in definition.tool_approvals:
             if name not in offered and not _of_server(name, definition):
                 raise DefinitionInvalid(f"tool_approvals: {unknown('tool', name, offered)}")
+        for name in definition.agents:
+            if any(name == one.name for one in definition.subagents):
+                raise DefinitionInvalid(f"agents: {name} is in subagents too; rename one of them")
+        for one in definition.subagents:
+            if not one.description:
+                raise DefinitionInvalid(f"subagents: {one.name} has no description, by which a model chooses")
+            self.check(one)
         self._sandbox(definition, self.workspace)
 
     def problems(self, definition: AgentDefinition) -> list[str]:

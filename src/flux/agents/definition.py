@@ -24,13 +24,11 @@ LATER = frozenset(
         "tools_file",
         "workflow_file",
         "skills_dir",
-        "agents",
         "planning",
         "max_plan_steps",
         "approve_plan",
         "long_term_memory",
         "skills",
-        "subagents",
         "stateful",
         "routes",
         "plan",
@@ -73,6 +71,8 @@ class AgentDefinition(_Frozen):
     description: str | None = None
     tools: tuple[str | dict[str, Any], ...] = ()
     mcp_servers: tuple[McpServer, ...] = ()
+    agents: tuple[str, ...] = ()
+    subagents: tuple[AgentDefinition, ...] = ()
     max_tool_calls: int = Field(default=10, ge=1, le=1000)
     max_turns: int | None = Field(default=None, ge=1, le=10_000)
     max_concurrent_tools: int = Field(default=4, ge=1, le=64)
@@ -111,6 +111,15 @@ class AgentDefinition(_Frozen):
     def _valid_servers(cls, servers: tuple[McpServer, ...]) -> tuple[McpServer, ...]:
         server_names(servers)
         return servers
+
+    @field_validator("agents", "subagents")
+    @classmethod
+    def _named_once(cls, value: Any) -> Any:
+        names = [one if isinstance(one, str) else one.name for one in value]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice!r} is given twice")
+        return value
 
     @model_validator(mode="after")
     def _one_reasoning_field(self) -> AgentDefinition:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from msgspec import Struct
 
+from flux.agents.definition import AgentDefinition
+from flux.engine.task import task
 from flux.events import ContextFrozen
 from flux.tools.base import Resource, Tool
 
@@ -22,3 +25,17 @@ class Kit(Struct, frozen=True):
     resources: Mapping[str, Resource] = {}
     stale: Callable[[], bool] | None = None
     outdates: Callable[[ContextFrozen], bool] | None = None
+
+
+class Given(Struct, frozen=True):
+    """An agent that is made in code: its definition, and what a definition cannot hold.
+
+    `tasks` are its tools, `colleagues` whom it can delegate to beside those that are stored. `window` and
+    `window_tokens` limit the messages that the model sees.
+    """
+
+    definition: AgentDefinition
+    tasks: tuple[task[..., Any], ...] = ()
+    colleagues: Mapping[str, Given] = {}
+    window: int | None = None
+    window_tokens: int | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,7 +16,7 @@ import msgspec
 from flux.agents import prompt
 from flux.agents.binding import Bound
 from flux.agents.compaction import SummaryFailed, summarise
-from flux.agents.kits import Kit
+from flux.agents.kits import Given, Kit
 from flux.agents.model_calls import Attempt, Partial, call_model, message_id, wait_until
 from flux.agents.steps import (
     CallModel,
@@ -27,13 +27,15 @@ from flux.agents.steps import (
     Policy,
     Settle,
     StartRun,
+    Step,
     Tools,
     last_word,
     next_step,
+    over_budget,
     tries,
 )
 from flux.agents.tool_calls import cancelled, tool_wave
-from flux.agents.transcript import Transcript, UserItem
+from flux.agents.transcript import CallState, Transcript, UserItem
 from flux.engine.run import Run
 from flux.errors import FluxError
 from flux.events import AssistantSaid, Cancelled, Entry, ModelFailed, RunFailed, RunStarted
@@ -49,8 +51,17 @@ class Session:
     """One session on this worker: its run, its transcript, and how its agent is bound."""
 
     def __init__(
-        self, run: Run, log: Transcript, bind: Callable[[Session], Awaitable[Bound]], policy: Policy, attempts: int
+        self,
+        run: Run,
+        log: Transcript,
+        bind: Callable[[Session], Awaitable[Bound]],
+        policy: Policy,
+        attempts: int,
+        stop_children: Callable[[Session, Sequence[CallState]], Awaitable[None]],
+        given: Given | None = None,
     ) -> None:
+        self.given = given
+        self._stop_children = stop_children
         self.run = run
         self.log = log
         self.policy = msgspec.structs.replace(policy, claimed_at=run.execution.updated)
@@ -58,6 +69,7 @@ class Session:
         self._claimed = time.monotonic()
         self._bind = bind
         self._bound: Bound | None = None
+        self._below: dict[str, tuple[int, float]] = {}
 
     def now(self) -> float:
         """The database's clock, in seconds since the epoch; workers' own clocks may differ."""
@@ -74,6 +86,28 @@ class Session:
             self._bound = await self._bind(self)
         return self._bound
 
+    def next_step(self) -> Step:
+        """What to do next, as the log says."""
+        return next_step(self.log, self.run.failures, self.policy, self.now(), self.run.overdrawn())
+
+    def count_below(self, child: str, tokens: int | None, cost: float | None) -> None:
+        """A child has spent so much more; None: what it spent is in the log now."""
+        if tokens is None or cost is None:
+            self._below.pop(child, None)
+        else:
+            before = self._below.get(child, (0, 0.0))
+            self._below[child] = (before[0] + tokens, before[1] + cost)
+
+    def overdrawn(self) -> str | None:
+        """Why its children may spend no more."""
+        tokens, cost = sum(one[0] for one in self._below.values()), sum(one[1] for one in self._below.values())
+        own = over_budget(self.log, self.log.run, self.policy, tokens, cost) if self.log.run else None
+        return own or self.run.overdrawn()
+
+    async def stop_children(self, states: Sequence[CallState]) -> None:
+        """Stop what calls drive that will not go on."""
+        await self._stop_children(self, states)
+
     async def catch_up(self) -> None:
         """Read what is new in the log."""
         self.log.extend(await self.run.read(self.log.head))
@@ -87,8 +121,7 @@ async def run_session(session: Session) -> None:
     """Run a session until it rests."""
     while True:
         await session.catch_up()
-        step = next_step(session.log, session.run.failures, session.policy, session.now())
-        if await _take(session, step):
+        if await _take(session, session.next_step()):
             return
 
 
@@ -97,6 +130,7 @@ async def _take(session: Session, step: Any) -> bool:
     run, log = session.run, session.log
     match step:
         case Settle():
+            await session.stop_children(step.calls)
             return await _end(session, *(cancelled(state) for state in step.calls), step.end)
         case StartRun():
             await _start(session, step)

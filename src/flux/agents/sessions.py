@@ -12,7 +12,15 @@ from flux.agents.binding import Binder
 from flux.agents.definition import AgentDefinition
 from flux.engine.admission import Admission, NewMessage, NewSession
 from flux.engine.answers import Admitted, Decision
-from flux.errors import AgentNotFound, InterruptNotFound, InvalidInput, SessionBusy, SessionNotFound, TooLarge
+from flux.errors import (
+    AgentNotFound,
+    DefinitionInvalid,
+    InterruptNotFound,
+    InvalidInput,
+    SessionBusy,
+    SessionNotFound,
+    TooLarge,
+)
 from flux.store import agents, executions, interrupts, log
 from flux.store.agents import AgentVersion
 from flux.store.database import Database, Scope
@@ -48,6 +56,8 @@ class Agents:
         :raises AgentExists, AgentNotFound: by `create` and `update`
         """
         self._binder.check(definition)
+        for name in definition.agents:
+            await self._check_colleague(scope, definition, name)
         return await self._database.write(
             agents.put(scope, definition.name, definition.digest, definition.to_json(), create=create, update=update)
         )
@@ -61,6 +71,15 @@ class Agents:
         if found is None:
             raise AgentNotFound(f"there is no agent {name!r}; `flux agent list` shows those that exist")
         return found
+
+    async def _check_colleague(self, scope: Scope, definition: AgentDefinition, name: str) -> None:
+        """That work can be handed to a stored agent."""
+        found = await self._database.read(agents.get(scope, name))
+        if found is None and name != definition.name:
+            raise DefinitionInvalid(f"agents: there is no agent {name!r}; create it first")
+        colleague = AgentDefinition.from_json(found.definition) if found and name != definition.name else definition
+        if not colleague.description:
+            raise DefinitionInvalid(f"agents: {name} has no description, by which a model chooses; give it one")
 
     def problems(self, found: AgentVersion) -> list[str]:
         """What keeps an agent from running in this process now."""

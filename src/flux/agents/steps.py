@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from msgspec import Struct
 
 from flux.agents.definition import AgentDefinition, Limit
@@ -91,18 +93,18 @@ class Idle(Struct, frozen=True):
 Step = Settle | StartRun | Tools | Park | Compact | CallModel | Finish | Idle
 
 
-def next_step(log: Transcript, failures: int, policy: Policy, now: float) -> Step:
-    """The next missing thing."""
+def next_step(log: Transcript, failures: int, policy: Policy, now: float, overdrawn: str | None = None) -> Step:
+    """The next missing thing. `overdrawn`: why whoever drives the session lets it spend no more."""
     run = log.run
     if run is None:
         message = log.next_message()
         return StartRun(message) if message else Idle()
-    end = _forced_end(log, run, failures, policy, now)
+    end = _forced_end(log, run, failures, policy, now) or _drained(run, overdrawn)
     if end is not None:
         return Settle(tuple(run.open_calls), end)
     if run.open_calls:
-        ready = tuple(state for state in run.open_calls if not state.waiting)
-        return Tools(ready) if ready else Park(_question_kind(run))
+        ready = tuple(state for state in run.open_calls if not state.waiting or _due(state) <= now)
+        return Tools(ready) if ready else _park(run)
     if run.answer is not None and not run.failures and (response := last_word(log, run.answer)):
         return Finish(response)
     return _model_step(log, run, policy, now)
@@ -133,14 +135,26 @@ def _forced_end(log: Transcript, run: RunState, failures: int, policy: Policy, n
     return None
 
 
+def _drained(run: RunState, overdrawn: str | None) -> RunFailed | None:
+    return RunFailed(message=overdrawn) if overdrawn and not _paid_for(run) else None
+
+
 def _over_budget(log: Transcript, run: RunState, policy: Policy) -> str | None:
-    """Checked before work that costs, not after an answer that is already paid for."""
+    return None if _paid_for(run) else over_budget(log, run, policy)
+
+
+def _paid_for(run: RunState) -> bool:
+    """Budgets are checked before work that costs, not after an answer that is already paid for."""
+    return run.answer is not None and not run.calls
+
+
+def over_budget(log: Transcript, run: RunState, policy: Policy, tokens: int = 0, cost: float = 0.0) -> str | None:
+    """Which budget is used up, counting `tokens` and `cost` (US dollars) that the log does not have yet."""
     budget = policy.definition.budget
-    answered = run.answer is not None and not run.calls
-    if budget is None or answered:
+    if budget is None:
         return None
-    return _exceeded("run", budget.run, run.tokens, run.cost) or _exceeded(
-        "session", budget.session, log.tokens, log.cost
+    return _exceeded("run", budget.run, run.tokens + tokens, run.cost + cost) or _exceeded(
+        "session", budget.session, log.tokens + tokens, log.cost + cost
     )
 
 
@@ -152,11 +166,18 @@ def _exceeded(what: str, limit: Limit, tokens: int, cost: float) -> str | None:
     return None
 
 
-def _question_kind(run: RunState) -> str:
+def _due(state: CallState) -> float:
+    """When a waiting call goes on by itself, in seconds since the epoch."""
+    due = state.resting.due if state.resting is not None else None
+    return math.inf if due is None else due
+
+
+def _park(run: RunState) -> Park:
     kinds = {"approval_required": "approval", "input_required": "input", "plan_review": "plan"}
-    question = next(state.question for state in run.open_calls if state.question)
-    tag = str(question.__struct_config__.tag)
-    return kinds.get(tag, tag)
+    question = next((state.asks for state in run.open_calls if state.asks), None)
+    due = min(map(_due, run.open_calls))
+    tag = "retry" if question is None else str(question.__struct_config__.tag)
+    return Park(kinds.get(tag, tag), None if math.isinf(due) else due)
 
 
 def _model_step(log: Transcript, run: RunState, policy: Policy, now: float) -> Step:

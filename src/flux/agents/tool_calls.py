@@ -25,10 +25,11 @@ from flux.events import (
     ToolDone,
     ToolOutput,
     ToolStarted,
+    ToolWaiting,
 )
 from flux.messages import ToolCall
 from flux.store import interrupts
-from flux.tools.base import Done, Failed, NeedsInput, Tool, ToolContext, ToolOutcome
+from flux.tools.base import Done, Failed, Later, NeedsInput, Tool, ToolContext, ToolOutcome
 from flux.tools.schema import validate
 from flux.tools.text import Tap, clip
 from flux.tracing import span
@@ -181,7 +182,10 @@ class _Call:
                 await self._run.append(*outcome.entries, done)
             case Failed():
                 content = clip(outcome.content, LARGEST_RESULT) + self._warning()
-                await self._run.append(_done(call, "timeout" if outcome.timeout else "error", content))
+                done = _done(call, "timeout" if outcome.timeout else "error", content)
+                await self._run.append(*outcome.entries, done)
+            case Later():
+                await self._run.append(*outcome.entries, ToolWaiting(call=call.id, due=outcome.due))
 
     def _warning(self) -> str:
         call = self._state.call
@@ -234,6 +238,8 @@ async def _run(tool: Tool, args: dict[str, Any], context: ToolContext) -> ToolOu
             raise
         return Failed("the tool was cancelled from inside")
     except Exception as error:  # noqa: BLE001 - what a tool raises is its result, the model reads it
+        if tool.part_of_run:
+            raise
         if limit.expired():
             return Failed(f"[timed out after {tool.timeout:g} s]", timeout=True)
         return Failed(f"{type(error).__name__}: {error}")

@@ -26,8 +26,10 @@ from flux.events import (
     SessionEndedEntry,
     SessionStarted,
     Stored,
+    SubagentChanged,
     ToolDone,
     ToolStarted,
+    ToolWaiting,
     UsageCounted,
     UserSaid,
     spent_by,
@@ -41,7 +43,10 @@ FROM_OUTSIDE = frozenset((SessionStarted, UserSaid, CancelRequested, InterruptAn
 
 
 class CallState(Struct, gc=False):
-    """Where one tool call stands; `asked` counts its questions, `earlier` are those answered before the last."""
+    """Where one tool call stands; `asked` counts its questions, `earlier` are those answered before the last.
+
+    `below` are open questions of a child that it drives, or of its own code; `resting` says that it waits for those.
+    """
 
     call: ToolCall
     gate: Gated | None = None
@@ -49,13 +54,25 @@ class CallState(Struct, gc=False):
     answer: InterruptAnswered | None = None
     asked: int = 0
     earlier: tuple[tuple[Question, InterruptAnswered], ...] = ()
+    below: tuple[Question, ...] = ()
+    resting: ToolWaiting | None = None
+    stirred: bool = False
     started: bool = False
     done: ToolDone | None = None
 
     @property
     def waiting(self) -> bool:
-        """Asked, and not answered."""
-        return self.done is None and self.question is not None and self.answer is None
+        """Asked, and not answered; or it waits for what it has started."""
+        if self.done is not None:
+            return False
+        return self.resting is not None or (self.question is not None and self.answer is None)
+
+    @property
+    def asks(self) -> Question | None:
+        """The oldest question that is open."""
+        if self.question is not None and self.answer is None:
+            return self.question
+        return self.below[0] if self.below else None
 
 
 class UserItem(Struct, gc=False):
@@ -138,8 +155,11 @@ class Transcript:
         self.cost = 0.0
         self.prompt_tokens = 0
         self.ended = False
+        #: The calls that have driven a child.
+        self.delegated: set[str] = set()
         self._said: dict[str, UserSaid] = {}
         self._answers: dict[str, InterruptAnswered] = {}
+        self._below: set[str] = set()
         self._cancels: set[str] = set()
 
     def extend(self, entries: Iterable[Stored]) -> Transcript:
@@ -206,7 +226,11 @@ class Transcript:
 
     def _ask(self, entry: Question, _: Stored) -> None:
         state = self.run.calls.get(entry.call or "") if self.run else None
-        if state is not None:
+        within = getattr(entry, "within", None)
+        if entry.session is not None or within is not None:
+            inside = self.run.calls.get(within) if self.run and within else state
+            self._ask_below(inside, entry)
+        elif state is not None:
             if state.question is not None and state.answer is not None:
                 state.earlier += ((state.question, state.answer),)
             # An answer may stand before its question: it counts wherever it is.
@@ -214,6 +238,24 @@ class Transcript:
             state.answer = self._answers.get(entry.id)
             state.asked += 1
             state.started = False
+
+    def _ask_below(self, state: CallState | None, entry: Question) -> None:
+        """A question of a child, asked here too; its answer may stand before it."""
+        self._below.add(entry.id)
+        if state is not None and entry.id not in self._answers:
+            state.below += (entry,)
+
+    def knows_question(self, id: str) -> bool:
+        """Whether a question of a child was asked here."""
+        return id in self._below
+
+    def _delegate(self, entry: SubagentChanged, _: Stored) -> None:
+        self.delegated.add(entry.call)
+
+    def _rest(self, run: RunState, entry: ToolWaiting, _: int) -> None:
+        state = run.calls.get(entry.call)
+        if state is not None and not state.stirred:
+            state.resting = entry
 
     def _decide(self, entry: InterruptAnswered, stored: Stored) -> None:
         self._answers[entry.id] = entry
@@ -223,6 +265,9 @@ class Transcript:
         for state in self.run.calls.values():
             if state.question is not None and state.question.id == entry.id:
                 state.answer = entry
+            if any(question.id == entry.id for question in state.below):
+                state.below = tuple(question for question in state.below if question.id != entry.id)
+                state.resting, state.stirred = None, True
 
     def _start(self, entry: RunStarted, stored: Stored) -> None:
         first = self._said.get(entry.inputs[0]) if entry.inputs else None
@@ -260,7 +305,8 @@ class Transcript:
         run.calls[entry.call].gate = entry
 
     def _start_tool(self, run: RunState, entry: ToolStarted, _: int) -> None:
-        run.calls[entry.call].started = True
+        state = run.calls[entry.call]
+        state.started, state.resting, state.stirred = True, None, False
 
     def _done(self, run: RunState, entry: ToolDone, _: int) -> None:
         state = run.calls.get(entry.call)
@@ -301,6 +347,7 @@ ADD: Mapping[type, Callable[[Transcript, Any, Stored], None]] = {
     CancelRequested: Transcript._request_cancel,
     Compacted: Transcript._compact,
     Planned: Transcript._plan,
+    SubagentChanged: Transcript._delegate,
     SessionEndedEntry: Transcript._end,
     UsageCounted: Transcript._count,
     RunStarted: Transcript._start,
@@ -314,6 +361,7 @@ ADD_TO_RUN: Mapping[type, Callable[[Transcript, RunState, Any, int], None]] = {
     Gated: Transcript._gate,
     ToolStarted: Transcript._start_tool,
     ToolDone: Transcript._done,
+    ToolWaiting: Transcript._rest,
     ChatResponse: Transcript._respond,
     RunFailed: Transcript._fail,
     Cancelled: Transcript._cancel,

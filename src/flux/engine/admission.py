@@ -17,6 +17,7 @@ from flux.engine.answers import (
     Admitted,
     AlreadyWon,
     Decision,
+    Won,
     Written,
     answer_steps,
     open_row,
@@ -38,13 +39,16 @@ from flux.events import (
     UserSaid,
 )
 from flux.messages import TextPart
-from flux.store import admissions, executions, log, waits
+from flux.store import admissions, driven, executions, log, waits
 from flux.store.database import Database, Scope, Steps
 from flux.store.feed import Feed
 from flux.store.waits import Woken
 from flux.workflow_entries import WorkflowScheduled
 
 TITLE_CHARS = 80
+
+#: What was written to logs, by the id of the execution.
+Told = dict[str, tuple[log.LogRow, ...]]
 
 ADMIT = """
 update executions set head = head + 1, updated = :now,
@@ -163,13 +167,15 @@ class Admission:
 
         :raises SessionNotFound, InterruptNotFound: there is no such question
         :raises InterruptDecided: it is closed
-        :raises Conflict: the session is driven by another one, which is named
         """
+        told: Told = {}
         try:
-            return await self._commit(answer_steps(scope, id, interrupt, decision, self._dispatch))
+            answered = await self._commit(_noted(answer_steps(scope, id, interrupt, decision, self._dispatch), told))
         except AlreadyWon:
             row = await self._database.read(executions.get(scope, id))
             return Admitted(id, row.head if row else 0, repeated=True)
+        self._show(told)
+        return answered
 
     async def resume(
         self, scope: Scope, id: str, input: Any, pause: str | None = None, *, key: str | None = None
@@ -180,8 +186,11 @@ class Admission:
         :raises NotPaused: there is none, or several and none is named
         :raises IdempotencyMismatch: the key was used with another body
         """
-        program = resume_steps(scope, id, input, pause, self._dispatch)
-        return await self._commit(self._once(scope, key, (id, input, pause), program))
+        told: Told = {}
+        program = _noted(resume_steps(scope, id, input, pause, self._dispatch), told)
+        resumed = await self._commit(self._once(scope, key, (id, input, pause), program))
+        self._show(told)
+        return resumed
 
     async def cancel(self, scope: Scope, id: str) -> Admitted | None:
         """Ask the present run to stop; None when nothing runs. The session stays usable.
@@ -199,8 +208,10 @@ class Admission:
         :raises SessionNotFound, SessionEnded: there is no open session
         """
         woken: list[Woken] = []
-        ended = await self._commit(_end(scope, id, reason, self._dispatch, woken))
+        told: Told = {}
+        ended = await self._commit(_end(scope, id, reason, self._dispatch, woken, told))
         tell(self._feed, self._dispatch, woken)
+        self._show(told)
         return ended
 
     async def _commit(self, program: Steps[Written]) -> Admitted:
@@ -208,6 +219,10 @@ class Admission:
         self._feed.publish(admitted.id, rows)
         self._dispatch.nudge(admitted.id)
         return admitted
+
+    def _show(self, told: Told) -> None:
+        for id, rows in told.items():
+            self._feed.publish(id, rows)
 
     def _once(self, scope: Scope, key: str | None, body: Any, program: Steps[Written]) -> Steps[Written]:
         """The program, unless its key was admitted before: then what it admitted."""
@@ -333,7 +348,16 @@ def _cancel(scope: Scope, id: str, run: str, dispatch: Dispatch) -> Steps[Writte
     return Admitted(id, moved[0][0]), rows
 
 
-def _end(scope: Scope, id: str, reason: str, dispatch: Dispatch, woken: list[Woken]) -> Steps[Written]:
+def _noted(program: Steps[Won], told: Told) -> Steps[Written]:
+    """The program of an answer; `told` gets what was written to other logs than that of the root."""
+    won = yield from program
+    rows = dict(won.rows)
+    own = rows.pop(won.admitted.id)
+    told.update(rows)
+    return won.admitted, own
+
+
+def _end(scope: Scope, id: str, reason: str, dispatch: Dispatch, woken: list[Woken], told: Told) -> Steps[Written]:
     moved = yield END, {"id": id, "tenant": scope.tenant}
     if not moved:
         row = open_row((yield from executions.get(scope, id)))
@@ -345,7 +369,7 @@ def _end(scope: Scope, id: str, reason: str, dispatch: Dispatch, woken: list[Wok
         entries.insert(0, Cancelled())
     rows = yield from log.insert(id, entries, head, run_id, epoch)
     yield log.CLOSE_INTERRUPTS, {"id": id}
-    yield executions.FENCE_CHILDREN, {"id": id}
+    told |= yield from driven.end_all(id, "cancelled", reason)
     woken += yield from wake_waiters(scope, id, "cancelled", dispatch)
     return Admitted(id, head), rows
 

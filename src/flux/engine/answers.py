@@ -10,7 +10,6 @@ from msgspec import Struct
 
 from flux.engine.dispatch import Dispatch
 from flux.errors import (
-    Conflict,
     ExecutionFinished,
     InterruptDecided,
     InterruptNotFound,
@@ -20,7 +19,7 @@ from flux.errors import (
     SessionNotFound,
 )
 from flux.events import Entry, InterruptAnswered
-from flux.store import executions, interrupts, log
+from flux.store import driven, executions, interrupts, log
 from flux.store.database import Row, Scope, Steps
 from flux.store.executions import Execution
 from flux.store.interrupts import Interrupt
@@ -55,27 +54,36 @@ class Admitted(Struct, frozen=True):
 Written = tuple[Admitted, tuple[log.LogRow, ...]]
 
 
-def answer_steps(scope: Scope, id: str, interrupt: str, decision: Decision, dispatch: Dispatch) -> Steps[Written]:
-    """The program that answers a question.
+class Won(Struct, frozen=True):
+    """An answer that won: the execution it woke, and what was written, by the id of the log."""
 
-    :raises SessionNotFound, InterruptNotFound, InterruptDecided, Conflict: there is no such open question here
+    admitted: Admitted
+    rows: dict[str, tuple[log.LogRow, ...]]
+
+
+def answer_steps(scope: Scope, id: str, interrupt: str, decision: Decision, dispatch: Dispatch) -> Steps[Won]:
+    """The program that answers a question of an execution, or of one that it drives.
+
+    The answer is written to the log that asked and to the log of everybody who drives it; the root wakes.
+
+    :raises SessionNotFound, InterruptNotFound, InterruptDecided: there is no such open question here
     :raises AlreadyWon: the same answer has won already
     """
-    asked = yield from interrupts.get(scope, id, interrupt)
-    if asked is None:
-        open_row((yield from executions.get(scope, id)), ended_too=True)
-        raise InterruptNotFound(f"{id} has no question {interrupt}")
-    if asked.root != id:
-        raise Conflict(f"this session is driven by {asked.root}; answer there")
+    asked, chain = yield from _asked(scope, id, interrupt)
     _check_decision(asked.kind, decision)
     moved = yield executions.WAKE, {"id": asked.root, "tenant": scope.tenant, "run_id": None}
-    won = bool(moved) and (yield from interrupts.answer(scope, id, interrupt, answer=decision, by=scope.principal))
+    asking = chain[0]
+    won = (
+        bool(moved)
+        and asking.state != "ended"
+        and (yield from interrupts.answer(scope, asking.id, interrupt, answer=decision, by=scope.principal))
+    )
     if not won:
-        now = yield from interrupts.get(scope, id, interrupt)
+        now = yield from interrupts.get(scope, asking.id, interrupt)
         _refuse(now or asked, decision, scope.principal)
     if decision.always and (asked.kind, decision.decision) == ("approval", "approve"):
         payload = interrupts.payload_of(asked)
-        yield from interrupts.grant(scope, id, payload.get("grant") or payload["tool"], scope.principal)
+        yield from interrupts.grant(scope, asking.id, payload.get("grant") or payload["tool"], scope.principal)
     entry = InterruptAnswered(
         id=interrupt,
         decision=decision.decision,
@@ -84,9 +92,21 @@ def answer_steps(scope: Scope, id: str, interrupt: str, decision: Decision, disp
         always=decision.always,
         content=decision.content,
     )
-    rows = yield from write_entries(id, moved[0], [entry])
+    rows = {asked.root: (yield from write_entries(asked.root, moved[0], [entry]))}
+    # The root comes first, as in every statement that locks several rows of a tree.
+    rows |= yield from driven.tell(scope, [row.id for row in reversed(chain[:-1])], entry)
     yield from dispatch.hint(asked.root, moved[0][4])
-    return Admitted(id, moved[0][0]), rows
+    return Won(Admitted(asked.root, moved[0][0]), rows)
+
+
+def _asked(scope: Scope, id: str, interrupt: str) -> Steps[tuple[Interrupt, list[Execution]]]:
+    """A question that an execution, or one below it, has asked; and who asked, up to the root."""
+    asked = yield from interrupts.find(scope, interrupt)
+    chain = (yield from driven.chain(scope, asked.execution_id)) if asked else []
+    if asked is None or id not in [row.id for row in chain]:
+        open_row((yield from executions.get(scope, id)), ended_too=True)
+        raise InterruptNotFound(f"{id} has no question {interrupt}")
+    return asked, chain
 
 
 def _check_decision(kind: str, decision: Decision) -> None:
@@ -107,7 +127,7 @@ class AlreadyWon(Exception):
     """One's own winning answer came again."""
 
 
-def resume_steps(scope: Scope, id: str, input: Any, pause: str | None, dispatch: Dispatch) -> Steps[Written]:
+def resume_steps(scope: Scope, id: str, input: Any, pause: str | None, dispatch: Dispatch) -> Steps[Won]:
     """Answer the open pause of that name, or the only one.
 
     :raises ExecutionFinished: it has ended

@@ -55,6 +55,7 @@ async def _open(journal: Journal, body: Body, called: Called) -> ApprovalRequire
         digest=interrupts.digest_of(called.name, args),
         channel="task",
         reason=f"{called.name} requires approval",
+        within=journal.within,
     )
     opening = interrupts.open_interrupt(
         run.scope,

@@ -17,6 +17,7 @@ from flux.engine.context import ExecutionContext
 from flux.engine.declared import Declared
 from flux.engine.dispatch import Worker
 from flux.engine.execution import WorkflowExecutor
+from flux.engine.journal import FOR_PEOPLE
 from flux.engine.place import here
 from flux.engine.pools import DEFAULT, Offer, resources_here
 from flux.engine.recovery import Recovery, WorkerLock
@@ -36,8 +37,6 @@ logger = logging.getLogger(__name__)
 
 #: What a script runs: what it has started itself, and what it is told to go on with.
 OFFER = Offer((CALLER, DEFAULT), resources_here())
-#: What a script does not wait for.
-FOR_PEOPLE = ("pause", "approval")
 
 
 class LocalDispatch:
@@ -108,8 +107,10 @@ class Engine:
         self.dispatch = LocalDispatch()
         self.admission = Admission(database, self.feed, self.dispatch)
         secrets, configs = Secrets(database, settings.home, settings.secret_key), Configs(database)
-        services = Services(database, self._start_child, self._cancel_children, secrets.requested, configs.requested)
-        executor = WorkflowExecutor(_find_code, services, settings.run_failures)
+        self.services = Services(
+            database, self._start_child, self._cancel_children, secrets.requested, configs.requested
+        )
+        executor = WorkflowExecutor(_find_code, self.services, settings.run_failures)
         self.runner = Runner(database, self.feed, self.dispatch, {"workflow": executor}, lock.id, OFFER)
         self.dispatch.worker = self.runner
         self.recovery = Recovery(
@@ -215,6 +216,7 @@ async def _engine() -> AsyncIterator[Engine]:
         beating.cancel()
         await asyncio.wait((beating,))
         await engine.recovery.leave()
+        await engine.services.kept.close()
         await engine.feed.close()
         lock.release()
         await database.close()

@@ -97,7 +97,7 @@ class _Running:
                     await self._watch(main, writer)
                 finally:
                     journal.suspended = True
-                    await _stop(main)
+                    await stop(main)
 
     def _beginning(self) -> list[Entry]:
         log = self._journal.log
@@ -131,7 +131,7 @@ class _Running:
         if self._cancelled:
             main.cancel()
         while True:
-            await _first(main, writer, journal.quiet, run.changed, run.draining, timeout=self._seconds_to_timer())
+            await first_of(main, writer, journal.quiet, run.changed, run.draining, timeout=self._seconds_to_timer())
             if writer.done():
                 writer.result()
             if self._cancelled:
@@ -210,7 +210,7 @@ class _Running:
         main.cancel()
         await asyncio.wait((main,), timeout=CANCEL_SECONDS)
         self._journal.suspended = True
-        await _stop(main)
+        await stop(main)
         await self._journal.services.cancel_children(self._run.scope, self._run.id)
         await self._leave(WorkflowCancelled())
 
@@ -232,7 +232,7 @@ async def _called(code: Declared, context: ExecutionContext[Any], given: dict[st
     return await code(context, **given)
 
 
-async def _first(
+async def first_of(
     main: asyncio.Task[Any], writer: asyncio.Task[None], *events: asyncio.Event, timeout: float | None
 ) -> None:
     """Return when the first of them is done or set, or time is over."""
@@ -247,7 +247,7 @@ async def _first(
             wait.cancel()
 
 
-async def _stop(main: asyncio.Task[Any]) -> None:
+async def stop(main: asyncio.Task[Any]) -> None:
     """Cancel the code; what it raises now counts for nothing."""
     main.cancel()
     with suppress(asyncio.CancelledError):

@@ -25,6 +25,7 @@ from flux.entry import Entry
 from flux.errors import DatabaseLocked, DatabaseUnavailable, ExecutionSuspended
 from flux.events import QUESTIONS, ChildDone, Stored
 from flux.events import InterruptAnswered as Answered
+from flux.store import log
 from flux.store.database import Steps
 from flux.workflow_entries import TaskCompleted, TaskFailed, TaskRetryFailed, TaskStarted
 
@@ -36,6 +37,10 @@ NOTE_SECONDS = 0.1
 QUIET_SECONDS = 0.02
 
 Finished = TaskCompleted | TaskFailed
+#: What people are asked, by the kind of the question.
+FOR_PEOPLE = ("approval", "elicitation", "input", "plan", "pause")
+#: What a journal reads.
+TOLD = (TaskStarted, TaskCompleted, TaskFailed, TaskRetryFailed, Answered, ChildDone, *QUESTIONS)
 TIMED_OUT = object()
 
 
@@ -57,10 +62,11 @@ class _Write(Struct, frozen=True):
 
 
 class Journal:
-    """What one execution's log says of its tasks, and the way to add to it."""
+    """What one execution's log says of its tasks, and the way to add to it. `within`: only those of one tool call."""
 
-    def __init__(self, run: Run, services: Services) -> None:
+    def __init__(self, run: Run, services: Services, within: str | None = None) -> None:
         self.run = run
+        self.within = within
         self.services = services
         self.head = 0
         self.log: list[Stored] = []
@@ -70,7 +76,9 @@ class Journal:
         self.asked: dict[str, Any] = {}
         self.answers: dict[str, Answered] = {}
         self.ended: dict[str, ChildDone] = {}
-        #: What else wakes a parked call: the end of an execution -> the key of the call.
+        #: The questions of driven children that were asked here too.
+        self.asked_below: set[str] = set()
+        #: What else wakes a parked call: the end of an execution, or a question -> the key of the call.
         self.also_wakes: dict[str, str] = {}
         self.parked: dict[str, Parked] = {}
         #: Set when no task is at work and a branch is parked.
@@ -94,8 +102,8 @@ class Journal:
         return self.run.execution.updated + time.monotonic() - self._claimed
 
     def root(self) -> Place:
-        """The place of the workflow's own function."""
-        return Place(self._joined)
+        """The place of the workflow's own function, or of that of the tool call."""
+        return Place(self._joined, () if self.within is None else (self.within,))
 
     async def outside(self, work: Coroutine[Any, Any, T]) -> T:
         """Do something of the engine's on behalf of the workflow's code, without being a branch of it.
@@ -115,12 +123,25 @@ class Journal:
     async def catch_up(self) -> list[Stored]:
         """Read what is new in the log, and wake the calls that waited for it."""
         async with self._reading:
-            found = await self.run.read(self.head)
+            found = await self._read()
             for stored in found:
                 self.head = stored.seq
                 self.log.append(stored)
                 self._add(stored.entry)
             return found
+
+    async def _read(self) -> list[Stored]:
+        if self.within is None:
+            return await self.run.read(self.head)
+        # The run's own reading is that of its session.
+        return await self.run.database.read(log.load(self.run.scope, self.run.id, self.head))
+
+    async def look_back(self) -> None:
+        """Read what the log says of tasks, and nothing else: of a session it may be long."""
+        newest, found = await self.run.database.read(_tasks(self.run))
+        for stored in found:
+            self._add(stored.entry)
+        self.head = newest
 
     def _add(self, entry: Any) -> None:
         match entry:
@@ -132,10 +153,12 @@ class Journal:
                 self.failed_tries[entry.call] = self.failed_tries.get(entry.call, 0) + 1
             case Answered():
                 self.answers[entry.id] = entry
-                self._wake(entry.id, entry)
+                self._wake(self.also_wakes.get(entry.id, entry.id), entry)
             case ChildDone():
                 self.ended[entry.child] = entry
                 self._wake(self.also_wakes.get(entry.child, entry.child), entry)
+            case _ if isinstance(entry, QUESTIONS) and entry.session is not None:
+                self.asked_below.add(entry.id)
             case _ if isinstance(entry, QUESTIONS) and entry.call is not None:
                 self.asked[entry.call] = entry
 
@@ -306,6 +329,12 @@ class Refused(Exception):
     """The transaction found that what was to be written is not true any more."""
 
 
+def _tasks(run: Run) -> Steps[tuple[int, list[Stored]]]:
+    newest = yield from log.last(run.scope, run.id)
+    rows = yield from log.read_types(run.scope, run.id, TOLD)
+    return (newest.seq if newest else 0), [row.stored() for row in rows]
+
+
 _journal: ContextVar[Journal | None] = ContextVar("flux_journal", default=None)
 
 
@@ -334,4 +363,4 @@ def set_journal(journal: Journal) -> None:
 def names_of(parked: Iterable[Parked]) -> str:
     """What parked calls wait for, in the words of `waiting_for`."""
     kinds = {one.waiting_for for one in parked}
-    return next((kind for kind in ("approval", "pause", "child", "timer") if kind in kinds), "timer")
+    return next((kind for kind in (*FOR_PEOPLE, "child") if kind in kinds), "timer")

@@ -114,6 +114,7 @@ async def _ask(
         output=encode_value(output),
         due=due,
         on=on_complete,
+        within=journal.within,
     )
 
     def opening() -> Steps[None]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Protocol
 
-from flux.engine.admission import tell, wake_waiters
+from flux.engine.admission import Told, tell, wake_waiters
 from flux.engine.dispatch import Dispatch
 from flux.errors import Fenced
 from flux.events import (
@@ -23,7 +25,7 @@ from flux.events import (
     spent_by,
 )
 from flux.metrics import count_entries
-from flux.store import executions, interrupts, log
+from flux.store import driven, executions, interrupts, log
 from flux.store.database import Database, Steps
 from flux.store.executions import Execution, encode_spent
 from flux.store.feed import Feed
@@ -35,6 +37,26 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that a process which leaves waits for an append.
 LEAVE_SECONDS = 3.0
+
+
+class Link(Protocol):
+    """How a driven run reaches the one that drives it."""
+
+    async def saw(self, entries: Sequence[Entry]) -> None:
+        """The child has appended entries."""
+        ...
+
+    def knows(self, question: str) -> bool:
+        """Whether a question of the child is in the driver's log."""
+        ...
+
+    def emitted(self, delta: DeltaEvent) -> None:
+        """The child has shown a delta."""
+        ...
+
+    def overdrawn(self) -> str | None:
+        """Why the child may spend no more."""
+        ...
 
 
 class HandOver(Exception):
@@ -54,7 +76,15 @@ class Run:
         feed: Feed,
         dispatch: Dispatch,
         draining: asyncio.Event | None = None,
+        *,
+        link: Link | None = None,
+        depth: int = 0,
     ) -> None:
+        self.link = link
+        #: How many runs drive this one, each inside the next.
+        self.depth = depth
+        self._children: dict[str, Run] = {}
+        self._driving: dict[str, asyncio.Lock] = {}
         self.id = execution.id
         self.scope = execution.scope
         self.epoch = execution.epoch
@@ -67,13 +97,28 @@ class Run:
         #: Set when the process begins to leave.
         self.draining = draining or asyncio.Event()
         self.database = database
-        self._feed = feed
-        self._dispatch = dispatch
+        self.feed = feed
+        self.dispatch = dispatch
         self._watched = execution.head
         self._watchers: set[asyncio.Event] = set()
         self._own: list[Stored] = []
         self._read_to = 0
         self._others_wrote = True
+
+    def driving(self, child: str) -> asyncio.Lock:
+        """Held by who drives this child; one at a time."""
+        return self._driving.setdefault(child, asyncio.Lock())
+
+    @contextmanager
+    def holding(self, child: Run) -> Iterator[None]:
+        """While a child runs: its readers see it, and it hears of what others write."""
+        self._children[child.id] = child
+        self.feed.begin(child.id, child.epoch, child.execution.head)
+        try:
+            yield
+        finally:
+            self.feed.end(child.id)
+            del self._children[child.id]
 
     async def read(self, after: int) -> list[Stored]:
         """The entries behind `after`. Its own are not read again, as long as nobody else is known to have written.
@@ -95,12 +140,12 @@ class Run:
         self.changed.set()
         for watcher in self._watchers:
             watcher.set()
+        for child in self._children.values():
+            child.others_wrote()
 
     async def answered(self, id: str, seconds: float) -> Interrupt | None:
         """A question as soon as it is closed; None when it is still open after so many seconds."""
-        news = asyncio.Event()
-        self._watchers.add(news)
-        try:
+        with self.watching() as news, suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while True:
                     news.clear()
@@ -108,8 +153,15 @@ class Run:
                     if asked is not None and asked.state != "open":
                         return asked
                     await news.wait()
-        except TimeoutError:
-            return None
+        return None
+
+    @contextmanager
+    def watching(self) -> Iterator[asyncio.Event]:
+        """An event that is set whenever somebody else may have written to the log."""
+        news = asyncio.Event()
+        self._watchers.add(news)
+        try:
+            yield news
         finally:
             self._watchers.discard(news)
 
@@ -143,6 +195,7 @@ class Run:
         usage = encode_spent(spent) if spent is not self.spent else None
 
         woken: list[Woken] = []
+        told: Told = {}
 
         def program() -> Steps[log.Appended]:
             done = yield from log.append(
@@ -152,16 +205,21 @@ class Run:
                 yield from also
             if done.state == "ended":
                 outcome = (then.outcome if then else None) or ""
-                woken.extend((yield from wake_waiters(self.scope, self.id, outcome, self._dispatch)))
+                told.update((yield from driven.end_all(self.id, outcome, "driver_ended")))
+                woken.extend((yield from wake_waiters(self.scope, self.id, outcome, self.dispatch)))
             return done
 
         done = await self.database.write(program())
         count_entries(entries)
         self.spent = spent
         self._note(entries)
-        self._feed.publish(self.id, done.rows, _settled(entries))
-        tell(self._feed, self._dispatch, woken)
+        self.feed.publish(self.id, done.rows, _settled(entries))
+        tell(self.feed, self.dispatch, woken)
+        for id, rows in told.items():
+            self.feed.publish(id, rows)
         self._keep(done.rows, entries)
+        if self.link is not None:
+            await self.link.saw(entries)
         if then is not None and done.state == then.state:
             self.left = then
             return True
@@ -176,9 +234,15 @@ class Run:
         if self.draining.is_set():
             raise HandOver
 
+    def overdrawn(self) -> str | None:
+        """Why whoever drives this run lets it spend no more."""
+        return self.link.overdrawn() if self.link is not None else None
+
     def emit(self, delta: DeltaEvent) -> None:
         """Show a delta to whoever reads this execution."""
-        self._feed.emit(self.id, delta)
+        self.feed.emit(self.id, delta)
+        if self.link is not None:
+            self.link.emitted(delta)
 
     async def cancel_requested(self) -> None:
         """Return when somebody asks to stop this run.

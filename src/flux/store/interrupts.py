@@ -99,20 +99,31 @@ def answer(scope: Scope, execution_id: str, id: str, *, answer: Any, by: str) ->
 
 
 def get(scope: Scope, execution_id: str, id: str) -> Steps[Interrupt | None]:
-    """One question of a session."""
+    """One question of an execution or, of a root, of one that it drives."""
     rows = yield (
         f"select {FIELDS} from interrupts i join executions e on e.id = i.execution_id"
-        " where i.id = :id and i.execution_id = :execution_id and e.tenant = :tenant",
+        " where i.id = :id and (i.execution_id = :execution_id or i.root = :execution_id) and e.tenant = :tenant",
         {"id": id, "execution_id": execution_id, "tenant": scope.tenant},
     )
     return Interrupt(*rows[0]) if rows else None
 
 
-def list_open(scope: Scope, execution_id: str) -> Steps[list[Interrupt]]:
-    """The open questions of a session, oldest first."""
+def find(scope: Scope, id: str) -> Steps[Interrupt | None]:
+    """One question of the tenant, whoever asked it."""
     rows = yield (
         f"select {FIELDS} from interrupts i join executions e on e.id = i.execution_id"
-        " where i.execution_id = :execution_id and i.state = 'open' and e.tenant = :tenant order by i.created, i.id",
+        " where i.id = :id and e.tenant = :tenant",
+        {"id": id, "tenant": scope.tenant},
+    )
+    return Interrupt(*rows[0]) if rows else None
+
+
+def list_open(scope: Scope, execution_id: str) -> Steps[list[Interrupt]]:
+    """The open questions of an execution and, of a root, of all that it drives; oldest first."""
+    rows = yield (
+        f"select {FIELDS} from interrupts i join executions e on e.id = i.execution_id"
+        " where (i.execution_id = :execution_id or i.root = :execution_id) and i.state = 'open'"
+        " and e.tenant = :tenant order by i.created, i.id",
         {"execution_id": execution_id, "tenant": scope.tenant},
     )
     return [Interrupt(*row) for row in rows]

@@ -37,6 +37,7 @@ create table interrupts (
   expires_at double precision, created double precision not null
 );
 create index interrupts_open on interrupts (execution_id) where state = 'open';
+create index interrupts_root on interrupts (root) where state = 'open';
 
 create table grants (
   execution_id text not null, tool text not null, by text not null, primary key (execution_id, tool)

@@ -32,6 +32,14 @@ class Failed(Struct, frozen=True):
 
     content: str
     timeout: bool = False
+    entries: tuple[Entry, ...] = ()
+
+
+class Later(Struct, frozen=True):
+    """The call waits for what it has started: for an answer, or until `due` (seconds since the epoch)."""
+
+    due: float | None = None
+    entries: tuple[Entry, ...] = ()
 
 
 class NeedsInput(Struct, frozen=True):
@@ -45,7 +53,7 @@ class NeedsInput(Struct, frozen=True):
     payload: dict[str, Any]
 
 
-ToolOutcome = Done | Failed | NeedsInput
+ToolOutcome = Done | Failed | NeedsInput | Later
 
 
 class Answer(Struct, frozen=True):
@@ -95,8 +103,9 @@ class Tool(Struct, frozen=True):
 
     `parameters` is a JSON Schema object. `effect` says what running it again may do. `timeout` is in
     seconds, None for no limit of its own. `run` gets arguments that passed the schema; what it raises
-    is shown to the model as a failure. `mark` is kept with its schema in the log. `alarm`: why a person must look
-    at a call first, whatever was allowed before; what they then allow for good holds for this alarm alone.
+    is shown to the model as a failure or, of a tool that is `part_of_run`, stops the run, which is tried again.
+    `mark` is kept with its schema in the log. `alarm`: why a person must look at a call first, whatever was allowed
+    before; what they then allow for good holds for this alarm alone.
     """
 
     name: str
@@ -107,6 +116,7 @@ class Tool(Struct, frozen=True):
     timeout: float | None = None
     requires_approval: bool | Predicate = False
     source: str = "builtin"
+    part_of_run: bool = False
     mark: dict[str, Any] = {}
     alarm: str = ""
 

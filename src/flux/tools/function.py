@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
-from flux.tools.base import Done, Effect, Failed, NeedsInput, Predicate, Tool, ToolContext, ToolOutcome
+from flux.tools.base import Done, Effect, Predicate, Tool, ToolContext, ToolOutcome
 from flux.tools.schema import signature_of
 
 
@@ -47,7 +47,7 @@ def tool_of(
 
 def outcome_of(value: Any) -> ToolOutcome:
     """What a function returned, as an outcome: text as it is, anything else as JSON."""
-    if isinstance(value, Done | Failed | NeedsInput):
+    if isinstance(value, ToolOutcome):
         return value
     if isinstance(value, str):
         return Done(value)

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from flux.errors import DefinitionInvalid
 from flux.sandboxes.base import Entry, HostSandbox, Sandbox
 from flux.suggest import unknown
-from flux.tools.base import Effect, Failed, NeedsInput, Tool, ToolContext, ToolOutcome
+from flux.tools.base import Effect, Failed, Later, NeedsInput, Tool, ToolContext, ToolOutcome
 from flux.tools.function import tool_of
 from flux.tools.text import clip
 
@@ -95,7 +95,7 @@ def builtin(
             return Failed(explain(error))
         except UnicodeEncodeError:
             return Failed("the text holds a lone surrogate, which no UTF-8 file can hold")
-        if isinstance(outcome, NeedsInput):
+        if isinstance(outcome, NeedsInput | Later):
             return outcome
         return msgspec.structs.replace(outcome, content=clip(outcome.content, config.max_output_chars))
 

@@ -8,16 +8,30 @@ from typing import Any
 import pytest
 
 from flux.errors import AgentNotFound, Fenced, ScheduleNotFound, WorkflowNotFound
-from flux.events import UsageCounted
+from flux.events import CancelRequested, UsageCounted
 from flux.messages import Usage
-from flux.store import admissions, agents, configs, executions, interrupts, log, schedules, secrets, waits, workflows
+from flux.store import (
+    admissions,
+    agents,
+    configs,
+    driven,
+    executions,
+    interrupts,
+    log,
+    schedules,
+    secrets,
+    waits,
+    workflows,
+)
 from flux.store.database import Database, Row, Scope, Steps, one
+from flux.store.driven import Driver
 from tests.integration.states import ANN, EVE, HELLO, Sessions
 
 NOUNS: list[ModuleType] = [
     admissions,
     agents,
     configs,
+    driven,
     executions,
     interrupts,
     log,
@@ -69,6 +83,9 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "configs.names": (lambda s, id, q: configs.names(s), []),
     "configs.put": (lambda s, id, q: configs.put(s, "city", "Paris"), None),
     "configs.remove": (lambda s, id, q: configs.remove(s, "other"), False),
+    "driven.chain": (lambda s, id, q: driven.chain(s, id), []),
+    "driven.drive": (lambda s, id, q: driven.drive(s, Driver(id, 1, "w"), "child", None, None, "r"), Fenced),
+    "driven.tell": (lambda s, id, q: driven.tell(s, [id], CancelRequested(run="r")), {}),
     "executions.create_session": (_create, None),
     "executions.create_workflow": (
         lambda s, id, q: executions.create_workflow(s, id=id, workflow="a/b", source_version=None, pool="default"),
@@ -82,6 +99,7 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "executions.set_title": (lambda s, id, q: executions.set_title(s, id, "mine"), False),
     "interrupts.answer": (lambda s, id, q: interrupts.answer(s, id, q, answer="yes", by="eve"), False),
     "interrupts.expire": (interrupts.expire, False),
+    "interrupts.find": (lambda s, id, q: interrupts.find(s, q), None),
     "interrupts.get": (interrupts.get, None),
     "interrupts.grant": (lambda s, id, q: interrupts.grant(s, id, "fetch", "eve"), None),
     "interrupts.grants": (lambda s, id, q: interrupts.grants(s, id), frozenset()),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flux.sandboxes.local import LocalSandbox
-from flux.tools.base import Done, Failed, NeedsInput, ToolContext
+from flux.tools.base import Done, Failed, ToolContext
 from flux.tools.groups import resolve
 
 Call = Callable[..., Awaitable[Done | Failed]]
@@ -39,7 +39,7 @@ def call(sandbox: LocalSandbox, watched: list[str]) -> Call:
         (tool,) = [tool for tool in resolve([{"system_tools": settings}]) if tool.name == name]
         context = ToolContext("s", "c", sandbox, output=watched.append)
         outcome = await tool.run(args, context)
-        assert not isinstance(outcome, NeedsInput)
+        assert isinstance(outcome, Done | Failed)
         return outcome
 
     return call

@@ -7,7 +7,7 @@ import pytest
 
 from flux.sandboxes.base import HostSandbox
 from flux.sandboxes.local import LocalSandbox
-from flux.tools.base import Done, Failed, NeedsInput, ToolContext
+from flux.tools.base import Done, Failed, ToolContext
 from flux.tools.groups import resolve
 
 Call = Callable[..., Awaitable[Done | Failed]]
@@ -20,7 +20,7 @@ def grep_in(sandbox: LocalSandbox, timeout: float = 30) -> Grep:
 
     async def grep(**args: str) -> Done | Failed:
         outcome = await tool.run(args, ToolContext("s", "c", sandbox, output=lambda text: None))
-        assert not isinstance(outcome, NeedsInput)
+        assert isinstance(outcome, Done | Failed)
         return outcome
 
     return grep

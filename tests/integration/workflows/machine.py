@@ -37,7 +37,7 @@ class Machine:
         self.admission = Admission(database, self.feed, self.dispatch)
         self.executions = Executions(database, self.feed, self.admission, _find)
         self._values = values or {}
-        services = Services(
+        self.services = services = Services(
             database, self.executions.start_child, self.executions.cancel_children, self._lookup, self._lookup
         )
         self.executor = WorkflowExecutor(_code, services, 3)

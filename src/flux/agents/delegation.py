@@ -1,0 +1,193 @@
+"""Sub-agents: a tool that hands work to another agent, whose session is driven inside this run."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from flux.agents.definition import AgentDefinition
+from flux.agents.kits import Given, Kit
+from flux.agents.loop import Session
+from flux.agents.transcript import CallState
+from flux.engine import driving
+from flux.engine.driving import MAX_DEPTH, Ended, Order, Waiting
+from flux.engine.run import Run
+from flux.errors import InvalidInput
+from flux.events import (
+    QUESTIONS,
+    Cancelled,
+    ChatResponse,
+    DeltaEvent,
+    Entry,
+    SessionStarted,
+    SubagentChanged,
+    SubagentDelta,
+    UsageCounted,
+    UserSaid,
+    spent_by,
+)
+from flux.messages import TextPart
+from flux.store import agents
+from flux.tools.base import Done, Failed, Later, Tool, ToolContext, ToolOutcome
+from flux.tools.function import tool_of
+
+
+class Execute(Protocol):
+    """Runs a session until it rests; `given` is its agent, where that is not stored."""
+
+    def __call__(self, run: Run, given: Given | None) -> Awaitable[None]:
+        """Run it."""
+        ...
+
+
+TOOL = "delegate"
+
+CATALOGUE = """# Agents you can delegate to
+
+Use `delegate` for work that one of these does better. It does not see this conversation: tell it all it needs.
+
+"""
+
+
+class Colleague(Struct, frozen=True):
+    """An agent that work can be handed to: `given` by the one that delegates, or stored in some version."""
+
+    definition: AgentDefinition
+    version: int | None = None
+    given: Given | None = None
+
+
+class SessionLink:
+    """What a driven session tells the one that drives it, about one of its calls."""
+
+    def __init__(self, session: Session, call: str, child: str) -> None:
+        self._session = session
+        self._call = call
+        self._child = child
+        self._copied: set[str] = set()
+
+    async def saw(self, entries: Sequence[Entry]) -> None:
+        """Count what the child spends, and ask its questions here too."""
+        for tokens, cost in map(spent_by, entries):
+            self._session.count_below(self._child, tokens.total, cost)
+        asked = [entry for entry in entries if isinstance(entry, QUESTIONS)]
+        if asked:
+            await self._session.run.append(*map(self._copy, asked))
+            self._copied |= {entry.id for entry in asked}
+
+    def knows(self, question: str) -> bool:
+        """Whether it was asked here."""
+        return question in self._copied or self._session.log.knows_question(question)
+
+    def emitted(self, delta: DeltaEvent) -> None:
+        """Show what the child shows, as a piece of the call."""
+        self._session.run.emit(SubagentDelta(self._call, self._child, delta))
+
+    def overdrawn(self) -> str | None:
+        """Why nothing more may be spent."""
+        return self._session.overdrawn()
+
+    def _copy(self, question: Any) -> Entry:
+        asker = question.session or self._child
+        copy: Entry = msgspec.structs.replace(question, call=self._call, session=asker)
+        return copy
+
+
+class Delegation:
+    """Makes the `delegate` tool of sessions whose agent has others to hand work to."""
+
+    def __init__(self, execute: Execute) -> None:
+        self._execute = execute
+
+    async def __call__(self, session: Session) -> Kit | None:
+        """The kit; None when there is nobody to hand work to, or the session is too deep."""
+        if session.run.depth >= MAX_DEPTH or not (session.policy.definition.agents or _given(session)):
+            return None
+        found = await self._colleagues(session)
+        lines = [f"- {name}: {one.definition.description or 'no description'}" for name, one in found.items()]
+        return Kit((self._tool(session, found),), CATALOGUE + "\n".join(lines))
+
+    async def stop(self, session: Session, states: Iterable[CallState]) -> None:
+        """Stop the children of calls that will not go on."""
+        for state in states:
+            id = driving.child_id(session.run.id, state.call.id)
+            if state.call.name == TOOL:
+                link = SessionLink(session, state.call.id, id)
+                given = _given(session).get(str(state.call.args.get("agent")))
+                await driving.stop(session.run, id, partial(self._execute, given=given), link)
+
+    async def _colleagues(self, session: Session) -> dict[str, Colleague]:
+        found = {name: Colleague(given.definition, given=given) for name, given in _given(session).items()}
+        for name in session.policy.definition.agents:
+            row = await session.run.database.read(agents.get(session.run.scope, name))
+            if row is not None:
+                found[name] = Colleague(AgentDefinition.from_json(row.definition), row.version)
+        return found
+
+    def _tool(self, session: Session, found: dict[str, Colleague]) -> Tool:
+        async def delegate(agent: str, instruction: str, context_: ToolContext, context: str = "") -> ToolOutcome:
+            """Hand a piece of work to another agent and get its result. It knows only what you tell it."""
+            one = found.get(agent)
+            if one is None:
+                return Failed(f"There is no agent {agent!r} to delegate to. Agents: {', '.join(found)}.")
+            text = f"{context}\n\n{instruction}" if context else instruction
+            return await self._drive(session, context_.call, one, text)
+
+        # Driven again it goes on where it was, so it may be started again after a crash.
+        tool = tool_of(delegate, effect="idempotent", source="agents")
+        return msgspec.structs.replace(tool, part_of_run=True)
+
+    async def _drive(self, session: Session, call: str, one: Colleague, text: str) -> ToolOutcome:
+        run, name = session.run, one.definition.name
+        id = driving.child_id(run.id, call)
+        if call not in session.log.delegated:
+            await run.append(SubagentChanged(child=id, status="started", agent=name, call=call))
+        try:
+            outcome = await driving.drive(
+                run,
+                id,
+                _order(id, call, one, text, session.workspace),
+                partial(self._execute, given=one.given),
+                SessionLink(session, call, id),
+            )
+        except InvalidInput as error:
+            return Failed(str(error))
+        if isinstance(outcome, Waiting):
+            return Later(outcome.due, (SubagentChanged(child=id, status="waiting", agent=name, call=call),))
+        session.count_below(id, None, None)
+        return _result(outcome, SubagentChanged(child=id, status="done", agent=name, call=call))
+
+
+def _order(id: str, call: str, one: Colleague, text: str, workspace: str | None) -> Order:
+    definition = one.definition
+    started = SessionStarted(
+        agent=definition.name,
+        agent_version=one.version,
+        definition_digest=definition.digest,
+        instance=id,
+        name="default",
+        workspace=workspace,
+    )
+    return Order(started, UserSaid(id=driving.message_of(id, call), mode="queue", parts=(TextPart(text),)))
+
+
+def _result(outcome: Ended, changed: SubagentChanged) -> ToolOutcome:
+    used = (UsageCounted(tokens=outcome.usage, cost=outcome.cost),) if outcome.usage.total or outcome.cost else ()
+    match outcome.end:
+        case ChatResponse(content=content):
+            return Done(content, (*used, changed))
+        case Cancelled():
+            status, said = "cancelled", "[the sub-agent was stopped]"
+        case failed:
+            status, said = "failed", f"The sub-agent failed: {failed.message}"
+    return Failed(said, entries=(*used, msgspec.structs.replace(changed, status=status)))
+
+
+def _given(session: Session) -> dict[str, Given]:
+    """The colleagues that are not stored, by their names."""
+    inside = {one.name: Given(one) for one in session.policy.definition.subagents}
+    return {**inside, **session.given.colleagues} if session.given else inside

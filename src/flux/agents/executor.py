@@ -1,0 +1,121 @@
+"""The executor of sessions: a run's agent, its transcript, and what the next run of the session can use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from flux.agents.binding import Binder, Bound
+from flux.agents.definition import AgentDefinition
+from flux.agents.delegation import Delegation
+from flux.agents.kept import KnownLimits, Recent
+from flux.agents.kits import Given
+from flux.agents.loop import IDLE, KitMaker, Session, run_session
+from flux.agents.steps import Finish, Idle, Park, Policy, Settle, used_tokens
+from flux.agents.transcript import Transcript
+from flux.engine.run import Run
+from flux.errors import AgentNotFound, DefinitionInvalid, FluxError
+from flux.events import RunFailed
+from flux.models.registry import ModelRegistry
+from flux.settings import Settings
+from flux.store import agents
+from flux.store.database import Database, Scope
+
+#: What is kept in memory for the next run: transcripts (also by an estimate of their tokens in all), and agents.
+KEPT_TRANSCRIPTS = 256
+KEPT_TOKENS = 4_000_000
+KEPT_AGENTS = 256
+#: A run that failed so many times as often as it may is ended without a look at its log.
+GIVE_UP = 2
+#: Stands for a stored definition that cannot be read any more, so that its runs fail in the log.
+UNREADABLE = AgentDefinition(name="unreadable", model="none/none")
+
+
+class SessionExecutor:
+    """Runs sessions of stored agents; keeps what the next run of the same session can use."""
+
+    def __init__(
+        self,
+        database: Database,
+        binder: Binder,
+        models: ModelRegistry,
+        settings: Settings,
+        kits: Sequence[KitMaker] = (),
+    ) -> None:
+        self._delegation = Delegation(self.execute)
+        self._kits: tuple[KitMaker, ...] = (self._delegation, *kits)
+        self._database = database
+        self._binder = binder
+        self._limits = KnownLimits(models)
+        self._settings = settings
+        self._transcripts: Recent[str, Transcript] = Recent(KEPT_TRANSCRIPTS, KEPT_TOKENS, used_tokens)
+        self._definitions: Recent[tuple[str, str, int], AgentDefinition] = Recent(KEPT_AGENTS)
+        self._bound: Recent[tuple[str, str | None], Bound] = Recent(KEPT_AGENTS)
+
+    async def __call__(self, run: Run) -> None:
+        """Run a session of a stored agent until it rests."""
+        await self.execute(run, None)
+
+    async def execute(self, run: Run, given: Given | None) -> None:
+        """Run a session until it rests; `given` is its agent, where that is not stored."""
+        if run.failures >= GIVE_UP * self._settings.run_failures:
+            await _give_up(run)
+            return
+        problem: FluxError | None = None
+        try:
+            definition = given.definition if given else await self._definition(run)
+        except (AgentNotFound, DefinitionInvalid) as error:
+            definition, problem = UNREADABLE, DefinitionInvalid(f"this session's agent cannot be read: {error}")
+
+        async def bind(session: Session) -> Bound:
+            if problem is not None:
+                raise problem
+            kits = [kit for make in self._kits if (kit := await make(session)) is not None]
+            bound = self._bind(definition, session.workspace)
+            return bound.equipped(kits) if kits else bound
+
+        policy = Policy(definition, self._settings.run_failures, self._settings.run_timeout)
+        transcript = self._transcripts.take(run.id) or Transcript()
+        session = Session(run, transcript, bind, policy, self._settings.model_attempts, self._delegation.stop, given)
+        await self._limit(session)
+        await run_session(session)
+        self._transcripts.put(run.id, transcript)
+
+    async def _limit(self, session: Session) -> None:
+        """Tell the session its model's limits, unless there is nothing left to do but to end its run."""
+        model = session.policy.definition.model
+        found = self._limits.known(model)
+        if found is None:
+            await session.catch_up()
+            step = session.next_step()
+            if isinstance(step, (Settle, Finish, Park, Idle)) or session.run.failures >= self._settings.run_failures:
+                return
+            found = await self._limits.ask(session.run, model)
+        session.policy = replace(session.policy, window=found.context, output=found.output)
+
+    async def _definition(self, run: Run) -> AgentDefinition:
+        row = run.execution
+        key = (row.tenant, row.agent or "", row.agent_version or 0)
+        definition = self._definitions.get(key)
+        if definition is None:
+            found = await self._database.read(agents.get_version(Scope(key[0], row.owner), key[1], key[2]))
+            if found is None:
+                raise AgentNotFound(debug=f"{key} of session {row.id}")
+            definition = AgentDefinition.from_json(found.definition)
+            self._definitions.put(key, definition)
+        return definition
+
+    def _bind(self, definition: AgentDefinition, workspace: str | None) -> Bound:
+        key = (definition.digest, workspace)
+        bound = self._bound.get(key)
+        if bound is None:
+            bound = self._binder.bind(definition, workspace)
+            self._bound.put(key, bound)
+        return bound
+
+
+async def _give_up(run: Run) -> None:
+    """End a run that could not even be ended by its log, without reading that."""
+    message = f"the run failed {run.failures} times in a row, and its log cannot be used; see the server's log"
+    await run.append(RunFailed(message=message), then=IDLE)

@@ -1,0 +1,299 @@
+"""`agent()`: an agent as a task of a workflow. Each call drives a session of its own inside the execution."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from flux.agents.binding import Binder
+from flux.agents.definition import define
+from flux.agents.executor import SessionExecutor
+from flux.agents.kits import Given
+from flux.agents.task_tools import TaskTools
+from flux.engine import driving
+from flux.engine.driving import Ended, Order, Waiting
+from flux.engine.journal import Journal, journal_here
+from flux.engine.place import Body, here
+from flux.engine.run import HandOver
+from flux.engine.task import task
+from flux.engine.values import json_value
+from flux.engine.workflow import workflow
+from flux.errors import AgentFailed, ExecutionSuspended, InvalidInput, NotPaused
+from flux.events import (
+    QUESTIONS,
+    ChatResponse,
+    DeltaEvent,
+    Entry,
+    Progress,
+    Question,
+    SessionStarted,
+    Token,
+    ToolDone,
+    ToolOutput,
+    ToolStarted,
+    UsageCounted,
+    UserSaid,
+)
+from flux.messages import TextPart
+from flux.models.registry import ModelRegistry, provider_settings
+from flux.models.scripted import scripted
+from flux.settings import load_settings
+from flux.workflow_entries import TaskCompleted, TaskFailed, TaskStarted
+
+#: Under this key a process keeps the executor of sessions.
+EXECUTOR = "session executor"
+
+#: What a question is called where a workflow says what it waits for.
+KINDS = {
+    "approval_required": "approval",
+    "elicitation": "elicitation",
+    "input_required": "input",
+    "plan_review": "plan",
+}
+
+
+async def agent(  # noqa: PLR0913 - the documented parameters
+    system_prompt: str,
+    *,
+    model: str,
+    name: str | None = None,
+    tools: Sequence[task[..., Any] | str | Mapping[str, Any]] | None = None,
+    agents: Sequence[task[..., Any] | str] | None = None,
+    description: str | None = None,
+    planning: bool = False,
+    max_plan_steps: int = 20,
+    approve_plan: bool = False,
+    max_tool_calls: int = 10,
+    max_concurrent_tools: int | None = None,
+    max_tokens: int = 4096,
+    stream: bool = True,
+    approval_mode: str | None = None,
+    reasoning_effort: str | None = None,
+    budget: Mapping[str, Any] | None = None,
+) -> task[..., Any]:
+    """An agent as a task: `await (await agent("...", model="..."))("do this", context="...")` returns its answer.
+
+    :raises DefinitionInvalid: a parameter is wrong, or a tool cannot be used
+    """
+    tasks = tuple(one for one in tools or () if isinstance(one, task))
+    fields: dict[str, Any] = {
+        "name": name or default_name(model),
+        "model": model,
+        "system_prompt": system_prompt,
+        "description": description,
+        "tools": [one for one in tools or () if not isinstance(one, task)],
+        "agents": [one for one in agents or () if isinstance(one, str)],
+        "max_tool_calls": max_tool_calls,
+        "max_tokens": max_tokens,
+        "stream": stream,
+        "reasoning_effort": reasoning_effort,
+        "budget": budget,
+    }
+    if approval_mode is not None:
+        fields["approval_mode"] = approval_mode
+    if max_concurrent_tools is not None:
+        fields["max_concurrent_tools"] = max_concurrent_tools
+    if planning:
+        fields |= {"planning": True, "max_plan_steps": max_plan_steps, "approve_plan": approve_plan}
+    definition = define({key: value for key, value in fields.items() if value is not None})
+    given = Given(
+        definition, tasks, {one.given.definition.name: one.given for one in map(_colleague, agents or ()) if one}
+    )
+    return task(AgentFunction(given)).with_options(name=definition.name)
+
+
+def default_name(model: str) -> str:
+    """The name of an agent that was given none: "agent_{provider}_{model}"."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", f"agent_{model}")[:64]
+
+
+def _colleague(one: task[..., Any] | str) -> AgentFunction | None:
+    """The agent behind a task; None for the name of a stored one."""
+    if isinstance(one, str):
+        return None
+    if not isinstance(one.function, AgentFunction):
+        raise InvalidInput(f"agents: {one.name} is a task, not an agent; give it to `tools`")
+    if not one.function.given.definition.description:
+        raise InvalidInput(f"agents: {one.name} has no description, by which a model chooses; give it one")
+    return one.function
+
+
+class AgentFunction:
+    """What the task of an agent calls."""
+
+    def __init__(self, given: Given) -> None:
+        self.given = given
+        self.__name__ = given.definition.name
+        self.__doc__ = given.definition.description
+
+    async def __call__(self, instruction: str, *, context: str = "") -> Any:
+        """Ask the agent. Outside a workflow it is run by an execution of its own.
+
+        :raises AgentFailed: its run failed, or was stopped
+        """
+        text = f"{context}\n\n{instruction}" if context else instruction
+        journal, place = journal_here(), here()
+        if journal is None or place is None or place.body is None:
+            return await _alone(self.given.definition.name, self, text)
+        return await _Asked(journal, place.body, self.given).answer(text)
+
+
+class _Asked:
+    """One call of an agent in a workflow: the session it drives, and how that is told here."""
+
+    def __init__(self, journal: Journal, body: Body, given: Given) -> None:
+        self._journal = journal
+        self._body = body
+        self._given = given
+        self._child = driving.child_id(journal.run.id, body.call)
+
+    async def answer(self, text: str) -> str:
+        """The agent's answer. A call that is tried again goes on in the same session."""
+        n = 0
+        while True:
+            outcome = await self._until_end(n, text)
+            if outcome.usage.total or outcome.cost:
+                self._journal.note(UsageCounted(tokens=outcome.usage, cost=outcome.cost))
+            if isinstance(outcome.end, ChatResponse):
+                return outcome.end.content
+            if not outcome.before:
+                said = getattr(outcome.end, "message", "its run was stopped")
+                raise AgentFailed(f"the agent {self._given.definition.name} failed: {said}")
+            n += 1  # an earlier try ended so
+
+    async def _until_end(self, n: int, text: str) -> Ended:
+        order = self._order(n, text)
+        while True:
+            outcome = await self._drive(order)
+            if isinstance(outcome, Ended):
+                return outcome
+            await self._park(outcome)
+
+    async def _drive(self, order: Order) -> Ended | Waiting:
+        journal = self._journal
+        executor = await journal.outside(session_executor(journal))
+        run = partial(executor.execute, given=self._given)
+        try:
+            return await journal.outside(driving.drive(journal.run, self._child, order, run, self))
+        except HandOver:
+            raise ExecutionSuspended from None
+
+    def _order(self, n: int, text: str) -> Order:
+        definition = self._given.definition
+        started = SessionStarted(
+            agent=definition.name, instance=self._child, name="default", definition_digest=definition.digest
+        )
+        id = driving.message_of(self._child, f"{self._body.call}/{n}")
+        return Order(started, UserSaid(id=id, mode="queue", parts=(TextPart(text),)))
+
+    async def _park(self, waiting: Waiting) -> None:
+        """Wait for an answer to a question of the child, or for its time."""
+        journal = self._journal
+        if any(question.id in journal.answers for question in waiting.questions):
+            return
+        for question in waiting.questions:
+            journal.also_wakes[question.id] = self._child
+        kind, shown = _shown(waiting.questions[0]) if waiting.questions else ("timer", None)
+        await journal.park(self._body.call, self._child, kind, shown, waiting.due, self._body)
+
+    # What the session tells whoever drives it
+
+    async def saw(self, entries: Sequence[Entry]) -> None:
+        """Ask the session's questions here too, and show its tools as tasks."""
+        for entry in entries:
+            self._show(entry)
+        asked = [entry for entry in entries if isinstance(entry, QUESTIONS)]
+        if asked:
+            await self._journal.record(*map(self._copy, asked))
+
+    def knows(self, question: str) -> bool:
+        """Whether it was asked here."""
+        return question in self._journal.asked_below
+
+    def emitted(self, delta: DeltaEvent) -> None:
+        """Show a piece as progress of the task."""
+        match delta:
+            case Token(text=text):
+                self._progress({"token": text})
+            case ToolOutput(call=call, text=text):
+                self._progress({"type": "tool_output", "id": call, "text": text})
+            case Progress(value=value):
+                self._progress(value)
+
+    def overdrawn(self) -> str | None:
+        """A workflow has no budget."""
+        return None
+
+    def _show(self, entry: Entry) -> None:
+        match entry:
+            case ToolStarted(call=call, name=name):
+                self._progress({"type": "tool_start", "id": call, "name": name})
+                self._journal.note(TaskStarted(call=call, name=name))
+            case ToolDone(call=call, name=name, status="success"):
+                self._progress({"type": "tool_done", "id": call, "name": name, "status": "success"})
+                self._journal.note(TaskCompleted(call=call, name=name, value=entry.content))
+            case ToolDone(call=call, name=name):
+                self._progress({"type": "tool_done", "id": call, "name": name, "status": "error"})
+                self._journal.note(TaskFailed(call=call, name=name, message=entry.content))
+
+    def _progress(self, value: Any) -> None:
+        self._journal.run.emit(Progress(call=self._body.call, value=json_value(value), name=self._body.name))
+
+    def _copy(self, question: Any) -> Entry:
+        asker = question.session or self._child
+        copy: Entry = msgspec.structs.replace(question, call=self._body.call, session=asker)
+        return copy
+
+
+def _shown(question: Question) -> tuple[str, Any]:
+    """The kind of a question, and what a paused workflow shows of it."""
+    tag = str(question.__struct_config__.tag)
+    shown = {key: value for key, value in msgspec.to_builtins(question).items() if key not in ("v", "state")}
+    return KINDS.get(tag, tag), shown
+
+
+async def session_executor(journal: Journal) -> SessionExecutor:
+    """The executor of sessions of this process; a script makes one when it first needs it."""
+    services = journal.services
+
+    async def make(stack: AsyncExitStack) -> SessionExecutor:
+        settings = load_settings(os.environ)
+        models = ModelRegistry(
+            os.environ,
+            provider_settings(settings.providers),
+            {"scripted": scripted},
+            stalled_after=settings.model_stall,
+        )
+        stack.push_async_callback(models.aclose)
+        binder = Binder(models, Path.cwd(), os.environ)
+        return SessionExecutor(services.database, binder, models, settings, [TaskTools(services)])
+
+    return await services.kept.get(EXECUTOR, make)
+
+
+async def _alone(name: str, function: AgentFunction, text: str) -> Any:
+    """Ask an agent outside a workflow: in an execution of its own, on the database of this program.
+
+    :raises AgentFailed: its run failed, or was stopped
+    :raises NotPaused: it waits for a person
+    """
+
+    @workflow.with_options(name=name, namespace="agents")
+    async def asks(ctx: Any) -> Any:
+        return await task(function).with_options(name=name)(ctx.input)
+
+    done = await asks.run_async(text)
+    if done.has_succeeded:
+        return done.output
+    if done.is_paused:
+        raise NotPaused(
+            f"the agent {name} waits for a person; `flux execution approvals {done.execution_id}` shows what is asked"
+        )
+    raise AgentFailed(done.error)

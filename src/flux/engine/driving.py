@@ -1,0 +1,191 @@
+"""Driving a child: a session of its own, run inside this run and under its epoch.
+
+Sub-agents and `agent()` are this one mechanism. A child's id comes from the key that created it and a
+message's id from the child and its own key, so that whoever drives again after a crash finds both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from flux.engine.run import Executor, Link, Run
+from flux.engine.upkeep import to_the_end
+from flux.errors import Fenced, FluxError, InvalidInput, SessionEnded
+from flux.events import (
+    QUESTIONS,
+    RUN_ENDS,
+    CancelRequested,
+    Entry,
+    InterruptAnswered,
+    Question,
+    RunEnd,
+    RunFailed,
+    RunStarted,
+    SessionStarted,
+    Stored,
+    UserSaid,
+    spent_by,
+)
+from flux.messages import Usage
+from flux.store import driven, executions, log
+from flux.store.driven import Driver
+
+#: How deep children may drive children: the root has depth 0.
+MAX_DEPTH = 4
+
+
+class Ended(Struct, frozen=True):
+    """How the run of a message ended, and what it used: tokens, and US dollars. `before`: it had ended already."""
+
+    end: RunEnd
+    usage: Usage = Usage()
+    cost: float = 0.0
+    before: bool = False
+
+
+class Waiting(Struct, frozen=True):
+    """The child waits for answers to `questions` or, until `due` (seconds since the epoch), for a time."""
+
+    questions: tuple[Question, ...] = ()
+    due: float | None = None
+
+
+class Order(Struct, frozen=True):
+    """What a child is told to do: who it is, and its message."""
+
+    started: SessionStarted
+    said: UserSaid
+
+
+def child_id(driver: str, key: str) -> str:
+    """The id of the child that a key creates."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{driver}/child/{key}"))
+
+
+def message_of(child: str, key: str) -> str:
+    """The id of the message that a key sends to a child."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{child}/message/{key}"))
+
+
+async def drive(run: Run, id: str, order: Order, executor: Executor, link: Link) -> Ended | Waiting:
+    """Run a child until the run of its message has ended, or it waits. Cancelled, it stops the child first.
+
+    :raises InvalidInput: children would be nested too deeply
+    :raises Fenced, DatabaseUnavailable, DatabaseLocked: as `Run.append`
+    :raises HandOver: this process is leaving
+    """
+    if run.depth >= MAX_DEPTH:
+        raise InvalidInput(f"sub-agents may be nested {MAX_DEPTH} deep; this one would be deeper")
+    async with run.driving(id):
+        log_ = await _read(run, id)
+        ended = _ended(log_, order.said.id)
+        if ended is not None:
+            return replace(ended, before=True)
+        try:
+            child = await _take(run, id, order, link)
+            await _execute(run, child, executor)
+        except SessionEnded:
+            return _LOST
+        except Fenced:
+            # Either the driver is fenced too, which it will notice, or the child was taken away alone.
+            return _LOST
+        return await _rested(run, child, order.said.id, link)
+
+
+async def stop(run: Run, id: str, executor: Executor, link: Link) -> None:
+    """Stop a child that nobody drives now: its calls get results, and its open run its end.
+
+    :raises Fenced, DatabaseUnavailable, DatabaseLocked: as `Run.append`
+    """
+    async with run.driving(id):
+        row = await run.database.read(executions.get(run.scope, id))
+        if row is None or row.run_id is None or row.state == "ended":
+            return
+        child = await _take(run, id, None, link)
+        with run.holding(child):
+            await _stop(run, child, executor)
+
+
+async def _take(run: Run, id: str, order: Order | None, link: Link) -> Run:
+    driver = Driver(run.id, run.epoch, run.execution.worker or "")
+    taken = await run.database.write(
+        driven.drive(
+            run.scope,
+            driver,
+            id,
+            order.started if order else None,
+            order.said if order else None,
+            str(uuid.uuid4()),
+        )
+    )
+    run.feed.publish(id, taken.rows)
+    return Run(taken.execution, run.database, run.feed, run.dispatch, run.draining, link=link, depth=run.depth + 1)
+
+
+async def _execute(run: Run, child: Run, executor: Executor) -> None:
+    """Run the child until it rests."""
+    with run.holding(child):
+        try:
+            await executor(child)
+        except asyncio.CancelledError:
+            if not run.draining.is_set():
+                await to_the_end(_stop(run, child, executor))
+            raise
+
+
+async def _stop(run: Run, child: Run, executor: Executor) -> None:
+    with suppress(Fenced):
+        if child.run_id is not None:
+            await child.append(CancelRequested(run=child.run_id, by=run.scope.principal))
+            child.left = None
+            await executor(child)
+
+
+async def _rested(run: Run, child: Run, message: str, link: Link) -> Ended | Waiting:
+    entries = await _read(run, child.id)
+    ended = _ended(entries, message)
+    if ended is not None:
+        return ended
+    questions = _open_questions(entries)
+    missed = [question for question in questions if not link.knows(question.id)]
+    if missed:
+        await link.saw(missed)
+    left = child.left
+    if left is None or left.state != "waiting":
+        raise FluxError(debug=f"{child.id} rests, and the run of {message} has not ended")
+    return Waiting(tuple(questions), left.due)
+
+
+async def _read(run: Run, id: str) -> list[Stored]:
+    return await run.database.read(log.load(run.scope, id))
+
+
+def _ended(entries: Sequence[Stored], message: str) -> Ended | None:
+    """The end of the run that a message began or joined; None: there is none yet."""
+    inside, usage, cost = False, Usage(), 0.0
+    for stored in entries:
+        entry = stored.entry
+        if isinstance(entry, RunStarted):
+            inside = message in entry.inputs
+        if not inside or not isinstance(entry, Entry):
+            continue
+        tokens, dollars = spent_by(entry)
+        usage, cost = usage + tokens, cost + dollars
+        if isinstance(entry, RUN_ENDS):
+            return Ended(entry, usage, cost)
+    return None
+
+
+def _open_questions(entries: Sequence[Stored]) -> list[Question]:
+    answered = {stored.entry.id for stored in entries if isinstance(stored.entry, InterruptAnswered)}
+    asked = (stored.entry for stored in entries if isinstance(stored.entry, QUESTIONS))
+    return [entry for entry in asked if entry.id not in answered]
+
+
+_LOST = Ended(RunFailed(message="the session of this sub-agent was ended"))

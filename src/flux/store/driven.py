@@ -1,0 +1,157 @@
+"""Driven children: sessions that run inside the process of the execution that drives them, under its epoch."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from flux.errors import Fenced, SessionEnded
+from flux.events import Cancelled, Entry, SessionEndedEntry, SessionStarted, UserSaid
+from flux.store import executions, log
+from flux.store.database import Row, Scope, Steps
+from flux.store.executions import COLUMNS, NOTHING_SPENT, Execution
+
+#: Locks the driver's row, and proves that it is still ours.
+HOLD = """
+update executions set updated = :now where id = :id and tenant = :tenant and epoch = :epoch and state = 'running'
+returning root"""
+
+INSERT = """
+insert into executions (id, kind, tenant, owner, agent, agent_version, definition_digest, instance, name,
+  state, head, epoch, pool, failures, parent, driver, root, turns, usage, created, updated)
+values (:id, 'session', :tenant, :owner, :agent, cast(:agent_version as integer), :definition_digest, :instance, :name,
+  'idle', 1, 0, 'caller', 0, :driver, :driver, :root, 0, :usage, :now, :now)
+on conflict do nothing returning id"""
+
+SAID = """
+select 1 from events where execution_id = :id and type = 'user_message' and body like :message limit 1"""
+
+MOVE = """
+update executions set head = head + :n where id = :id and tenant = :tenant and state <> 'ended'
+returning head, epoch, run_id"""
+
+TAKE = f"""
+update executions set state = 'running', worker = :worker, epoch = epoch + 1, waiting_for = null, due = null,
+  run_id = coalesce(run_id, cast(:run_id as text)), updated = :now
+where id = :id and tenant = :tenant and driver = :driver and state <> 'ended'
+returning {COLUMNS}"""
+
+DESCENDANTS = """
+select id, run_id, turns from executions where root = :root and driver is not null and state <> 'ended' order by id"""
+
+END = """
+update executions set state = 'ended', outcome = :outcome, epoch = epoch + 1, head = head + :n, worker = null,
+  due = null, waiting_for = null, run_id = null, updated = :now
+where id = :id and state <> 'ended' returning head, epoch"""
+
+
+class Driver(Struct, frozen=True):
+    """Who drives: its id and the epoch in which it owns itself."""
+
+    id: str
+    epoch: int
+    worker: str
+
+
+class Taken(Struct, frozen=True):
+    """A child as it was taken, and the entries that were written for it."""
+
+    execution: Execution
+    rows: tuple[log.LogRow, ...]
+
+
+def drive(
+    scope: Scope, driver: Driver, id: str, started: SessionStarted | None, said: UserSaid | None, run_id: str
+) -> Steps[Taken]:
+    """Make the child unless it is there, give it the message unless it has it, and take it for the driver.
+
+    `run_id` is that of the run which a new message begins.
+
+    :raises Fenced: the driver does not own itself any more
+    :raises SessionEnded: the child was ended
+    """
+    held = yield HOLD, {"id": driver.id, "tenant": scope.tenant, "epoch": driver.epoch}
+    if not held:
+        raise Fenced(debug=f"{driver.id} drives {id} in epoch {driver.epoch}")
+    rows = (yield from _make(scope, driver, id, held[0][0], started)) if started else ()
+    fresh = said is not None and not (yield from _has(id, said))
+    if said is not None and fresh:
+        moved = yield MOVE, {"id": id, "tenant": scope.tenant, "n": 1}
+        if not moved:
+            raise SessionEnded()
+        rows += yield from log.insert(id, [said], moved[0][0], moved[0][2], moved[0][1])
+    taken = yield (
+        TAKE,
+        {
+            "id": id,
+            "tenant": scope.tenant,
+            "driver": driver.id,
+            "worker": driver.worker,
+            "run_id": run_id if fresh else None,
+        },
+    )
+    if not taken:
+        raise SessionEnded()
+    return Taken(Execution(*taken[0]), rows)
+
+
+def _make(scope: Scope, driver: Driver, id: str, root: str, started: SessionStarted) -> Steps[tuple[log.LogRow, ...]]:
+    made = yield (
+        INSERT,
+        {
+            "id": id,
+            "tenant": scope.tenant,
+            "owner": scope.principal,
+            "agent": started.agent,
+            "agent_version": started.agent_version,
+            "definition_digest": started.definition_digest,
+            "instance": started.instance,
+            "name": started.name,
+            "driver": driver.id,
+            "root": root,
+            "usage": NOTHING_SPENT,
+        },
+    )
+    return (yield from log.insert(id, [started], 1, None, 0)) if made else ()
+
+
+def _has(id: str, said: UserSaid) -> Steps[bool]:
+    """Whether the message is in the log already."""
+    return bool((yield SAID, {"id": id, "message": f'%"id":"{said.id}"%'}))
+
+
+def chain(scope: Scope, id: str) -> Steps[list[Execution]]:
+    """An execution and those that drive it, up to the root."""
+    found: list[Execution] = []
+    while True:
+        row = yield from executions.get(scope, id)
+        if row is None:
+            return found
+        found.append(row)
+        if row.driver is None:
+            return found
+        id = row.driver
+
+
+def tell(scope: Scope, ids: list[str], entry: Entry) -> Steps[dict[str, tuple[log.LogRow, ...]]]:
+    """Put an entry into the logs of executions that are not ended; what was written, by id."""
+    told: dict[str, tuple[log.LogRow, ...]] = {}
+    for id in ids:
+        moved = yield MOVE, {"id": id, "tenant": scope.tenant, "n": 1}
+        if moved:
+            head, epoch, run = moved[0]
+            told[id] = yield from log.insert(id, [entry], head, run, epoch)
+    return told
+
+
+def end_all(root: str, outcome: str, reason: str) -> Steps[dict[str, tuple[log.LogRow, ...]]]:
+    """End every child of a root, in the transaction that ends the root; what was written, by id."""
+    rows: list[Row] = yield DESCENDANTS, {"root": root}
+    told: dict[str, tuple[log.LogRow, ...]] = {}
+    for id, run, turns in rows:
+        entries: list[Entry] = [SessionEndedEntry(reason=reason, turns=turns)]
+        if run is not None:
+            entries.insert(0, Cancelled())
+        ended = yield END, {"id": id, "n": len(entries), "outcome": outcome if run is None else "cancelled"}
+        told[id] = yield from log.insert(id, entries, ended[0][0], run, ended[0][1])
+        yield log.CLOSE_INTERRUPTS, {"id": id}
+    return told
