@@ -61,6 +61,9 @@ class Call:
         self._left: NeedsInput | None = None
         self._leaving = asyncio.Event()
         self._gone = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._settled.set()
+        self._asking = 0
         self._limit: asyncio.Timeout | None = None
         self._given = _given(context.answers)
 
@@ -112,16 +115,23 @@ class Call:
         again = self._listed.effect != "once"
         call = asyncio.create_task(self._link.call(params, self._elicited, self._progress, again=again))
         leaving = asyncio.create_task(self._leaving.wait())
+        # A question may have been taken for this call's that is another's: it must be answered all the same.
+        answered = asyncio.create_task(self._after(call))
+        tasks = (call, leaving, answered)
         try:
-            await asyncio.wait((call, leaving), return_when=asyncio.FIRST_COMPLETED)
-            return call.result() if call.done() else None
+            await asyncio.wait((leaving, answered), return_when=asyncio.FIRST_COMPLETED)
+            return None if self._leaving.is_set() else call.result()
         finally:
-            call.cancel()
-            leaving.cancel()
-            await asyncio.wait((call, leaving))
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             if not call.cancelled():
                 call.exception()
             self._gone.set()
+
+    async def _after(self, call: asyncio.Task[Any]) -> None:
+        await asyncio.wait((call,))
+        await self._settled.wait()
 
     async def _result(self, answer: types.CallToolResult) -> ToolOutcome:
         text = await text_of(answer, self._context.keep)
@@ -163,19 +173,28 @@ class Call:
 
     async def _ask(self, needed: NeedsInput) -> Answer | None:
         """Ask, and stop the clock meanwhile; None when the call is left."""
-        loop = asyncio.get_running_loop()
+        self._asking += 1
+        self._settled.clear()
         deadline = self._limit.when() if self._limit else None
-        if self._limit and deadline is not None:
-            self._limit.reschedule(None)
-        left = None if deadline is None else deadline - loop.time()
-        answer = await self._context.ask(needed, self._window)
+        self._extend(None)
+        asked_at = asyncio.get_running_loop().time()
+        try:
+            answer = await self._context.ask(needed, self._window)
+        finally:
+            self._asking -= 1
+            if not self._asking:
+                self._settled.set()
         if answer is None:
             self._left = needed
             self._leaving.set()
             await self._gone.wait()
-        elif self._limit and left is not None:
-            self._limit.reschedule(loop.time() + left)
+        elif deadline is not None:
+            self._extend(deadline + asyncio.get_running_loop().time() - asked_at)
         return answer
+
+    def _extend(self, deadline: float | None) -> None:
+        if self._limit is not None and not self._gone.is_set():
+            self._limit.reschedule(deadline)
 
     # What was asked, and is answered now.
 
