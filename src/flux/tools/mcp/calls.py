@@ -109,11 +109,7 @@ class Call:
 
     async def _issue(self, params: types.CallToolRequestParams) -> Any:
         """Send the call; leave it when nobody answers in time what the server asks meanwhile."""
-        await self._link.ready()
-        if not self._link.offers(self._listed):
-            raise Down(f"it has changed {self._listed.name}, or offers it no more; ask it again if it is still there")
-        again = self._listed.effect != "once"
-        call = asyncio.create_task(self._link.call(params, self._elicited, self._progress, again=again))
+        call = asyncio.create_task(self._link.call(self._listed, params, self._elicited, self._progress))
         leaving = asyncio.create_task(self._leaving.wait())
         # A question may have been taken for this call's that is another's: it must be answered all the same.
         answered = asyncio.create_task(self._after(call))

@@ -82,14 +82,10 @@ class Link:
         async with self._lock:
             await self._usable()
 
-    def offers(self, tool: Listed) -> bool:
-        """Whether the server still has a tool as it was listed."""
-        return any(one.digest == tool.digest and one.name == tool.name for one in self._listing or ())
-
     async def call(
-        self, params: types.CallToolRequestParams, elicit: Elicit, progress: ProgressFnT, *, again: bool
+        self, tool: Listed, params: types.CallToolRequestParams, elicit: Elicit, progress: ProgressFnT
     ) -> Result:
-        """Call a tool; `again`: it may be called twice where nobody knows what became of the first time.
+        """Call a tool, if the server still has it as it was listed.
 
         :raises Down: the server cannot be reached, or went away meanwhile
         :raises MCPError: it refuses
@@ -99,6 +95,7 @@ class Link:
             for last in (False, True):
                 async with self._lock:
                     connection = await self._usable()
+                    self._check(tool)
                 try:
                     return await connection.call(params, elicit, progress)
                 except MCPError as error:
@@ -108,7 +105,7 @@ class Link:
                     if isinstance(lost, LoginNeeded):
                         raise lost from error
                     # An expired session was refused as a whole: nothing has happened.
-                    if last or not (again or connection.expired):
+                    if last or not (tool.effect != "once" or connection.expired):
                         raise Down(f"{lost}; what became of the call is unknown") from error
                     logger.info("an MCP server went away (%s); connecting again", lost)
             raise Down("it went away twice")
@@ -127,6 +124,10 @@ class Link:
             await self._connection.close()
         if self._closing:
             await asyncio.wait(self._closing)
+
+    def _check(self, tool: Listed) -> None:
+        if not any(one.digest == tool.digest and one.name == tool.name for one in self._listing or ()):
+            raise Down(f"it has changed {tool.name}, or offers it no more; call it again if it is still there")
 
     async def _usable(self) -> Connection:
         """A live connection whose tools are known. The caller holds the lock."""
