@@ -31,7 +31,7 @@ FIELDS = (
     click.option("--tools", multiple=True, metavar="NAME", help="A tool or group of tools; may be repeated."),
     click.option("--tools-file", type=click.Path(), hidden=True),
     click.option("--workflow-file", type=click.Path(), hidden=True),
-    click.option("--mcp-server", "mcp_servers", multiple=True, hidden=True),
+    click.option("--mcp-server", "mcp_servers", multiple=True, metavar="URL", help="An MCP server; may be repeated."),
     click.option("--skills-dir", type=click.Path(), hidden=True),
     click.option("--planning/--no-planning", default=None, hidden=True),
     click.option("--max-tool-calls", type=int),
@@ -188,6 +188,7 @@ def _fields(flags: dict[str, Any]) -> dict[str, Any]:
         flags["system_prompt"] = prompt_file.read_text()
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     given |= {name: list(value) for name, value in given.items() if isinstance(value, tuple)}
+    given |= {"mcp_servers": [{"url": url} for url in given["mcp_servers"]]} if "mcp_servers" in given else {}
     return (load_fields(file, os.environ) if file else {}) | given
 
 
