@@ -7,6 +7,7 @@ proxy or a body without end. Here each becomes the error of the one request it c
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -24,6 +25,8 @@ LARGEST_REFUSAL = 65_536
 #: Seconds to connect, and between two pieces of an answer; a stream may be silent longer.
 CONNECT_SECONDS, READ_SECONDS, STREAM_SECONDS = 10.0, 300.0, 3600.0
 
+#: Whom connections trust; reading that takes longer than anything else about a connection, and is done once.
+TRUSTED: ssl.SSLContext = httpx2.create_ssl_context()
 PLAIN = {"accept-encoding": "identity"}
 
 Headers = Callable[[], Awaitable[Mapping[str, str]]]
@@ -63,7 +66,7 @@ class Careful(httpx2.AsyncBaseTransport):
     def __init__(self, url: str, headers: Headers, inner: httpx2.AsyncBaseTransport | None = None) -> None:
         self._url = httpx2.URL(url)
         self._headers = headers
-        self._inner = inner or httpx2.AsyncHTTPTransport()
+        self._inner = inner or httpx2.AsyncHTTPTransport(verify=TRUSTED)
         #: The server said that it does not know the session any more.
         self.expired = False
 

@@ -28,7 +28,7 @@ from pydantic import AnyUrl, ValidationError
 
 from flux.tools.mcp.config import McpServer
 from flux.tools.mcp.connection import Down
-from flux.tools.mcp.http import CONNECT_SECONDS, LARGEST_REFUSAL, PLAIN, Bounded
+from flux.tools.mcp.http import CONNECT_SECONDS, LARGEST_REFUSAL, PLAIN, TRUSTED, Bounded
 
 if TYPE_CHECKING:
     from flux.tools.mcp.pool import Vault
@@ -230,7 +230,7 @@ async def _exchange(kept: Mapping[str, Any], client: OAuthClientInformationFull,
     provider.context.client_info = client
     data, headers = provider.context.prepare_token_auth(data, {"accept": "application/json"})
     async with httpx2.AsyncClient(
-        timeout=httpx2.Timeout(EXCHANGE_SECONDS, connect=CONNECT_SECONDS), headers=PLAIN
+        timeout=httpx2.Timeout(EXCHANGE_SECONDS, connect=CONNECT_SECONDS), headers=PLAIN, verify=TRUSTED
     ) as http:
         request = http.build_request("POST", kept["token"], data=data, headers=headers)
         response = await http.send(request, stream=True)
