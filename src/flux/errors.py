@@ -7,6 +7,7 @@ FluxError
 │   ├── UnsupportedYet           a documented field whose machinery is not in this version
 │   ├── ExecutionFinished        the execution has ended already
 │   ├── SettingsInvalid          flux.toml or a FLUX_* variable is wrong
+│   ├── OutputInvalid            the answer of a model does not fit the format it was asked for
 │   └── ValueNotStorable         a value has no form that can be kept
 ├── Unauthorized            401
 ├── Forbidden               403
@@ -106,6 +107,12 @@ class ExecutionFinished(InvalidInput):
     """The execution has finished."""
 
     type = "execution_finished"
+
+
+class OutputInvalid(InvalidInput):
+    """The answer does not fit the format that was asked for."""
+
+    type = "output_invalid"
 
 
 class ValueNotStorable(InvalidInput):

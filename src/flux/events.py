@@ -6,7 +6,7 @@ The `type` of each class is its wire name. Every surface is a projection of thes
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Union, get_args
 
 import msgspec
 from msgspec import Struct
@@ -357,11 +357,10 @@ DELTA_TYPES: dict[str, type] = {cls.__struct_config__.tag: cls for cls in get_ar
 
 
 class Stored(Struct, frozen=True, gc=False):
-    """An entry in its place: `seq` in the log, the writer's `epoch`, its `run`, and `at` (seconds since the epoch)."""
+    """An entry in its place: `seq` in the log, the writer's `epoch`, and `at` (seconds since the epoch)."""
 
     seq: int
     epoch: int
-    run: str | None
     at: float
     entry: Entry | UnknownEntry
 
@@ -374,9 +373,7 @@ class _Head(Struct):
 _encoder = msgspec.json.Encoder(enc_hook=str)
 _head = msgspec.json.Decoder(_Head)
 _any = msgspec.json.Decoder()
-_decoders = {name: msgspec.json.Decoder(cls) for name, cls in ENTRY_TYPES.items()}
-
-
+_entry: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Union[tuple(ENTRY_TYPES.values())])  # noqa: UP007 - of a list
 _delta: msgspec.json.Decoder[DeltaEvent] = msgspec.json.Decoder(DeltaEvent)
 
 
@@ -405,24 +402,26 @@ def _whole(value: Any) -> Any:
     return [_whole(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def decode(body: bytes | str, type_: str | None = None) -> Entry | UnknownEntry:
-    """The entry of a stored body; older versions are upcast. `type_`: its type, where it is known already.
+def decode(body: bytes | str) -> Entry | UnknownEntry:
+    """The entry of a stored body; older versions are upcast.
 
     :raises DatabaseTooNew: the entry has a newer format version than this Flux knows
     """
-    if type_ in _decoders:
-        try:
-            entry = _decoders[type_].decode(body)
-        except msgspec.ValidationError:
-            entry = None  # of another version, perhaps
-        if entry is not None and entry.v == entry.version:
-            return entry
+    try:
+        entry = _entry.decode(body)
+    except msgspec.ValidationError:
+        return _decode_other(body)
+    return entry if entry.v == entry.version else _decode_other(body)
+
+
+def _decode_other(body: bytes | str) -> Entry | UnknownEntry:
+    """The entry of a body that is not of a type and version known here."""
     head = _head.decode(body)
     cls = ENTRY_TYPES.get(head.type)
     if cls is None:
         return UnknownEntry(head.type, _any.decode(body))
     if head.v == cls.version:
-        return _decoders[head.type].decode(body)
+        return _entry.decode(body)
     if head.v > cls.version:
         raise DatabaseTooNew(
             f"an entry of type {head.type} has format {head.v}, this Flux knows {cls.version}; upgrade Flux"

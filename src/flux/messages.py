@@ -5,7 +5,7 @@ These are the only message types inside Flux; `flux.models` alone knows those of
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import msgspec
 from msgspec import Struct
@@ -75,12 +75,14 @@ class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
         )
 
 
+@final
 class UserMessage(Struct, frozen=True, weakref=True):
     """What a person or a program said."""
 
     parts: tuple[TextPart, ...]
 
 
+@final
 class AssistantMessage(Struct, frozen=True, weakref=True):
     """One complete answer of a model. `cost` is in US dollars, None when the price is unknown."""
 
@@ -92,6 +94,7 @@ class AssistantMessage(Struct, frozen=True, weakref=True):
     model: str = ""
 
 
+@final
 class ToolResult(Struct, frozen=True, weakref=True):
     """The one result of a tool call, as a model sees it."""
 

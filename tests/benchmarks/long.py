@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from flux.messages import AssistantMessage, Message, TextDelta, TextPart, UserMessage
 from flux.models.base import ModelRequest
-from flux.models.scripted import scripted
+from flux.models.bundled import scripted
 from tests.benchmarks.children import Child, flux_server
 from tests.benchmarks.frame import TEXT, Row, Size, median, ms
 from tests.benchmarks.talk import Line, Turn, with_past

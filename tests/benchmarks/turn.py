@@ -10,7 +10,7 @@ from pathlib import Path
 from flux.client import FluxClient
 from flux.messages import TextDelta, TextPart, UserMessage
 from flux.models.base import ModelRequest
-from flux.models.scripted import scripted
+from flux.models.bundled import scripted
 from tests.benchmarks import replay
 from tests.benchmarks.children import flux_server, replaying
 from tests.benchmarks.frame import TEXT, TOKENS, Row, Size, median, ms, p95

@@ -30,6 +30,25 @@ SCRIPT = (
 )
 
 
+#: Who says what in a family of agents.
+FAMILY = {
+    "chief": (
+        Reply(calls=(Call("delegate", {"agent": "hand", "instruction": "Do it."}), Call("pay", {"n": 1}))),
+        Reply("All is done."),
+    ),
+    "hand": (
+        Reply(calls=(Call("look", {"n": 2}), Call("pay", {"n": 3}), Call("wipe", {"n": 4}))),
+        Reply(calls=(Call("note", {"n": 5}),)),
+        Reply("It is done."),
+    ),
+    "helper": (
+        Reply(calls=(Call("look", {"x": 5}), Call("pay", {"x": 6}), Call("wipe", {"x": "disk"}))),
+        Reply(calls=(Call("look", {"x": 7}),)),
+        Reply("All is done."),
+    ),
+}
+
+
 class RecordingModel(Model):
     """A scripted model that leaves on disk what it was asked, and passes points."""
 
@@ -54,6 +73,23 @@ class RecordingModel(Model):
     async def limits(self) -> ModelLimits:
         """Unknown."""
         return ModelLimits()
+
+    async def preload(self) -> None:
+        """Nothing is slow."""
+
+
+class FamilyModel(RecordingModel):
+    """The model of an agent that delegates, of the one it delegates to, and of one with tasks for tools."""
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        """Answer by the script of whoever has these tools."""
+        turn = sum(isinstance(message, AssistantMessage) for message in request.messages)
+        names = {tool.name for tool in request.tools}
+        who = "chief" if "delegate" in names else "hand" if "note" in names else "helper"
+        self._stage.calls.add("model", turn=f"{who} {turn}", problem=_problem(request))
+        async with aclosing(ScriptedModel(FAMILY[who]).stream(request)) as events:
+            async for event in events:
+                yield event
 
 
 class LongModel(RecordingModel):
@@ -142,4 +178,9 @@ def tools(stage: Stage) -> dict[str, Tool]:
     return {tool.name: tool for tool in made}
 
 
-MODELS: dict[str, Callable[[Stage], Model]] = {"test": RecordingModel, "long": LongModel, "blocking": BlockingModel}
+MODELS: dict[str, Callable[[Stage], Model]] = {
+    "test": RecordingModel,
+    "family": FamilyModel,
+    "long": LongModel,
+    "blocking": BlockingModel,
+}

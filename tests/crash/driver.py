@@ -28,6 +28,12 @@ from tests.crash.stage import Plan, Stage
 GUARD = 40.0
 
 
+CLERK = {"name": "clerk", "model": "crash/test", "tools": ["look", "note", "pay", "wipe"]}
+HAND = {**CLERK, "name": "hand", "description": "does it"}
+#: The agent `clerk` where it is another one, by its model.
+CLERKS = {"family": {**CLERK, "tools": ["pay"], "subagents": [HAND]}}
+
+
 @asynccontextmanager
 async def opened(stage: Stage, model: str = "test") -> AsyncIterator[Process]:
     """Flux on the plan's home, with the agent `clerk`."""
@@ -44,8 +50,7 @@ async def opened(stage: Stage, model: str = "test") -> AsyncIterator[Process]:
         worker=plan.worker,
     ) as process:
         stage.process = process
-        fields = {"name": "clerk", "model": "crash/test", "tools": ["look", "note", "pay", "wipe"]}
-        await process.agents.put(LOCAL, define(fields), create=True, update=True)
+        await process.agents.put(LOCAL, define(CLERKS.get(model, CLERK)), create=True, update=True)
         yield process
 
 
@@ -143,6 +148,12 @@ async def long(stage: Stage) -> None:
         await rest(stage, id)
 
 
+async def family(stage: Stage) -> None:
+    """An agent that delegates, and an approval that the other one needs."""
+    async with opened(stage, "family"):
+        await rest(stage, await start(stage))
+
+
 async def crowd(stage: Stage) -> None:
     """Very many sessions, all with a model call under way at the same time."""
     async with opened(stage, "blocking") as process:
@@ -170,7 +181,7 @@ async def all_idle(stage: Stage) -> None:
 
 
 SCENARIOS: dict[str, Callable[[Stage], Awaitable[None]]] = {
-    scenario.__name__: scenario for scenario in (chat, admit, ask, answer, work, say_more, long, crowd, recover)
+    scenario.__name__: scenario for scenario in (chat, admit, ask, answer, work, say_more, long, family, crowd, recover)
 } | FLOWS
 
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 from flux.engine.values import decode_value
 from flux.events import InterruptAnswered, Stored
 from flux.store import executions, interrupts, log
-from flux.store.database import LOCAL
+from flux.store.database import LOCAL, Database, one
 from flux.store.executions import Execution
 from flux.store.interrupts import Interrupt
 from flux.store.opening import open_database
@@ -22,7 +22,7 @@ from tests.crash.flows import ANSWER
 from tests.crash.judge import effects
 from tests.crash.workflows import BRANCHES, STEPS, UNKNOWN
 
-ONCE = ("pay",)
+ONCE = ("pay", "wipe")
 #: What each workflow returns for the input 1; `paid` may also be unknown.
 LOOKED = {"looked": [2, 3]}
 ALONE = {"shaky": "steady", "paid": "paid 4", "doubled": 42}
@@ -32,6 +32,7 @@ OUTPUTS: dict[str, Any] = {
     "crash/naps": LOOKED,
     "crash/calls_naps": LOOKED,
     "crash/greets": "hello",
+    "crash/with_agent": {"looked": [2], "said": "All is done.", "then": 3},
     "crash/unattended": LOOKED | ALONE | {"branches": [[f"{n}.{k}" for k in range(STEPS)] for n in range(2)]},
     "crash/everything": LOOKED
     | ALONE
@@ -46,6 +47,7 @@ class Flow(Struct, frozen=True):
     row: Execution
     log: list[Stored]
     questions: list[Interrupt]
+    children: list[Stored] = []
 
     def entries(self, *kinds: type[Any]) -> list[Any]:
         """The entries of some types, in order."""
@@ -74,13 +76,24 @@ async def _flows(url: str) -> dict[str, Flow]:
         return {
             row.workflow or "": Flow(
                 row,
-                [stored.stored() for stored in await database.read(log.read(LOCAL, row.id))],
+                await _log(database, row.id),
                 await database.read(interrupts.list_open(LOCAL, row.id)),
+                [stored for id in await children(database, row.id) for stored in await _log(database, id)],
             )
             for row in rows
         }
     finally:
         await database.close()
+
+
+async def _log(database: Database, id: str) -> list[Stored]:
+    return [stored.stored() for stored in await database.read(log.read(LOCAL, id))]
+
+
+async def children(database: Database, root: str) -> list[str]:
+    """The sessions that a root drives, and those that they drive."""
+    rows = await database.read(one("select id from executions where root = :root and driver is not null", root=root))
+    return [row[0] for row in rows]
 
 
 def faults(home: Path, found: dict[str, Flow]) -> list[str]:
@@ -89,6 +102,7 @@ def faults(home: Path, found: dict[str, Flow]) -> list[str]:
     happened = Counter((effect.name, effect.detail["call"]) for effect in effects(home))
     wrong += [f"{name} happened {n} times" for (name, _), n in happened.items() if name in ONCE and n > 1]
     calls = {entry.call for flow in found.values() for entry in flow.entries(TaskCompleted)}
+    calls |= {s.entry.call for flow in found.values() for s in flow.children if isinstance(s.entry, TaskCompleted)}
     return wrong + [f"{name} took effect and has no result" for (name, call) in happened if _is_lost(name, call, calls)]
 
 

@@ -18,6 +18,7 @@ from flux.store import interrupts
 from flux.store.database import LOCAL, Steps
 from flux.store.opening import open_database
 from tests.crash import workflows
+from tests.crash.actors import FamilyModel
 from tests.crash.stage import Stage
 
 INPUT = 1
@@ -29,10 +30,12 @@ async def opened(stage: Stage) -> AsyncIterator[Process]:
     """Flux on the plan's home, with the workflows of the crash tests."""
     plan = stage.plan
     settings = Settings(home=stage.home / "flux", database_url=plan.database, **plan.settings)
+    live = FamilyModel(stage)
     async with open_process(
         settings,
         environment=dict(os.environ),
         workspace=stage.home,
+        factories={"crash": lambda _: live},
         observer=stage.commits,
         worker=plan.worker,
     ) as process:
@@ -79,6 +82,12 @@ async def whole_workflow(stage: Stage) -> None:
     """Everything, from the start to the end."""
     async with opened(stage):
         await help_along(stage, await start(stage, "everything"))
+
+
+async def agent_workflow(stage: Stage) -> None:
+    """A workflow with an agent that asks, from the start to the end."""
+    async with opened(stage):
+        await help_along(stage, await start(stage, "with_agent"))
 
 
 async def until_waiting(stage: Stage, name: str) -> None:
@@ -203,5 +212,6 @@ FLOWS: dict[str, Callable[[Stage], Awaitable[None]]] = {
         serve_workflows,
         run_script,
         pause_script,
+        agent_workflow,
     )
 }

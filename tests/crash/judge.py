@@ -13,7 +13,7 @@ from flux.agents.prompt import build
 from flux.agents.transcript import Transcript
 from flux.events import RUN_ENDS, AssistantSaid, Cancelled, Entry, RunStarted, Stored, ToolDone, ToolStarted, UserSaid
 from flux.store import executions, interrupts, log
-from flux.store.database import LOCAL
+from flux.store.database import LOCAL, one
 from flux.store.executions import Execution
 from flux.store.interrupts import Interrupt
 from flux.store.opening import open_database
@@ -64,6 +64,21 @@ async def _sessions(url: str) -> list[Found]:
             )
             for row in rows
         ]
+    finally:
+        await database.close()
+
+
+def children(home: Path, database: str = "") -> list[list[Entry]]:
+    """The logs of the sessions that others drive."""
+    return asyncio.run(_children(database or f"sqlite:///{home / 'flux' / 'flux.db'}"))
+
+
+async def _children(url: str) -> list[list[Entry]]:
+    database = await open_database(url)
+    try:
+        rows = await database.read(one("select id from executions where driver is not null"))
+        logs = [await database.read(log.load(LOCAL, row[0])) for row in rows]
+        return [[stored.entry for stored in stored_log if isinstance(stored.entry, Entry)] for stored_log in logs]
     finally:
         await database.close()
 

@@ -9,6 +9,7 @@ from flux import ExecutionContext, TaskMetadata, call, pause, task, workflow
 from flux.engine.flow import parallel
 from flux.engine.pause import sleep
 from flux.errors import ExecutionInterrupted
+from flux.tasks.ai import agent
 from tests.crash.stage import at_hand
 
 BRANCHES, STEPS = 6, 5
@@ -152,3 +153,11 @@ async def naps(ctx: ExecutionContext[int]) -> dict[str, Any]:
     first = await look(ctx.input)
     await sleep(LONG_NAP)
     return {"looked": [first, await look(ctx.input + 1)]}
+
+
+@workflow.with_options(namespace="crash")
+async def with_agent(ctx: ExecutionContext[int]) -> dict[str, Any]:
+    """An agent with tasks for tools between two tasks."""
+    tools = [look.with_options(effect="read"), pay, wipe]
+    helper = await agent("Help.", model="crash/family", name="helper", tools=tools)
+    return {"looked": [await look(ctx.input)], "said": await helper("go"), "then": await look(ctx.input + 1)}

@@ -42,8 +42,8 @@ from flux.events import (
     UserSaid,
 )
 from flux.messages import TextPart
+from flux.models.bundled import scripted
 from flux.models.registry import ModelRegistry, provider_settings
-from flux.models.scripted import scripted
 from flux.settings import load_settings
 from flux.workflow_entries import TaskCompleted, TaskFailed, TaskStarted
 

@@ -34,8 +34,8 @@ from flux.engine.source import CatalogCode, SourceLoader
 from flux.engine.ticker import Starter, Ticker
 from flux.engine.upkeep import keep_up
 from flux.errors import MissingPackage
+from flux.models.bundled import scripted
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
-from flux.models.scripted import scripted
 from flux.settings import Settings
 from flux.store.database import CommitObserver, Database
 from flux.store.feed import Feed

@@ -5,7 +5,7 @@ Each tool call has exactly one result, results follow their call in its order, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from flux.agents.transcript import AnswerItem, Item, SummaryItem, UserItem
@@ -20,6 +20,8 @@ from flux.messages import (
     ToolResult,
     UserMessage,
 )
+
+# Types are compared here, not asked for by isinstance: that is slow to say no, and a log may have many thousands.
 
 P = TypeVar("P")
 
@@ -52,7 +54,7 @@ def check(messages: Sequence[Message]) -> None:
     """
     awaited: list[str] = []
     for message in messages:
-        if isinstance(message, ToolResult):
+        if type(message) is ToolResult:
             if not awaited or awaited.pop(0) != message.call.id:
                 raise PromptBroken(debug=f"result of {message.call.id} out of place")
             if not message.content:
@@ -62,10 +64,39 @@ def check(messages: Sequence[Message]) -> None:
             raise PromptBroken(debug=f"no result for {awaited[0]}")
         if not message.parts or _full(message.parts) is not message.parts:
             raise PromptBroken(debug="empty part")
-        if isinstance(message, AssistantMessage) and message.calls:
+        if type(message) is AssistantMessage and message.calls:
             awaited = [call.id for call in message.calls]
     if awaited:
         raise PromptBroken(debug=f"no result for {awaited[0]}")
+
+
+def _messages(item: Item) -> tuple[Message, ...]:
+    """An item's messages; kept, so that they are the same objects each time and their conversion can be kept too."""
+    if type(item) is AnswerItem:
+        messages = _answer(item.said, item.results)
+        complete = len(item.results) == len(item.said.calls)
+    else:
+        messages = _told(item)
+        complete = True
+    check(messages)
+    if complete:
+        item.built = messages
+    return messages
+
+
+def _told(item: UserItem | SummaryItem) -> tuple[Message, ...]:
+    parts = _full(item.said.parts) if type(item) is UserItem else (TextPart(SUMMARY + item.text),)
+    return (UserMessage(parts),) if parts else ()
+
+
+def _answer(said: AssistantSaid, results: Mapping[str, ToolDone]) -> tuple[Message, ...]:
+    parts = _full(said.parts)
+    if not [part for part in parts if type(part) is not ReasoningPart]:
+        return ()
+    answer = AssistantMessage(parts, said.calls, said.stop, said.usage, said.cost, said.model)
+    if not said.calls:
+        return (answer,)
+    return (answer, *[_result(call, results.get(call.id)) for call in said.calls])
 
 
 def _full(parts: tuple[P, ...]) -> tuple[P, ...]:
@@ -74,35 +105,6 @@ def _full(parts: tuple[P, ...]) -> tuple[P, ...]:
         if isinstance(part, TextPart) and not part.text:
             return tuple(part for part in parts if not isinstance(part, TextPart) or part.text)
     return parts
-
-
-def _messages(item: Item) -> tuple[Message, ...]:
-    """An item's messages; kept, so that they are the same objects each time and their conversion can be kept too."""
-    messages = tuple(_build(item))
-    check(messages)
-    complete = not isinstance(item, AnswerItem) or len(item.results) == len(item.said.calls)
-    if complete:
-        item.built = messages
-    return messages
-
-
-def _build(item: Item) -> list[Message]:
-    match item:
-        case UserItem():
-            parts = _full(item.said.parts)
-            return [UserMessage(parts)] if parts else []
-        case SummaryItem():
-            return [UserMessage((TextPart(SUMMARY + item.text),))]
-        case AnswerItem():
-            return _answer(item.said, item.results)
-
-
-def _answer(said: AssistantSaid, results: dict[str, ToolDone]) -> list[Message]:
-    parts = _full(said.parts)
-    if not [part for part in parts if not isinstance(part, ReasoningPart)]:
-        return []
-    answer = AssistantMessage(parts, said.calls, said.stop, said.usage, said.cost, said.model)
-    return [answer, *[_result(call, results.get(call.id)) for call in said.calls]]
 
 
 def _result(call: ToolCall, done: ToolDone | None) -> ToolResult:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from flux.agents.kits import Kit
 from flux.agents.loop import Session
 from flux.engine.nested import Rested, run_nested
@@ -14,7 +12,7 @@ from flux.engine.services import Services
 from flux.engine.task import task
 from flux.errors import ExecutionError
 from flux.tools.base import Failed, Later, Predicate, Tool, ToolContext, ToolOutcome
-from flux.tools.function import outcome_of, tool_of
+from flux.tools.function import outcome_of
 from flux.tools.schema import signature_of
 
 
@@ -36,7 +34,7 @@ def task_tool(one: task[..., Any], session: Session, services: Services) -> Tool
 
     :raises DefinitionInvalid: its signature cannot be used
     """
-    signature = signature_of(one.function)
+    signature = signature_of(one.function, _injected(one))
     # The gate asks, not the task; and what is not said is done once at most, as for any tool.
     called = one.with_options(requires_approval=False, effect=one.options.effect or "once")
 
@@ -48,10 +46,24 @@ def task_tool(one: task[..., Any], session: Session, services: Services) -> Tool
             return Failed(str(error))
         return Later(value.due) if isinstance(value, Rested) else outcome_of(value)
 
-    made = tool_of(one.function, requires_approval=_approval(one), source="tasks").named(one.name)
-    # The journal knows what was done, so a call may be taken up again whatever its effect.
-    effect: Any = "read" if one.options.effect == "read" else "idempotent"
-    return msgspec.structs.replace(made, run=run, effect=effect, part_of_run=True)
+    return Tool(
+        name=one.name,
+        description=signature.description,
+        parameters=signature.parameters,
+        run=run,
+        # The journal knows what was done, so a call may be taken up again whatever its effect.
+        effect="read" if one.options.effect == "read" else "idempotent",
+        requires_approval=_approval(one),
+        source="tasks",
+        part_of_run=True,
+    )
+
+
+def _injected(one: task[..., Any]) -> tuple[str, ...]:
+    """The parameters that the task gets from its process."""
+    options = one.options
+    asked = {"secrets": options.secret_requests, "config": options.config_requests, "metadata": options.metadata}
+    return tuple(name for name, wanted in asked.items() if wanted)
 
 
 def _approval(one: task[..., Any]) -> bool | Predicate:

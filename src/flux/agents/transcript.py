@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, final
 
 from msgspec import Struct
 
@@ -40,6 +41,8 @@ from flux.messages import Message, ToolCall
 
 #: What may be in a log beside the entries of its worker.
 FROM_OUTSIDE = frozenset((SessionStarted, UserSaid, CancelRequested, InterruptAnswered))
+#: The results of an answer without calls: one for all of them.
+NO_RESULTS: Mapping[str, ToolDone] = MappingProxyType({})
 
 
 class CallState(Struct, gc=False):
@@ -75,6 +78,7 @@ class CallState(Struct, gc=False):
         return self.below[0] if self.below else None
 
 
+@final
 class UserItem(Struct, gc=False):
     """A message in the place where it was consumed. `built` keeps its prompt messages between calls."""
 
@@ -83,15 +87,17 @@ class UserItem(Struct, gc=False):
     built: tuple[Message, ...] | None = None
 
 
+@final
 class AnswerItem(Struct, gc=False):
     """A model's answer with the results of its calls."""
 
     seq: int
     said: AssistantSaid
-    results: dict[str, ToolDone] = {}
+    results: Mapping[str, ToolDone] = NO_RESULTS
     built: tuple[Message, ...] | None = None
 
 
+@final
 class SummaryItem(Struct, gc=False):
     """What stands for everything up to and with `seq`."""
 
@@ -157,7 +163,6 @@ class Transcript:
         self.ended = False
         #: The calls that have driven a child.
         self.delegated: set[str] = set()
-        self._said: dict[str, UserSaid] = {}
         self._answers: dict[str, InterruptAnswered] = {}
         self._below: set[str] = set()
         self._cancels: set[str] = set()
@@ -169,8 +174,9 @@ class Transcript:
             self.head = stored.seq
             if kind not in FROM_OUTSIDE:
                 self.epoch = stored.epoch
-            if kind in ADD:
-                ADD[kind](self, stored.entry, stored)
+            add = ADD.get(kind)
+            if add is not None:
+                add(self, stored.entry, stored)
             elif kind in ADD_TO_RUN and self.run is not None:
                 ADD_TO_RUN[kind](self, self.run, stored.entry, stored.seq)
         return self
@@ -187,18 +193,19 @@ class Transcript:
 
     def _count(self, entry: Entry, _: Stored | None = None) -> None:
         tokens, cost = spent_by(entry)
-        total = tokens.total
+        total = tokens.input + tokens.output
         self.tokens += total
         self.cost += cost
-        if self.run is not None:
-            self.run.tokens += total
-            self.run.cost += cost
+        run = self.run
+        if run is not None:
+            run.tokens += total
+            run.cost += cost
 
     def _begin(self, entry: SessionStarted, _: Stored) -> None:
         self.started = entry
 
     def _say(self, entry: UserSaid, _: Stored) -> None:
-        self.pending[entry.id] = self._said[entry.id] = entry
+        self.pending[entry.id] = entry
 
     def _freeze(self, entry: ContextFrozen, _: Stored) -> None:
         self.context = entry
@@ -270,7 +277,7 @@ class Transcript:
                 state.resting, state.stirred = None, True
 
     def _start(self, entry: RunStarted, stored: Stored) -> None:
-        first = self._said.get(entry.inputs[0]) if entry.inputs else None
+        first = self.pending.get(entry.inputs[0]) if entry.inputs else None
         self.run = RunState(
             id=entry.run,
             inputs=entry.inputs,
@@ -291,9 +298,10 @@ class Transcript:
         run = self.run
         if run is None:
             return
-        self._consume(entry.inputs, stored.seq)
+        if entry.inputs:
+            self._consume(entry.inputs, stored.seq)
         run.answer = entry
-        run.calls = {call.id: CallState(call) for call in entry.calls}
+        run.calls = {call.id: CallState(call) for call in entry.calls} if entry.calls else {}
         run.failures = []
         run.compacted = run.overflowed = False
         run.model_calls += 1
@@ -315,7 +323,7 @@ class Transcript:
         state.done = entry
         for item in reversed(self.items):
             if isinstance(item, AnswerItem):
-                item.results[entry.call] = entry
+                item.results = {**item.results, entry.call: entry}
                 break
         key = f"{state.call.name} {state.call.args!r}"
         failed = entry.outcome in ("error", "timeout")

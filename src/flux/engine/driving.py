@@ -163,7 +163,7 @@ async def _rested(run: Run, child: Run, message: str, link: Link) -> Ended | Wai
 
 
 async def _read(run: Run, id: str) -> list[Stored]:
-    return await run.database.read(log.load(run.scope, id))
+    return [row.stored() for row in await run.database.read(log.read(run.scope, id))]
 
 
 def _ended(entries: Sequence[Stored], message: str) -> Ended | None:

@@ -267,7 +267,7 @@ class Run:
         for row, entry in zip(rows, entries, strict=True):
             if self._own and row.seq != self._own[-1].seq + 1:
                 self._others_wrote = True
-            self._own.append(Stored(row.seq, row.epoch, row.run, row.at, entry))
+            self._own.append(Stored(row.seq, row.epoch, row.at, entry))
 
     def _note(self, entries: tuple[Entry, ...]) -> None:
         for entry in entries:

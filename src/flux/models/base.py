@@ -21,11 +21,21 @@ class ToolSchema(Struct, frozen=True):
     parameters: dict[str, Any]
 
 
+class OutputSchema(Struct, frozen=True):
+    """The format of an answer: `schema` is a JSON Schema whose root has type "object", `$defs` included."""
+
+    name: str
+    schema: dict[str, Any]
+    description: str = ""
+
+
 class ModelRequest(Struct, frozen=True):
     """One model call.
 
     `max_tokens` bounds visible output. `final` forbids tool calls but keeps the tool definitions
-    (tool choice "none"), because histories that contain calls need them.
+    (tool choice "none"), because histories that contain calls need them. With `output` the text of the
+    answer is one JSON object, unless the model calls a tool first; what it says is not streamed, only
+    its reasoning is. Whether the object fits the schema is for the caller to check.
     """
 
     system: str
@@ -34,6 +44,7 @@ class ModelRequest(Struct, frozen=True):
     max_tokens: int = 4096
     reasoning: ReasoningEffort | None = None
     final: bool = False
+    output: OutputSchema | None = None
 
 
 class ModelLimits(Struct, frozen=True):

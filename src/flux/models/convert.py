@@ -28,7 +28,7 @@ from flux.models.repair import arguments, complete
 _NEXT = "next"
 """Key in `ReasoningPart.extra`: what a provider attached to the part that follows, to go back with it."""
 
-_TAGGED = "content"
+TAGGED = "content"
 """The id pydantic-ai gives reasoning it found between tags in the text."""
 
 _STOPS: dict[str | None, StopReason] = {"length": "length", "content_filter": "content_filter"}
@@ -116,7 +116,7 @@ class Converter:
                     continue
                 if part.extra and _NEXT in part.extra:
                     attached = {"provider_name": self._system, **part.extra[_NEXT]}
-                elif part.id != _TAGGED and (part.text or part.signature):
+                elif part.id != TAGGED and (part.text or part.signature):
                     parts.append(self._thinking(part))
                 continue
             if isinstance(part, TextPart):

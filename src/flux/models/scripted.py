@@ -9,7 +9,6 @@ from typing import Any
 
 from msgspec import Struct
 
-from flux.errors import DefinitionInvalid
 from flux.messages import (
     AssistantMessage,
     AssistantPart,
@@ -26,7 +25,6 @@ from flux.messages import (
     text_of,
 )
 from flux.models.base import Model, ModelEvent, ModelLimits, ModelRequest
-from flux.suggest import unknown
 
 
 class Call(Struct, frozen=True):
@@ -56,8 +54,8 @@ class ScriptedModel(Model):
     """Answers by a script: a function of the request, or a list with one turn per answer in the history.
 
     A list is read by how many answers the request already holds, so a call that is made again after a
-    crash gets the same turn. Text is streamed word by word, with `delay` seconds before each. `requests`
-    holds the last `remember` requests.
+    crash gets the same turn. Text is streamed word by word, with `delay` seconds before each, unless the
+    request asks for a format: then it is not streamed. `requests` holds the last `remember` requests.
     """
 
     def __init__(
@@ -88,7 +86,7 @@ class ScriptedModel(Model):
         for piece in _PIECES.findall(turn.reasoning):
             await asyncio.sleep(self._delay)
             yield ReasoningDelta(piece)
-        for piece in _PIECES.findall(turn.text):
+        for piece in _PIECES.findall(turn.text if request.output is None else ""):
             await asyncio.sleep(self._delay)
             yield TextDelta(piece)
         yield _message(turn, request, self.name)
@@ -105,18 +103,6 @@ class ScriptedModel(Model):
             return self._script(request)
         index = sum(isinstance(message, AssistantMessage) for message in request.messages)
         return self._script[min(index, len(self._script) - 1)]
-
-
-def scripted(name: str) -> Model:
-    """The bundled model `scripted/NAME`.
-
-    :raises DefinitionInvalid: there is none of this name
-    """
-    scripts: dict[str, Callable[[ModelRequest], Turn]] = {"demo": demo, "echo": echo}
-    if name not in scripts:
-        raise DefinitionInvalid(unknown("scripted model", name, scripts))
-    delay = 0.02 if name == "demo" else 0.0
-    return ScriptedModel(scripts[name], name=f"scripted/{name}", delay=delay, remember=0)
 
 
 def echo(request: ModelRequest) -> Turn:

@@ -29,10 +29,11 @@ from pydantic_ai.tools import ToolDefinition
 
 from flux.messages import Delta, ModelFailure, ReasoningDelta, TextDelta
 from flux.models import limits
-from flux.models.base import ModelEvent, ModelLimits, ModelRequest, ReasoningEffort, ToolSchema
+from flux.models.base import ModelEvent, ModelLimits, ModelRequest, OutputSchema, ReasoningEffort, ToolSchema
 from flux.models.convert import Converter, answer, usage
 from flux.models.endpoint import Endpoint
 from flux.models.failures import cut_off, failure
+from flux.models.structured import OutputMode, as_text, tool_name, with_output
 
 CONNECT_TIMEOUT = 10.0
 """Seconds."""
@@ -130,17 +131,19 @@ class ProviderWire(ABC):
         async with self.open(history, self._settings(request), self._parameters(request)) as stream:
             async for event in stream:
                 delta = _delta(event)
-                if delta is not None:
+                if delta is not None and (request.output is None or isinstance(delta, ReasoningDelta)):
                     yield delta
             response = stream.get()
-        yield self._outcome(response)
+        yield self._outcome(response, request)
 
-    def _outcome(self, response: ModelResponse) -> ModelEvent:
+    def _outcome(self, response: ModelResponse, request: ModelRequest) -> ModelEvent:
         provider = self.endpoint.provider
         if not self.finished(response):
             return cut_off(self.endpoint)
         if response.finish_reason == "error":
             return ModelFailure(f"{provider} ended the answer with an error", "transient")
+        if request.output is not None:
+            response = as_text(response, tool_name(request.tools))
         return answer(response, provider=provider, model=f"{provider}/{self.name}", cost=self._cost(response))
 
     def _cost(self, response: ModelResponse) -> float | None:
@@ -181,11 +184,21 @@ class ProviderWire(ABC):
         """Whether the model can think."""
         return bool(self.profile.get("supports_thinking", False))
 
+    def output_mode(self, output: OutputSchema, request: ModelRequest) -> OutputMode:
+        """How the model is made to answer in this format: by its own means where it has them."""
+        if request.tools and not self.profile.get("google_supports_tool_combination", True):
+            return "tool"
+        return "native" if self.profile.get("supports_json_schema_output") else "tool"
+
     def _parameters(self, request: ModelRequest) -> ModelRequestParameters:
-        return ModelRequestParameters(
+        parameters = ModelRequestParameters(
             function_tools=self._definitions(request.tools),
             instruction_parts=[InstructionPart(content=request.system)] if request.system else [],
         )
+        if request.output is None:
+            return parameters
+        mode = self.output_mode(request.output, request)
+        return with_output(parameters, request.output, mode, request.tools)
 
     def _definitions(self, tools: tuple[ToolSchema, ...]) -> list[ToolDefinition]:
         """The tools for pydantic-ai, kept while they are the same."""

@@ -10,11 +10,14 @@ import pydantic
 from anthropic import AsyncAnthropic
 from anthropic.resources.beta import AsyncBeta, AsyncMessages
 from pydantic_ai.models.anthropic import AnthropicModel, AnthropicModelSettings
+from pydantic_ai.output import StructuredOutputMode
+from pydantic_ai.profiles import ModelProfile, merge_profile
 from pydantic_ai.profiles.anthropic import ANTHROPIC_THINKING_BUDGET_MAP
 from pydantic_ai.providers.anthropic import AnthropicProvider
 
-from flux.models.base import ModelRequest
+from flux.models.base import ModelRequest, OutputSchema
 from flux.models.endpoint import Endpoint
+from flux.models.structured import OutputMode, closed
 from flux.models.wire import ProviderWire, adapter, as_is, event_type, has_hook, http_client, timeouts
 
 _LEAST_BUDGET = 1024
@@ -39,7 +42,7 @@ class _AnthropicWire(ProviderWire):
     """Messages, with the prompt cached: tools and system once, and the history up to its last message."""
 
     def __init__(self, endpoint: Endpoint, name: str, stalled_after: float, client: AsyncAnthropic) -> None:
-        model = AnthropicModel(name, provider=AnthropicProvider(anthropic_client=client))
+        model = AnthropicModel(name, provider=AnthropicProvider(anthropic_client=client), profile=_prefers_native)
         super().__init__(endpoint, name, stalled_after, model)
         self._client = client
 
@@ -61,6 +64,10 @@ class _AnthropicWire(ProviderWire):
             self._add_budget(settings, request.max_tokens, ANTHROPIC_THINKING_BUDGET_MAP[effort])
         return settings
 
+    def output_mode(self, output: OutputSchema, request: ModelRequest) -> OutputMode:
+        """Anthropic limits the schemas it takes, and forces no call while the model thinks: pydantic-ai knows how."""
+        return "auto" if closed(output.schema) else "tool"
+
     @property
     def _thinks_by_budget(self) -> bool:
         profile = self.profile
@@ -75,6 +82,12 @@ class _AnthropicWire(ProviderWire):
     async def aclose(self) -> None:
         """Close the pool."""
         await self._client.close()
+
+
+def _prefers_native(profile: ModelProfile) -> ModelProfile:
+    """The profile of a model that answers in a format by its own means where it has them."""
+    mode: StructuredOutputMode = "native" if profile.get("supports_json_schema_output") else "tool"
+    return merge_profile(profile, ModelProfile(default_structured_output_mode=mode))
 
 
 class _Client(AsyncAnthropic):

@@ -6,6 +6,7 @@ import re
 import time
 from functools import cached_property
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import httpx2
 import pydantic
@@ -21,6 +22,7 @@ from pydantic_ai.models.openai import (
     OpenAIResponsesModelSettings,
 )
 from pydantic_ai.models.openrouter import OpenRouterModel, OpenRouterModelSettings
+from pydantic_ai.profiles import ModelProfile, merge_profile
 from pydantic_ai.profiles.openai import OpenAIModelProfile
 from pydantic_ai.providers import Provider
 from pydantic_ai.providers.ollama import OllamaProvider
@@ -29,8 +31,9 @@ from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 from pydantic_ai.providers.openrouter import OpenRouterProvider
 from pydantic_ai.settings import ModelSettings
 
-from flux.models.base import ModelLimits, ModelRequest, ReasoningEffort
+from flux.models.base import ModelLimits, ModelRequest, OutputSchema, ReasoningEffort
 from flux.models.endpoint import Endpoint
+from flux.models.structured import OutputMode, rooted
 from flux.models.wire import ProviderWire, adapter, as_is, event_type, has_hook, http_client, timeouts
 
 _COMPATIBLE = OpenAIModelProfile(openai_chat_supports_max_completion_tokens=False)
@@ -47,6 +50,9 @@ _EFFORTS: dict[ReasoningEffort, Literal["none", "low", "medium", "high"]] = {
     "xhigh": "high",
 }
 """The levels all compatible servers know."""
+
+_NO_SCHEMA = re.compile(r"(ft:)?(gpt-3|gpt-4([-:]|$)|gpt-4o-2024-05-13|o1-(mini|preview)|chatgpt-4o)")
+"""OpenAI's models from before it took the schema of an answer; pydantic-ai does not tell them apart."""
 
 _OLLAMA_CONTEXT = 4096
 """Tokens Ollama gives a model when neither its Modelfile nor the server says otherwise."""
@@ -84,6 +90,13 @@ class _OpenAIWire(ProviderWire):
     def __init__(self, endpoint: Endpoint, name: str, stalled_after: float, client: AsyncOpenAI) -> None:
         super().__init__(endpoint, name, stalled_after, _model(endpoint, name, client))
         self._client = client
+
+    def output_mode(self, output: OutputSchema, request: ModelRequest) -> OutputMode:
+        """Servers that imitate OpenAI all know tools; not all know, or keep to, the schema of an answer."""
+        known = self.endpoint.provider in (*_OFFICIAL, "openrouter")
+        if not known or _NO_SCHEMA.match(self.name.removeprefix("openai/")):
+            return "tool"
+        return super().output_mode(output, request)
 
     async def aclose(self) -> None:
         """Close the pool."""
@@ -149,6 +162,12 @@ class _OllamaWire(_ChatWire):
             self._known = (time.monotonic(), ModelLimits(context=window))
         return self._known[1]
 
+    def output_mode(self, output: OutputSchema, request: ModelRequest) -> OutputMode:
+        """With a schema Ollama lets the model write nothing else, no call either; its cloud ignores the schema."""
+        host = urlsplit(self.endpoint.base_url).hostname or ""
+        cloud = host.endswith("ollama.com") or self.name.endswith(("-cloud", ":cloud"))
+        return "tool" if cloud or (request.tools and not request.final) else "native"
+
     async def _loaded_window(self) -> int | None:
         running = await self._ask("GET", "/api/ps")
         names = {self.name, f"{self.name}:latest"}
@@ -176,9 +195,9 @@ class _OllamaWire(_ChatWire):
 
 def _model(endpoint: Endpoint, name: str, client: AsyncOpenAI) -> OpenAIChatModel | OpenAIResponsesModel:
     if endpoint.wire == "ollama":
-        return OllamaModel(name, provider=OllamaProvider(openai_client=client), profile=_COMPATIBLE)
+        return OllamaModel(name, provider=OllamaProvider(openai_client=client), profile=_compatible)
     if endpoint.wire == "openrouter":
-        return OpenRouterModel(name, provider=OpenRouterProvider(openai_client=client))
+        return OpenRouterModel(name, provider=OpenRouterProvider(openai_client=client), profile=rooted)
     provider: Provider[AsyncOpenAI]
     official = endpoint.provider in _OFFICIAL
     if official:
@@ -187,7 +206,12 @@ def _model(endpoint: Endpoint, name: str, client: AsyncOpenAI) -> OpenAIChatMode
         provider = OpenAICompatibleProvider(endpoint.provider, openai_client=client)
     if endpoint.wire == "openai-responses":
         return OpenAIResponsesModel(name, provider=provider)
-    return OpenAIChatModel(name, provider=provider, profile=None if official else _COMPATIBLE)
+    return OpenAIChatModel(name, provider=provider, profile=None if official else _compatible)
+
+
+def _compatible(profile: ModelProfile) -> ModelProfile:
+    """What pydantic-ai knows of a model, for a server that imitates OpenAI."""
+    return rooted(merge_profile(profile, _COMPATIBLE))
 
 
 class _Client(AsyncOpenAI):

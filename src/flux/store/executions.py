@@ -241,7 +241,7 @@ def open_children(scope: Scope, parent: str) -> Steps[list[str]]:
 
 LIST = f"""
 select {COLUMNS} from executions e
-where tenant = :tenant and kind = 'session' and owner = :owner
+where tenant = :tenant and kind = 'session' and owner = :owner and driver is null
   and (cast(:agent as text) is null or agent = :agent)
   and (cast(:state as text) is null or state = :state)
   and (cast(:instance as text) is null or instance = :instance)
@@ -261,7 +261,7 @@ def list_sessions(
     after: tuple[float, str] | None = None,
     limit: int = 50,
 ) -> Steps[list[Execution]]:
-    """The scope's sessions, newest first; `after` is the (created, id) of the last row seen."""
+    """The scope's sessions, newest first, but for driven ones; `after` is the (created, id) of the last row seen."""
     parameters: dict[str, Any] = {
         "tenant": scope.tenant,
         "owner": scope.principal,
@@ -298,10 +298,10 @@ def list_executions(
     after: tuple[float, str] | None = None,
     limit: int = 50,
 ) -> Steps[list[Execution]]:
-    """The scope's executions of every kind, newest first; `state` is one of SHOWN_STATES."""
+    """The scope's executions of every kind but for what others drive, newest first; `state` is one of SHOWN_STATES."""
     condition = SHOWN_STATES[state] if state else "1 = 1"
     rows = yield (
-        f"select {COLUMNS} from executions where tenant = :tenant and owner = :owner and {condition}"
+        f"select {COLUMNS} from executions where tenant = :tenant and owner = :owner and driver is null and {condition}"
         " and (cast(:workflow as text) is null or workflow = :workflow)"
         " and (cast(:agent as text) is null or agent = :agent)"
         " and (cast(:created as double precision) is null or created < :created"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from msgspec import Struct
 
@@ -58,6 +57,17 @@ where execution_id = :id and seq > :after
   and exists (select 1 from executions where id = :id and tenant = :tenant)
 order by seq limit :limit"""
 
+#: What a run goes on by, and no more: in a long log each column and each entry takes its time. An end that went well
+#: repeats the answer before it, and only the newest tells where the session stands.
+LOAD = """
+select seq, epoch, at, body from events
+where execution_id = :id and seq > :after
+  and (type <> 'chat_response' or seq = (
+    select seq from events where execution_id = :id and type = 'chat_response' order by seq desc limit 1
+  ))
+  and exists (select 1 from executions where id = :id and tenant = :tenant)
+order by seq"""
+
 READ_TYPES = """
 select seq, type, run_id, epoch, at, body from events
 where execution_id = :id and type in ({types})
@@ -88,7 +98,7 @@ class LogRow(Struct, frozen=True):
 
     def stored(self) -> Stored:
         """The entry in its place, decoded."""
-        return Stored(self.seq, self.epoch, self.run, self.at, decode(self.body, self.type))
+        return Stored(self.seq, self.epoch, self.at, decode(self.body))
 
 
 class Appended(Struct, frozen=True):
@@ -159,7 +169,8 @@ def insert(id: str, entries: Sequence[Entry], head: int, run: str | None, epoch:
 
 def read(scope: Scope, id: str, after: int = 0, limit: int | None = None) -> Steps[list[LogRow]]:
     """The entries behind `after` as they are stored, in order; empty for an execution of another tenant."""
-    rows = yield READ, _place(scope, id, after, limit)
+    place = {"id": id, "tenant": scope.tenant, "after": after, "limit": NO_LIMIT if limit is None else limit}
+    rows = yield READ, place
     return [LogRow(*row) for row in rows]
 
 
@@ -184,13 +195,9 @@ def last(scope: Scope, id: str) -> Steps[LogRow | None]:
 
 
 def load(scope: Scope, id: str, after: int = 0) -> Steps[list[Stored]]:
-    """The entries behind `after`, decoded; straight from the rows, because a log may have many thousands."""
-    rows = yield READ, _place(scope, id, after, None)
-    return [Stored(seq, epoch, run, at, decode(body, type)) for seq, type, run, epoch, at, body in rows]
-
-
-def _place(scope: Scope, id: str, after: int, limit: int | None) -> dict[str, Any]:
-    return {"id": id, "tenant": scope.tenant, "after": after, "limit": NO_LIMIT if limit is None else limit}
+    """The entries behind `after` that a run goes on by, decoded: all but the older `ChatResponse`s."""
+    rows = yield LOAD, {"id": id, "tenant": scope.tenant, "after": after}
+    return [Stored(seq, epoch, at, decode(body)) for seq, epoch, at, body in rows]
 
 
 def _words(entry: Entry) -> str | None:

@@ -6,7 +6,7 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NoReturn, get_type_hints
 
@@ -213,8 +213,11 @@ def schema_of(function: Callable[..., Any]) -> dict[str, Any]:
     return signature_of(function).parameters
 
 
-def signature_of(function: Callable[..., Any]) -> Signature:
-    """What a function takes. DefinitionInvalid when it has `*args`, `**kwargs` or unusable hints."""
+def signature_of(function: Callable[..., Any], hidden: Collection[str] = ()) -> Signature:
+    """What a function takes, but for `hidden` parameters, which somebody else fills.
+
+    DefinitionInvalid when it has `*args`, `**kwargs` or unusable hints.
+    """
     name = getattr(function, "__name__", type(function).__name__)
     try:
         hints = get_type_hints(function, include_extras=True)
@@ -223,7 +226,7 @@ def signature_of(function: Callable[..., Any]) -> Signature:
     description, notes = split_docstring(inspect.getdoc(function) or "")
     parameters = inspect.signature(function).parameters
     context = next((key for key in parameters if hints.get(key) is ToolContext), None)
-    fields = {key: _field(name, one, hints, notes) for key, one in parameters.items() if key != context}
+    fields = {key: _field(name, one, hints, notes) for key, one in parameters.items() if key not in (context, *hidden)}
     model, schema = _model(name, fields)
     return Signature(description, schema, _binder(model, tuple(fields)), context)
 

@@ -12,12 +12,13 @@ from typing import get_args
 
 import pytest
 
+from flux.agents.transcript import Transcript
 from flux.engine.admission import NewMessage
 from flux.engine.answers import Decision
 from flux.errors import InterruptDecided, SessionBusy
 from flux.events import Entry, Mode, Stored, ToolDone, UserSaid
 from flux.models.base import ModelRequest
-from flux.store import executions
+from flux.store import executions, log
 from flux.store.database import LOCAL
 from flux.testing import Call, Reply, ScriptedModel
 from flux.tools.base import Tool, ToolContext
@@ -138,6 +139,7 @@ def effect_faults(stored: Sequence[Stored], effects: Effects) -> list[str]:
 
 
 @pytest.mark.behaviour("loop:random:exactly-once")
+@pytest.mark.behaviour("store:log:load")
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("seed", range(6))
 async def test_whatever_happens_each_message_is_consumed_once_and_each_run_ends_once(
@@ -165,6 +167,8 @@ async def test_whatever_happens_each_message_is_consumed_once_and_each_run_ends_
             assert await worlds[0].faults() == []
             stored = await worlds[0].stored()
             assert effect_faults(stored, effects) == []
+            loaded = await worlds[0].process.database.read(log.load(LOCAL, id))
+            assert vars(Transcript().extend(loaded)) == vars(Transcript().extend(stored))
             assert [entry.seq for entry in stored] == list(range(1, len(stored) + 1))
             assert sum(isinstance(entry.entry, UserSaid) for entry in stored) == chaos.accepted.get(id, 0)
             assert log_faults([entry.entry for entry in stored if isinstance(entry.entry, Entry)]) == []

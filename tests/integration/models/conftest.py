@@ -47,6 +47,8 @@ async def connect() -> AsyncIterator[Connect]:
         yield make
 
 
+FORECAST = '{"city": "Rome", "days": [{"sky": "rain"}]}'
+
 FIXTURES: list[dict[str, Any]] = [
     {
         "match": {"userMessage": "hello"},
@@ -64,6 +66,11 @@ FIXTURES: list[dict[str, Any]] = [
             "finishReason": "stop",
         },
     },
+    {
+        "match": {"userMessage": "call me a forecast"},
+        "response": {"toolCalls": [{"name": "final_result", "arguments": FORECAST}], "finishReason": "stop"},
+    },
+    {"match": {"userMessage": "forecast"}, "response": {"content": FORECAST}},
     {
         "match": {"userMessage": "busy"},
         "response": {

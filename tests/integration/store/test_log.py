@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flux.errors import Fenced
-from flux.events import AssistantSaid, ChatResponse, Entry, RunFailed, RunStarted, ToolDone, UsageCounted
+from flux.events import AssistantSaid, Cancelled, ChatResponse, Entry, RunFailed, RunStarted, ToolDone, UsageCounted
 from flux.messages import TextPart, Usage, text_of
 from flux.store import executions, interrupts, log
 from flux.store.database import Database
@@ -203,6 +203,19 @@ async def test_entries_are_read_in_pages_and_as_they_were_written(database: Data
     assert [r.stored().entry for r in done.rows] == entries
     assert {(r.epoch, r.run) for r in done.rows} == {(row.epoch, row.run_id)}
     assert await database.read(log.read(EVE, row.id)) == []
+
+
+@pytest.mark.behaviour("store:log:load")
+async def test_a_run_loads_of_the_ends_that_went_well_only_the_newest(database: Database) -> None:
+    sessions = Sessions(database)
+    row = await sessions.row(await sessions.running())
+    ends = (ChatResponse(content="a", turn=1), RunFailed(message="b"), ChatResponse(content="c", turn=2), Cancelled())
+    await sessions.append(row, *ends, RunStarted(run="r", inputs=()))
+    everything = [row.stored() for row in await database.read(log.read(ANN, row.id))]
+    newer = [stored for stored in everything if stored.entry != ends[0]]
+    for after in range(len(everything) + 1):
+        expected = [stored for stored in newer if stored.seq > after]
+        assert await database.read(log.load(ANN, row.id, after)) == expected
 
 
 @pytest.mark.behaviour("store:log:any-text")

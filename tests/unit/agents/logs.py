@@ -38,7 +38,7 @@ NOW = 1000.0
 
 def stored(entries: Iterable[Entry], *, at: float = NOW, epoch: int = 1) -> list[Stored]:
     """Entries in their places, from seq 1."""
-    return [Stored(seq, epoch, RUN, at, entry) for seq, entry in enumerate(entries, 1)]
+    return [Stored(seq, epoch, at, entry) for seq, entry in enumerate(entries, 1)]
 
 
 def transcript(*entries: Entry) -> Transcript:

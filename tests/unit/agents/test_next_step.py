@@ -22,7 +22,6 @@ from flux.events import Cancelled, ChatResponse, Compacted, Entry, RunFailed, St
 from flux.messages import TextPart
 from tests.unit.agents.logs import (
     NOW,
-    RUN,
     allowed,
     answer,
     answered,
@@ -197,7 +196,7 @@ def test_after_days_of_waiting_an_answer_still_counts() -> None:
     log = transcript(*BEGUN, answer("", "c1"), *asked("c1"))
     days = NOW + 300_000
     at = log.head + 1
-    log.extend([Stored(at, 1, RUN, days, answered())])
+    log.extend([Stored(at, 1, days, answered())])
     assert isinstance(next_step(log, 0, policy(), days + 1), Tools)
 
 

@@ -1,10 +1,15 @@
 """Scripted models: what they remember."""
 
+from pathlib import Path
+
+import msgspec
 import pytest
 
-from flux.messages import TextPart, UserMessage
-from flux.models.base import ModelRequest
-from flux.models.scripted import Reply, ScriptedModel, scripted
+from flux.errors import DefinitionInvalid
+from flux.messages import AssistantMessage, ReasoningDelta, TextPart, ToolResult, UserMessage, text_of
+from flux.models.base import ModelRequest, OutputSchema
+from flux.models.bundled import scripted
+from flux.models.scripted import Reply, ScriptedModel
 
 
 def saying(text: str) -> ModelRequest:
@@ -30,3 +35,40 @@ async def test_bundled_models_remember_nothing() -> None:
     assert isinstance(model, ScriptedModel)
     await ask(model, 3)
     assert model.requests == []
+
+
+@pytest.mark.behaviour("models:scripted:file")
+async def test_a_script_in_a_file_says_its_turns_with_what_was_said_filled_in(tmp_path: Path) -> None:
+    path = tmp_path / "script.yaml"
+    path.write_text("- calls: [{name: look, args: {n: 1}}]\n- text: 'You said {message}; I saw {results}.'\n")
+    model = scripted(str(path))
+    first = [event async for event in model.stream(saying("hi"))][-1]
+    assert isinstance(first, AssistantMessage)
+    (call,) = first.calls
+    assert (call.name, call.args) == ("look", {"n": 1})
+    history = (UserMessage((TextPart("hi"),)), first, ToolResult(call, "stars"))
+    last = [event async for event in model.stream(ModelRequest("", history))][-1]
+    assert isinstance(last, AssistantMessage)
+    assert text_of(last.parts) == "You said hi; I saw stars."
+
+
+@pytest.mark.behaviour("models:scripted:file-wrong")
+@pytest.mark.parametrize("text", [None, "", "[]", "text: x", "- tekst: x", "- [", "- calls: 3"])
+def test_a_file_that_is_no_script_is_refused_with_its_name(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "script.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(DefinitionInvalid, match=r"script\.yaml"):
+        scripted(str(path))
+
+
+@pytest.mark.behaviour("models:output:native")
+async def test_a_script_is_told_the_format_and_does_not_stream_its_object() -> None:
+    model = ScriptedModel([Reply('{"n": 1}', reasoning="Hm.")])
+    output = OutputSchema("Number", {"type": "object", "properties": {"n": {"type": "integer"}}})
+    request = msgspec.structs.replace(saying("a number"), output=output)
+    *deltas, answer = [event async for event in model.stream(request)]
+    assert deltas == [ReasoningDelta("Hm.")]
+    assert isinstance(answer, AssistantMessage)
+    assert text_of(answer.parts) == '{"n": 1}'
+    assert model.requests[0].output == output
