@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -22,7 +23,7 @@ from flux.agents.definition import define
 from flux.agents.process import Process, open_process
 from flux.engine.admission import NewMessage
 from flux.engine.answers import Decision
-from flux.errors import InvalidInput
+from flux.errors import InterruptDecided, InvalidInput
 from flux.events import AssistantSaid, Entry, ToolDone
 from flux.messages import AssistantMessage
 from flux.models.base import ModelRequest
@@ -129,7 +130,9 @@ async def attend(process: Process, session: str) -> None:
 async def answer(process: Process, session: str, id: str, asked: Mapping[str, Any]) -> None:
     """Do what a willing person does."""
     if asked.get("mode") == "url":
-        await visit(process, asked["url"])
+        if not await visit(process, asked["url"]):
+            with suppress(InterruptDecided):
+                await process.sessions.answer(LOCAL, session, id, Decision("decline"))
         return
     content = arguments(asked.get("schema") or {}) if "schema" in asked else None
     fields = (asked.get("schema") or {}).get("properties", {})
@@ -139,8 +142,8 @@ async def answer(process: Process, session: str, id: str, asked: Mapping[str, An
     await process.sessions.answer(LOCAL, session, id, decision)
 
 
-async def visit(process: Process, url: str) -> None:
-    """Follow a login to where it sends the browser back."""
+async def visit(process: Process, url: str) -> bool:
+    """Follow a login to where it sends the browser back; whether that worked."""
     async with httpx.AsyncClient() as browser:
         sent = await browser.get(url)
     query = {name: values[0] for name, values in parse_qs(urlsplit(sent.headers.get("location", "")).query).items()}
@@ -150,6 +153,8 @@ async def visit(process: Process, url: str) -> None:
         )
     except InvalidInput as problem:
         print(f"the login did not work: {problem}")
+        return False
+    return True
 
 
 async def log(process: Process, session: str) -> list[Entry]:
