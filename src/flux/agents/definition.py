@@ -150,7 +150,7 @@ class AgentDefinition(_Frozen):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise DefinitionInvalid(_faults(error)) from error
+            raise DefinitionInvalid(faults_of(error)) from error
 
 
 def define(fields: Any) -> AgentDefinition:
@@ -167,10 +167,11 @@ def define(fields: Any) -> AgentDefinition:
     try:
         return AgentDefinition.model_validate({key: value for key, value in fields.items() if key not in LATER})
     except ValidationError as error:
-        raise DefinitionInvalid(_faults(error)) from error
+        raise DefinitionInvalid(faults_of(error)) from error
 
 
-def _faults(error: ValidationError) -> str:
+def faults_of(error: ValidationError) -> str:
+    """What is wrong with fields, in one line."""
     return "; ".join(_fault(fault) for fault in error.errors(include_url=False))
 
 

@@ -14,6 +14,7 @@ from flux.agents.executor import SessionExecutor
 from flux.agents.inline import EXECUTOR
 from flux.agents.logins import Logins
 from flux.agents.mcp_kit import McpKits, mcp_pool
+from flux.agents.mcp_tasks import POOL, SECRETS
 from flux.agents.sessions import Agents, Sessions
 from flux.agents.task_tools import TaskTools
 from flux.engine.admission import Admission
@@ -107,13 +108,16 @@ class Process:
         self.retention = Retention(database, settings.retention_days * 86_400)
 
     def _services(self) -> Services:
-        return Services(
+        services = Services(
             self.database,
             self.executions.start_child,
             self.executions.cancel_children,
             self.secrets.requested,
             self.configs.requested,
         )
+        services.kept.put(POOL, self.mcp)
+        services.kept.put(SECRETS, self.secrets)
+        return services
 
     async def work(self) -> None:
         """Run what has work until cancelled; then finish or hand over within the grace period."""

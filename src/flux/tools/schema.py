@@ -216,8 +216,12 @@ def schema_of(function: Callable[..., Any]) -> dict[str, Any]:
 def signature_of(function: Callable[..., Any], hidden: Collection[str] = ()) -> Signature:
     """What a function takes, but for `hidden` parameters, which somebody else fills.
 
-    DefinitionInvalid when it has `*args`, `**kwargs` or unusable hints.
+    A function that knows more than its hints say has it as `tool_signature`. DefinitionInvalid when it has
+    `*args`, `**kwargs` or unusable hints.
     """
+    own = getattr(function, "tool_signature", None)
+    if isinstance(own, Signature):
+        return own
     name = getattr(function, "__name__", type(function).__name__)
     try:
         hints = get_type_hints(function, include_extras=True)

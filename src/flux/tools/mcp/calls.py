@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import suppress
 from typing import Any
 
@@ -26,9 +27,12 @@ AGAIN = ("yes", "no")
 
 
 class ServerTool:
-    """Runs one tool of a server."""
+    """Runs one tool of a server; `value`: what it returns is for code, so its content is JSON."""
 
-    def __init__(self, link: Link, server: str, listed: Listed, *, timeout: float, window: float) -> None:
+    def __init__(
+        self, link: Link, server: str, listed: Listed, *, timeout: float, window: float, value: bool = False
+    ) -> None:
+        self._kind = ValueCall if value else Call
         self._link = link
         self._server = server
         self._listed = listed
@@ -40,7 +44,9 @@ class ServerTool:
         if len(context.answers) > MOST_QUESTIONS:
             return Failed(f"{self._server} asked {MOST_QUESTIONS} times and still is not content")
         try:
-            return await Call(self._link, self._server, self._listed, context, self._window).run(args, self._timeout)
+            return await self._kind(self._link, self._server, self._listed, context, self._window).run(
+                args, self._timeout
+            )
         except LoginNeeded as needed:
             return await login.ask(needed, self._server, self._link.vault, context.session)
         except Down as down:
@@ -277,6 +283,19 @@ class Call:
     def _ask_all(self, needed: list[Any], done: list[Any], state: dict[str, Any]) -> ToolOutcome:
         first, *rest = needed
         return elicit.question(self._server, first, {**state, "rest": [elicit.kept(one) for one in rest]})
+
+
+class ValueCall(Call):
+    """A call whose result is for code."""
+
+    async def _result(self, answer: types.CallToolResult) -> ToolOutcome:
+        outcome = await super()._result(answer)
+        if not isinstance(outcome, Done):
+            return outcome
+        value = answer.structured_content
+        if isinstance(value, dict) and value.keys() == {"result"}:
+            value = value["result"]
+        return Done(json.dumps(outcome.content if value is None else value))
 
 
 def _shape(asked: Any) -> str | None:
