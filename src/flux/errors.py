@@ -20,6 +20,7 @@ FluxError
 │   ├── InterruptNotFound
 │   ├── SecretNotFound
 │   ├── ConfigNotFound
+│   ├── MemoryNotFound
 │   └── StoredValueNotFound      a value kept outside the log is gone
 ├── Conflict                409  the request met a state it cannot apply to
 │   ├── SessionEnded
@@ -189,6 +190,12 @@ class ConfigNotFound(NotFound):
     """There is no such configuration value; `flux config set` sets it."""
 
     type = "config_not_found"
+
+
+class MemoryNotFound(NotFound):
+    """There is no such memory; `flux memory list` shows those that exist."""
+
+    type = "memory_not_found"
 
 
 class StoredValueNotFound(NotFound):

@@ -16,7 +16,9 @@ if __name__ == "__main__":
 
 from tests.benchmarks import frame  # noqa: E402
 
-NAMES = ("turn", "many", "openai", "long", "idle", "sleepers", "readers", "cold", "commit", "workflows", "mcp")
+NAMES = (
+    "turn", "many", "openai", "long", "idle", "sleepers", "readers", "cold", "commit", "workflows", "recall", "mcp",
+)  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from flux.agents.definition import AgentDefinition
 from flux.agents.kits import Kit
+from flux.agents.memory_choice import TOOL_NAMES
 from flux.errors import DefinitionInvalid, FluxError, MissingKey
 from flux.events import ContextFrozen
 from flux.messages import Message, ToolCall
@@ -141,7 +142,8 @@ class Binder:
         :raises DefinitionInvalid: a tool, model, provider or directory does not exist
         """
         self.problems(definition)
-        offered = tools_of(definition, self._own)
+        named = tools_of(definition, self._own)
+        offered = [*named, *_of_kits(definition, named)]
         for name in definition.tool_approvals:
             if name not in offered and not _of_server(name, definition):
                 raise DefinitionInvalid(f"tool_approvals: {unknown('tool', name, offered)}")
@@ -196,6 +198,18 @@ def tools_of(definition: AgentDefinition, own: Mapping[str, Tool]) -> dict[str, 
 def _of_server(name: str, definition: AgentDefinition) -> bool:
     """Whether a tool may be one of the agent's MCP servers, which nobody asks before the first run."""
     return any(name.startswith(tool_name(server, "")) for server in server_names(definition.mcp_servers))
+
+
+def _of_kits(definition: AgentDefinition, tools: Mapping[str, Tool]) -> tuple[str, ...]:
+    """The names of the tools that an agent's kits bring, as far as its definition tells.
+
+    :raises DefinitionInvalid: it names another tool that is called so
+    """
+    names = TOOL_NAMES if definition.long_term_memory is not None else ()
+    for name in names:
+        if name in tools:
+            raise DefinitionInvalid(f"tools: {name} is also a tool of its long-term memory; leave one of them out")
+    return names
 
 
 def _together(tools: Mapping[str, Tool], kits: Sequence[Kit]) -> dict[str, Tool]:

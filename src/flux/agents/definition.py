@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from flux.agents.memory_choice import LongTermMemory
 from flux.errors import DefinitionInvalid, UnsupportedYet
 from flux.suggest import nearest
 from flux.tools.mcp.config import McpServer, server_names
@@ -27,7 +28,6 @@ LATER = frozenset(
         "planning",
         "max_plan_steps",
         "approve_plan",
-        "long_term_memory",
         "skills",
         "stateful",
         "routes",
@@ -37,7 +37,7 @@ LATER = frozenset(
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)  # it may hold a password
 
 
 class Limit(_Frozen):
@@ -87,6 +87,7 @@ class AgentDefinition(_Frozen):
     cwd: str | None = None
     budget: Budget | None = None
     compaction: Compaction | Literal[False] = Compaction()
+    long_term_memory: LongTermMemory | None = None
 
     @field_validator("name")
     @classmethod

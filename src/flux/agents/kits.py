@@ -10,6 +10,7 @@ from msgspec import Struct
 from flux.agents.definition import AgentDefinition
 from flux.engine.task import task
 from flux.events import ContextFrozen
+from flux.models.base import OutputSchema
 from flux.tools.base import Resource, Tool
 
 
@@ -30,12 +31,13 @@ class Kit(Struct, frozen=True):
 class Given(Struct, frozen=True):
     """An agent that is made in code: its definition, and what a definition cannot hold.
 
-    `tasks` are its tools, `colleagues` whom it can delegate to beside those that are stored. `window` and
-    `window_tokens` limit the messages that the model sees.
+    `tasks` are its tools, `colleagues` whom it can delegate to beside those that are stored, `output` is what its
+    answers must look like. `window` and `window_tokens` limit the messages that the model sees.
     """
 
     definition: AgentDefinition
     tasks: tuple[task[..., Any], ...] = ()
     colleagues: Mapping[str, Given] = {}
+    output: OutputSchema | None = None
     window: int | None = None
     window_tokens: int | None = None

@@ -220,6 +220,8 @@ async def _attempt(
         context = await bound.freeze()
         await session.run.append(context)
     request = bound.request(context, _messages(log, step.inputs), final=step.final)
+    if session.given is not None and session.given.output is not None:
+        request = msgspec.structs.replace(request, output=session.given.output)
     return await call_model(session.run, model, request, attempt, partial, session.now())
 
 

@@ -15,6 +15,9 @@ from flux.agents.inline import EXECUTOR
 from flux.agents.logins import Logins
 from flux.agents.mcp_kit import McpKits, mcp_pool
 from flux.agents.mcp_tasks import POOL, SECRETS
+from flux.agents.memories import Memories
+from flux.agents.memory_kit import memory_kits
+from flux.agents.memory_stores import MemoryStores
 from flux.agents.sessions import Agents, Sessions
 from flux.agents.task_tools import TaskTools
 from flux.engine.admission import Admission
@@ -74,7 +77,9 @@ class Process:
         self.secrets = Secrets(database, settings.home, settings.secret_key)
         self.configs = Configs(database)
         self.mcp = mcp_pool(settings, environment, self.binder.workspace)
-        self.agents = Agents(database, self.binder)
+        self.memory_stores = MemoryStores(database, self.secrets.requested, settings)
+        self.agents = Agents(database, self.binder, (self.memory_stores.prepared,))
+        self.memories = Memories(self.memory_stores, self.agents)
         admission = Admission(database, self.feed, self.dispatch)
         self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes)
         self.logins = Logins(self.secrets, self.sessions)
@@ -86,7 +91,11 @@ class Process:
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
         services = self._services()
         sessions = SessionExecutor(
-            database, self.binder, models, settings, [TaskTools(services), McpKits(self.mcp, self.secrets)]
+            database,
+            self.binder,
+            models,
+            settings,
+            [TaskTools(services), memory_kits(self.memory_stores), McpKits(self.mcp, self.secrets)],
         )
         services.kept.put(EXECUTOR, sessions)
         executors: dict[str, Executor] = {
@@ -189,6 +198,7 @@ async def open_process(
             tools=tools,
             labels=labels,
         )
+        stack.push_async_callback(process.memory_stores.close)
         stack.push_async_callback(process.feed.close)
         stack.push_async_callback(process.mcp.close)
         if worker:

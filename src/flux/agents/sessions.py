@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -29,13 +29,17 @@ from flux.store.feed import START, Cursor, Feed, Frame
 from flux.store.interrupts import Interrupt
 from flux.store.log import LogRow
 
+#: Gives a definition as it is to be stored, after a check of one of its parts.
+Prepare = Callable[[Scope, AgentDefinition], Awaitable[AgentDefinition]]
+
 
 class Agents:
     """Stored agents."""
 
-    def __init__(self, database: Database, binder: Binder) -> None:
+    def __init__(self, database: Database, binder: Binder, prepare: Sequence[Prepare] = ()) -> None:
         self._database = database
         self._binder = binder
+        self._prepare = prepare
         self._preloading: set[asyncio.Task[None]] = set()
 
     def preload(self, found: AgentVersion) -> None:
@@ -55,6 +59,8 @@ class Agents:
         :raises DefinitionInvalid: something in it does not exist here
         :raises AgentExists, AgentNotFound: by `create` and `update`
         """
+        for prepare in self._prepare:
+            definition = await prepare(scope, definition)
         self._binder.check(definition)
         for name in definition.agents:
             await self._check_colleague(scope, definition, name)

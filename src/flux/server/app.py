@@ -16,7 +16,19 @@ from flux.agents.process import Process
 from flux.errors import FluxError, InvalidInput, NotFound
 from flux.server.guard import Guard
 from flux.server.measure import Counts, RequestCounter
-from flux.server.routes import agents, configs, executions, health, oauth, runs, schedules, secrets, sessions, workflows
+from flux.server.routes import (
+    agents,
+    configs,
+    executions,
+    health,
+    memories,
+    oauth,
+    runs,
+    schedules,
+    secrets,
+    sessions,
+    workflows,
+)
 from flux.server.sse import HEARTBEAT_SECONDS
 from flux.server.wire import ERRORS, Body, error_body
 from flux.suggest import nearest
@@ -51,6 +63,7 @@ def create_app(
     app.include_router(configs.router)
     app.include_router(secrets.router)
     app.include_router(oauth.router)
+    app.include_router(memories.router)
     app.add_exception_handler(FluxError, _flux_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)

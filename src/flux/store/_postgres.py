@@ -14,9 +14,9 @@ import psycopg_pool
 from psycopg import sql as pgsql
 
 from flux.errors import DatabaseUnavailable, InvalidInput
-from flux.store import schema
 from flux.store.database import CommitObserver, Steps, check_version, hide_password
 from flux.store.migrations import upgrade
+from flux.store.schema import FLUX, Schema
 
 T = TypeVar("T")
 
@@ -38,8 +38,11 @@ GONE = (
 class PostgresDatabase:
     """The shared database: many processes."""
 
-    def __init__(self, url: str, *, observer: CommitObserver | None = None, connections: int = 8) -> None:
+    def __init__(
+        self, url: str, *, observer: CommitObserver | None = None, connections: int = 8, schema: Schema = FLUX
+    ) -> None:
         self.url = url
+        self._schema = schema
         self._observer = observer
         self._under_way: set[asyncio.Task[Any]] = set()
         self._pool = psycopg_pool.AsyncConnectionPool(
@@ -61,6 +64,9 @@ class PostgresDatabase:
             try:
                 await self._pool.open(wait=True, timeout=10)
                 await self._migrate()
+            except psycopg.errors.DuplicateTable as error:
+                said = f"the database {hide_password(self.url)} holds something else; name another one, or a schema"
+                raise DatabaseUnavailable(said, debug=repr(error)) from error
             except (psycopg.Error, psycopg_pool.PoolTimeout) as error:
                 raise self._down(error) from error
             unless_opened.pop_all()
@@ -137,15 +143,17 @@ class PostgresDatabase:
         return _away(self.url, error)
 
     async def _migrate(self) -> None:
+        schema = self._schema
         async with self._pool.connection() as connection, connection.transaction():
             await connection.execute("select pg_advisory_xact_lock(%s)", (SCHEMA_LOCK,))
-            found = await _found_version(connection)
-            behind = check_version(found, self.url)
+            found = await _found_version(connection, schema)
+            behind = check_version(found, self.url, schema.version)
             if behind and found is None:
-                for statement in schema.statements():
+                make = f"create table {schema.versions} (version_num varchar(32) not null primary key)"
+                for statement in (*schema.statements("postgresql"), make):
                     await connection.execute(cast(Any, statement))
-                await connection.execute("create table alembic_version (version_num varchar(32) not null primary key)")
-                await connection.execute("insert into alembic_version values (%s)", (schema.VERSION,))
+                note = cast(Any, f"insert into {schema.versions} values (%s)")
+                await connection.execute(note, (schema.version,))
                 behind = False
         if behind:
             upgrade(self.url)
@@ -172,12 +180,12 @@ def _unusable(error: psycopg.DataError) -> InvalidInput:
     return InvalidInput(f"the database cannot store this: {str(error).strip().splitlines()[0]}", debug=repr(error))
 
 
-async def _found_version(connection: psycopg.AsyncConnection[Any]) -> str | None:
-    cursor = await connection.execute("select to_regclass('alembic_version')")
+async def _found_version(connection: psycopg.AsyncConnection[Any], schema: Schema = FLUX) -> str | None:
+    cursor = await connection.execute("select to_regclass(%s)", (schema.versions,))
     row = await cursor.fetchone()
     if row is None or row[0] is None:
         return None
-    cursor = await connection.execute("select version_num from alembic_version")
+    cursor = await connection.execute(cast(Any, f"select version_num from {schema.versions}"))
     row = await cursor.fetchone()
     return str(row[0]) if row else None
 

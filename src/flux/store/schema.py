@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from flux.store.memory_schema import Kind, memory_tables
+
 #: The newest migration. Versions sort as text.
 VERSION = "0001"
 
@@ -111,6 +115,19 @@ create table configs (
 """
 
 
-def statements() -> list[str]:
-    """The schema, statement by statement."""
-    return [part.strip() for part in SCHEMA.split(";\n") if part.strip()]
+class Schema(NamedTuple):
+    """What a database holds: the tables of `text` and those of memories; the table `versions` tells its version."""
+
+    versions: str
+    version: str
+    text: str = ""
+
+    def statements(self, kind: Kind) -> list[str]:
+        """The schema, statement by statement."""
+        whole = f"{self.text.rstrip()};\n{memory_tables(kind)}"
+        return [part.strip() for part in whole.split(";\n") if part.strip()]
+
+
+FLUX = Schema("alembic_version", VERSION, SCHEMA)
+#: A database for memories alone, beside Flux's own.
+MEMORIES = Schema("flux_memory_version", "0001")

@@ -18,6 +18,7 @@ from flux.store import (
     executions,
     interrupts,
     log,
+    memories,
     schedules,
     secrets,
     waits,
@@ -25,6 +26,7 @@ from flux.store import (
 )
 from flux.store.database import Database, Row, Scope, Steps, one
 from flux.store.driven import Driver
+from flux.store.memories import Word
 from tests.integration.states import ANN, EVE, HELLO, Sessions
 
 NOUNS: list[ModuleType] = [
@@ -35,6 +37,7 @@ NOUNS: list[ModuleType] = [
     executions,
     interrupts,
     log,
+    memories,
     schedules,
     secrets,
     waits,
@@ -114,6 +117,15 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "log.last": (lambda s, id, q: log.last(s, id), None),
     "log.load": (lambda s, id, q: log.load(s, id), []),
     "log.read": (lambda s, id, q: log.read(s, id), []),
+    "memories.by_id": (lambda s, id, q: memories.by_id(s, "helper", range(20)), []),
+    "memories.find": (lambda s, id, q: memories.find(s, "city"), []),
+    "memories.get": (lambda s, id, q: memories.get(s, "helper", "city"), None),
+    "memories.holding": (lambda s, id, q: memories.holding(s, "helper", "plain", [Word("rome")]), []),
+    "memories.keys": (lambda s, id, q: memories.keys(s, "helper"), []),
+    "memories.newest": (lambda s, id, q: memories.newest(s, "helper"), []),
+    "memories.page": (lambda s, id, q: memories.page(s), []),
+    "memories.put": (lambda s, id, q: memories.put(s, "helper", "city", '"Paris"', ["paris"], "call"), True),
+    "memories.remove": (lambda s, id, q: memories.remove(s, "helper", "city", "call"), False),
     "secrets.get": (lambda s, id, q: secrets.get(s, "city"), None),
     "secrets.names": (lambda s, id, q: secrets.names(s), []),
     "secrets.put": (lambda s, id, q: secrets.put(s, "city", "Paris"), None),
@@ -143,6 +155,8 @@ OWNED = (
     "agent_versions",
     "configs",
     "admissions",
+    "memories",
+    "memory_writes",
     "schedules",
     "secrets",
     "workflows",
@@ -173,6 +187,7 @@ async def theirs(database: Database) -> tuple[str, str]:
     await database.write(schedules.create(ANN, "s1", "nightly", TIMES, 1.0))
     await database.write(schedules.record("s1", 0.0, "started", missed=0, execution_id=id))
     await database.write(workflows.put(ANN, "default", "hello", digest="d1", source="x", options="{}"))
+    await database.write(memories.put(ANN, "helper", "city", '"Rome"', ["rome"], "call"))
     for name in ("city", "other"):
         await database.write(configs.put(ANN, name, "Rome"))
         await database.write(secrets.put(ANN, name, "Rome"))

@@ -69,6 +69,7 @@ CLI = "flux.surfaces.cli"
         "workflow": (f"{CLI}.workflow:workflow", "Register workflows, run them, look at them."),
         "execution": (f"{CLI}.execution:execution", "Find executions, look at them, decide what they ask."),
         "config": (f"{CLI}.config:config", "Set and look up configuration values of workflows."),
+        "memory": (f"{CLI}.memory:memory", "Look at what agents noted down, and forget it."),
         "secrets": (f"{CLI}.secrets:secrets", "Set and look up secrets of workflows."),
         "start": (f"{CLI}.start:start", "Start a server or a worker."),
         "server": (f"{CLI}.start:server", "The server, the other way round."),
