@@ -219,6 +219,37 @@ async def test_a_server_that_is_down_comes_back_by_itself(world: World, monkeypa
     assert await world.faults() == []
 
 
+@pytest.mark.behaviour("mcp:failures:down")
+async def test_a_server_that_never_answers_holds_a_session_up_for_its_timeout_alone(world: World) -> None:
+    class Silent(Hostile):
+        async def respond(self, method: str, params: dict[str, Any]) -> Any:
+            await asyncio.Event().wait()
+
+    async with hostile(Silent()) as url:
+        server = {"url": url, "name": "h", "timeout": 0.3}
+        await world.agent([Reply("alone")], mcp_servers=[server])
+        log = await world.ask("go")
+    (context,) = of(log, ContextFrozen)
+    assert "- h: no answer within 0.3 s" in context.system
+
+
+@pytest.mark.behaviour("mcp:calls:overlap")
+async def test_calls_of_tools_that_only_read_overlap(world: World) -> None:
+    together = asyncio.Barrier(20)
+
+    async def meet(_: Any) -> dict[str, Any]:
+        async with asyncio.timeout(10):
+            await together.wait()
+        return text("met")
+
+    reading = tool("meet", annotations={"readOnlyHint": True})
+    async with hostile(Hostile(reading, meet=meet)) as url:
+        script = [Reply(calls=tuple(Call("mcp__h__meet") for _ in range(20))), Reply("ok")]
+        await world.agent(script, mcp_servers=[{"url": url, "name": "h"}], max_concurrent_tools=20)
+        await world.ask("go")
+    assert await results(world) == ["met"] * 20
+
+
 @pytest.mark.behaviour("mcp:failures:required")
 async def test_a_required_server_that_is_down_fails_the_run_in_one_line(world: World) -> None:
     await world.agent([Reply("ok")], mcp_servers=[{"url": "http://127.0.0.1:9/mcp", "name": "h", "required": True}])

@@ -55,6 +55,11 @@ class Link:
         return self._listing
 
     @property
+    def rests(self) -> bool:
+        """Whether nothing is open or under way."""
+        return self._connection is None and self._retrying is None and self._calls == 0 and not self._lock.locked()
+
+    @property
     def wants_login(self) -> bool:
         """Whether all it lacks is a person who logs in."""
         return isinstance(self.trouble, LoginNeeded)

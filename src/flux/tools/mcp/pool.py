@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "USER", "LOGNAME", "SHELL", "TMPDIR")
 
 
+#: Servers, counted once for each person, of which the tools are remembered.
+MOST_LINKS = 1_000
+
+
 class Vault(Protocol):
     """The secrets of one person."""
 
@@ -70,10 +74,16 @@ class McpPool:
                 # Half a second that a process without MCP never pays, and that nobody else waits for.
                 self._module = await asyncio.to_thread(importlib.import_module, "flux.tools.mcp.link")
         key = (server.key, tenant, principal)
-        if key not in self._links:
-            self._links[key] = self._module.Link(self, server, vault)
-        found: Link = self._links[key]
+        found: Link = self._links.pop(key) if key in self._links else self._module.Link(self, server, vault)
+        self._links[key] = found  # the newest is the last
+        self._forget()
         return found
+
+    def _forget(self) -> None:
+        """Know no more people's servers than there is memory for; what rests longest goes first."""
+        resting = [key for key, link in self._links.items() if link.rests]
+        for key in resting[: max(0, len(self._links) - MOST_LINKS)]:
+            del self._links[key]
 
     async def close(self) -> None:
         """Close every connection."""
