@@ -97,7 +97,7 @@ async def main(url: str) -> None:
     """Run the agent until it has an answer."""
     with tempfile.TemporaryDirectory() as home:
         async with open_process(
-            Settings(home=Path(home), synchronous="normal"),
+            Settings(home=Path(home), synchronous="normal", server_port=1),
             environment={},
             workspace=Path(home),
             factories={"test": lambda _: ScriptedModel(script)},

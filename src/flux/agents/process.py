@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flux import tracing
 from flux.agents.binding import Binder
+from flux.agents.doorman import Doorman
 from flux.agents.executor import SessionExecutor
 from flux.agents.inline import EXECUTOR
 from flux.agents.logins import Logins
@@ -83,6 +84,9 @@ class Process:
         admission = Admission(database, self.feed, self.dispatch)
         self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes)
         self.logins = Logins(self.secrets, self.sessions)
+        self.doorman = Doorman(self.logins, self.mcp.callback)
+        if settings.database.startswith("sqlite:") and settings.public_url is None:
+            self.mcp.on_login = self.doorman.open
         self.workflows = Workflows(database)
         self.executions = Executions(database, self.feed, admission, self.workflows.found)
         starter = Starter(self.dispatch, self.workflows.found, self.agents.workspace)
@@ -201,6 +205,7 @@ async def open_process(
         stack.push_async_callback(process.memory_stores.close)
         stack.push_async_callback(process.feed.close)
         stack.push_async_callback(process.mcp.close)
+        stack.push_async_callback(process.doorman.close)
         if worker:
             task = asyncio.create_task(keep_up("the worker broke", process.work), name="worker")
             stack.push_async_callback(_stop, task)

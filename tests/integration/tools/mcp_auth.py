@@ -97,12 +97,17 @@ class Authority:
         return OAuthToken(access_token=access, refresh_token=refresh, expires_in=self.seconds)
 
 
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
 @asynccontextmanager
 async def guarded(authority: Authority) -> AsyncIterator[str]:
     """The URL of an MCP server that wants a login."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     base = f"http://127.0.0.1:{port}"
     server = MCPServer(
         "guarded",

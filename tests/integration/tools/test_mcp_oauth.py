@@ -17,7 +17,7 @@ from flux.store.database import LOCAL
 from flux.store.interrupts import payload_of
 from flux.testing import Call, Reply
 from tests.integration.agents.world import World, of, opened
-from tests.integration.tools.mcp_auth import Authority, guarded, query_of, visit
+from tests.integration.tools.mcp_auth import Authority, free_port, guarded, query_of, visit
 
 
 @pytest.fixture
@@ -31,13 +31,14 @@ async def server(authority: Authority) -> AsyncIterator[dict[str, Any]]:
         yield {"url": url, "name": "safe", "auth": "oauth"}
 
 
+PORT = free_port()
 LOGS_IN = [Reply(calls=(Call("mcp__safe__log_in"),)), Reply(calls=(Call("mcp__safe__secret"),)), Reply("ok")]
 
 
 async def come_back(process: Process, target: str) -> httpx.Response:
     """What the browser is shown that comes back from a login."""
     transport = httpx.ASGITransport(create_app(process))
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as browser:
+    async with httpx.AsyncClient(transport=transport, base_url=f"http://localhost:{PORT}") as browser:
         return await browser.get(target)
 
 
@@ -52,14 +53,14 @@ async def asked(world: World) -> dict[str, Any]:
 async def test_a_login_is_a_question_that_its_callback_answers(
     tmp_path: Path, server: dict[str, Any], authority: Authority
 ) -> None:
-    async with opened(tmp_path) as world:
+    async with opened(tmp_path, server_port=PORT) as world:
         await world.agent(LOGS_IN, mcp_servers=[server])
         await world.start("go")
         login = await asked(world)
         assert (login["mode"], login["server_name"]) == ("url", "safe")
         query = query_of(login["url"])
         assert query["code_challenge_method"] == "S256"
-        assert query["redirect_uri"] == "http://localhost:8000/oauth/callback"
+        assert query["redirect_uri"] == f"http://localhost:{PORT}/oauth/callback"
         answer = await come_back(world.process, await visit(login["url"]))
         assert (answer.status_code, "You are logged in" in answer.text) == (200, True)
         await world.rest("idle")
@@ -77,17 +78,17 @@ async def test_a_login_is_a_question_that_its_callback_answers(
 async def test_another_process_finishes_a_login_and_nobody_logs_in_twice(
     tmp_path: Path, server: dict[str, Any], authority: Authority
 ) -> None:
-    async with opened(tmp_path) as world:
+    async with opened(tmp_path, server_port=PORT) as world:
         await world.agent(LOGS_IN, mcp_servers=[server])
         id = await world.start("go")
         login = await asked(world)
-    async with opened(tmp_path) as later:
+    async with opened(tmp_path, server_port=PORT) as later:
         await later.agent(LOGS_IN, mcp_servers=[server])
         later.id = id
         await come_back(later.process, await visit(login["url"]))
         await later.rest("idle")
         assert of(await later.log(), ToolDone)[-1].content == "42"
-    async with opened(tmp_path) as again:
+    async with opened(tmp_path, server_port=PORT) as again:
         await again.agent([Reply(calls=(Call("mcp__safe__secret"),)), Reply("ok")], mcp_servers=[server])
         log = await again.ask("go")
         assert [done.content for done in of(log, ToolDone)] == ["42"]
@@ -100,7 +101,7 @@ async def test_a_token_that_ended_is_renewed_and_one_that_was_taken_back_is_aske
     tmp_path: Path, server: dict[str, Any], authority: Authority
 ) -> None:
     authority.seconds = 1  # over before it is used again
-    async with opened(tmp_path) as world:
+    async with opened(tmp_path, server_port=PORT) as world:
         await world.agent(LOGS_IN, mcp_servers=[server])
         await world.start("go")
         await come_back(world.process, await visit((await asked(world))["url"]))
@@ -119,7 +120,7 @@ async def test_a_token_that_ended_is_renewed_and_one_that_was_taken_back_is_aske
 
 @pytest.mark.behaviour("mcp:oauth:refused")
 async def test_a_refused_login_is_a_result_and_a_strange_one_is_refused(tmp_path: Path, server: dict[str, Any]) -> None:
-    async with opened(tmp_path) as world:
+    async with opened(tmp_path, server_port=PORT) as world:
         await world.agent([LOGS_IN[0], Reply("ok")], mcp_servers=[server])
         await world.start("go")
         login = await asked(world)
@@ -138,7 +139,7 @@ async def test_a_refused_login_is_a_result_and_a_strange_one_is_refused(tmp_path
 async def test_tokens_are_kept_encrypted_and_shown_to_nobody(
     tmp_path: Path, server: dict[str, Any], authority: Authority
 ) -> None:
-    async with opened(tmp_path) as world:
+    async with opened(tmp_path, server_port=PORT) as world:
         await world.agent(LOGS_IN, mcp_servers=[server])
         await world.start("go")
         await come_back(world.process, await visit((await asked(world))["url"]))
@@ -156,14 +157,31 @@ async def test_tokens_are_kept_encrypted_and_shown_to_nobody(
         database.close()
 
 
+@pytest.mark.behaviour("mcp:oauth:embedded")
+async def test_without_a_server_the_process_itself_waits_for_the_browser(
+    tmp_path: Path, server: dict[str, Any]
+) -> None:
+    async with opened(tmp_path, server_port=PORT) as world:
+        await world.agent(LOGS_IN, mcp_servers=[server])
+        await world.start("go")
+        login = await asked(world)
+        async with httpx.AsyncClient() as browser:
+            answer = await browser.get(login["url"], follow_redirects=True)
+            assert (answer.status_code, "You are logged in" in answer.text) == (200, True)
+            elsewhere = str(answer.url.copy_with(path="/x", query=None))
+            assert (await browser.get(elsewhere)).status_code == 404
+        await world.rest("idle")
+        assert of(await world.log(), ToolDone)[-1].content == "42"
+
+
 @pytest.mark.behaviour("mcp:oauth:pasted")
 async def test_where_no_browser_comes_back_the_address_is_an_answer_too(tmp_path: Path, server: dict[str, Any]) -> None:
-    async with opened(tmp_path) as world:
+    async with opened(tmp_path, server_port=PORT) as world:
         await world.agent(LOGS_IN, mcp_servers=[server])
         await world.start("go")
         login = await asked(world)
         target = await visit(login["url"])
         (question,) = await world.questions()
-        await world.answer(question, "accept", content={"url": f"http://localhost:8000{target}"})
+        await world.answer(question, "accept", content={"url": f"http://localhost:{PORT}{target}"})
         await world.rest("idle")
         assert of(await world.log(), ToolDone)[-1].content == "42"

@@ -48,6 +48,7 @@ class ServerTool:
                 args, self._timeout
             )
         except LoginNeeded as needed:
+            await self._link.expect_login()
             return await login.ask(needed, self._server, self._link.vault, context.session)
         except Down as down:
             return Failed(f"the MCP server {self._server} cannot be used: {down}")

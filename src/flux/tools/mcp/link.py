@@ -79,6 +79,11 @@ class Link:
             self._retrying = asyncio.create_task(self._retry())
         return self._listing
 
+    async def expect_login(self) -> None:
+        """Let somebody wait for the person who is about to log in."""
+        if self._pool.on_login is not None:
+            await self._pool.on_login()
+
     async def ready(self) -> None:
         """Wait until the server can be used, and its tools are known.
 

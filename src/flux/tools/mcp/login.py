@@ -126,6 +126,7 @@ class LoginTool:
         try:
             await self._link.ready()
         except LoginNeeded as needed:
+            await self._link.expect_login()
             return await ask(needed, self._server, self._link.vault, context.session)
         except Down as down:
             return Failed(f"the MCP server {self._server} cannot be used: {down}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flux.tools.mcp.config import McpServer
@@ -63,6 +63,8 @@ class McpPool:
         self.callback = callback
         self.document = document
         self.idle = idle
+        #: Told before a person is sent to log in.
+        self.on_login: Callable[[], Awaitable[None]] | None = None
         self._links: dict[tuple[str, str, str], Link] = {}
         self._module: Any = None
         self._loading = asyncio.Lock()
