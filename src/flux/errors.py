@@ -6,6 +6,7 @@ FluxError
 │   ├── SourceInvalid            a file cannot be registered as workflows
 │   ├── UnsupportedYet           a documented field whose machinery is not in this version
 │   ├── ExecutionFinished        the execution has ended already
+│   ├── PlanInvalid              steps that make no plan, or a step that cannot change so
 │   ├── SettingsInvalid          flux.toml or a FLUX_* variable is wrong
 │   ├── OutputInvalid            the answer of a model does not fit the format it was asked for
 │   └── ValueNotStorable         a value has no form that can be kept
@@ -20,6 +21,7 @@ FluxError
 │   ├── InterruptNotFound
 │   ├── SecretNotFound
 │   ├── ConfigNotFound
+│   ├── ArtifactNotFound
 │   ├── MemoryNotFound
 │   └── StoredValueNotFound      a value kept outside the log is gone
 ├── Conflict                409  the request met a state it cannot apply to
@@ -97,6 +99,12 @@ class UnsupportedYet(InvalidInput):
     """This field is not available yet."""
 
     type = "not_available_yet"
+
+
+class PlanInvalid(InvalidInput):
+    """The plan cannot be used, or its step cannot change in this way."""
+
+    type = "plan_invalid"
 
 
 class SettingsInvalid(InvalidInput):
@@ -190,6 +198,12 @@ class ConfigNotFound(NotFound):
     """There is no such configuration value; `flux config set` sets it."""
 
     type = "config_not_found"
+
+
+class ArtifactNotFound(NotFound):
+    """This session has no such artifact."""
+
+    type = "artifact_not_found"
 
 
 class MemoryNotFound(NotFound):

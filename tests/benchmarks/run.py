@@ -17,8 +17,20 @@ if __name__ == "__main__":
 from tests.benchmarks import frame  # noqa: E402
 
 NAMES = (
-    "turn", "many", "openai", "long", "idle", "sleepers", "readers", "cold", "commit", "workflows", "recall", "mcp",
-)  # fmt: skip
+    "turn",
+    "many",
+    "openai",
+    "long",
+    "idle",
+    "sleepers",
+    "readers",
+    "cold",
+    "commit",
+    "workflows",
+    "agents",
+    "recall",
+    "mcp",
+)
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -22,7 +22,9 @@ from flux.agents.memory_choice import LongTermMemory
 from flux.agents.memory_kit import memory_kits
 from flux.agents.memory_stores import MemoryStores
 from flux.agents.output import output_schema, parse_output
+from flux.agents.skills_kit import SkillsKit
 from flux.agents.task_tools import TaskTools
+from flux.agents.window import WorkingMemory
 from flux.engine import driving
 from flux.engine.driving import Ended, Order, Waiting
 from flux.engine.journal import Journal, journal_here
@@ -51,6 +53,7 @@ from flux.messages import TextPart
 from flux.models.bundled import scripted
 from flux.models.registry import ModelRegistry, provider_settings
 from flux.settings import load_settings
+from flux.tools.skills import SkillCatalog
 from flux.workflow_entries import TaskCompleted, TaskFailed, TaskStarted
 
 #: How often an answer may not fit the format, one after the other.
@@ -73,7 +76,9 @@ async def agent(  # noqa: PLR0913 - the documented parameters
     model: str,
     name: str | None = None,
     tools: Sequence[task[..., Any] | str | Mapping[str, Any]] | None = None,
+    skills: SkillCatalog | None = None,
     response_format: type[BaseModel] | None = None,
+    working_memory: WorkingMemory | None = None,
     long_term_memory: LongTermMemory | None = None,
     agents: Sequence[task[..., Any] | str] | None = None,
     description: str | None = None,
@@ -99,6 +104,7 @@ async def agent(  # noqa: PLR0913 - the documented parameters
         "system_prompt": system_prompt,
         "description": description,
         "tools": [one for one in tools or () if not isinstance(one, task)],
+        "skills": [one.model_dump(mode="json", exclude_defaults=True) for one in skills or ()],
         "agents": [one for one in agents or () if isinstance(one, str)],
         "long_term_memory": long_term_memory and long_term_memory.model_dump(exclude_unset=True),
         "max_tool_calls": max_tool_calls,
@@ -118,6 +124,7 @@ async def agent(  # noqa: PLR0913 - the documented parameters
         tasks,
         {one.given.definition.name: one.given for one in map(_colleague, agents or ()) if one},
         output_schema(response_format) if response_format is not None else None,
+        working_memory,
     )
     return task(AgentFunction(given, response_format)).with_options(name=definition.name)
 
@@ -167,7 +174,7 @@ class _Asked:
         self._body = body
         self._given = given
         self._format = format
-        self._child = driving.child_id(journal.run.id, body.call)
+        self._child = driving.child_id(journal.run.id, given.memory.key if given.memory else body.call)
 
     async def answer(self, text: str) -> Any:
         """The agent's answer. A call that is tried again goes on in the same session."""
@@ -315,8 +322,8 @@ async def session_executor(journal: Journal) -> SessionExecutor:
         binder = Binder(models, Path.cwd(), os.environ)
         stores = MemoryStores(services.database, services.secrets, settings)
         stack.push_async_callback(stores.close)
-        kits = (TaskTools(services), memory_kits(stores))
-        return SessionExecutor(services.database, binder, models, settings, kits)
+        before, after = (TaskTools(services), SkillsKit(binder)), (memory_kits(stores),)
+        return SessionExecutor(services.database, binder, models, settings, before=before, after=after)
 
     return await services.kept.get(EXECUTOR, make)
 

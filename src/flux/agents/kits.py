@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from flux.agents.definition import AgentDefinition
+from flux.agents.window import WorkingMemory
 from flux.engine.task import task
 from flux.events import ContextFrozen
 from flux.models.base import OutputSchema
@@ -15,14 +16,15 @@ from flux.tools.base import Resource, Tool
 
 
 class Kit(Struct, frozen=True):
-    """Tools for the model, a section of the system prompt (Markdown with its own heading), and readers by scheme.
+    """Tools for the model, a section of the system prompt, and readers by scheme.
 
+    The section is Markdown with its own heading; a function of it is asked whenever the prompt is frozen.
     A part that changes by itself says so: `stale` when it would bring something else by now, `outdates` when a
     frozen prompt has to be made anew for what it brings.
     """
 
     tools: tuple[Tool, ...] = ()
-    prompt: str = ""
+    prompt: str | Callable[[], str] = ""
     resources: Mapping[str, Resource] = {}
     stale: Callable[[], bool] | None = None
     outdates: Callable[[ContextFrozen], bool] | None = None
@@ -32,12 +34,11 @@ class Given(Struct, frozen=True):
     """An agent that is made in code: its definition, and what a definition cannot hold.
 
     `tasks` are its tools, `colleagues` whom it can delegate to beside those that are stored, `output` is what its
-    answers must look like. `window` and `window_tokens` limit the messages that the model sees.
+    answers must look like, `memory` how much of the messages it is shown.
     """
 
     definition: AgentDefinition
     tasks: tuple[task[..., Any], ...] = ()
     colleagues: Mapping[str, Given] = {}
     output: OutputSchema | None = None
-    window: int | None = None
-    window_tokens: int | None = None
+    memory: WorkingMemory | None = None

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from flux import tracing
+from flux.agents.artifacts import Artifacts
 from flux.agents.binding import Binder
 from flux.agents.doorman import Doorman
 from flux.agents.executor import SessionExecutor
@@ -20,7 +21,9 @@ from flux.agents.memories import Memories
 from flux.agents.memory_kit import memory_kits
 from flux.agents.memory_stores import MemoryStores
 from flux.agents.sessions import Agents, Sessions
+from flux.agents.skills_kit import SkillsKit
 from flux.agents.task_tools import TaskTools
+from flux.agents.tools_kit import ToolFilesKit
 from flux.engine.admission import Admission
 from flux.engine.configs import Configs
 from flux.engine.dispatch import Dispatch, EmbeddedDispatch
@@ -46,6 +49,7 @@ from flux.store.database import CommitObserver, Database
 from flux.store.feed import Feed
 from flux.store.opening import open_database
 from flux.tools.base import Tool
+from flux.tools.web import WebFetch
 
 #: Seconds between two looks for dead workers where no lock tells of them at once.
 SHARED_TICK = 0.5
@@ -72,7 +76,7 @@ class Process:
         self.worker_id = lock.id
         self.database = database
         self.models = models
-        self.binder = Binder(models, workspace, environment, tools)
+        self.binder = Binder(models, workspace, environment, {**_web_tools(settings), **(tools or {})})
         self.feed = Feed(database)
         self.dispatch = dispatch
         self.secrets = Secrets(database, settings.home, settings.secret_key)
@@ -87,24 +91,26 @@ class Process:
         self.doorman = Doorman(self.logins, self.mcp.callback)
         if settings.database.startswith("sqlite:") and settings.public_url is None:
             self.mcp.on_login = self.doorman.open
+        self.artifacts = Artifacts(database, self.sessions)
         self.workflows = Workflows(database)
         self.executions = Executions(database, self.feed, admission, self.workflows.found)
         starter = Starter(self.dispatch, self.workflows.found, self.agents.workspace)
         self.ticker = Ticker(database, self.feed, self.dispatch, starter)
         self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
-        services = self._services()
+        services, sources = self._services(), SourceLoader()
         sessions = SessionExecutor(
             database,
             self.binder,
             models,
             settings,
-            [TaskTools(services), memory_kits(self.memory_stores), McpKits(self.mcp, self.secrets)],
+            before=(TaskTools(services), ToolFilesKit(sources, services), SkillsKit(self.binder)),
+            after=(memory_kits(self.memory_stores), McpKits(self.mcp, self.secrets)),
         )
         services.kept.put(EXECUTOR, sessions)
         executors: dict[str, Executor] = {
             "session": sessions,
-            "workflow": WorkflowExecutor(CatalogCode(database, SourceLoader()), services, settings.run_failures),
+            "workflow": WorkflowExecutor(CatalogCode(database, sources), services, settings.run_failures),
         }
         self.runner = Runner(database, self.feed, self.dispatch, executors, lock.id, offer)
         self.feed.on_foreign_write = self.runner.all_changed
@@ -155,6 +161,11 @@ class Process:
                 task.cancel()
             await asyncio.wait(keeping)
             await self.recovery.leave()
+
+
+def _web_tools(settings: Settings) -> dict[str, Tool]:
+    """`web_fetch` where it may do more than by default."""
+    return {"web_fetch": WebFetch(settings.web_fetch_hosts).tool()} if settings.web_fetch_hosts else {}
 
 
 @asynccontextmanager

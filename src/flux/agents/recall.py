@@ -36,7 +36,8 @@ def words_of(text: str) -> list[str]:
     if small.isascii():
         found: Iterable[str] = _ASCII.findall(small)
     else:
-        bare = unicodedata.normalize("NFKC", _ACCENTS.sub("", unicodedata.normalize("NFKD", small)))
+        plain = unicodedata.normalize("NFKD", small).casefold()  # letters in fancy dress are small only now
+        bare = unicodedata.normalize("NFKC", _ACCENTS.sub("", unicodedata.normalize("NFKD", plain)))
         spaced = "".join(char if _in_word(char) else " " for char in bare)
         found = _UNSPACED.sub(lambda match: f" {match[0]} ", spaced).split()
     return list(dict.fromkeys(word[:MAX_WORD] for word in found))

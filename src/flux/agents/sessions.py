@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
 from flux.agents.binding import Binder
-from flux.agents.definition import AgentDefinition
+from flux.agents.definition import MOST_STEPS, AgentDefinition
+from flux.agents.plans import edited
 from flux.engine.admission import Admission, NewMessage, NewSession
 from flux.engine.answers import Admitted, Decision
 from flux.errors import (
@@ -61,7 +63,7 @@ class Agents:
         """
         for prepare in self._prepare:
             definition = await prepare(scope, definition)
-        self._binder.check(definition)
+        await asyncio.to_thread(self._binder.check, definition)  # a file of tools may be long
         for name in definition.agents:
             await self._check_colleague(scope, definition, name)
         return await self._database.write(
@@ -162,8 +164,11 @@ class Sessions:
         """Answer a question.
 
         :raises SessionNotFound, InterruptNotFound, InterruptDecided: there is no such open question
+        :raises PlanInvalid: it is a plan that was edited into none
         """
         await self.get(scope, id)
+        if decision.decision == "approve" and decision.content is not None:
+            await self._check_plan(scope, interrupt, decision.content)
         return await self._admission.answer(scope, id, interrupt, decision)
 
     async def cancel(self, scope: Scope, id: str) -> Admitted | None:
@@ -256,6 +261,16 @@ class Sessions:
     def follow(self, scope: Scope, id: str, after: Cursor = START) -> AsyncGenerator[list[Frame], None]:
         """What happens in a session behind a cursor, as it happens. The caller has checked access."""
         return self._feed.follow(scope, id, after)
+
+    async def _check_plan(self, scope: Scope, interrupt: str, content: Any) -> None:
+        """Refuse an edited plan that is none, while the question is still open."""
+        asked = await self._database.read(interrupts.find(scope, interrupt))
+        row = await self._database.read(executions.get(scope, asked.execution_id)) if asked else None
+        if asked is None or asked.kind != "plan" or row is None:
+            return
+        found = await self._database.read(agents.get_version(scope, row.agent or "", row.agent_version or 0))
+        most = AgentDefinition.from_json(found.definition).max_plan_steps if found else MOST_STEPS
+        edited(interrupts.payload_of(asked)["steps"], content, most)
 
     def _check_size(self, message: NewMessage | None) -> None:
         size = len(message.text.encode()) if message else 0

@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
 from flux.agents.steps import CHARS_PER_TOKEN
+from flux.engine.place import here
 from flux.errors import InvalidInput
 from flux.messages import AssistantMessage, Message, ReasoningPart, TextPart, ToolResult, UserMessage
 
+_made = itertools.count()
 #: Tokens that a message costs besides its text.
 PER_MESSAGE = 4
 
 
 class WorkingMemory(Struct, frozen=True):
-    """How much history is shown: at most `window` messages, of about `max_tokens` tokens. None: no limit."""
+    """How much history is shown: at most `window` messages, of about `max_tokens` tokens. None: no limit.
+
+    Who has the same `key` in an execution shares the history.
+    """
 
     window: int | None = None
     max_tokens: int | None = None
+    key: str = ""
 
 
 def working_memory(window: int | None = None, max_tokens: int | None = None) -> WorkingMemory:
-    """Working memory with limits.
+    """The history of one conversation: agents that are given it share it, for as long as the execution lasts.
 
     :raises InvalidInput: a limit is not a positive number
     """
     for name, limit in (("window", window), ("max_tokens", max_tokens)):
         if limit is not None and (type(limit) is not int or limit < 1):
             raise InvalidInput(f"working_memory: {name} must be a whole number from 1 on, not {limit!r}")
-    return WorkingMemory(window, max_tokens)
+    place = here()
+    # The same in every run of the same code: by its place in a workflow, or by the order in which modules make them.
+    key = place.mint("working_memory", (window, max_tokens), {}) if place else f"working_memory_{next(_made)}"
+    return WorkingMemory(window, max_tokens, key)
 
 
 def windowed(messages: Sequence[Message], window: int | None, max_tokens: int | None) -> tuple[Message, ...]:

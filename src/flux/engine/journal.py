@@ -23,11 +23,11 @@ from flux.engine.run import Run
 from flux.engine.services import Services
 from flux.entry import Entry
 from flux.errors import DatabaseLocked, DatabaseUnavailable, ExecutionSuspended
-from flux.events import QUESTIONS, ChildDone, Stored
+from flux.events import QUESTIONS, ChildDone, Stored, ToolWaiting
 from flux.events import InterruptAnswered as Answered
 from flux.store import log
 from flux.store.database import Steps
-from flux.workflow_entries import TaskCompleted, TaskFailed, TaskRetryFailed, TaskStarted
+from flux.workflow_entries import TaskCompleted, TaskFailed, TaskRetryFailed, TaskStarted, WorkflowPaused
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ Finished = TaskCompleted | TaskFailed
 #: What people are asked, by the kind of the question.
 FOR_PEOPLE = ("approval", "elicitation", "input", "plan", "pause")
 #: What a journal reads.
-TOLD = (TaskStarted, TaskCompleted, TaskFailed, TaskRetryFailed, Answered, ChildDone, *QUESTIONS)
+TOLD = (ToolWaiting, TaskStarted, TaskCompleted, TaskFailed, TaskRetryFailed, Answered, ChildDone, *QUESTIONS)
 TIMED_OUT = object()
 
 
@@ -71,6 +71,8 @@ class Journal:
         self.head = 0
         self.log: list[Stored] = []
         self.started: dict[str, TaskStarted] = {}
+        #: Calls that began to act, and have neither come to something nor been put away with what they wait for.
+        self.in_flight: set[str] = set()
         self.finished: dict[str, Finished] = {}
         self.failed_tries: dict[str, int] = {}
         self.asked: dict[str, Any] = {}
@@ -147,8 +149,14 @@ class Journal:
         match entry:
             case TaskStarted():
                 self.started[entry.call] = entry
+                self.in_flight.add(entry.call)
             case TaskCompleted() | TaskFailed():
                 self.finished[entry.call] = entry
+                self.in_flight.discard(entry.call)
+            case WorkflowPaused():
+                self.in_flight.clear()
+            case ToolWaiting(call=self.within):
+                self.in_flight.clear()
             case TaskRetryFailed():
                 self.failed_tries[entry.call] = self.failed_tries.get(entry.call, 0) + 1
             case Answered():

@@ -18,6 +18,7 @@ from flux.server.guard import Guard
 from flux.server.measure import Counts, RequestCounter
 from flux.server.routes import (
     agents,
+    artifacts,
     configs,
     executions,
     health,
@@ -55,6 +56,7 @@ def create_app(
     app.state.closing = asyncio.Event()
     app.include_router(health.router)
     app.include_router(sessions.router)
+    app.include_router(artifacts.router)
     app.include_router(agents.router)
     app.include_router(schedules.router)
     app.include_router(workflows.router)

@@ -343,7 +343,7 @@ def delete(scope: Scope, id: str) -> Steps[bool]:
 
 def delete_rest(id: str) -> Steps[None]:
     """Remove what an execution left behind."""
-    for table in ("events", "interrupts", "grants", "admissions", "waits"):
+    for table in ("events", "interrupts", "grants", "admissions", "waits", "artifacts"):
         yield f"delete from {table} where execution_id = :id", {"id": id}
 
 

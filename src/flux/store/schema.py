@@ -111,7 +111,14 @@ create table secrets (
 create table configs (
   tenant text not null, name text not null, value text not null, updated double precision not null,
   primary key (tenant, name)
-)
+);
+
+create table artifacts (
+  id text primary key, tenant text not null, execution_id text not null, name text not null,
+  media_type text not null, size integer not null, digest text not null, data bytea not null,
+  created double precision not null
+);
+create index artifacts_listed on artifacts (execution_id, created, id)
 """
 
 

@@ -13,6 +13,7 @@ from flux.messages import Usage
 from flux.store import (
     admissions,
     agents,
+    artifacts,
     configs,
     driven,
     executions,
@@ -32,6 +33,7 @@ from tests.integration.states import ANN, EVE, HELLO, Sessions
 NOUNS: list[ModuleType] = [
     admissions,
     agents,
+    artifacts,
     configs,
     driven,
     executions,
@@ -71,6 +73,10 @@ def _register(scope: Scope, id: str, question: str) -> Steps[Any]:
     yield from workflows.put(scope, "default", "hello", digest="d2", source="other", options="{}")
 
 
+def _keep(scope: Scope, id: str, question: str) -> Steps[Any]:
+    return artifacts.put(scope, id, 1, "kept", name="other.txt", media_type="text/plain", data=b"stolen")
+
+
 #: Every function that takes a scope, called by a stranger with somebody else's ids; and what comes back.
 CALLS: dict[str, tuple[Call, Any]] = {
     "admissions.claim": (lambda s, id, q: admissions.claim(s, "key", "other digest"), None),
@@ -82,6 +88,10 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "agents.list_current": (lambda s, id, q: agents.list_current(s), []),
     "agents.put": (lambda s, id, q: agents.put(s, "helper", "d2", "{}", create=False, update=True), AgentNotFound),
     "agents.versions": (lambda s, id, q: agents.versions(s, "helper"), []),
+    "artifacts.get": (lambda s, id, q: artifacts.get(s, id, "kept"), None),
+    "artifacts.page": (lambda s, id, q: artifacts.page(s, id), []),
+    "artifacts.put": (_keep, Fenced),
+    "artifacts.read_in_tree": (lambda s, id, q: artifacts.read_in_tree(s, id, "kept"), None),
     "configs.get": (lambda s, id, q: configs.get(s, "city"), None),
     "configs.names": (lambda s, id, q: configs.names(s), []),
     "configs.put": (lambda s, id, q: configs.put(s, "city", "Paris"), None),
@@ -153,6 +163,7 @@ OWNED = (
     "executions",
     "agents",
     "agent_versions",
+    "artifacts",
     "configs",
     "admissions",
     "memories",
@@ -183,6 +194,7 @@ async def theirs(database: Database) -> tuple[str, str]:
     await sessions.admission.admit(ANN, id, HELLO, key="key")
     await database.write(interrupts.grant(ANN, id, "shell", "ann"))
     await database.write(waits.wait_for(ANN, id, "another"))
+    await database.write(artifacts.put(ANN, id, 1, "kept", name="long.txt", media_type="text/plain", data=b"all"))
     await database.write(agents.put(ANN, "helper", "d1", "{}", create=True, update=True))
     await database.write(schedules.create(ANN, "s1", "nightly", TIMES, 1.0))
     await database.write(schedules.record("s1", 0.0, "started", missed=0, execution_id=id))

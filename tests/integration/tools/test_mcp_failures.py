@@ -341,7 +341,7 @@ async def test_a_program_gets_little_and_leaves_nothing(tmp_path: Path) -> None:
 async def test_every_kind_of_content_is_told_to_the_model(world: World) -> None:
     async with mcp_server.serving(mcp_server.build()) as url:
         found = await run(world, url, "everything", "shaped", "fail", "talk")
-    assert found[0].startswith("some text\n[image, image/png, 10 bytes")
+    assert found[0].startswith("some text\n[image, image/png, 10 bytes: artifact://")
     assert "[resource notes (text/plain): file:///notes.txt]" in found[0]
     assert "[resource test://a]\ninside a" in found[0]
     assert "Bern" in found[1]

@@ -17,7 +17,7 @@ from flux.agents.task_tools import TaskTools
 from flux.engine.answers import Decision
 from flux.errors import DefinitionInvalid, InvalidInput
 from flux.events import ApprovalRequired, Cancelled, ModelFailed, Progress, UserSaid, decode_delta
-from flux.messages import ModelFailure, ToolResult, Usage
+from flux.messages import ModelFailure, ToolResult, Usage, text_of
 from flux.models.base import ModelRequest
 from flux.models.registry import ModelRegistry
 from flux.models.scripted import Call, Reply, ScriptedModel, Turn
@@ -26,6 +26,7 @@ from flux.store import driven, interrupts
 from flux.store.database import LOCAL, Database, one
 from flux.tasks import parallel
 from flux.tasks.ai import agent
+from flux.tasks.ai.memory import working_memory
 from flux.tasks.ai.tools import directory
 from flux.tasks.ai.tools.system_tools import DEFAULT_BLOCKLIST
 from flux.workflow_entries import TaskCompleted, WorkflowFailed
@@ -42,7 +43,11 @@ class Lab:
         self.models: dict[str, ScriptedModel] = {}
         registry = ModelRegistry({}, {}, {"test": lambda name: self.models[name]})
         executor = SessionExecutor(
-            machine.database, Binder(registry, home, {}), registry, Settings(home=home), [TaskTools(machine.services)]
+            machine.database,
+            Binder(registry, home, {}),
+            registry,
+            Settings(home=home),
+            before=[TaskTools(machine.services)],
         )
         machine.services.kept.put(EXECUTOR, executor)
 
@@ -384,3 +389,33 @@ async def test_bundled_tools_may_be_given_beside_tasks(lab: Lab, tmp_path: Path)
     assert isinstance(result, ToolResult)
     assert "plan.txt" in result.content
     assert "rm -rf" in " ".join(DEFAULT_BLOCKLIST)
+
+
+@workflow
+async def remembers(ctx: ExecutionContext[Any]) -> Any:
+    """Two agents that share what was said, and one that does not."""
+    memory = working_memory(window=3)
+    first = await agent("First.", model="test/a", name="first", working_memory=memory)
+    second = await agent("Second.", model="test/b", name="second", working_memory=memory)
+    other = await agent("Other.", model="test/a", name="other", working_memory=working_memory())
+    said = [await first("one"), await second("two"), await other("three")]
+    await pause("look")
+    return [*said, await first("four")]
+
+
+@pytest.mark.behaviour("inline:agent:working-memory")
+async def test_agents_with_one_working_memory_share_the_conversation(lab: Lab) -> None:
+    a = lab.models["a"] = ScriptedModel(lambda request: Reply("a"))
+    b = lab.models["b"] = ScriptedModel(lambda request: Reply("b"))
+    context = await lab.machine.run(remembers)
+    await lab.machine.resume(context.execution_id)
+    context = await lab.machine.until(context.execution_id, "ended")
+    assert context.output == ["a", "b", "a", "a"]
+
+    def told(model: ScriptedModel) -> list[tuple[str, list[str]]]:
+        texts = [[text_of(message.parts) for message in request.messages] for request in model.requests]  # type: ignore[union-attr]
+        return [(request.system, said) for request, said in zip(model.requests, texts, strict=True)]
+
+    assert told(b) == [("Second.", ["one", "a", "two"])]
+    assert told(a) == [("First.", ["one"]), ("Other.", ["three"]), ("First.", ["two", "b", "four"])]
+    assert len(await lab.children(context.execution_id)) == 2

@@ -156,7 +156,7 @@ async def test_an_agent_in_a_workflow_uses_the_tools_with_their_schemas(machine:
     registry = ModelRegistry({}, {}, {"test": lambda _: model})
     executor = SessionExecutor(
         machine.database, Binder(registry, tmp_path, {}), registry, Settings(home=tmp_path),
-        [TaskTools(machine.services)],
+        before=[TaskTools(machine.services)],
     )  # fmt: skip
     machine.services.kept.put(EXECUTOR, executor)
     async with mcp_server.serving(mcp_server.build()) as url:

@@ -101,9 +101,10 @@ def test_a_history_without_a_question_stays_as_it_is() -> None:
     assert windowed([], 1, 1) == ()
 
 
-def test_working_memory_is_a_value() -> None:
-    assert working_memory() == WorkingMemory()
-    assert working_memory(window=4, max_tokens=1000) == WorkingMemory(4, 1000)
+def test_each_working_memory_is_one_of_its_own() -> None:
+    assert working_memory().key != working_memory().key
+    made = working_memory(window=4, max_tokens=1000)
+    assert made == WorkingMemory(4, 1000, made.key)
 
 
 @pytest.mark.parametrize("limits", [{"window": 0}, {"max_tokens": -1}, {"window": True}, {"max_tokens": "many"}])

@@ -8,7 +8,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from flux.tools.text import MAX_RESULT, clip
+from flux.errors import TooLarge
 
 Keep = Callable[[bytes, str], Awaitable[str]]
 
@@ -18,14 +18,7 @@ async def text_of(result: Any, keep: Keep) -> str:
     parts = [await _block(block, keep) for block in result.content]
     if result.structured_content is not None and not _told(parts, result.structured_content):
         parts.append(json.dumps(result.structured_content, ensure_ascii=False))
-    text = "\n".join(part for part in parts if part)
-    if len(text) <= MAX_RESULT:
-        return text
-    try:
-        address = await keep(text.encode("utf-8", "replace"), "text/plain")
-    except OSError:
-        return clip(text, MAX_RESULT)
-    return f"{clip(text, MAX_RESULT)}\n[all of it is in {address}]"
+    return "\n".join(part for part in parts if part)
 
 
 def _told(parts: list[str], structured: Any) -> bool:
@@ -70,5 +63,5 @@ async def _kept(what: str, data: str, media_type: str | None, keep: Keep) -> str
     about = f"{what}, {media_type}, {len(content):,} bytes"
     try:
         return f"[{about}: {await keep(content, media_type)}]"
-    except OSError as error:
+    except (OSError, TooLarge) as error:
         return f"[{about}; it is not kept: {error}]"
