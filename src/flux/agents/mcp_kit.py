@@ -88,7 +88,7 @@ class _Part:
     @property
     def stale(self) -> bool:
         """Whether the server offers something else by now."""
-        return self._link.version != self._version
+        return self._link.stale or self._link.version != self._version
 
     def tools(self) -> Iterator[Tool]:
         """Its tools; while it is down, those that the session knew."""

@@ -44,6 +44,13 @@ async def _run_old(server: Any, read: Any, write: Any, options: Any) -> None:
         await serve_loop(server, read, write, lifespan_state=state, init_options=options)
 
 
+def make_old(server: MCPServer) -> None:
+    """Make a server one of 2025-11-25."""
+    inner: Any = server._lowlevel_server
+    inner.middleware.append(_old)
+    inner.run = functools.partial(_run_old, inner)
+
+
 async def how_many() -> Elicit[Booking]:
     """What a booking has to know."""
     return Elicit("How many seats?", Booking)
@@ -51,10 +58,9 @@ async def how_many() -> Elicit[Booking]:
 
 def build(known: Known, *, old: bool = False) -> MCPServer:
     """The server."""
-    server = MCPServer("asking", middleware=[_old] if old else [])
+    server = MCPServer("asking")
     if old:
-        inner: Any = server._lowlevel_server
-        inner.run = functools.partial(_run_old, inner)
+        make_old(server)
 
     @server.tool()
     def book(booking: Annotated[Booking, Resolve(how_many)]) -> str:
@@ -87,7 +93,20 @@ def build(known: Known, *, old: bool = False) -> MCPServer:
         return (await context.elicit_url("Please look at this", url, "visit-1")).action
 
     _add_accounts(server, known)
+    _add_growing(server, old)
     return server
+
+
+def _add_growing(server: MCPServer, old: bool) -> None:
+    @server.tool()
+    async def grow(context: Context[Any, Any]) -> str:
+        """Learn something new."""
+        server.add_tool(lambda: "new", name="grown", description="New.")
+        if old:
+            await context.session.send_tool_list_changed()
+        else:
+            await context.notify_tools_changed()
+        return "grown"
 
 
 def _add_accounts(server: MCPServer, known: Known) -> None:

@@ -47,6 +47,8 @@ class Hostile:
 
     async def _answer(self, request: Request) -> Response:
         if request.method != "POST":
+            self.seen.append((request.method, {}))
+            self.asked.set()
             return PlainTextResponse("", 405)
         message = await request.json()
         method, id = message["method"], message.get("id")

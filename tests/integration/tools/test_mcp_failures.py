@@ -18,7 +18,7 @@ from flux.testing import Call, Reply
 from flux.tools.mcp import link as links
 from flux.tools.mcp.config import McpServer
 from tests.integration.agents.world import World, of, opened, outcomes
-from tests.integration.tools import mcp_server
+from tests.integration.tools import mcp_asking, mcp_server
 from tests.integration.tools.mcp_hostile import Hostile, hostile, text, tool
 
 GOOD = tool("good")
@@ -269,6 +269,33 @@ async def test_an_expired_session_is_opened_again_unnoticed(world: World) -> Non
         await world.ask("again")
         assert await results(world) == ["good", "good"]
         assert [method for method, _ in server.seen].count("initialize") == 2
+
+
+@pytest.mark.behaviour("mcp:connections:idle")
+async def test_a_connection_that_nobody_uses_is_closed_and_opened_again_when_it_is_needed(world: World) -> None:
+    world.process.mcp.idle = 0.01
+    server = Hostile(GOOD, good=good)
+    async with hostile(server) as url:
+        await world.agent([*calls("good"), *calls("good")], mcp_servers=[{"url": url, "name": "h"}])
+        await world.ask("go")
+        async with asyncio.timeout(10):
+            while "DELETE" not in [method for method, _ in server.seen]:
+                server.asked.clear()
+                await server.asked.wait()
+        await world.ask("again")
+        assert await results(world) == ["good", "good"]
+        assert [method for method, _ in server.seen].count("initialize") == 2
+
+
+@pytest.mark.parametrize("old", [True, False])
+@pytest.mark.behaviour("mcp:listing:changed")
+async def test_a_tool_that_a_server_adds_is_offered_in_the_same_run(world: World, old: bool) -> None:
+    async with mcp_server.serving(mcp_asking.build(mcp_asking.Known())) as url:
+        program = [sys.executable, mcp_asking.__file__, "old"]
+        server = {"command": program, "name": "h"} if old else {"url": url, "name": "h"}
+        await world.agent(calls("grow", "grown"), mcp_servers=[server])
+        await world.ask("go")
+        assert await results(world) == ["grown", "new"]
 
 
 @pytest.mark.behaviour("mcp:trust:changed-tool")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import httpx2
 import mcp_types as types
 from mcp.client import Client
 from mcp.client.session import ClientRequestContext
+from mcp.client.subscriptions import SubscriptionLost
 from mcp.shared.dispatcher import ProgressFnT
 from mcp.shared.exceptions import MCPError
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from msgspec import Struct
 from pydantic import TypeAdapter, ValidationError
 
@@ -181,9 +183,20 @@ class Connection:
             await stack.enter_async_context(client)
             if not self._ready.done():
                 self._ready.set_result(client)
+            stack.push_async_callback(_stop, asyncio.create_task(self._listen(client)))
             closing = asyncio.ensure_future(self._closing.wait())
             stack.callback(closing.cancel)
             await asyncio.wait((closing, self._target.ended), return_when=asyncio.FIRST_COMPLETED)
+
+    async def _listen(self, client: Client) -> None:
+        """Hear of changed tools from a server of 2026-07-28, which tells only those who listen."""
+        tools = client.server_capabilities.tools
+        if client.protocol_version not in MODERN_PROTOCOL_VERSIONS or tools is None or not tools.list_changed:
+            return
+        with suppress(MCPError, SubscriptionLost, TimeoutError):
+            async with client.listen(tools_list_changed=True) as changes:
+                async for _ in changes:
+                    self.stale = True
 
     async def _heard(self, message: Any) -> None:
         if isinstance(message, types.ToolListChangedNotification):
@@ -229,6 +242,11 @@ class Target:
             return stdio(self._server.words, self._environment, self._cwd, self.ended)
         way = sse if self._old else streamable
         return way(self._server.url, self._careful, self._auth)
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait((task,))
 
 
 def _listed(tool: types.Tool) -> tuple[Listed, int]:

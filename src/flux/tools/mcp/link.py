@@ -60,6 +60,11 @@ class Link:
         return self._connection is None and self._retrying is None and self._calls == 0 and not self._lock.locked()
 
     @property
+    def stale(self) -> bool:
+        """Whether the server has said that its tools are others by now."""
+        return self._connection is not None and self._connection.stale
+
+    @property
     def wants_login(self) -> bool:
         """Whether all it lacks is a person who logs in."""
         return isinstance(self.trouble, LoginNeeded)
@@ -67,8 +72,7 @@ class Link:
     async def offer(self) -> tuple[Listed, ...] | None:
         """The tools of the server, None while it is down and never told them; `trouble` says why."""
         self._wanted = asyncio.get_running_loop().time()
-        stale = self._connection is not None and self._connection.stale
-        if self._retrying is not None or (self._listing is not None and not stale):
+        if self._retrying is not None or (self._listing is not None and not self.stale):
             return self._listing
         try:
             async with self._lock:
