@@ -97,7 +97,7 @@ class Call:
             needed = elicit.required(error)
             if not needed:
                 return Failed(f"{self._server}: {reason_of(error)}")
-            return self._ask_all(needed, [], {"shape": "required"})
+            return self._required(needed)
         except BAD_ANSWER as error:
             return Failed(f"{self._server} answered with what cannot be read: {reason_of(error)}")
 
@@ -216,11 +216,9 @@ class Call:
             return Failed(f"[a person answered {self._server} with {answer.decision}: {asked.message}]")
         if state.get("shape") == "required":
             rest = elicit.asked(state.get("rest", []))
-            return self._ask_all(rest, [], {"shape": "required"}) if rest else params
-        with suppress(Refused):
-            elicit.result(answer, asked.schema)
-            return self._again(params, repeat)
-        return self._once_more(asked, answer)
+            return self._required(rest) if rest else params
+        problem = elicit.problem(answer, asked.schema)
+        return _once_more(asked, problem) if problem else self._again(params, repeat)
 
     def _again(
         self, params: types.CallToolRequestParams, repeat: Answer | None
@@ -238,18 +236,6 @@ class Call:
                 "options": list(AGAIN),
             },
         )
-
-    def _once_more(self, asked: Elicited, answer: Answer) -> ToolOutcome:
-        """The same question, with what was wrong about the answer."""
-        try:
-            elicit.result(answer, asked.schema)
-        except Refused as refused:
-            payload = {
-                "mode": asked.mode, "message": f"({refused}) {asked.message}", "server_name": asked.server_name,
-                "elicitation_id": asked.elicitation_id, "schema": asked.schema, "state": asked.state,
-            }  # fmt: skip
-            return NeedsInput("elicitation", payload)
-        return Failed("[the answer was understood after all; call the tool again]")
 
     def _inputs(self, answer: types.InputRequiredResult) -> ToolOutcome:
         """Ask for the first thing that the server needs."""
@@ -270,20 +256,21 @@ class Call:
     ) -> types.CallToolRequestParams | ToolOutcome:
         state = asked.state
         wanted, given = list(state["wanted"]), dict(state["given"])
-        try:
-            given_now = elicit.result(answer, asked.schema)
-        except Refused:
-            return self._once_more(asked, answer)
+        problem = elicit.problem(answer, asked.schema)
+        if problem:
+            return _once_more(asked, problem)
         key, _ = wanted.pop(0)
-        given[key] = given_now.model_dump(by_alias=True, mode="json", exclude_none=True)
+        given[key] = elicit.result(answer, asked.schema).model_dump(by_alias=True, mode="json", exclude_none=True)
         if wanted:
             return self._next_input(wanted, given, state["request_state"])
         responses = {key: types.ElicitResult.model_validate(one) for key, one in given.items()}
         return params.model_copy(update={"input_responses": responses, "request_state": state["request_state"]})
 
-    def _ask_all(self, needed: list[Any], done: list[Any], state: dict[str, Any]) -> ToolOutcome:
+    def _required(self, needed: list[Any]) -> ToolOutcome:
+        """Ask for the first of what the server wants done before the call."""
         first, *rest = needed
-        return elicit.question(self._server, first, {**state, "rest": [elicit.kept(one) for one in rest]})
+        state = {"shape": "required", "rest": [elicit.kept(one) for one in rest]}
+        return elicit.question(self._server, first, state)
 
 
 class ValueCall(Call):
@@ -297,6 +284,20 @@ class ValueCall(Call):
         if isinstance(value, dict) and value.keys() == {"result"}:
             value = value["result"]
         return Done(json.dumps(outcome.content if value is None else value))
+
+
+def _once_more(asked: Elicited, problem: str) -> NeedsInput:
+    """The same question, with what was wrong about the answer."""
+    message = asked.state.get("message", asked.message)
+    payload = {
+        "mode": asked.mode,
+        "message": f"({problem}) {message}",
+        "server_name": asked.server_name,
+        "elicitation_id": asked.elicitation_id,
+        "schema": asked.schema,
+        "state": asked.state | {"message": message},
+    }
+    return NeedsInput("elicitation", payload)
 
 
 def _shape(asked: Any) -> str | None:

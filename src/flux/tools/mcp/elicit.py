@@ -80,6 +80,15 @@ def result(answer: Answer, schema: Mapping[str, Any] | None) -> types.ElicitResu
         raise Refused("the fields of a form are texts, numbers, booleans or lists of texts") from error
 
 
+def problem(answer: Answer, schema: Mapping[str, Any] | None) -> str | None:
+    """What is wrong with an answer; None when the server can have it."""
+    try:
+        result(answer, schema)
+    except Refused as refused:
+        return str(refused)
+    return None
+
+
 def _defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
     """What counts for the fields that a person left out."""
     fields = schema.get("properties")
