@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from flux.tools.mcp.link import Link
     from flux.tools.mcp.pool import Vault
 
+#: Seconds in which a login that was begun can be finished.
+LIFE_SECONDS = 7 * 86_400.0
 #: Seconds between two looks whether another process has finished a login.
 LOOK_SECONDS = 0.5
 
@@ -38,6 +41,7 @@ async def ask(needed: LoginNeeded, server: str, vault: Vault, session: str) -> N
     except ValueError as error:
         raise Down(f"its login is no address of the web: {error}") from error
     await vault.save(pending(one), json.dumps(kept))
+    await _remember(vault, needed.draft["tokens"], one)
     return NeedsInput(
         "elicitation",
         {
@@ -49,6 +53,17 @@ async def ask(needed: LoginNeeded, server: str, vault: Vault, session: str) -> N
             "state": {"shape": "login", "nonce": one},
         },
     )
+
+
+async def _remember(vault: Vault, record: str, nonce: str) -> None:
+    """Add a login to those at its server, and forget those that nobody will finish any more."""
+    known = json.loads(await vault.load(record) or "{}")
+    now = time.time()
+    begun = known.get("begun", [])
+    for old, _ in (one for one in begun if now - one[1] > LIFE_SECONDS):
+        await vault.forget(pending(old))
+    begun = [one for one in begun if now - one[1] <= LIFE_SECONDS]
+    await vault.save(record, json.dumps(known | {"begun": [*begun, [nonce, now]]}))
 
 
 async def complete(vault: Vault, nonce: str, code: str, iss: str | None) -> None:
