@@ -76,19 +76,22 @@ async def test_a_login_is_a_question_that_its_callback_answers(
 
 @pytest.mark.behaviour("mcp:oauth:another-process")
 async def test_another_process_finishes_a_login_and_nobody_logs_in_twice(
-    tmp_path: Path, server: dict[str, Any], authority: Authority
+    tmp_path: Path, server: dict[str, Any], authority: Authority, database_url: str
 ) -> None:
-    async with opened(tmp_path, server_port=PORT) as world:
+    def opening() -> Any:
+        return opened(tmp_path, server_port=PORT, database_url=database_url)
+
+    async with opening() as world:
         await world.agent(LOGS_IN, mcp_servers=[server])
         id = await world.start("go")
         login = await asked(world)
-    async with opened(tmp_path, server_port=PORT) as later:
+    async with opening() as later:
         await later.agent(LOGS_IN, mcp_servers=[server])
         later.id = id
         await come_back(later.process, await visit(login["url"]))
         await later.rest("idle")
         assert of(await later.log(), ToolDone)[-1].content == "42"
-    async with opened(tmp_path, server_port=PORT) as again:
+    async with opening() as again:
         await again.agent([Reply(calls=(Call("mcp__safe__secret"),)), Reply("ok")], mcp_servers=[server])
         log = await again.ask("go")
         assert [done.content for done in of(log, ToolDone)] == ["42"]
