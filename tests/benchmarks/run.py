@@ -30,6 +30,7 @@ NAMES = (
     "agents",
     "recall",
     "failover",
+    "mcp",
 )
 RESULTS = Path(__file__).parent / "results"
 

@@ -82,8 +82,8 @@ class Session:
         return self.log.started.workspace if self.log.started else None
 
     async def bound(self) -> Bound:
-        """The live agent; made when it is first needed."""
-        if self._bound is None:
+        """The live agent; made when it is first needed, and again when a part of it has changed."""
+        if self._bound is None or self._bound.stale:
             self._bound = await self._bind(self)
         return self._bound
 
@@ -218,7 +218,7 @@ async def _attempt(
             message_id=attempt.message_id, attempt=attempt.attempt, error=str(error), kind="rejected", transient=False
         )
     context = log.context
-    if context is None:
+    if context is None or bound.outdates(context):
         context = await bound.freeze()
         await session.run.append(context)
     messages, given = _messages(log, step.inputs), session.given

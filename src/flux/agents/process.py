@@ -11,8 +11,12 @@ from pathlib import Path
 from flux import tracing
 from flux.agents.artifacts import Artifacts
 from flux.agents.binding import Binder
+from flux.agents.doorman import Doorman
 from flux.agents.executor import SessionExecutor
 from flux.agents.inline import EXECUTOR
+from flux.agents.logins import Logins
+from flux.agents.mcp_kit import McpKits, mcp_pool
+from flux.agents.mcp_tasks import POOL, SECRETS
 from flux.agents.memories import Memories
 from flux.agents.memory_kit import memory_kits
 from flux.agents.memory_stores import MemoryStores
@@ -83,11 +87,16 @@ class Process:
         self.dispatch = dispatch
         self.secrets = Secrets(database, settings.home, settings.secret_key)
         self.configs = Configs(database)
+        self.mcp = mcp_pool(settings, environment, self.binder.workspace)
         self.memory_stores = MemoryStores(database, self.secrets.requested, settings)
         self.agents = Agents(database, self.binder, (self.memory_stores.prepared,))
         self.memories = Memories(self.memory_stores, self.agents)
         admission = Admission(database, self.feed, self.dispatch)
         self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes)
+        self.logins = Logins(self.secrets, self.sessions)
+        self.doorman = Doorman(self.logins, self.mcp.callback)
+        if settings.database.startswith("sqlite:") and settings.public_url is None:
+            self.mcp.on_login = self.doorman.open
         self.artifacts = Artifacts(database, self.sessions)
         self.workflows = Workflows(database)
         self.executions = Executions(database, self.feed, admission, self.workflows.found)
@@ -111,7 +120,7 @@ class Process:
             self.models,
             self.settings,
             before=(TaskTools(services), ToolFilesKit(sources, services), SkillsKit(self.binder)),
-            after=(memory_kits(self.memory_stores),),
+            after=(memory_kits(self.memory_stores), McpKits(self.mcp, self.secrets)),
         )
         services.kept.put(EXECUTOR, sessions)
         code = CatalogCode(self.database, sources)
@@ -119,13 +128,16 @@ class Process:
         return {"session": sessions, "workflow": workflows}
 
     def _services(self) -> Services:
-        return Services(
+        services = Services(
             self.database,
             self.executions.start_child,
             self.executions.cancel_children,
             self.secrets.requested,
             self.configs.requested,
         )
+        services.kept.put(POOL, self.mcp)
+        services.kept.put(SECRETS, self.secrets)
+        return services
 
     def _recovery(self, lock: WorkerLock, shared: bool) -> Recovery:
         return Recovery(
@@ -234,6 +246,8 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
         )
         stack.push_async_callback(process.memory_stores.close)
         stack.push_async_callback(process.feed.close)
+        stack.push_async_callback(process.mcp.close)
+        stack.push_async_callback(process.doorman.close)
         if name is not None:
             await process.workers.join(process.who)
         if worker:

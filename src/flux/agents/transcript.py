@@ -154,6 +154,7 @@ class Transcript:
         self.started: SessionStarted | None = None
         self.context: ContextFrozen | None = None
         self.plan: tuple[dict[str, Any], ...] = ()
+        self.marks: dict[str, dict[str, Any]] = {}
         #: Of the agent of the newest run.
         self.definition_digest = ""
         self.pending: dict[str, UserSaid] = {}
@@ -212,6 +213,7 @@ class Transcript:
 
     def _freeze(self, entry: ContextFrozen, _: Stored) -> None:
         self.context = entry
+        self.marks |= {tool["name"]: tool["mark"] for tool in entry.tools if "mark" in tool}
 
     def _plan(self, entry: Planned, _: Stored) -> None:
         self.plan = entry.steps

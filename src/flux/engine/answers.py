@@ -82,8 +82,8 @@ def answer_steps(scope: Scope, id: str, interrupt: str, decision: Decision, disp
         now = yield from interrupts.get(scope, asking.id, interrupt)
         _refuse(now or asked, decision, scope.principal)
     if decision.always and (asked.kind, decision.decision) == ("approval", "approve"):
-        tool = msgspec.json.decode(asked.payload)["tool"]
-        yield from interrupts.grant(scope, asking.id, tool, scope.principal)
+        payload = interrupts.payload_of(asked)
+        yield from interrupts.grant(scope, asking.id, payload.get("grant") or payload["tool"], scope.principal)
     entry = InterruptAnswered(
         id=interrupt,
         decision=decision.decision,
