@@ -12,6 +12,8 @@ SETTINGS = {
     "the command",
     "server_host": "The address that `flux start server` listens on",
     "server_port": "The port that `flux start server` listens on; 0 takes a free one",
+    "public_url": "Where browsers reach this server, which is where they come back to after a login at an MCP server; "
+    "by default this machine",
     "auth_token": "Sent by commands as `Authorization: Bearer …`, for a proxy in front. The server itself does not "
     "look at it",
     "secret_key": "What secrets are encrypted with: 32 bytes in base64, the same for every server and worker. Default: "
@@ -28,10 +30,8 @@ SETTINGS = {
     "model_attempts": "Tries of one model call, the first included, when the failure may pass",
     "model_stall": "Seconds without one byte after which a model call has stalled",
     "retention_days": "Days after which an ended execution is deleted with all it left behind; 0 keeps it for good",
-    "max_message_bytes": "Bytes of one message; a request body may have six times as many",
     "elicitation_window": "Seconds that a call waits for an answer to what its MCP server asks; then the session waits",
-    "public_url": "Where browsers reach this server, which is where they come back to after a login at an MCP server; "
-    "by default this machine",
+    "max_message_bytes": "Bytes of one message; a request body may have six times as many",
     "web_fetch_hosts": "Names, with or without a port, that `web_fetch` may reach although they are not public",
 }
 PROVIDERS = {

@@ -35,8 +35,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     database_url: str = ""
     server: str | None = None
     server_host: str = "127.0.0.1"
-    public_url: str | None = None
     server_port: Annotated[int, Meta(ge=0, le=65535)] = 8000
+    public_url: str | None = None
     auth_token: str | None = None
     secret_key: str | None = None
     synchronous: Literal["full", "normal"] = "full"
