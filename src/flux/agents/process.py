@@ -172,7 +172,7 @@ class Process:
             "workflow": self._workflow_executor(),
         }
         self.runner = Runner(database, self.feed, self.dispatch, executors, lock.id, offer)
-        self.feed.on_foreign_write = self.runner.all_changed
+        self.feed.on_foreign_write = self.runner.changed_elsewhere
         self.recovery = Recovery(
             database,
             self.dispatch,

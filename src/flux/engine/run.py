@@ -12,19 +12,17 @@ from flux.errors import Fenced
 from flux.events import (
     ENDS,
     PROGRESS,
-    AssistantSaid,
     CancelRequested,
     DeltaEvent,
     Entry,
-    ModelFailed,
     RunStarted,
     Stored,
-    ToolDone,
     spent_by,
 )
 from flux.metrics import count_entries
 from flux.store import executions, log
 from flux.store.database import Database, Steps
+from flux.store.deltas import settled_by
 from flux.store.executions import Execution, encode_spent
 from flux.store.feed import Feed
 from flux.store.log import Then
@@ -134,11 +132,12 @@ class Run:
                 woken.extend((yield from wake_waiters(self.scope, self.id, outcome, self._dispatch)))
             return done
 
+        await self._feed.flushed(self.id)
         done = await self.database.write(program())
         count_entries(entries)
         self.spent = spent
         self._note(entries)
-        self._feed.publish(self.id, done.rows, _settled(entries))
+        self._feed.publish(self.id, done.rows, settled_by(entries))
         tell(self._feed, self._dispatch, woken)
         self._keep(done.rows, entries)
         if then is not None and done.state == then.state:
@@ -207,9 +206,3 @@ def _tell(task: asyncio.Task[bool]) -> None:
     """The caller has left: nobody else hears of it."""
     if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Fenced):
         logger.warning("an append failed while its run was stopped: %s", error)
-
-
-def _settled(entries: tuple[Entry, ...]) -> tuple[str, ...]:
-    """The messages and calls whose deltas these entries replace."""
-    messages = tuple(e.message_id for e in entries if isinstance(e, (AssistantSaid, ModelFailed)))
-    return messages + tuple(e.call for e in entries if isinstance(e, ToolDone))

@@ -15,7 +15,8 @@ from psycopg import sql as pgsql
 
 from flux.errors import DatabaseUnavailable, InvalidInput
 from flux.store import schema
-from flux.store.database import CommitObserver, Steps, check_version, hide_password
+from flux.store._listen import listen
+from flux.store.database import CommitObserver, Heard, Steps, check_version, hide_password
 from flux.store.migrations import upgrade
 
 T = TypeVar("T")
@@ -37,6 +38,8 @@ GONE = (
 
 class PostgresDatabase:
     """The shared database: many processes."""
+
+    shared = True
 
     def __init__(self, url: str, *, observer: CommitObserver | None = None, connections: int = 8) -> None:
         self.url = url
@@ -78,9 +81,9 @@ class PostgresDatabase:
         """The same as `read`: nobody waits for a long one."""
         return await self.read(steps)
 
-    async def version(self) -> int:
-        """A digest of which transactions are over; changes when anybody has written."""
-        return await self._finish(self._version())
+    async def listen(self, heard: Heard) -> None:
+        """Hear the bells of other processes, on a connection of its own."""
+        await listen(self.url, heard)
 
     async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Do something to its end, also when the caller is cancelled.
@@ -110,13 +113,6 @@ class PostgresDatabase:
                 await connection.execute("set transaction isolation level repeatable read read only")
                 return await _drive(connection, steps)
 
-    async def _version(self) -> int:
-        with self._translated():
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute("select hashtextextended(txid_current_snapshot()::text, 0)")
-                row = await cursor.fetchone()
-                return int(row[0]) if row else 0
-
     async def close(self) -> None:
         """Finish what is under way, and give back every connection."""
         if self._under_way:
@@ -142,7 +138,7 @@ class PostgresDatabase:
             found = await _found_version(connection)
             behind = check_version(found, self.url)
             if behind and found is None:
-                for statement in schema.statements():
+                for statement in schema.statements(postgres=True):
                     await connection.execute(cast(Any, statement))
                 await connection.execute("create table alembic_version (version_num varchar(32) not null primary key)")
                 await connection.execute("insert into alembic_version values (%s)", (schema.VERSION,))

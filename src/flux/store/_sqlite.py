@@ -20,13 +20,15 @@ from urllib.parse import quote
 
 from flux.errors import DatabaseLocked, DatabaseUnavailable
 from flux.store import schema
-from flux.store.database import CommitObserver, Row, Steps, check_version
+from flux.store.database import CommitObserver, Heard, Row, Steps, check_version
 from flux.store.migrations import upgrade
 
 T = TypeVar("T")
 
 BUSY_SECONDS = 10.0
 GROUP = 64
+#: Seconds between two looks for commits of other processes.
+POLL_SECONDS = 0.1
 
 
 class _Job(NamedTuple):
@@ -37,6 +39,8 @@ class _Job(NamedTuple):
 
 class SqliteDatabase:
     """The embedded database: one file."""
+
+    shared = False
 
     def __init__(self, path: Path, *, synchronous: str = "full", observer: CommitObserver | None = None) -> None:
         self.url = f"sqlite:///{path}"
@@ -82,6 +86,18 @@ class SqliteDatabase:
         return await asyncio.get_running_loop().run_in_executor(
             self._scanner, lambda: self._read(self._scan_connection, steps)
         )
+
+    async def listen(self, heard: Heard) -> None:
+        """Look for commits by other processes."""
+        seen: int | None = None
+        while True:
+            now = seen
+            with suppress(DatabaseLocked, DatabaseUnavailable):
+                now = await self.version()
+            foreign, seen = now != seen, now  # at first too: something may have come before this look
+            if foreign:
+                heard(None)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def version(self) -> int:
         """SQLite's counter of commits by others, as the writer's connection sees it."""
@@ -293,7 +309,7 @@ def _migrate(connection: sqlite3.Connection, url: str) -> None:
         if found != schema.VERSION:
             upgrade(url)
         return
-    for statement in schema.statements():
+    for statement in schema.statements(postgres=False):
         connection.execute(statement)
     connection.execute("create table alembic_version (version_num varchar(32) not null primary key)")
     connection.execute("insert into alembic_version values (?)", (schema.VERSION,))

@@ -109,7 +109,17 @@ create table configs (
 )
 """
 
+#: What only processes that share a database need. Lost with a crash of the server, as it may be.
+ON_POSTGRES = """
+create unlogged table deltas (
+  execution_id text not null, epoch integer not null, n integer not null, last integer not null,
+  seq integer not null, type text not null, subject text not null, frames text not null,
+  at double precision not null, primary key (execution_id, epoch, n)
+)
+"""
 
-def statements() -> list[str]:
+
+def statements(*, postgres: bool) -> list[str]:
     """The schema, statement by statement."""
-    return [part.strip() for part in SCHEMA.split(";\n") if part.strip()]
+    script = f"{SCHEMA};\n{ON_POSTGRES}" if postgres else SCHEMA
+    return [part.strip() for part in script.split(";\n") if part.strip()]

@@ -10,5 +10,5 @@ down_revision = None
 
 def upgrade() -> None:
     """Make every table. A later schema freezes this one's text here."""
-    for statement in statements():
+    for statement in statements(postgres=op.get_bind().dialect.name == "postgresql"):
         op.execute(statement)
