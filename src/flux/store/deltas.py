@@ -32,19 +32,19 @@ written as (
   on conflict do nothing)
 select pg_notify({CHANNEL}, bell) from unnest(cast(:bells as text[])) as bell"""
 
-#: At first, without a place: what is in flight, and the entries since the first piece of it.
+#: At first, without a place: all deltas that are still here, and the entries since the first of them.
 PULL = """
 select e.epoch, e.place, x.kind, x.seq, x.type, x.run_id, x.epoch, x.at, x.body, x.n, x.last, x.subject
 from (
   select epoch, case when :after >= 0 then :after else coalesce(
-    (select min(seq) from deltas d where d.execution_id = :id and d.epoch = r.epoch), head) end as place
-  from executions r where id = :id and tenant = :tenant) e
+    (select min(seq) from deltas where execution_id = :id), head) end as place
+  from executions where id = :id and tenant = :tenant) e
 left join lateral (
   select 0 as kind, seq, type, run_id, epoch, at, body, 0 as n, 0 as last, '' as subject
   from events where execution_id = :id and seq > e.place
   union all
   select 1, seq, type, null, epoch, at, frames, n, last, subject from deltas
-  where execution_id = :id and (epoch > :epoch or (epoch = :epoch and last > :n)) and (:after >= 0 or epoch = e.epoch)
+  where execution_id = :id and (epoch > :epoch or (epoch = :epoch and last > :n))
 ) x on true
 order by x.seq, x.kind, x.epoch, x.n"""
 
@@ -108,7 +108,7 @@ def post(pieces: Sequence[Piece], bells: Sequence[str]) -> Steps[None]:
 def pull(scope: Scope, id: str, after: int | None, epoch: int, n: int) -> Steps[Pulled | None]:
     """The entries behind `after` and the deltas behind number `n` of `epoch`, of one moment; None: no such execution.
 
-    `after` None: a first look, at what is in flight.
+    `after` None: a first look, at all deltas that are still here.
     """
     place = {"id": id, "tenant": scope.tenant, "after": -1 if after is None else after, "epoch": epoch, "n": n}
     rows = yield PULL, place
