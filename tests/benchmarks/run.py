@@ -16,7 +16,7 @@ if __name__ == "__main__":
 
 from tests.benchmarks import frame  # noqa: E402
 
-NAMES = ("turn", "many", "openai", "long", "idle", "sleepers", "readers", "cold", "commit", "workflows")
+NAMES = ("turn", "many", "openai", "long", "idle", "sleepers", "readers", "cold", "commit", "workflows", "scale")
 RESULTS = Path(__file__).parent / "results"
 
 

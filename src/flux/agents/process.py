@@ -201,6 +201,7 @@ class Process:
             self.recovery.beat_while_busy(),
             self.recovery.watch(),
             self.retention.watch(),
+            keep_up("deltas are not tidied up", self.feed.tidy),
             self.ticker.run(),
         )
         keeping = [asyncio.create_task(work) for work in upkeep]

@@ -234,8 +234,10 @@ class Feed:
             self._pulls.soon(id, channel)
 
     async def tidy(self) -> None:
-        """Remove deltas whose writers are gone."""
-        await self._database.write(deltas.tidy(LEFT_SECONDS))
+        """Remove deltas whose writers are gone; takes its time."""
+        if self._stream is not None:
+            await self._database.write(deltas.tidy(LEFT_SECONDS))
+        await asyncio.sleep(LEFT_SECONDS)
 
     async def close(self) -> None:
         """Stop listening, and leave nothing behind."""
