@@ -166,7 +166,7 @@ class Run:
         while True:
             await self.changed.wait()
             self.changed.clear()
-            row = await self.database.read(executions.get(self.scope, self.id))
+            row = await self.database.single(executions.get(self.scope, self.id))
             if row is None or row.epoch != self.epoch or row.state != "running":
                 raise Fenced(debug=f"{self.id} left epoch {self.epoch}")
             entries = await self._read(self._watched)
@@ -175,7 +175,7 @@ class Run:
                 return
 
     async def _read(self, after: int) -> list[Stored]:
-        return await self.database.read(log.load(self.scope, self.id, after))
+        return await self.database.single(log.load(self.scope, self.id, after))
 
     def _keep(self, rows: tuple[log.LogRow, ...], entries: tuple[Entry, ...]) -> None:
         for row, entry in zip(rows, entries, strict=True):

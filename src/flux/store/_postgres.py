@@ -77,6 +77,10 @@ class PostgresDatabase:
         """Run a program on one read-only snapshot."""
         return await self._finish(self._read(steps))
 
+    async def single(self, steps: Steps[T]) -> T:
+        """Run a program of one statement by itself: a quarter of the ways to the server and back."""
+        return await self._finish(self._single(steps))
+
     async def scan(self, steps: Steps[T]) -> T:
         """The same as `read`: nobody waits for a long one."""
         return await self.read(steps)
@@ -112,6 +116,11 @@ class PostgresDatabase:
             async with self._pool.connection() as connection, connection.transaction():
                 await connection.execute("set transaction isolation level repeatable read read only")
                 return await _drive(connection, steps)
+
+    async def _single(self, steps: Steps[T]) -> T:
+        with self._translated():
+            async with self._pool.connection() as connection:
+                return await _drive(connection, _only_one(steps))
 
     async def close(self) -> None:
         """Finish what is under way, and give back every connection."""
@@ -186,6 +195,16 @@ async def _drive(connection: psycopg.AsyncConnection[Any], steps: Steps[T]) -> T
             sql, parameters = steps.send(await cursor.fetchall() if cursor.description else [])
     except StopIteration as stop:
         return cast(T, stop.value)
+
+
+def _only_one(steps: Steps[T]) -> Steps[T]:
+    """The program, which must end behind its first statement."""
+    try:
+        rows = yield next(steps)
+        steps.send(rows)
+    except StopIteration as stop:
+        return cast(T, stop.value)
+    raise RuntimeError("a program of more than one statement needs a transaction")
 
 
 @functools.cache

@@ -80,6 +80,10 @@ class SqliteDatabase:
         """Run a short program on the reader's snapshot; readers wait for nobody, so right here."""
         return self._read(self._read_connection, steps)
 
+    async def single(self, steps: Steps[T]) -> T:
+        """The same as `read`."""
+        return await self.read(steps)
+
     async def scan(self, steps: Steps[T]) -> T:
         """Run a long program on a snapshot of its own, beside everything else."""
         self._check_open()

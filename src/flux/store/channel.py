@@ -92,6 +92,11 @@ class Reader:
         self.delta = (after.epoch, after.n)
         self.behind = True  # the log may hold entries that the channel does not
 
+    def within(self, head: int, epoch: int) -> None:
+        """Who comes from a place that the log has not reached begins at its head."""
+        if self.seq > head or self.delta[0] > epoch:
+            self.seq, self.delta = min(self.seq, head), (0, 0)
+
 
 class Channel:
     """The recent frames of one execution. `start` counts those dropped from the front."""
@@ -161,11 +166,11 @@ class Channel:
         if not self.known:
             self.known, self.head = True, pulled.place
         for item in pulled.items:
-            if isinstance(item, LogRow):
+            if isinstance(item, Piece):
+                self._hold(item)
+            elif item.seq > self.head:
                 self.enter(item)
                 self.settle(settled_in(item), item.seq)
-            else:
-                self._hold(item)
         if pulled.epoch > self.epoch:
             self._turn(pulled.epoch)
         self.trim()

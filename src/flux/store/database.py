@@ -59,6 +59,13 @@ class Database(Protocol):
         """Run a short program that only reads, on one snapshot."""
         ...
 
+    async def single(self, steps: Steps[T]) -> T:
+        """Run a program of one statement, which needs no transaction around it; where processes share, also a write.
+
+        Nobody observes it, and where one process has the database, it only reads.
+        """
+        ...
+
     async def scan(self, steps: Steps[T]) -> T:
         """Run a program that reads much, on one snapshot, without holding up others."""
         ...

@@ -100,7 +100,7 @@ class Feed:
             self._stream.settle(id, rows[0].epoch, settled)
         if channel is None or not rows:
             return
-        if self._pulled(channel):
+        if self._pulled(channel) and not (channel.known and rows[0].seq == channel.head + 1):
             self._pulls.soon(id, channel)
             return
         for row in rows:
@@ -115,10 +115,10 @@ class Feed:
         reads so slowly that the channel has to drop frames misses deltas, never an entry.
         """
         with self._joined(scope, id, after) as (channel, reader):
-            if after != START:
-                await self._within_log(scope, id, reader)
             if self._pulled(channel):
                 await self._look_first(id, channel, reader)
+            elif after != START:
+                await self._within_log(scope, id, reader)
             gap, new = False, True
             while not channel.gone:
                 known, before = gap, reader.seq
@@ -163,6 +163,7 @@ class Feed:
         await self._pulls.now(id, channel)
         if self._pulled(channel):
             if reader.place != START:
+                reader.within(channel.head, channel.epoch)
                 reader.born = channel.start
             elif fresh:
                 reader.born = channel.end
@@ -174,16 +175,16 @@ class Feed:
         return channel.head if gap else channel.floor
 
     async def _within_log(self, scope: Scope, id: str, reader: Reader) -> None:
-        row = await self._database.read(executions.get(scope, id))
-        if row is not None and (reader.seq > row.head or reader.delta[0] > row.epoch):
-            reader.seq, reader.delta = min(reader.seq, row.head), (0, 0)
+        row = await self._database.single(executions.get(scope, id))
+        if row is not None:
+            reader.within(row.head, row.epoch)
 
     async def _missing(
         self, scope: Scope, id: str, channel: Channel, reader: Reader, upto: int, new: bool
     ) -> AsyncGenerator[list[Frame], None]:
         while reader.seq < upto:
             limit = min(PAGE, upto - reader.seq)
-            rows = await self._database.read(_rows(scope, id, reader.seq, limit))
+            rows = await self._database.single(_rows(scope, id, reader.seq, limit))
             if batch := channel.reading(reader, rows, new):
                 yield batch
             if len(rows) < limit:

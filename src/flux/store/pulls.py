@@ -63,5 +63,5 @@ class _Look:
         while self.again and channel.pulled and channel.scope is not None:
             self.again = False
             after = channel.head if channel.known else None
-            found = await self._database.read(deltas.pull(channel.scope, self._id, after, channel.epoch, channel.n))
+            found = await self._database.single(deltas.pull(channel.scope, self._id, after, channel.epoch, channel.n))
             channel.absorb(found)

@@ -151,7 +151,7 @@ class Stream:
 
     async def _try(self, steps: Steps[None]) -> bool:
         try:
-            await self._database.write(steps)
+            await self._database.single(steps)
         except (DatabaseLocked, DatabaseUnavailable) as error:
             logger.warning("other processes cannot be shown what happens here: %s", error)
             return False
@@ -169,6 +169,8 @@ class Stream:
             await asyncio.sleep(max(self._keep / 5, self._old[0][0] - time.monotonic()))
             now = time.monotonic()
             due = [one for at, one in self._old if at <= now]
+            if not due:
+                continue
             if await self._try(deltas.forget(due)):
                 del self._old[: len(due)]
 

@@ -388,8 +388,8 @@ class LateRead:
         self.asked, self.go = asyncio.Event(), asyncio.Event()
         self.go.set()
 
-    async def read(self, steps: Steps[Any]) -> Any:
-        rows = await self._database.read(steps)
+    async def single(self, steps: Steps[Any]) -> Any:
+        rows = await self._database.single(steps)
         self.asked.set()
         await self.go.wait()
         return rows
