@@ -181,7 +181,8 @@ class Channel:
         for n, data in enumerate(_pieces.decode(piece.frames), piece.n):
             if n > self.n:
                 self.n = n
-                cursor = Cursor(piece.seq, piece.epoch, n)
+                # Its writer may not have known all entries that are held here, and shown, by now.
+                cursor = Cursor(self.head, piece.epoch, n)
                 self.put(Frame(cursor, piece.type, bytes(data), False, piece.subject))
 
     def enter(self, row: LogRow) -> None:

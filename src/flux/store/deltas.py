@@ -19,6 +19,9 @@ from flux.store.log import LogRow
 #: Bells ring for the processes that share our tables: a database may hold several sets of them.
 CHANNEL = "'flux-' || md5(current_schema())"
 
+#: Entries behind a reader's place that are read together with the deltas; who has more to read begins with the log.
+FAR = 500
+
 #: A writer whose execution was taken away writes nothing more.
 POST = f"""
 with given as (
@@ -32,12 +35,14 @@ written as (
   on conflict do nothing)
 select pg_notify({CHANNEL}, bell) from unnest(cast(:bells as text[])) as bell"""
 
-#: At first, without a place: all deltas that are still here, and the entries since the first of them.
+#: At first, without a place: all deltas that are still here, and the entries since the first of them, or since
+#: the reader's own place if that is not far.
 PULL = """
 select e.epoch, e.place, x.kind, x.seq, x.type, x.run_id, x.epoch, x.at, x.body, x.n, x.last, x.subject
 from (
-  select epoch, case when :after >= 0 then :after else coalesce(
-    (select min(seq) from deltas where execution_id = :id), head) end as place
+  select epoch, case when :after >= 0 then :after else least(
+    case when head - :since > :far then head else :since end, head,
+    (select min(seq) from deltas where execution_id = :id)) end as place
   from executions where id = :id and tenant = :tenant) e
 left join lateral (
   select 0 as kind, seq, type, run_id, epoch, at, body, 0 as n, 0 as last, '' as subject
@@ -105,12 +110,13 @@ def post(pieces: Sequence[Piece], bells: Sequence[str]) -> Steps[None]:
     )
 
 
-def pull(scope: Scope, id: str, after: int | None, epoch: int, n: int) -> Steps[Pulled | None]:
+def pull(scope: Scope, id: str, after: int | None, epoch: int, n: int, since: int = 0) -> Steps[Pulled | None]:
     """The entries behind `after` and the deltas behind number `n` of `epoch`, of one moment; None: no such execution.
 
-    `after` None: a first look, at all deltas that are still here.
+    `after` None: a first look, at all deltas that are still here, for a reader who has seen entry `since`.
     """
     place = {"id": id, "tenant": scope.tenant, "after": -1 if after is None else after, "epoch": epoch, "n": n}
+    place |= {"since": since, "far": FAR}
     rows = yield PULL, place
     if not rows:
         return None

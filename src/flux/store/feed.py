@@ -55,7 +55,7 @@ class Feed:
         channel = self._channels.get(id)
         if channel is not None and channel.readers and self._pulled(channel):
             with suppress(DatabaseLocked, DatabaseUnavailable):
-                await self._pulls.now(id, channel)
+                await self._pulls.now(id, channel, channel.head)
 
     def begin(self, id: str, epoch: int, head: int) -> None:
         """A run of this process begins in `epoch`; what earlier epochs streamed stays with who saw it."""
@@ -95,7 +95,7 @@ class Feed:
     def publish(self, id: str, rows: tuple[LogRow, ...], settled: tuple[str, ...] = ()) -> None:
         """Show committed entries; `settled` names the messages and calls whose deltas they replace."""
         channel = self._channels.get(id)
-        if self._stream is not None and rows:
+        if self._stream is not None and rows and rows[0].seq > 1:  # nobody can know of a new one yet
             self._stream.ring(id)
             self._stream.settle(id, rows[0].epoch, settled)
         if channel is None or not rows:
@@ -160,7 +160,7 @@ class Feed:
     async def _look_first(self, id: str, channel: Channel, reader: Reader) -> None:
         """Fill the channel up to now. Who comes back to a place is shown what was streamed since, done or not."""
         fresh = not channel.known
-        await self._pulls.now(id, channel)
+        await self._pulls.now(id, channel, reader.seq)
         if self._pulled(channel):
             if reader.place != START:
                 reader.within(channel.head, channel.epoch)

@@ -16,21 +16,23 @@ class Pulls:
         self._database = database
         self._looks: dict[str, _Look] = {}
 
-    async def now(self, id: str, channel: Channel) -> None:
-        """Bring what is committed now; a channel in which this process runs something has it already.
+    async def now(self, id: str, channel: Channel, since: int) -> None:
+        """Bring what is committed now, for one who has seen entry `since`.
+
+        A channel in which this process runs something has it already.
 
         :raises DatabaseUnavailable: the database does not answer
         """
-        await asyncio.shield(self._look(id, channel))
+        await asyncio.shield(self._look(id, channel, since))
 
     def soon(self, id: str, channel: Channel) -> None:
         """The same, while the caller goes on; a database that is away is looked at again by who watches it."""
         self._look(id, channel)
 
-    def _look(self, id: str, channel: Channel) -> asyncio.Task[None]:
+    def _look(self, id: str, channel: Channel, since: int = 0) -> asyncio.Task[None]:
         look = self._looks.get(id)
-        if look is None or look.channel is not channel:
-            look = self._looks[id] = _Look(self._database, id, channel)
+        if look is None or look.channel is not channel or look.task.done():
+            look = self._looks[id] = _Look(self._database, id, channel, since)
             look.task.add_done_callback(lambda _: self._done(id, look))
         look.again = True
         return look.task
@@ -52,10 +54,10 @@ class Pulls:
 class _Look:
     """Pulls into one channel for as long as there is a reason to look again."""
 
-    def __init__(self, database: Database, id: str, channel: Channel) -> None:
+    def __init__(self, database: Database, id: str, channel: Channel, since: int) -> None:
         self.channel = channel
         self.again = True
-        self._database, self._id = database, id
+        self._database, self._id, self._since = database, id, since
         self.task = asyncio.create_task(self._work())
 
     async def _work(self) -> None:
@@ -63,5 +65,6 @@ class _Look:
         while self.again and channel.pulled and channel.scope is not None:
             self.again = False
             after = channel.head if channel.known else None
-            found = await self._database.single(deltas.pull(channel.scope, self._id, after, channel.epoch, channel.n))
+            place = (after, channel.epoch, channel.n, self._since)
+            found = await self._database.single(deltas.pull(channel.scope, self._id, *place))
             channel.absorb(found)
