@@ -128,6 +128,44 @@ def test_a_worker_that_goes_in_mid_run_is_followed_by_another(
     assert len(until(lambda: answers(url, session))) == 1
 
 
+@pytest.mark.behaviour("scale:streams:moves")
+def test_a_stream_goes_on_at_another_server_in_the_middle_of_an_answer(start: Start) -> None:
+    urls = [start("start", "server", "--port", "0", "--no-worker").url for _ in range(2)]
+    start("start", "worker")
+    an_agent(urls[0], "scripted/demo")
+    session = call(urls[0], "/sessions", {"agent": "helper", "message": "help"})["id"]
+    seen: list[tuple[str, Any]] = []
+    for n in range(100):
+        last = seen[-1][0] if seen else "0"
+        seen += frames(urls[n % 2], session, last, 7)
+        if seen[-1][1]["type"] == "chat_response":
+            break
+    events = [event for _, event in seen]
+    said = "".join(event["text"] for event in events if event["type"] == "token")
+    assert said == events[-1]["content"]
+    entries = [event["seq"] for event in events if "seq" in event]
+    assert entries == list(range(1, len(entries) + 1))
+    kinds = [event["type"] for event in events]
+    assert "token" not in kinds[kinds.index("assistant_message") :]
+    assert n > 1
+
+
+def frames(url: str, session: str, last: str, count: int) -> list[tuple[str, Any]]:
+    """So many events behind a place, each with its id; fewer when the answer is complete."""
+    headers = {"accept": "text/event-stream", "last-event-id": last}
+    request = urllib.request.Request(f"{url}/sessions/{session}/events", headers=headers)
+    found: list[tuple[str, Any]] = []
+    with urllib.request.urlopen(request, timeout=GUARD) as response:
+        id = ""
+        while len(found) < count and not (found and found[-1][1]["type"] == "chat_response"):
+            name, _, value = response.readline().decode().rstrip("\n").partition(": ")
+            if name == "id":
+                id = value
+            elif name == "data":
+                found.append((id, msgspec.json.decode(value)))
+    return found
+
+
 @pytest.mark.behaviour("scale:workers:storm")
 def test_no_message_is_lost_or_answered_twice_while_workers_come_and_go(start: Start) -> None:
     url = start("start", "server", "--port", "0", "--no-worker").url

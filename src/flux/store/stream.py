@@ -30,11 +30,10 @@ NAMES = 100
 
 
 class Stream:
-    """Shows other processes what this one streams and commits; `keep` in seconds."""
+    """Shows other processes what this one streams and commits."""
 
-    def __init__(self, database: Database, keep: float = KEEP_SECONDS) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._keep = keep
         #: Under this name it rings: who rang need not listen.
         self.name = uuid.uuid4().hex[:12]
         self._frames: dict[str, list[Frame]] = {}
@@ -113,14 +112,21 @@ class Stream:
 
     async def _write(self) -> None:
         """Write for as long as there is something to write."""
-        while self._frames or self._bells:
-            await self._gather()
-            went_well = await self._write_once()
-            if self._ended is not None:
-                self._ended.set_result(went_well)
-                self._ended = None
-            if not went_well:
-                await asyncio.sleep(AGAIN_SECONDS)
+        try:
+            while self._frames or self._bells:
+                await self._gather()
+                went_well = await self._write_once()
+                self._tell(went_well)
+                if not went_well:
+                    await asyncio.sleep(AGAIN_SECONDS)
+        finally:
+            self._tell(False)
+
+    def _tell(self, went_well: bool) -> None:
+        """Let who waits for the end of what is written go on."""
+        if self._ended is not None:
+            self._ended.set_result(went_well)
+            self._ended = None
 
     async def _gather(self) -> None:
         """Wait until the oldest of what waits has waited long enough, or somebody is in a hurry."""
@@ -160,13 +166,13 @@ class Stream:
     # --- removing
 
     def _forget(self, settled: Iterable[Settled]) -> None:
-        self._old += [(time.monotonic() + self._keep, one) for one in settled]
+        self._old += [(time.monotonic() + KEEP_SECONDS, one) for one in settled]
         if self._forgetting is None or self._forgetting.done():
             self._forgetting = asyncio.create_task(self._forget_old())
 
     async def _forget_old(self) -> None:
         while self._old:
-            await asyncio.sleep(max(self._keep / 5, self._old[0][0] - time.monotonic()))
+            await asyncio.sleep(max(KEEP_SECONDS / 5, self._old[0][0] - time.monotonic()))
             now = time.monotonic()
             due = [one for at, one in self._old if at <= now]
             if not due:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 import pytest
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 from flux.engine.admission import Admission, NewMessage
 from flux.engine.dispatch import EmbeddedDispatch
 from flux.engine.run import Run
+from flux.errors import DatabaseUnavailable
 from flux.events import AssistantSaid, Token, UsageCounted
 from flux.messages import Usage
 from flux.store import executions, log
-from flux.store.database import Database, one
+from flux.store.database import Database, Steps, one
 from flux.store.feed import START, Cursor, Feed, Frame, entry_frame
 from flux.store.log import Then
 from flux.store.opening import open_database
@@ -243,4 +245,147 @@ async def test_a_reader_may_be_cut_off_after_any_frame(databases: list[Database]
     story.person.read(story.others[1])
     await story.token(0)
     await story.settle(0)
+    await story.finish()
+
+
+LISTENING = (
+    "select pg_terminate_backend(pid) from pg_stat_activity"
+    " where query = 'listen \"flux-' || md5(current_schema()) || '\"'"
+)
+
+
+async def reading(databases: list[Database]) -> Story:
+    """A session that runs, and a person who has read it up to its first delta."""
+    story = Story(databases, (await Sessions(databases[0]).admission.start(ANN, a_session())).id)
+    story.person.read(story.others[0])
+    await story.token(0)
+    await story.person.until_delta(1)
+    return story
+
+
+@pytest.mark.behaviour("feed:elsewhere:recovers")
+async def test_a_lost_connection_for_bells_is_made_again(
+    databases: list[Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flux.store._listen.LOOK_SECONDS", 1_000)
+    story = await reading(databases)
+    for n in range(2, 5):
+        with anyio.fail_after(GUARD):
+            while not await databases[2].single(one(LISTENING)):
+                pass
+        await story.token(0)
+        await story.person.until_delta(n)
+    await story.settle(0)
+    await story.finish()
+
+
+@pytest.mark.behaviour("feed:elsewhere:recovers")
+async def test_what_no_bell_tells_of_is_found_by_a_look(
+    databases: list[Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flux.store._listen.LOOK_SECONDS", 0.1)
+    story = await reading(databases)
+    monkeypatch.setattr(story.worker, "_stream", None)
+    await story.note(0)
+    await story.finish()
+
+
+class Away:
+    """A database that does not always answer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.is_away = False
+
+    async def single(self, steps: Steps[Any]) -> Any:
+        if self.is_away:
+            raise DatabaseUnavailable("it is away")
+        return await self._database.single(steps)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+
+@pytest.mark.behaviour("feed:elsewhere:recovers")
+async def test_deltas_that_a_database_did_not_take_are_offered_again(
+    databases: list[Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flux.store.stream.AGAIN_SECONDS", 0.01)
+    away = Away(databases[0])
+    story = await reading([away, *databases[1:]])
+    away.is_away = True
+    for _ in range(3):
+        await story.token(0)
+    await story.worker.flushed(story.id)
+    away.is_away = False
+    await story.token(0)
+    await story.person.until_delta(5)
+    await story.settle(0)
+    await story.finish()
+
+
+async def held(database: Database) -> list[tuple[str, int]]:
+    return [(id, epoch) for id, epoch in await database.single(one("select execution_id, epoch from deltas"))]
+
+
+async def until_held(database: Database, expected: list[tuple[str, int]]) -> None:
+    with anyio.fail_after(GUARD):
+        while await held(database) != expected:
+            pass
+
+
+@pytest.mark.behaviour("feed:elsewhere:leaves-nothing")
+async def test_what_is_replaced_is_removed_soon(databases: list[Database], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flux.store.stream.KEEP_SECONDS", 0.1)
+    story = await reading(databases)
+    await story.token(1)
+    await story.settle(0)
+    await until_held(databases[1], [(story.id, 1)])  # the other message is in flight
+    await story.settle(1)
+    await until_held(databases[1], [])
+    await story.token(0)  # never finished
+    await story.end(0)
+    await until_held(databases[1], [])
+    await story.finish()
+
+
+@pytest.mark.behaviour("feed:elsewhere:leaves-nothing")
+async def test_a_process_that_leaves_takes_its_deltas_along(databases: list[Database]) -> None:
+    story = await reading(databases)
+    await story.settle(0)
+    await story.token(1)
+    await story.finish()
+    assert await held(databases[1]) == []
+
+
+@pytest.mark.behaviour("feed:elsewhere:leaves-nothing")
+async def test_what_a_dead_writer_left_behind_is_removed_and_not_shown(
+    databases: list[Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flux.store.feed.LEFT_SECONDS", 0.0)
+    story = await reading(databases)
+    await story.others[1].tidy()
+    assert await held(databases[1]) == [(story.id, 1)]  # its writer lives
+    await databases[1].write(executions.reap(WORKER, (0.0,)))
+    late = Person(story.id)
+    late.read(story.others[1])
+    await late.until(2)
+    await story.others[1].tidy()
+    assert await held(databases[1]) == []
+    story.stopped()
+    await (await story.begun()).append(UsageCounted(tokens=Usage(1, 1)))
+    await late.until(3)
+    assert late.deltas == []
+    await late.leave()
+    await story.finish()
+
+
+@pytest.mark.behaviour("feed:elsewhere:fenced")
+async def test_who_lost_an_execution_shows_nothing_more_of_it(databases: list[Database]) -> None:
+    story = await reading(databases)
+    await databases[1].write(executions.reap(WORKER, (0.0,)))
+    await story.token(0)
+    await story.worker.flushed(story.id)
+    assert await databases[1].single(one("select max(last) from deltas")) == [(1,)]
+    story.stopped()
     await story.finish()

@@ -10,14 +10,28 @@ import pytest
 from flux.errors import AgentNotFound, Fenced, ScheduleNotFound, WorkflowNotFound
 from flux.events import UsageCounted
 from flux.messages import Usage
-from flux.store import admissions, agents, configs, executions, interrupts, log, schedules, secrets, waits, workflows
+from flux.store import (
+    admissions,
+    agents,
+    configs,
+    deltas,
+    executions,
+    interrupts,
+    log,
+    schedules,
+    secrets,
+    waits,
+    workflows,
+)
 from flux.store.database import Database, Row, Scope, Steps, one
+from flux.store.opening import open_database
 from tests.integration.states import ANN, EVE, HELLO, Sessions
 
 NOUNS: list[ModuleType] = [
     admissions,
     agents,
     configs,
+    deltas,
     executions,
     interrupts,
     log,
@@ -184,6 +198,15 @@ async def test_an_ended_session_is_not_deleted_by_a_stranger(database: Database,
 
 
 @pytest.mark.behaviour("store:tenants:apart")
+async def test_a_stranger_pulls_nothing(postgres_url: str) -> None:
+    database = await open_database(postgres_url)
+    id = await Sessions(database).running()
+    assert await database.single(deltas.pull(ANN, id, None, 0, 0)) is not None
+    assert await database.single(deltas.pull(EVE, id, None, 0, 0)) is None
+    await database.close()
+
+
+@pytest.mark.behaviour("store:tenants:apart")
 def test_every_function_that_acts_for_somebody_is_tried() -> None:
     found = {
         f"{noun.__name__.rpartition('.')[2]}.{name}"
@@ -193,4 +216,4 @@ def test_every_function_that_acts_for_somebody_is_tried() -> None:
         and not name.startswith("_")
         and "scope" in inspect.signature(function).parameters
     }
-    assert found == set(CALLS)
+    assert found == set(CALLS) | {"deltas.pull"}  # of a table that only Postgres has
