@@ -11,6 +11,7 @@ import functools
 import logging
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import procrastinate
 from procrastinate.jobs import Job
@@ -127,7 +128,9 @@ class ProcrastinateDispatch:
         raise DatabaseUnavailable("the connection that brings jobs was lost")
 
     def _app(self) -> procrastinate.App:
-        connector = procrastinate.PsycopgConnector(conninfo=self._database.url, min_size=1, max_size=CONNECTIONS)
+        connector = procrastinate.PsycopgConnector(
+            conninfo=self._database.url, min_size=1, max_size=CONNECTIONS, configure=_configure
+        )
         app = procrastinate.App(connector=connector)
 
         @app.task(name="run", retry=_AtOnce())
@@ -144,6 +147,12 @@ class ProcrastinateDispatch:
 
 
 _QUEUE = "flux-upkeep"
+
+
+async def _configure(connection: Any) -> None:
+    """What becomes of a job is one statement, and need not be on disk: a job is a hint."""
+    await connection.set_autocommit(True)
+    await connection.execute("set synchronous_commit = off")
 
 
 async def _stop(task: asyncio.Task[None]) -> None:

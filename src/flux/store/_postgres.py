@@ -26,6 +26,7 @@ NOW = "extract(epoch from statement_timestamp())::float8"
 #: Serialises the first creation of the schema by several processes.
 SCHEMA_LOCK = 0x666C7578
 CLOSE_SECONDS = 5.0
+SNAPSHOT = "begin isolation level repeatable read read only"
 #: The server or the connection is gone, or takes no writes (a standby, or a primary that was replaced).
 GONE = (
     psycopg.OperationalError,
@@ -113,9 +114,12 @@ class PostgresDatabase:
 
     async def _read(self, steps: Steps[T]) -> T:
         with self._translated():
-            async with self._pool.connection() as connection, connection.transaction():
-                await connection.execute("set transaction isolation level repeatable read read only")
-                return await _drive(connection, steps)
+            async with self._pool.connection() as connection:
+                await connection.execute(SNAPSHOT)
+                try:
+                    return await _drive(connection, steps)
+                finally:
+                    await connection.execute("rollback")
 
     async def _single(self, steps: Steps[T]) -> T:
         with self._translated():
