@@ -25,7 +25,7 @@ QUIET_SECONDS = 10
 
 async def listen(url: str, heard: Heard) -> None:
     """Tell each bell that is heard, and None now and then and after each gap, until cancelled."""
-    told = False
+    told, task = False, asyncio.current_task()
     while True:
         try:
             async with await psycopg.AsyncConnection.connect(
@@ -42,6 +42,8 @@ async def listen(url: str, heard: Heard) -> None:
                     heard(None)
                     async for bell in connection.notifies(timeout=LOOK_SECONDS):
                         heard(bell.payload)
+                    if task is not None and task.cancelling():
+                        return  # on Python 3.11 wait_for may lose a cancellation
         except (psycopg.Error, OSError) as error:
             if not told:
                 logger.warning("bells of other processes are not heard: %s", str(error).strip() or type(error).__name__)

@@ -30,6 +30,8 @@ __all__ = ["START", "Cursor", "Feed", "Frame", "entry_frame"]
 PAGE = 500
 #: Seconds that a process goes on listening when nobody reads or runs anything any more.
 LINGER_SECONDS = 60.0
+#: Seconds between two requests to stop listening.
+STOP_SECONDS = 0.5
 #: Seconds after which the deltas of dead writers are removed.
 LEFT_SECONDS = 30.0
 
@@ -245,11 +247,12 @@ class Feed:
         if self._stream is not None:
             await self._stream.close()
         await self._pulls.close()
-        if self._listener is not None:
-            self._listener.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._listener
-            self._listener = None
+        if self._lingering is not None:
+            self._lingering.cancel()
+        while self._listener is not None and not self._listener.done():
+            self._listener.cancel()  # until it is heard: on Python 3.11 wait_for may lose a cancellation
+            await asyncio.wait((self._listener,), timeout=STOP_SECONDS)
+        self._listener = None
 
 
 def _rows(scope: Scope, id: str, after: int, limit: int) -> Steps[list[tuple[Any, ...]]]:

@@ -167,8 +167,9 @@ async def test_it_is_heard_when_another_process_wrote(database: Database, other_
             assert await heard.get() == "a bell"
         else:
             assert await heard.get() is None
-    listening.cancel()
-    await asyncio.wait((listening,))
+    while not listening.done():
+        listening.cancel()
+        await asyncio.wait((listening,), timeout=1)
 
 
 @pytest.mark.behaviour("store:database:foreign-writes")
