@@ -25,7 +25,7 @@ from flux.store.database import Database, Steps, one
 SCHEMA_LOCK = 0x666C7579
 POLL_SECONDS = 0.5
 #: Seconds that jobs get to notice that their worker leaves; their runs have a grace of their own.
-LEAVE_SECONDS = 0.05
+LEAVE_SECONDS = 0.5
 CONNECTIONS = 4
 STOP_SECONDS = 5.0
 

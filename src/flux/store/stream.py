@@ -1,4 +1,4 @@
-"""The one writer of this process's deltas and bells: in order, and many in one statement."""
+"""The one writer of this process's deltas, and its bells: in order, and many in one statement."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-from flux.errors import DatabaseLocked, DatabaseUnavailable
+from flux.errors import DatabaseLocked, DatabaseUnavailable, InvalidInput
 from flux.store import deltas
-from flux.store.channel import MAX_FRAMES, Frame
+from flux.store.channel import MAX_BYTES, MAX_FRAMES, Frame
 from flux.store.database import Database, Steps
 from flux.store.deltas import Piece, Settled
 
@@ -45,6 +45,7 @@ class Stream:
         self._hurry = asyncio.Event()
         self._ended: asyncio.Future[bool] | None = None
         self._writing: asyncio.Task[None] | None = None
+        self._ringing: asyncio.Task[None] | None = None
         self._forgetting: asyncio.Task[None] | None = None
 
     def show(self, id: str, frame: Frame) -> None:
@@ -55,20 +56,19 @@ class Stream:
             self._start()
             if self._last.get(id, 0.0) + GATHER_SECONDS <= time.monotonic():
                 self._hurry.set()
-        elif len(frames) > MAX_FRAMES:
-            del frames[: MAX_FRAMES // 8]
         self._shown.setdefault((id, frame.cursor.epoch), set()).add(frame.subject)
 
     def ring(self, id: str) -> None:
         """Tell that something was committed."""
         self._bells[id] = None
-        self._hurry.set()
-        self._start()
+        if self._ringing is None or self._ringing.done():
+            self._ringing = asyncio.create_task(self._ring())
 
     async def flushed(self, id: str) -> None:
         """Return when the deltas of an execution are written, or the database is away."""
         while id in self._frames or id in self._in_hand:
             self._hurry.set()
+            self._start()
             if self._ended is None:
                 self._ended = asyncio.get_running_loop().create_future()
             if not await asyncio.shield(self._ended):
@@ -94,12 +94,13 @@ class Stream:
         """Write the last of it, and remove what this process has written."""
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
-                if self._writing is not None:
-                    await asyncio.wait((self._writing,))
+                for task in (self._writing, self._ringing):
+                    if task is not None:
+                        await asyncio.wait((task,))
                 left = [one for _, one in self._old] + [Settled(*place) for place in self._shown]
                 if left:
                     await self._try(deltas.forget(left))
-        for task in (self._writing, self._forgetting):
+        for task in (self._writing, self._ringing, self._forgetting):
             if task is not None:
                 task.cancel()
                 await asyncio.wait((task,))
@@ -113,7 +114,7 @@ class Stream:
     async def _write(self) -> None:
         """Write for as long as there is something to write."""
         try:
-            while self._frames or self._bells:
+            while self._frames:
                 await self._gather()
                 went_well = await self._write_once()
                 self._tell(went_well)
@@ -138,19 +139,24 @@ class Stream:
     async def _write_once(self) -> bool:
         self._hurry.clear()
         frames, self._frames = self._frames, {}
-        bells, self._bells = self._bells, {}
         self._in_hand = frozenset(frames)
-        now = time.monotonic()
-        self._last.update(dict.fromkeys(frames, now))
+        self._last.update(dict.fromkeys(frames, time.monotonic()))
         pieces = [piece for id, ones in frames.items() for piece in _pieces(id, ones)]
-        went_well = await self._try(deltas.post(pieces, self._rung([*bells, *frames.keys() - bells.keys()])))
+        for id in frames:
+            self._bells.pop(id, None)
+        went_well = await self._try(deltas.post(pieces, self._rung(list(frames))))
         self._in_hand = frozenset()
         if not went_well:
-            self._bells = {**bells, **self._bells}
             for id, later in self._frames.items():
                 frames.setdefault(id, []).extend(later)
-            self._frames = frames
+            self._frames = {id: _newest(ones) for id, ones in frames.items()}
         return went_well
+
+    async def _ring(self) -> None:
+        """Ring for what was committed; a bell that is not heard is made up for by a look."""
+        while self._bells:
+            bells, self._bells = self._bells, {}
+            await self._try(deltas.post((), self._rung(list(bells))))
 
     def _rung(self, ids: Sequence[str]) -> list[str]:
         return ["\n".join((self.name, *ids[at : at + NAMES])) for at in range(0, len(ids), NAMES)]
@@ -161,6 +167,8 @@ class Stream:
         except (DatabaseLocked, DatabaseUnavailable) as error:
             logger.warning("other processes cannot be shown what happens here: %s", error)
             return False
+        except InvalidInput as error:
+            logger.warning("other processes are not shown some pieces: %s", error)
         return True
 
     # --- removing
@@ -179,6 +187,16 @@ class Stream:
                 continue
             if await self._try(deltas.forget(due)):
                 del self._old[: len(due)]
+
+
+def _newest(frames: list[Frame]) -> list[Frame]:
+    """As many of the last frames as a channel would hold."""
+    size = 0
+    for index in range(len(frames) - 1, -1, -1):
+        size += len(frames[index].data)
+        if size > MAX_BYTES or len(frames) - index > MAX_FRAMES:
+            return frames[index + 1 :]
+    return frames
 
 
 def _pieces(id: str, frames: Sequence[Frame]) -> list[Piece]:
