@@ -35,21 +35,25 @@ written as (
   on conflict do nothing)
 select pg_notify({CHANNEL}, bell) from unnest(cast(:bells as text[])) as bell"""
 
-#: At first, without a place: all deltas that are still here, and the entries since the first of them, or since
-#: the reader's own place if that is not far.
+#: At first, without a place: the deltas that are still here, but for runs that were over before the reader's own
+#: place; and the entries since the first of them, or since that place if it is not far.
 PULL = """
 select e.epoch, e.place, x.kind, x.seq, x.type, x.run_id, x.epoch, x.at, x.body, x.n, x.last, x.subject
 from (
-  select epoch, case when :after >= 0 then :after else least(
+  select epoch, first, case when :after >= 0 then :after else least(
     case when head - :since > :far then head else :since end, head,
-    (select min(seq) from deltas where execution_id = :id)) end as place
-  from executions where id = :id and tenant = :tenant) e
+    (select min(seq) from deltas where execution_id = :id and deltas.epoch >= first)) end as place
+  from (
+    select epoch, head, case when :after >= 0 then 0 else coalesce(
+      (select v.epoch from events v where v.execution_id = :id and v.seq > :since order by v.seq limit 1),
+      epoch) end as first
+    from executions where id = :id and tenant = :tenant) r) e
 left join lateral (
   select 0 as kind, seq, type, run_id, epoch, at, body, 0 as n, 0 as last, '' as subject
   from events where execution_id = :id and seq > e.place
   union all
   select 1, seq, type, null, epoch, at, frames, n, last, subject from deltas
-  where execution_id = :id and (epoch > :epoch or (epoch = :epoch and last > :n))
+  where execution_id = :id and epoch >= e.first and (epoch > :epoch or (epoch = :epoch and last > :n))
 ) x on true
 order by x.seq, x.kind, x.epoch, x.n"""
 
