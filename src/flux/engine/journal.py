@@ -23,11 +23,12 @@ from flux.engine.run import Run
 from flux.engine.services import Services
 from flux.entry import Entry
 from flux.errors import DatabaseLocked, DatabaseUnavailable, ExecutionSuspended
-from flux.events import QUESTIONS, ChildDone, Stored
+from flux.events import QUESTIONS, ChildDone, Question, Stored, ToolWaiting, UsageCounted
 from flux.events import InterruptAnswered as Answered
 from flux.store import log
 from flux.store.database import Steps
-from flux.workflow_entries import TaskCompleted, TaskFailed, TaskRetryFailed, TaskStarted
+from flux.store.executions import Spent
+from flux.workflow_entries import TaskCompleted, TaskFailed, TaskRetryFailed, TaskStarted, WorkflowPaused
 
 T = TypeVar("T")
 
@@ -40,7 +41,10 @@ Finished = TaskCompleted | TaskFailed
 #: What people are asked, by the kind of the question.
 FOR_PEOPLE = ("approval", "elicitation", "input", "plan", "pause")
 #: What a journal reads.
-TOLD = (TaskStarted, TaskCompleted, TaskFailed, TaskRetryFailed, Answered, ChildDone, *QUESTIONS)
+TOLD = (
+    *(TaskStarted, TaskCompleted, TaskFailed, TaskRetryFailed),
+    *(Answered, ChildDone, ToolWaiting, UsageCounted, *QUESTIONS),
+)
 TIMED_OUT = object()
 
 
@@ -71,6 +75,8 @@ class Journal:
         self.head = 0
         self.log: list[Stored] = []
         self.started: dict[str, TaskStarted] = {}
+        #: Calls that were begun and have not ended, since the code was last put away at rest.
+        self.in_flight: set[str] = set()
         self.finished: dict[str, Finished] = {}
         self.failed_tries: dict[str, int] = {}
         self.asked: dict[str, Any] = {}
@@ -78,6 +84,9 @@ class Journal:
         self.ended: dict[str, ChildDone] = {}
         #: The questions of driven children that were asked here too.
         self.asked_below: set[str] = set()
+        #: What driven children have used, as far as it is counted.
+        self._counted: dict[str, Spent] = {}
+        self._looked_back = False
         #: What else wakes a parked call: the end of an execution, or a question -> the key of the call.
         self.also_wakes: dict[str, str] = {}
         self.parked: dict[str, Parked] = {}
@@ -128,6 +137,7 @@ class Journal:
                 self.head = stored.seq
                 self.log.append(stored)
                 self._add(stored.entry)
+            self._looked_back = True
             return found
 
     async def _read(self) -> list[Stored]:
@@ -141,12 +151,17 @@ class Journal:
         newest, found = await self.run.database.read(_tasks(self.run))
         for stored in found:
             self._add(stored.entry)
-        self.head = newest
+        self.head, self._looked_back = newest, True
 
     def _add(self, entry: Any) -> None:
         match entry:
             case TaskStarted():
                 self.started[entry.call] = entry
+                self.in_flight.add(entry.call)
+            case WorkflowPaused():
+                self.in_flight.clear()
+            case ToolWaiting() if entry.call == self.within:
+                self.in_flight.clear()
             case TaskCompleted() | TaskFailed():
                 self.finished[entry.call] = entry
             case TaskRetryFailed():
@@ -157,10 +172,16 @@ class Journal:
             case ChildDone():
                 self.ended[entry.child] = entry
                 self._wake(self.also_wakes.get(entry.child, entry.child), entry)
-            case _ if isinstance(entry, QUESTIONS) and entry.session is not None:
-                self.asked_below.add(entry.id)
-            case _ if isinstance(entry, QUESTIONS) and entry.call is not None:
-                self.asked[entry.call] = entry
+            case UsageCounted(child=str(child)) if not self._looked_back:  # the others are its own
+                self._counted[child] = self._counted.get(child, Spent()).plus(entry.tokens, entry.cost)
+            case _ if isinstance(entry, QUESTIONS):
+                self._ask(entry)
+
+    def _ask(self, entry: Question) -> None:
+        if entry.session is not None:
+            self.asked_below.add(entry.id)
+        elif entry.call is not None:
+            self.asked[entry.call] = entry
 
     # Adding to it
 
@@ -169,6 +190,13 @@ class Journal:
         self._notes.extend(entries)
         if len(self._notes) == len(entries):
             self._loop.call_later(NOTE_SECONDS, self._wanted.set)
+
+    def count(self, child: str, spent: Spent) -> None:
+        """Note what a driven child has used in all, as far as that is not counted yet."""
+        more = spent.since(self._counted.get(child, Spent()))
+        if more.tokens.total or more.cost:
+            self._counted[child] = spent
+            self.note(UsageCounted(tokens=more.tokens, cost=more.cost, child=child))
 
     async def record(self, *entries: Entry, also: Steps[None] | None = None) -> None:
         """Write entries; they are durable when this returns. What `also` raises undoes this and comes out here."""

@@ -27,7 +27,7 @@ from flux.events import (
 from flux.metrics import count_entries
 from flux.store import driven, executions, interrupts, log
 from flux.store.database import Database, Steps
-from flux.store.executions import Execution, encode_spent
+from flux.store.executions import Execution, Spent, encode_spent
 from flux.store.feed import Feed
 from flux.store.interrupts import Interrupt
 from flux.store.log import Then
@@ -54,8 +54,17 @@ class Link(Protocol):
         """The child has shown a delta."""
         ...
 
-    def overdrawn(self) -> str | None:
-        """Why the child may spend no more."""
+    def took(self, spent: Spent) -> None:
+        """The child goes on; it has spent so much already."""
+        ...
+
+    def overdrawn(self, tokens: int, cost: float) -> str | None:
+        """Why the child may spend no more, when those below it have spent so much that its log does not have yet."""
+        ...
+
+    @property
+    def stops(self) -> bool:
+        """Whether who cancels the driving wants the child stopped; else it is left as it is."""
         ...
 
 
@@ -93,6 +102,8 @@ class Run:
         self.failures = execution.failures
         self.spent = execution.spent
         self.left: Then | None = None
+        #: The head of the log when it was left.
+        self.left_at = 0
         self.changed = asyncio.Event()
         #: Set when the process begins to leave.
         self.draining = draining or asyncio.Event()
@@ -221,7 +232,7 @@ class Run:
         if self.link is not None:
             await self.link.saw(entries)
         if then is not None and done.state == then.state:
-            self.left = then
+            self.left, self.left_at = then, done.head
             return True
         self._others_wrote = self._others_wrote or then is not None
         return then is None
@@ -234,9 +245,9 @@ class Run:
         if self.draining.is_set():
             raise HandOver
 
-    def overdrawn(self) -> str | None:
-        """Why whoever drives this run lets it spend no more."""
-        return self.link.overdrawn() if self.link is not None else None
+    def overdrawn(self, tokens: int = 0, cost: float = 0.0) -> str | None:
+        """Why whoever drives this run lets it spend no more, when those below it have spent so much besides."""
+        return self.link.overdrawn(tokens, cost) if self.link is not None else None
 
     def emit(self, delta: DeltaEvent) -> None:
         """Show a delta to whoever reads this execution."""
@@ -278,7 +289,7 @@ class Run:
             if isinstance(entry, PROGRESS):
                 self.failures = 0
 
-    def _spent_with(self, entries: tuple[Entry, ...]) -> executions.Spent:
+    def _spent_with(self, entries: tuple[Entry, ...]) -> Spent:
         spent = self.spent
         for tokens, cost in map(spent_by, entries):
             spent = spent.plus(tokens, cost) if tokens.total or cost else spent

@@ -25,6 +25,10 @@ class Spent(Struct, frozen=True, omit_defaults=True):
         """With one more model call."""
         return Spent(self.tokens + tokens, self.cost + (cost or 0.0))
 
+    def since(self, before: Spent) -> Spent:
+        """What was used after it had been `before`."""
+        return Spent(self.tokens - before.tokens, max(0.0, self.cost - before.cost))
+
 
 class Execution(Struct, frozen=True):
     """One row. `due`, `created` and `updated` are in seconds since the epoch."""
@@ -231,9 +235,10 @@ def get(scope: Scope, id: str) -> Steps[Execution | None]:
 
 
 def open_children(scope: Scope, parent: str) -> Steps[list[str]]:
-    """The executions that an execution started and that have not ended."""
+    """The executions that an execution started and that have not ended; what it drives is a part of itself."""
     rows = yield (
-        "select id from executions where parent = :parent and tenant = :tenant and state <> 'ended' order by created",
+        "select id from executions where parent = :parent and tenant = :tenant and state <> 'ended'"
+        " and driver is null order by created",
         {"parent": parent, "tenant": scope.tenant},
     )
     return [row[0] for row in rows]
