@@ -120,7 +120,7 @@ class Delegation:
     async def stop(self, session: Session) -> list[Entry]:
         """Stop what the session's run still drives; returns entries of that, and of what was used in vain."""
         run, entries = session.run, list[Entry]()
-        for row in await run.database.read(driven.children(run.scope, run.execution)):
+        for row in await run.database.read(driven.children(run.scope, run.execution.root, run.id)):
             call, agent, spent = session.log.delegated.get(row.id, ""), row.agent or "", row.spent
             if row.run_id is not None and row.state != "ended":
                 # Without its agent a session does nothing but to settle.

@@ -116,7 +116,7 @@ async def stop(run: Run, id: str, executor: Executor, link: Link) -> Spent:
 
 
 async def _take(run: Run, id: str, order: Order | None, link: Link) -> Run:
-    driver = Driver(run.id, run.epoch, run.execution.worker or "")
+    driver = Driver(run.id, run.epoch, run.execution.worker or "", run.execution.root)
     taken = await run.database.write(
         driven.drive(
             run.scope,

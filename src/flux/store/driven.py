@@ -10,6 +10,9 @@ from flux.store import executions, log
 from flux.store.database import Row, Scope, Steps
 from flux.store.executions import COLUMNS, NOTHING_SPENT, Execution
 
+#: The root is locked first, as in every statement about a tree: who ends or reaps it must see what is driven now.
+LOCK = "update executions set updated = :now where id = :root and tenant = :tenant returning id"
+
 #: Locks the driver's row, and proves that it is still ours.
 HOLD = """
 update executions set updated = :now where id = :id and tenant = :tenant and epoch = :epoch and state = 'running'
@@ -51,11 +54,12 @@ where id = :id and state <> 'ended' returning head, epoch"""
 
 
 class Driver(Struct, frozen=True):
-    """Who drives: its id and the epoch in which it owns itself."""
+    """Who drives: its id, the epoch in which it owns itself, and the root of its tree."""
 
     id: str
     epoch: int
     worker: str
+    root: str
 
 
 class Awaited(Struct, frozen=True):
@@ -82,6 +86,8 @@ def drive(
     :raises Fenced: the driver does not own itself any more
     :raises SessionEnded: the child was ended
     """
+    if driver.root != driver.id:
+        yield LOCK, {"root": driver.root, "tenant": scope.tenant}
     held = yield HOLD, {"id": driver.id, "tenant": scope.tenant, "epoch": driver.epoch}
     if not held:
         raise Fenced(debug=f"{driver.id} drives {id} in epoch {driver.epoch}")
@@ -145,12 +151,12 @@ def chain(scope: Scope, id: str) -> Steps[list[Execution]]:
         id = row.driver
 
 
-def children(scope: Scope, driver: Execution) -> Steps[list[Execution]]:
-    """The sessions that an execution drives itself, oldest first."""
+def children(scope: Scope, root: str, driver: str) -> Steps[list[Execution]]:
+    """The sessions below `root` that `driver` drives itself, oldest first."""
     rows = yield (
         f"select {COLUMNS} from executions where root = :root and driver = :driver and tenant = :tenant"
         " order by created, id",
-        {"root": driver.root, "driver": driver.id, "tenant": scope.tenant},
+        {"root": root, "driver": driver, "tenant": scope.tenant},
     )
     return [Execution(*row) for row in rows]
 

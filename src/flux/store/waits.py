@@ -47,9 +47,9 @@ def release(tenant: str, target: str, outcome: str) -> Steps[tuple[Woken, ...]]:
 
 
 def open_target(scope: Scope, id: str) -> Steps[bool]:
-    """Whether an execution is there and has not ended."""
+    """Whether an execution is there and has not ended; to be written: one that is just ending is waited for."""
     rows = yield (
-        "select 1 from executions where id = :id and tenant = :tenant and state <> 'ended'",
+        "update executions set updated = updated where id = :id and tenant = :tenant and state <> 'ended' returning id",
         {"id": id, "tenant": scope.tenant},
     )
     return bool(rows)
