@@ -335,10 +335,10 @@ def set_title(scope: Scope, id: str, title: str) -> Steps[bool]:
 
 
 def delete(scope: Scope, id: str) -> Steps[bool]:
-    """Remove a session that has ended, or in which nothing was ever said, with all it left behind."""
+    """Remove a session that has ended, or in which nothing was ever said, with all it drove and left behind."""
     rows = yield (
-        "delete from executions where id = :id and tenant = :tenant"
-        " and (state = 'ended' or (state = 'idle' and head <= 1 and driver is null)) returning id",
+        "delete from executions where id = :id and tenant = :tenant and driver is null"
+        " and (state = 'ended' or (state = 'idle' and head <= 1)) returning id",
         {"id": id, "tenant": scope.tenant},
     )
     if rows:
@@ -346,10 +346,12 @@ def delete(scope: Scope, id: str) -> Steps[bool]:
     return bool(rows)
 
 
-def delete_rest(id: str) -> Steps[None]:
-    """Remove what an execution left behind."""
-    for table in ("events", "interrupts", "grants", "admissions", "waits"):
-        yield f"delete from {table} where execution_id = :id", {"id": id}
+def delete_rest(root: str) -> Steps[None]:
+    """Remove what an execution that is gone drove, and what all of them left behind."""
+    rows = yield "delete from executions where root = :root and driver is not null returning id", {"root": root}
+    for id in (root, *(row[0] for row in rows)):
+        for table in ("events", "interrupts", "grants", "admissions", "waits"):
+            yield f"delete from {table} where execution_id = :id", {"id": id}
 
 
 def sweep(

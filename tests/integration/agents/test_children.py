@@ -50,7 +50,8 @@ async def test_what_a_sub_agent_spent_before_it_rested_counts_against_the_budget
     ]
     world.models["helper"] = ScriptedModel(child)
     helper = {**HELPER, "tools": ["wipe", "look"]}
-    await world.agent([Reply("", calls=(ask(),)), Reply("x")], subagents=[helper], budget={"run": {"max_tokens": 100}})
+    parent = [Reply("", calls=(ask(),), usage=Usage(0, 1))]
+    await world.agent(parent, subagents=[helper], budget={"run": {"max_tokens": 100}})
     await world.start("go")
     await world.rest("waiting")
     (question,) = await world.questions()
@@ -59,7 +60,7 @@ async def test_what_a_sub_agent_spent_before_it_rested_counts_against_the_budget
     assert len(world.models["helper"].requests) == 2
     (failed,) = of(await world.log(), RunFailed)
     assert "budget of 100 tokens" in failed.message
-    assert (await world.row()).spent.tokens == Usage(120, 0)
+    assert (await world.row()).spent.tokens == Usage(120, 1)
 
 
 @pytest.mark.behaviour("agents:child:budget-below")
@@ -67,17 +68,17 @@ async def test_what_is_spent_two_levels_down_counts_against_the_budget_at_once(w
     looking = [Reply("", calls=(Call("look", {"n": n}),), usage=Usage(60, 0)) for n in range(5)]
     world.models["low"] = ScriptedModel([*looking, Reply("never")])
     delegate = Call("delegate", {"agent": "low", "instruction": "x"})
-    world.models["helper"] = ScriptedModel([Reply("", calls=(delegate,)), Reply("middle")])
+    world.models["helper"] = ScriptedModel([Reply("", calls=(delegate,), usage=Usage(0, 1)), Reply("middle")])
     low = {"name": "low", "model": "test/low", "description": "digs", "tools": ["look"]}
     await world.agent(
-        [Reply("", calls=(ask(),)), Reply("done")],
+        [Reply("", calls=(ask(),), usage=Usage(0, 1))],
         subagents=[{**HELPER, "subagents": [low]}],
         budget={"run": {"max_tokens": 100}},
     )
     log = await world.ask("go")
     assert len(world.models["low"].requests) == 2
     assert "budget of 100 tokens" in of(log, RunFailed)[0].message
-    assert (await world.row()).spent.tokens == Usage(120, 0)
+    assert (await world.row()).spent.tokens == Usage(120, 2)
 
 
 @pytest.mark.behaviour("agents:child:deleted")
@@ -92,7 +93,12 @@ async def test_a_deleted_session_takes_its_children_with_it(world: World) -> Non
     children = {changed.child for changed in of(await world.log(), SubagentChanged)}
     await world.process.sessions.end(LOCAL, world.id)
     await world.process.sessions.delete(LOCAL, world.id)
-    for table, column in (("executions", "id"), ("events", "execution_id"), ("interrupts", "execution_id"), ("grants", "execution_id")):
+    for table, column in (
+        ("executions", "id"),
+        ("events", "execution_id"),
+        ("interrupts", "execution_id"),
+        ("grants", "execution_id"),
+    ):
         rows = await world.process.database.read(one(f"select {column} from {table}"))
         assert rows == [], table
     for child_id in children:
