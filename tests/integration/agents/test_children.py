@@ -1,12 +1,14 @@
 """What children spend, leave behind and show, as a table of cases."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from flux.errors import SessionNotFound
-from flux.events import ApprovalRequired, Cancelled, RunFailed, SubagentChanged, decode_delta
+from flux.events import ApprovalRequired, Cancelled, RunFailed, RunStarted, SubagentChanged, UserSaid, decode_delta
 from flux.messages import Usage
 from flux.models.scripted import Call, Reply, Turn
 from flux.store.database import LOCAL, one
@@ -14,7 +16,8 @@ from flux.store.interrupts import payload_of
 from flux.testing import ScriptedModel
 from tests.integration.agents.test_delegation import HELPER, ask, child_log, family
 from tests.integration.agents.tools import Bench
-from tests.integration.agents.world import World, of, outcomes
+from tests.integration.agents.world import Committed, World, of, opened, outcomes
+from tests.integration.store.raw import run
 
 
 @pytest.mark.behaviour("agents:child:usage-stopped")
@@ -228,3 +231,83 @@ async def test_the_questions_below_are_closed_when_the_run_is_stopped(world: Wor
     rows = await world.process.database.read(one("select run_id, state from executions where driver is not null"))
     assert rows == [(None, "idle"), (None, "idle")]
     assert await world.faults() == []
+
+
+@pytest.mark.behaviour("agents:child:cancel-unstarted")
+async def test_a_child_stopped_before_its_first_step_has_a_run_that_was_cancelled(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await family(world, [Reply("", calls=(ask(),)), Reply("done")], [Reply("never")])
+    database = world.process.database
+    write, cancelled = database.write, asyncio.Event()
+
+    async def writing(program: Any) -> Any:
+        wrote = await write(program)
+        if program.gi_code.co_name == "drive" and not cancelled.is_set():
+            cancelled.set()
+            await world.cancel()
+            await asyncio.Event().wait()  # until whoever drives is stopped
+        return wrote
+
+    monkeypatch.setattr(database, "write", writing)
+    await world.start("go")
+    await asyncio.wait_for(cancelled.wait(), 20)
+    await world.rest("idle")
+    log = await child_log(world)
+    assert [len(of(log, kind)) for kind in (UserSaid, RunStarted, Cancelled, RunFailed)] == [1, 1, 1, 0]
+    assert outcomes(await world.log()) == [("delegate", "cancelled")]
+    assert world.models["helper"].requests == []
+    assert await world.faults() == []
+
+
+@pytest.mark.behaviour("agents:child:drained")
+async def test_a_process_that_leaves_while_a_sub_agent_works_hands_over(tmp_path: Path) -> None:
+    bench, committed = Bench(), Committed()
+    parent: list[Turn] = [Reply("", calls=(ask(),)), Reply("done")]
+    child: list[Turn] = [Reply("", calls=(Call("hold_read"),)), Reply("held")]
+    async with opened(tmp_path, bench.tools(), committed=committed, grace=0.1) as before:
+        await family(before, parent, child, tools=["hold_read"])
+        id = await before.start("go")
+        await bench.begun.wait()
+        url = before.process.settings.database
+    bench.go.set()
+    row = run(url, "select state, failures, last_error from executions where driver is null")
+    assert row == [("scheduled", 0, None)]
+    async with opened(tmp_path, bench.tools(), committed=committed) as world:
+        world.id = id
+        world.models.update(main=ScriptedModel(parent), helper=ScriptedModel(child))
+        await world.rest("idle")
+        log = await child_log(world)
+        assert outcomes(log) == [("hold_read", "success")]
+        assert len(of(log, Cancelled)) == 0
+        assert outcomes(await world.log()) == [("delegate", "success")]
+        assert await world.faults() == []
+
+
+@pytest.mark.behaviour("agents:child:own-budget")
+async def test_a_sub_agent_that_uses_up_a_budget_of_its_own_is_a_failed_call(world: World) -> None:
+    child = [Reply("", calls=(Call("look"),), usage=Usage(60, 0)), Reply("never")]
+    helper = {**HELPER, "tools": ["look"], "budget": {"run": {"max_tokens": 50}}}
+    world.models["helper"] = ScriptedModel(child)
+    await world.agent([Reply("", calls=(ask(),)), Reply("so be it")], subagents=[helper])
+    log = await world.ask("go")
+    assert outcomes(log) == [("delegate", "error")]
+    assert "budget of 50 tokens" in world.prompts()[-1][-1]
+    assert len(of(log, RunFailed)) == 0
+    assert await world.faults() == []
+
+
+@pytest.mark.behaviour("agents:child:ended-outside")
+async def test_a_session_that_is_ended_while_its_sub_agent_works_stops_the_work(world: World, bench: Bench) -> None:
+    child = [Reply("", calls=(Call("hold"),)), Reply("held")]
+    await family(world, [Reply("", calls=(ask(),)), Reply("done")], child, tools=["hold"])
+    await world.start("go")
+    await bench.begun.wait()
+    await world.process.sessions.end(LOCAL, world.id)
+    async with asyncio.timeout(20):
+        while bench.cancelled != ["hold 0"]:
+            await anyio.lowlevel.checkpoint()
+    rows = await world.process.database.read(one("select state, outcome, run_id from executions"))
+    assert rows == [("ended", "cancelled", None)] * 2
+    assert len(of(await child_log(world), Cancelled)) == 1
+    assert outcomes(await child_log(world)) == []

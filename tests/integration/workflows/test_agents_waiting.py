@@ -101,7 +101,8 @@ async def chief(ctx: ExecutionContext[Any]) -> Any:
 
 def bossy(lab: Lab, *turns: Turn) -> None:
     """A lead that delegates once, to a clerk with a script."""
-    lab.script("main", Reply("", calls=(Call("delegate", {"agent": "clerk", "instruction": "look"}),)), Reply("led"))
+    order = Call("delegate", {"agent": "clerk", "instruction": "look"})
+    lab.script("main", Reply("", calls=(order,), usage=Usage(7, 7)), Reply("led"))
     lab.script("clerk", *turns)
 
 
@@ -222,7 +223,8 @@ async def test_an_agent_that_takes_too_long_is_stopped_and_can_be_asked_again(la
 @workflow
 async def patient(ctx: ExecutionContext[Any]) -> Any:
     """An agent that waits too long for a person, while something else goes on."""
-    helper = await agent("Help.", model="test/main", name="helper", tools=[wipe])
+    clerk = await agent("Do.", model="test/clerk", name="clerk", description="does it", tools=[consult])
+    helper = await agent("Help.", model="test/main", name="helper", tools=[wipe], agents=[clerk])
     late = asyncio.Event()
 
     @task
@@ -245,12 +247,21 @@ async def patient(ctx: ExecutionContext[Any]) -> Any:
 
 
 @pytest.mark.behaviour("inline:wait:timeout-waiting")
-async def test_an_agent_that_waits_for_a_person_beyond_its_timeout_is_stopped_too(lab: Lab) -> None:
-    lab.script("main", Reply("", calls=(Call("wipe", {"disk": "sda"}),)), Reply("clean"))
+@pytest.mark.parametrize("deep", [False, True])
+async def test_an_agent_that_waits_for_a_person_beyond_its_timeout_is_stopped_too(lab: Lab, deep: bool) -> None:
+    ask = Reply("", calls=(Call("wipe", {"disk": "sda"}),), usage=Usage(7, 7))
+    if deep:  # a sub-agent whose tool asks an agent which waits
+        bossy(lab, Reply("", calls=(Call("consult", {"about": "x"}),), usage=Usage(7, 7)), Reply("never"))
+        lab.script("expert", ask, Reply("never"))
+    else:
+        lab.script("main", ask, Reply("never"))
     context = await lab.machine.run(patient)
     assert [one.kind for one in await questions(lab, context.execution_id)] == ["pause"]
-    (child,) = await lab.children(context.execution_id)
-    assert (await lab.machine.row(child)).run_id is None
+    for child in await lab.children(context.execution_id):
+        assert (await lab.machine.row(child)).run_id is None
+        assert len([s for s in await lab.machine.entries(child) if isinstance(s.entry, Cancelled)]) == 1
+    assert len(await lab.children(context.execution_id)) == (3 if deep else 1)
+    assert (await lab.machine.row(context.execution_id)).spent.tokens == (Usage(21, 21) if deep else Usage(7, 7))
     await lab.machine.resume(context.execution_id, None, "look")
     context = await lab.machine.until(context.execution_id, "ended")
     assert context.output == ["ExecutionTimeoutError", "busy"]
