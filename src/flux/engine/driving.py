@@ -153,6 +153,8 @@ async def _stop(run: Run, child: Run, executor: Executor) -> None:
 
 async def _rested(run: Run, child: Run, message: str, link: Link) -> Ended | Waiting | None:
     """What the child came to. None: what it waits for came as it went to rest."""
+    if message in child.ends:
+        return Ended(child.ends[message], child.spent)
     entries, waits = await run.database.read(_found(run, child.id))
     ended = _ended(entries, message)
     if ended is not None:

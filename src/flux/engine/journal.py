@@ -96,6 +96,7 @@ class Journal:
         self.branches: set[asyncio.Future[Any]] = set()
         self._bodies: set[Body] = set()
         self._notes: list[Entry] = []
+        self._soon: asyncio.TimerHandle | None = None
         self._writes: list[_Write] = []
         self._wanted = asyncio.Event()
         self._problem: Exception | None = None
@@ -188,8 +189,16 @@ class Journal:
     def note(self, *entries: Entry) -> None:
         """Write entries soon; nobody waits for them."""
         self._notes.extend(entries)
-        if len(self._notes) == len(entries):
-            self._loop.call_later(NOTE_SECONDS, self._wanted.set)
+        if self._soon is None:
+            self._soon = self._loop.call_later(NOTE_SECONDS, self._wanted.set)
+
+    def _noted(self) -> tuple[Entry, ...]:
+        """What is noted, for whoever writes it now."""
+        notes, self._notes = tuple(self._notes), []
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+        return notes
 
     def count(self, child: str, spent: Spent) -> None:
         """Note what a driven child has used in all, as far as that is not counted yet."""
@@ -202,8 +211,7 @@ class Journal:
         """Write entries; they are durable when this returns. What `also` raises undoes this and comes out here."""
         if self.run.left is not None:
             raise ExecutionSuspended
-        write = _Write((*self._notes, *entries), also, self._loop.create_future())
-        self._notes.clear()
+        write = _Write((*self._noted(), *entries), also, self._loop.create_future())
         self._writes.append(write)
         self._wanted.set()
         await write.done
@@ -229,9 +237,9 @@ class Journal:
 
     async def rest(self) -> list[Entry]:
         """Write what somebody waits for; returns what nobody waits for, to be written with the end."""
-        notes, self._notes = self._notes, []
+        notes = self._noted()
         await self.flush()
-        return notes + self._notes
+        return [*notes, *self._noted()]
 
     async def _append(self, entries: list[Entry], batch: list[_Write]) -> None:
         also = batch[0].also
@@ -246,8 +254,7 @@ class Journal:
     def _take(self) -> list[_Write]:
         """Writes that can share an append: those whose transaction does more stand alone."""
         if not self._writes and self._notes:
-            self._writes.append(_Write(tuple(self._notes), None, self._loop.create_future()))
-            self._notes.clear()
+            self._writes.append(_Write(self._noted(), None, self._loop.create_future()))
         if not self._writes:
             return []
         if self._writes[0].also is not None:

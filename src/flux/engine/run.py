@@ -14,11 +14,13 @@ from flux.errors import Fenced
 from flux.events import (
     ENDS,
     PROGRESS,
+    RUN_ENDS,
     AssistantSaid,
     CancelRequested,
     DeltaEvent,
     Entry,
     ModelFailed,
+    RunEnd,
     RunStarted,
     Stored,
     ToolDone,
@@ -102,6 +104,9 @@ class Run:
         self.failures = execution.failures
         self.spent = execution.spent
         self.left: Then | None = None
+        #: How the runs that began here ended, by the messages which they consumed.
+        self.ends: dict[str, RunEnd] = {}
+        self._inputs: tuple[str, ...] = ()
         #: The head of the log when it was left.
         self.left_at = 0
         self.changed = asyncio.Event()
@@ -283,9 +288,11 @@ class Run:
     def _note(self, entries: tuple[Entry, ...]) -> None:
         for entry in entries:
             if isinstance(entry, RunStarted):
-                self.run_id = entry.run
+                self.run_id, self._inputs = entry.run, entry.inputs
             elif isinstance(entry, ENDS):
                 self.run_id = None
+                if isinstance(entry, RUN_ENDS):
+                    self.ends |= dict.fromkeys(self._inputs, entry)
             if isinstance(entry, PROGRESS):
                 self.failures = 0
 
