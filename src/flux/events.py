@@ -262,10 +262,11 @@ class Compacted(Entry, frozen=True, tag="compaction", kw_only=True):
 
 
 class UsageCounted(Entry, frozen=True, tag="usage", kw_only=True):
-    """Tokens spent outside the session's own model calls."""
+    """Tokens spent outside the session's own model calls: by the session `child`, which it drives."""
 
     tokens: Usage
     cost: float | None = None
+    child: str | None = None
 
 
 class Forked(Entry, frozen=True, tag="forked", kw_only=True):

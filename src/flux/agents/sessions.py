@@ -17,6 +17,7 @@ from flux.engine.answers import Admitted, Decision
 from flux.engine.pools import pool_of_agent
 from flux.errors import (
     AgentNotFound,
+    Conflict,
     DefinitionInvalid,
     InterruptNotFound,
     InvalidInput,
@@ -228,8 +229,11 @@ class Sessions:
 
         :raises SessionNotFound: there is none
         :raises SessionBusy: it has not ended
+        :raises Conflict: it is a part of another one
         """
-        await self.get(scope, id)
+        row = await self.get(scope, id)
+        if row.driver is not None:
+            raise Conflict(f"this session is driven by {row.root}; delete that one")
         if not await self._database.write(executions.delete(scope, id)):
             raise SessionBusy("the session is open; stop it first (`flux agent stop`)")
 

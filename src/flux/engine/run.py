@@ -14,9 +14,11 @@ from flux.errors import Fenced
 from flux.events import (
     ENDS,
     PROGRESS,
+    RUN_ENDS,
     CancelRequested,
     DeltaEvent,
     Entry,
+    RunEnd,
     RunStarted,
     Stored,
     spent_by,
@@ -25,7 +27,7 @@ from flux.metrics import count_entries
 from flux.store import driven, executions, interrupts, log
 from flux.store.database import Database, Steps
 from flux.store.deltas import settled_by
-from flux.store.executions import Execution, encode_spent
+from flux.store.executions import Execution, Spent, encode_spent
 from flux.store.feed import Feed
 from flux.store.interrupts import Interrupt
 from flux.store.log import Then
@@ -52,8 +54,17 @@ class Link(Protocol):
         """The child has shown a delta."""
         ...
 
-    def overdrawn(self) -> str | None:
-        """Why the child may spend no more."""
+    def took(self, spent: Spent) -> None:
+        """The child goes on; it has spent so much already."""
+        ...
+
+    def overdrawn(self, tokens: int, cost: float) -> str | None:
+        """Why the child may spend no more, when those below it have spent so much that its log does not have yet."""
+        ...
+
+    @property
+    def stops(self) -> bool:
+        """Whether who cancels the driving wants the child stopped; else it is left as it is."""
         ...
 
 
@@ -98,6 +109,11 @@ class Run:
         self.failures = execution.failures
         self.spent = execution.spent
         self.left: Then | None = None
+        #: How the runs that began here ended, by the messages which they consumed.
+        self.ends: dict[str, RunEnd] = {}
+        self._inputs: tuple[str, ...] = ()
+        #: The head of the log when it was left.
+        self.left_at = 0
         self.changed = asyncio.Event()
         #: Set when the process begins to leave.
         self.draining = draining or asyncio.Event()
@@ -227,7 +243,7 @@ class Run:
         if self.link is not None:
             await self.link.saw(entries)
         if then is not None and done.state == then.state:
-            self.left = then
+            self.left, self.left_at = then, done.head
             return True
         self._others_wrote = self._others_wrote or then is not None
         return then is None
@@ -240,9 +256,9 @@ class Run:
         if self.draining.is_set():
             raise HandOver
 
-    def overdrawn(self) -> str | None:
-        """Why whoever drives this run lets it spend no more."""
-        return self.link.overdrawn() if self.link is not None else None
+    def overdrawn(self, tokens: int = 0, cost: float = 0.0) -> str | None:
+        """Why whoever drives this run lets it spend no more, when those below it have spent so much besides."""
+        return self.link.overdrawn(tokens, cost) if self.link is not None else None
 
     def emit(self, delta: DeltaEvent) -> None:
         """Show a delta to whoever reads this execution."""
@@ -278,13 +294,15 @@ class Run:
     def _note(self, entries: tuple[Entry, ...]) -> None:
         for entry in entries:
             if isinstance(entry, RunStarted):
-                self.run_id = entry.run
+                self.run_id, self._inputs = entry.run, entry.inputs
             elif isinstance(entry, ENDS):
                 self.run_id = None
+                if isinstance(entry, RUN_ENDS):
+                    self.ends |= dict.fromkeys(self._inputs, entry)
             if isinstance(entry, PROGRESS):
                 self.failures = 0
 
-    def _spent_with(self, entries: tuple[Entry, ...]) -> executions.Spent:
+    def _spent_with(self, entries: tuple[Entry, ...]) -> Spent:
         spent = self.spent
         for tokens, cost in map(spent_by, entries):
             spent = spent.plus(tokens, cost) if tokens.total or cost else spent

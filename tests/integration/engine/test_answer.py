@@ -186,18 +186,18 @@ async def test_an_expired_question_takes_no_answer_and_an_answered_one_does_not_
 
 
 @pytest.mark.behaviour("engine:answer:driven")
-@pytest.mark.parametrize("door", ["child", "root"])
-async def test_a_question_of_a_driven_session_is_answered_through_it_or_its_root(sessions: Sessions, door: str) -> None:
+@pytest.mark.parametrize("through", ["asker", "root"])
+async def test_an_answer_to_a_driven_session_is_in_its_log_and_its_root_s(sessions: Sessions, through: str) -> None:
     id = await sessions.driven()
     question = await sessions.ask(await sessions.row(id), "q-driven")
-    before = await sessions.row(id)
-    root = await sessions.row(before.root)
-    admitted = await sessions.admission.answer(ANN, id if door == "child" else root.id, question, Decision("answer"))
-    assert admitted.id == root.id
-    assert ((await sessions.row(id)).head, (await sessions.row(root.id)).head) == (before.head + 1, root.head + 1)
-    assert await sessions.database.read(interrupts.list_open(ANN, root.id)) == []
-    with pytest.raises(SessionNotFound):
-        await sessions.admission.answer(EVE, id, question, Decision("answer"))
+    root = (await sessions.row(id)).root
+    admitted = await sessions.admission.answer(ANN, id if through == "asker" else root, question, Decision("answer"))
+    assert admitted.id == root
+    for each in (id, root):
+        entry = (await sessions.entries(each))[-1]
+        assert isinstance(entry, InterruptAnswered)
+        assert entry.id == question
+    assert await sessions.database.read(interrupts.list_open(ANN, root)) == []
 
 
 @pytest.mark.behaviour("engine:waiting-for:cleared")

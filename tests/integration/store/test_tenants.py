@@ -27,7 +27,7 @@ from flux.store import (
     workflows,
 )
 from flux.store.database import Database, Row, Scope, Steps, one
-from flux.store.driven import Driver
+from flux.store.driven import Awaited, Driver
 from flux.store.memories import Word
 from flux.store.opening import open_database
 from tests.integration.states import ANN, EVE, HELLO, Sessions
@@ -99,8 +99,10 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "configs.names": (lambda s, id, q: configs.names(s), []),
     "configs.put": (lambda s, id, q: configs.put(s, "city", "Paris"), None),
     "configs.remove": (lambda s, id, q: configs.remove(s, "other"), False),
+    "driven.awaited": (lambda s, id, q: driven.awaited(s, id, id), Awaited(frozenset(), ())),
     "driven.chain": (lambda s, id, q: driven.chain(s, id), []),
-    "driven.drive": (lambda s, id, q: driven.drive(s, Driver(id, 1, "w"), "child", None, None, "r"), Fenced),
+    "driven.children": (lambda s, id, q: driven.children(s, id, id), []),
+    "driven.drive": (lambda s, id, q: driven.drive(s, Driver(id, 1, "w", id), "child", None, None, "r"), Fenced),
     "driven.tell": (lambda s, id, q: driven.tell(s, [id], CancelRequested(run="r")), {}),
     "executions.create_session": (_create, None),
     "executions.create_workflow": (
