@@ -13,7 +13,7 @@ from flux.errors import DatabaseUnavailable, ExecutionError
 from flux.events import Cancelled, CancelRequested, ChatResponse, UserSaid
 from flux.messages import ToolResult, Usage
 from flux.models.scripted import Call, Reply, ScriptedModel, Turn
-from flux.store import interrupts
+from flux.store import executions, interrupts
 from flux.store.database import LOCAL, Database, one
 from flux.store.interrupts import Interrupt
 from flux.tasks import call, parallel
@@ -384,3 +384,39 @@ async def test_a_process_that_leaves_hands_over_and_fails_nothing(
         script(lab, ScriptedModel([Reply("", calls=(Call("nothing", {}),)), Reply("fine")]))
         context = await machine.until(id, "ended")
         assert context.output == "fine"
+
+
+@pytest.mark.behaviour("inline:wait:taken-over")
+async def test_a_driver_that_was_taken_for_dead_says_nothing_more_in_its_children(
+    database: Database, other_database: Database, tmp_path: Path
+) -> None:
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    class Frozen(ScriptedModel):
+        async def stream(self, request: Any) -> Any:
+            begun.set()
+            await go.wait()
+            async for delta in super().stream(request):
+                yield delta
+
+    async with working(database) as zombie, working(other_database) as machine:
+        lab, second = Lab(zombie, tmp_path), Lab(machine, tmp_path)
+        bossy(lab)
+        lab.models["clerk"] = Frozen([Reply("from the grave")])
+        id = await zombie.start(chief)
+        await asyncio.wait_for(begun.wait(), 20)
+        bossy(second, Reply("alive"))
+        owner = (await zombie.row(id)).worker or ""
+        assert await other_database.write(executions.reap(owner, (0.0,))) == [id]
+        machine.dispatch.nudge(id)
+        context = await machine.until(id, "ended")
+        assert context.output == "led"
+        go.set()
+        zombie.runner.changed(id)
+    children = await second.children(id)
+    assert len(children) == 2
+    for child in children:
+        log = [stored.entry for stored in await second.machine.entries(child)]
+        ends = [entry for entry in log if isinstance(entry, ChatResponse | Cancelled)]
+        assert [entry.content for entry in ends if isinstance(entry, ChatResponse)] in (["led"], ["alive"])
+        assert len(ends) == 1
