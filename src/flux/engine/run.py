@@ -34,6 +34,7 @@ from flux.store.feed import Feed
 from flux.store.interrupts import Interrupt
 from flux.store.log import Then
 from flux.store.waits import Woken
+from flux.workflow_entries import TaskCompleted, TaskFailed
 
 logger = logging.getLogger(__name__)
 
@@ -315,4 +316,4 @@ def _tell(task: asyncio.Task[bool]) -> None:
 def _settled(entries: tuple[Entry, ...]) -> tuple[str, ...]:
     """The messages and calls whose deltas these entries replace."""
     messages = tuple(e.message_id for e in entries if isinstance(e, (AssistantSaid, ModelFailed)))
-    return messages + tuple(e.call for e in entries if isinstance(e, ToolDone))
+    return messages + tuple(e.call for e in entries if isinstance(e, (ToolDone, TaskCompleted, TaskFailed)))

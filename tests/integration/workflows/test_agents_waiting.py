@@ -212,7 +212,7 @@ class Held(ScriptedModel):
 @pytest.mark.behaviour("inline:wait:timeout")
 async def test_an_agent_that_takes_too_long_is_stopped_and_can_be_asked_again(lab: Lab) -> None:
     lab.models["main"] = Held(Reply("fine", usage=Usage(3, 3)))
-    context = await lab.machine.run(asking, {"timeout": 0.2, "retry_max_attempts": 1, "retry_delay": 0})
+    context = await lab.machine.run(asking, {"timeout": 1.0, "retry_max_attempts": 1, "retry_delay": 0})
     assert context.output == "fine"
     (child,) = await lab.children(context.execution_id)
     log = [stored.entry for stored in await lab.machine.entries(child)]
@@ -235,7 +235,7 @@ async def patient(ctx: ExecutionContext[Any]) -> Any:
     @task
     async def asked() -> str:
         try:
-            return str(await helper.with_options(timeout=0.2)("go"))
+            return str(await helper.with_options(timeout=1.5)("go"))
         except ExecutionError as error:
             return type(error).__name__
         finally:
@@ -280,7 +280,7 @@ async def test_what_a_stopped_agent_has_used_is_counted(lab: Lab) -> None:
     lab.models["main"] = Slow(
         Reply("", calls=(Call("nothing", {}),), usage=Usage(10, 1)), Reply("fine", usage=Usage(3, 3))
     )
-    context = await lab.machine.run(asking, {"timeout": 0.3, "retry_max_attempts": 1, "retry_delay": 0})
+    context = await lab.machine.run(asking, {"timeout": 1.0, "retry_max_attempts": 1, "retry_delay": 0})
     assert context.output == "fine"
     assert (await lab.machine.row(context.execution_id)).spent.tokens == Usage(13, 4)
 
@@ -420,3 +420,68 @@ async def test_a_driver_that_was_taken_for_dead_says_nothing_more_in_its_childre
         ends = [entry for entry in log if isinstance(entry, ChatResponse | Cancelled)]
         assert [entry.content for entry in ends if isinstance(entry, ChatResponse)] in (["led"], ["alive"])
         assert len(ends) == 1
+
+
+@workflow
+async def reads(ctx: ExecutionContext[Any]) -> Any:
+    """An agent, and then something that takes its time."""
+    said = await (await agent("Say.", model="test/main", name="helper"))("go")
+
+    @task
+    async def hold() -> None:
+        holding[-1].set()
+        await letting[-1].wait()
+
+    await hold()
+    return said
+
+
+holding: list[asyncio.Event] = []
+letting: list[asyncio.Event] = []
+
+
+@pytest.mark.behaviour("inline:wait:settled")
+async def test_who_comes_after_an_agent_has_answered_sees_the_answer_and_not_its_pieces(lab: Lab) -> None:
+    holding.append(asyncio.Event())
+    letting.append(asyncio.Event())
+    lab.script("main", Reply("one two three"))
+    id = await lab.machine.start(reads)
+    await asyncio.wait_for(holding[-1].wait(), 20)
+    seen: list[str] = []
+    async with asyncio.timeout(20):
+        async for batch in lab.machine.feed.follow(LOCAL, id):
+            seen += [frame.type for frame in batch]
+            letting[-1].set()
+            if (await lab.machine.row(id)).state == "ended":
+                break
+    assert "TASK_COMPLETED" in seen
+    assert "progress" not in seen
+
+
+@workflow
+async def pair(ctx: ExecutionContext[Any]) -> Any:
+    """Two agents at once, which both ask."""
+    one_, two = [await agent("Wipe.", model=f"test/{name}", name=name, tools=[wipe]) for name in ("a", "b")]
+    return await parallel(one_("x"), two("y"))
+
+
+@pytest.mark.behaviour("inline:wait:both-ask")
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), None])
+async def test_agents_side_by_side_that_both_ask_are_answered_in_any_order_or_at_once(
+    lab: Lab, order: tuple[int, int] | None
+) -> None:
+    for name in ("a", "b"):
+        lab.script(name, Reply("", calls=(Call("wipe", {"disk": name}),)), Reply(f"{name} done"))
+    id = await lab.machine.start(pair)
+    await lab.machine.until(id, "waiting")
+    asked = await questions(lab, id)
+    assert len(asked) == 2
+    answers = [lab.machine.admission.answer(LOCAL, id, asked[n].id, Decision("approve")) for n in order or (0, 1)]
+    if order is None:
+        await asyncio.gather(*answers)
+    else:
+        for answer in answers:
+            await answer
+    context = await lab.machine.until(id, "ended")
+    assert context.output == ["a done", "b done"]
+    assert sorted(done) == ["a", "b"]
