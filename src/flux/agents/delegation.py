@@ -144,6 +144,9 @@ class Delegation:
         async def delegate(agent: str, instruction: str, context_: ToolContext, context: str = "") -> ToolOutcome:
             """Hand a piece of work to another agent and get its result. It knows only what you tell it."""
             one = found.get(agent)
+            if one is None and context_.call in session.log.delegated.values():
+                # It was deleted since. Its sessions go on, by the version that they began with.
+                one = Colleague(AgentDefinition(name=agent, model="none/none"))
             if one is None:
                 return Failed(f"There is no agent {agent!r} to delegate to. Agents: {', '.join(found)}.")
             text = f"{context}\n\n{instruction}" if context else instruction

@@ -15,6 +15,7 @@ from msgspec import Struct
 from flux.events import AssistantSaid, Entry, ModelFailed, ToolDone, UnknownEntry
 from flux.store.database import Scope, Steps
 from flux.store.log import LogRow
+from flux.workflow_entries import TaskCompleted, TaskFailed
 
 #: Bells ring for the processes that share our tables: a database may hold several sets of them.
 CHANNEL = "'flux-' || md5(current_schema())"
@@ -147,11 +148,13 @@ def tidy(seconds: float) -> Steps[None]:
 def settled_by(entries: Sequence[Entry | UnknownEntry]) -> tuple[str, ...]:
     """The messages and calls whose deltas these entries replace."""
     messages = tuple(e.message_id for e in entries if isinstance(e, (AssistantSaid, ModelFailed)))
-    return messages + tuple(e.call for e in entries if isinstance(e, ToolDone))
+    return messages + tuple(e.call for e in entries if isinstance(e, (ToolDone, TaskCompleted, TaskFailed)))
 
 
 #: The entries that replace deltas.
-_SETTLING = {str(one.__struct_config__.tag) for one in (AssistantSaid, ModelFailed, ToolDone)}
+_SETTLING = {
+    str(one.__struct_config__.tag) for one in (AssistantSaid, ModelFailed, ToolDone, TaskCompleted, TaskFailed)
+}
 
 
 def settled_in(row: LogRow) -> tuple[str, ...]:

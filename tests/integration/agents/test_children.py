@@ -311,3 +311,18 @@ async def test_a_session_that_is_ended_while_its_sub_agent_works_stops_the_work(
     assert rows == [("ended", "cancelled", None)] * 2
     assert len(of(await child_log(world), Cancelled)) == 1
     assert outcomes(await child_log(world)) == []
+
+
+@pytest.mark.behaviour("agents:child:agent-deleted")
+async def test_a_sub_agent_whose_agent_was_deleted_meanwhile_goes_on(world: World, bench: Bench) -> None:
+    child = [Reply("", calls=(Call("wipe"),)), Reply("wiped")]
+    await family(world, [Reply("", calls=(ask(),)), Reply("done")], child, tools=["wipe"])
+    await world.start("go")
+    await world.rest("waiting")
+    await world.process.agents.delete(LOCAL, "helper")
+    (question,) = await world.questions()
+    await world.answer(question, "approve")
+    await world.rest("idle")
+    assert bench.done == ["wipe 0"]
+    assert world.prompts()[-1][-1] == "delegate: wiped"
+    assert await world.faults() == []

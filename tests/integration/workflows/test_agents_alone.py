@@ -90,7 +90,7 @@ async def test_an_agent_that_waits_for_a_person_alone_says_how_to_see_what_it_as
     assert rows(home, "select state, waiting_for from executions where driver is null") == [("waiting", "approval")]
 
 
-@workflow
+@workflow.with_options(namespace="agents_alone")
 async def wiping(ctx: ExecutionContext[Any]) -> Any:
     """An agent that asks before it acts."""
     return await (await agent("Wipe.", model=ctx.input, name="wiper", tools=[wipe]))("go")

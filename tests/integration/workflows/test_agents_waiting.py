@@ -13,7 +13,7 @@ from flux.errors import DatabaseUnavailable, ExecutionError
 from flux.events import Cancelled, CancelRequested, ChatResponse, UserSaid
 from flux.messages import ToolResult, Usage
 from flux.models.scripted import Call, Reply, ScriptedModel, Turn
-from flux.store import interrupts
+from flux.store import executions, interrupts
 from flux.store.database import LOCAL, Database, one
 from flux.store.interrupts import Interrupt
 from flux.tasks import call, parallel
@@ -49,7 +49,7 @@ async def inquire(about: str) -> str:
     return str(await pause("colleague", {"about": about}))
 
 
-@workflow
+@workflow.with_options(namespace="agents_waiting")
 async def double(ctx: ExecutionContext[Any]) -> Any:
     """Another workflow, which waits for a person."""
     return ctx.input * int(await pause("factor"))
@@ -61,7 +61,7 @@ async def compute(n: int) -> int:
     return int(await call(double, n))
 
 
-@workflow
+@workflow.with_options(namespace="agents_waiting")
 async def asking(ctx: ExecutionContext[Any]) -> Any:
     """One agent with every tool, asked once."""
     tools = [wipe, inquire, compute, consult]
@@ -90,7 +90,7 @@ async def test_cancelling_a_workflow_whose_agent_waits_for_a_person_ends_both(la
     assert done == []
 
 
-@workflow
+@workflow.with_options(namespace="agents_waiting")
 async def chief(ctx: ExecutionContext[Any]) -> Any:
     """An agent that delegates to one whose tools wait."""
     clerk = await agent(
@@ -212,7 +212,7 @@ class Held(ScriptedModel):
 @pytest.mark.behaviour("inline:wait:timeout")
 async def test_an_agent_that_takes_too_long_is_stopped_and_can_be_asked_again(lab: Lab) -> None:
     lab.models["main"] = Held(Reply("fine", usage=Usage(3, 3)))
-    context = await lab.machine.run(asking, {"timeout": 0.2, "retry_max_attempts": 1, "retry_delay": 0})
+    context = await lab.machine.run(asking, {"timeout": 1.0, "retry_max_attempts": 1, "retry_delay": 0})
     assert context.output == "fine"
     (child,) = await lab.children(context.execution_id)
     log = [stored.entry for stored in await lab.machine.entries(child)]
@@ -220,7 +220,7 @@ async def test_an_agent_that_takes_too_long_is_stopped_and_can_be_asked_again(la
     assert len([entry for entry in log if isinstance(entry, UserSaid)]) == 2
 
 
-@workflow
+@workflow.with_options(namespace="agents_waiting")
 async def patient(ctx: ExecutionContext[Any]) -> Any:
     """An agent that waits too long for a person, while something else goes on."""
     clerk = await agent("Do.", model="test/clerk", name="clerk", description="does it", tools=[consult])
@@ -235,7 +235,7 @@ async def patient(ctx: ExecutionContext[Any]) -> Any:
     @task
     async def asked() -> str:
         try:
-            return str(await helper.with_options(timeout=0.2)("go"))
+            return str(await helper.with_options(timeout=1.5)("go"))
         except ExecutionError as error:
             return type(error).__name__
         finally:
@@ -280,12 +280,12 @@ async def test_what_a_stopped_agent_has_used_is_counted(lab: Lab) -> None:
     lab.models["main"] = Slow(
         Reply("", calls=(Call("nothing", {}),), usage=Usage(10, 1)), Reply("fine", usage=Usage(3, 3))
     )
-    context = await lab.machine.run(asking, {"timeout": 0.3, "retry_max_attempts": 1, "retry_delay": 0})
+    context = await lab.machine.run(asking, {"timeout": 1.0, "retry_max_attempts": 1, "retry_delay": 0})
     assert context.output == "fine"
     assert (await lab.machine.row(context.execution_id)).spent.tokens == Usage(13, 4)
 
 
-@workflow
+@workflow.with_options(namespace="agents_waiting")
 async def breaking(ctx: ExecutionContext[Any]) -> Any:
     """An agent at work."""
     helper = await agent("Help.", model="test/main", name="helper", tools=[wipe])
@@ -384,3 +384,104 @@ async def test_a_process_that_leaves_hands_over_and_fails_nothing(
         script(lab, ScriptedModel([Reply("", calls=(Call("nothing", {}),)), Reply("fine")]))
         context = await machine.until(id, "ended")
         assert context.output == "fine"
+
+
+@pytest.mark.behaviour("inline:wait:taken-over")
+async def test_a_driver_that_was_taken_for_dead_says_nothing_more_in_its_children(
+    database: Database, other_database: Database, tmp_path: Path
+) -> None:
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    class Frozen(ScriptedModel):
+        async def stream(self, request: Any) -> Any:
+            begun.set()
+            await go.wait()
+            async for delta in super().stream(request):
+                yield delta
+
+    async with working(database) as zombie, working(other_database) as machine:
+        lab, second = Lab(zombie, tmp_path), Lab(machine, tmp_path)
+        bossy(lab)
+        lab.models["clerk"] = Frozen([Reply("from the grave")])
+        id = await zombie.start(chief)
+        await asyncio.wait_for(begun.wait(), 20)
+        bossy(second, Reply("alive"))
+        owner = (await zombie.row(id)).worker or ""
+        assert await other_database.write(executions.reap(owner, (0.0,))) == [id]
+        machine.dispatch.nudge(id)
+        context = await machine.until(id, "ended")
+        assert context.output == "led"
+        go.set()
+        zombie.runner.changed(id)
+    children = await second.children(id)
+    assert len(children) == 2
+    for child in children:
+        log = [stored.entry for stored in await second.machine.entries(child)]
+        ends = [entry for entry in log if isinstance(entry, ChatResponse | Cancelled)]
+        assert [entry.content for entry in ends if isinstance(entry, ChatResponse)] in (["led"], ["alive"])
+        assert len(ends) == 1
+
+
+@workflow.with_options(namespace="agents_waiting")
+async def reads(ctx: ExecutionContext[Any]) -> Any:
+    """An agent, and then something that takes its time."""
+    said = await (await agent("Say.", model="test/main", name="helper"))("go")
+
+    @task
+    async def hold() -> None:
+        holding[-1].set()
+        await letting[-1].wait()
+
+    await hold()
+    return said
+
+
+holding: list[asyncio.Event] = []
+letting: list[asyncio.Event] = []
+
+
+@pytest.mark.behaviour("inline:wait:settled")
+async def test_who_comes_after_an_agent_has_answered_sees_the_answer_and_not_its_pieces(lab: Lab) -> None:
+    holding.append(asyncio.Event())
+    letting.append(asyncio.Event())
+    lab.script("main", Reply("one two three"))
+    id = await lab.machine.start(reads)
+    await asyncio.wait_for(holding[-1].wait(), 20)
+    seen: list[str] = []
+    async with asyncio.timeout(20):
+        async for batch in lab.machine.feed.follow(LOCAL, id):
+            seen += [frame.type for frame in batch]
+            letting[-1].set()
+            if (await lab.machine.row(id)).state == "ended":
+                break
+    assert "TASK_COMPLETED" in seen
+    assert "progress" not in seen
+
+
+@workflow.with_options(namespace="agents_waiting")
+async def pair(ctx: ExecutionContext[Any]) -> Any:
+    """Two agents at once, which both ask."""
+    one_, two = [await agent("Wipe.", model=f"test/{name}", name=name, tools=[wipe]) for name in ("a", "b")]
+    return await parallel(one_("x"), two("y"))
+
+
+@pytest.mark.behaviour("inline:wait:both-ask")
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), None])
+async def test_agents_side_by_side_that_both_ask_are_answered_in_any_order_or_at_once(
+    lab: Lab, order: tuple[int, int] | None
+) -> None:
+    for name in ("a", "b"):
+        lab.script(name, Reply("", calls=(Call("wipe", {"disk": name}),)), Reply(f"{name} done"))
+    id = await lab.machine.start(pair)
+    await lab.machine.until(id, "waiting")
+    asked = await questions(lab, id)
+    assert len(asked) == 2
+    answers = [lab.machine.admission.answer(LOCAL, id, asked[n].id, Decision("approve")) for n in order or (0, 1)]
+    if order is None:
+        await asyncio.gather(*answers)
+    else:
+        for answer in answers:
+            await answer
+    context = await lab.machine.until(id, "ended")
+    assert context.output == ["a done", "b done"]
+    assert sorted(done) == ["a", "b"]

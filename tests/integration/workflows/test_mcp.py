@@ -48,7 +48,7 @@ async def machine(database: Database, tmp_path: Path) -> AsyncIterator[Machine]:
         yield machine
 
 
-@workflow
+@workflow.with_options(namespace="mcp")
 async def adds(ctx: ExecutionContext[Any]) -> Any:
     """Call a tool, wait for somebody, and call it again."""
     async with mcp(ctx.input, name="bench") as client:
@@ -58,7 +58,7 @@ async def adds(ctx: ExecutionContext[Any]) -> Any:
         return [first, await tools.add(a=first, b=more), await tools.shaped(), len(tools) > 5]
 
 
-@workflow
+@workflow.with_options(namespace="mcp")
 async def fails(ctx: ExecutionContext[Any]) -> Any:
     """Call what fails, and what does not fit."""
     async with mcp(ctx.input, name="h", retry_max_attempts=2, retry_delay=0) as client:
@@ -72,7 +72,7 @@ async def fails(ctx: ExecutionContext[Any]) -> Any:
         return said
 
 
-@workflow
+@workflow.with_options(namespace="mcp")
 async def asks(ctx: ExecutionContext[Any]) -> Any:
     """Call a tool whose server asks a person."""
     async with mcp(ctx.input["url"], name="ask") as client:
@@ -80,7 +80,7 @@ async def asks(ctx: ExecutionContext[Any]) -> Any:
         return await tools[ctx.input["tool"]](**ctx.input.get("args", {}))
 
 
-@workflow
+@workflow.with_options(namespace="mcp")
 async def assisted(ctx: ExecutionContext[Any]) -> Any:
     """Give the tools to an agent."""
     async with mcp(ctx.input, name="bench") as client:
@@ -89,7 +89,7 @@ async def assisted(ctx: ExecutionContext[Any]) -> Any:
         return await helper("what is 2 + 3?")
 
 
-@workflow
+@workflow.with_options(namespace="mcp")
 async def signed(ctx: ExecutionContext[Any]) -> Any:
     """Call with a token that is a secret."""
     async with mcp(ctx.input, name="h", auth=bearer(secret="KEY")) as client:

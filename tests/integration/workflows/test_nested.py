@@ -90,7 +90,7 @@ async def patient(name: str) -> str:
     return f"heard {answer}"
 
 
-@workflow
+@workflow.with_options(namespace="nested")
 async def inner(ctx: ExecutionContext[Any]) -> Any:
     """Another workflow, which fails."""
     raise ValueError("not today")
@@ -105,7 +105,7 @@ async def calling(name: str) -> str:
 TOOLS: tuple[Any, ...] = (step, mixture, failing, caught, wordy, patient, calling)
 
 
-@workflow
+@workflow.with_options(namespace="nested")
 async def nests(ctx: ExecutionContext[Any]) -> Any:
     """An agent with all of these."""
     return await (await agent("Help.", model="test/main", name="helper", tools=TOOLS))("go")
@@ -202,7 +202,7 @@ async def careful(name: str) -> str:
     return f"did {name} as {answer} said"
 
 
-@workflow
+@workflow.with_options(namespace="nested")
 async def acts(ctx: ExecutionContext[Any]) -> Any:
     """A task that acts once, and waits before."""
     try:
