@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from starlette.responses import PlainTextResponse, Response
 
 from flux.agents.logins import PersonVault
 from flux.errors import DefinitionInvalid
 from flux.events import ApprovalRequired, ContextFrozen, RunFailed, ToolDone
+from flux.server.app import create_app
 from flux.store.database import LOCAL
 from flux.testing import Call, Reply
 from flux.tools.mcp import link as links
@@ -231,8 +233,13 @@ async def test_a_server_that_never_answers_holds_a_session_up_for_its_timeout_al
         server = {"url": url, "name": "h", "timeout": 0.3}
         await world.agent([Reply("alone")], mcp_servers=[server])
         log = await world.ask("go")
+        transport = httpx.ASGITransport(create_app(world.process))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            shown = (await client.get("/agents/agent")).json()
     (context,) = of(log, ContextFrozen)
     assert "- h: no answer within 0.3 s" in context.system
+    assert shown["notes"] == ["the MCP server h cannot be used: no answer within 0.3 s"]
+    assert shown["problems"] == []  # it works without
 
 
 @pytest.mark.behaviour("mcp:calls:overlap")
