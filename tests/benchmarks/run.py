@@ -31,6 +31,7 @@ NAMES = (
     "recall",
     "failover",
     "mcp",
+    "scale",
 )
 RESULTS = Path(__file__).parent / "results"
 

@@ -42,7 +42,7 @@ from flux.engine.secrets import Secrets
 from flux.engine.services import Services
 from flux.engine.source import CatalogCode, SourceLoader
 from flux.engine.ticker import Starter, Ticker
-from flux.engine.upkeep import PAUSE_SECONDS, stopped_by, survive
+from flux.engine.upkeep import PAUSE_SECONDS, keep_up, stopped_by, survive
 from flux.errors import MissingPackage
 from flux.models.bundled import scripted
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
@@ -106,7 +106,7 @@ class Process:
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
         self.workers = Fleet(database, lock, settings.dead_after, always=shared, drain_here=self.drain)
         self.runner = Runner(database, self.feed, self.dispatch, self._executors(), who, offer)
-        self.feed.on_foreign_write = self.runner.all_changed
+        self.feed.on_foreign_write = self.runner.changed_elsewhere
         self.recovery = self._recovery(lock, shared)
         self.retention = Retention(database, settings.retention_days * 86_400)
         #: The worker of this process has stopped for good: somebody asked it to drain.
@@ -169,6 +169,7 @@ class Process:
             self.recovery.keep_beating(),
             self.recovery.watch(),
             self.retention.watch(),
+            keep_up("deltas are not tidied up", self.feed.tidy),
             self.ticker.run(),
         )
         keeping = [asyncio.create_task(work) for work in upkeep]

@@ -194,7 +194,7 @@ class Sessions:
 
         :raises SessionNotFound: there is none
         """
-        row = await self._database.read(executions.get(scope, id))
+        row = await self._database.single(executions.get(scope, id))
         if row is None or row.kind != "session" or row.owner != scope.principal:
             raise SessionNotFound(f"there is no session {id[:80]!r}; `flux agent session list` shows those that exist")
         return row
@@ -258,7 +258,7 @@ class Sessions:
         :raises SessionNotFound: there is none
         """
         await self.get(scope, id)
-        return await self._database.read(log.read(scope, id, after, limit))
+        return await self._database.single(log.read(scope, id, after, limit))
 
     def follow(self, scope: Scope, id: str, after: Cursor = START) -> AsyncGenerator[list[Frame], None]:
         """What happens in a session behind a cursor, as it happens. The caller has checked access."""

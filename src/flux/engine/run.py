@@ -14,19 +14,17 @@ from flux.errors import Fenced
 from flux.events import (
     ENDS,
     PROGRESS,
-    AssistantSaid,
     CancelRequested,
     DeltaEvent,
     Entry,
-    ModelFailed,
     RunStarted,
     Stored,
-    ToolDone,
     spent_by,
 )
 from flux.metrics import count_entries
 from flux.store import driven, executions, interrupts, log
 from flux.store.database import Database, Steps
+from flux.store.deltas import settled_by
 from flux.store.executions import Execution, encode_spent
 from flux.store.feed import Feed
 from flux.store.interrupts import Interrupt
@@ -216,11 +214,12 @@ class Run:
                 woken.extend((yield from wake_waiters(self.scope, self.id, outcome, self.dispatch)))
             return done
 
+        await self.feed.flushed(self.id)
         done = await self.database.write(program())
         count_entries(entries)
         self.spent = spent
         self._note(entries)
-        self.feed.publish(self.id, done.rows, _settled(entries))
+        self.feed.publish(self.id, done.rows, settled_by(entries))
         tell(self.feed, self.dispatch, woken)
         for id, rows in told.items():
             self.feed.publish(id, rows)
@@ -259,7 +258,7 @@ class Run:
         while True:
             await self.changed.wait()
             self.changed.clear()
-            row = await self.database.read(executions.get(self.scope, self.id))
+            row = await self.database.single(executions.get(self.scope, self.id))
             if row is None or row.epoch != self.epoch or row.state != "running":
                 raise Fenced(debug=f"{self.id} left epoch {self.epoch}")
             entries = await self._read(self._watched)
@@ -268,7 +267,7 @@ class Run:
                 return
 
     async def _read(self, after: int) -> list[Stored]:
-        return await self.database.read(log.load(self.scope, self.id, after))
+        return await self.database.single(log.load(self.scope, self.id, after))
 
     def _keep(self, rows: tuple[log.LogRow, ...], entries: tuple[Entry, ...]) -> None:
         for row, entry in zip(rows, entries, strict=True):
@@ -299,9 +298,3 @@ def _tell(task: asyncio.Task[bool]) -> None:
     """The caller has left: nobody else hears of it."""
     if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Fenced):
         logger.warning("an append failed while its run was stopped: %s", error)
-
-
-def _settled(entries: tuple[Entry, ...]) -> tuple[str, ...]:
-    """The messages and calls whose deltas these entries replace."""
-    messages = tuple(e.message_id for e in entries if isinstance(e, (AssistantSaid, ModelFailed)))
-    return messages + tuple(e.call for e in entries if isinstance(e, ToolDone))

@@ -15,6 +15,7 @@ from flux.store import (
     agents,
     artifacts,
     configs,
+    deltas,
     driven,
     executions,
     interrupts,
@@ -28,6 +29,7 @@ from flux.store import (
 from flux.store.database import Database, Row, Scope, Steps, one
 from flux.store.driven import Driver
 from flux.store.memories import Word
+from flux.store.opening import open_database
 from tests.integration.states import ANN, EVE, HELLO, Sessions
 
 NOUNS: list[ModuleType] = [
@@ -35,6 +37,7 @@ NOUNS: list[ModuleType] = [
     agents,
     artifacts,
     configs,
+    deltas,
     driven,
     executions,
     interrupts,
@@ -229,6 +232,15 @@ async def test_an_ended_session_is_not_deleted_by_a_stranger(database: Database,
 
 
 @pytest.mark.behaviour("store:tenants:apart")
+async def test_a_stranger_pulls_nothing(postgres_url: str) -> None:
+    database = await open_database(postgres_url)
+    id = await Sessions(database).running()
+    assert await database.single(deltas.pull(ANN, id, None, 0, 0)) is not None
+    assert await database.single(deltas.pull(EVE, id, None, 0, 0)) is None
+    await database.close()
+
+
+@pytest.mark.behaviour("store:tenants:apart")
 def test_every_function_that_acts_for_somebody_is_tried() -> None:
     found = {
         f"{noun.__name__.rpartition('.')[2]}.{name}"
@@ -238,4 +250,4 @@ def test_every_function_that_acts_for_somebody_is_tried() -> None:
         and not name.startswith("_")
         and "scope" in inspect.signature(function).parameters
     }
-    assert found == set(CALLS)
+    assert found == set(CALLS) | {"deltas.pull"}  # of a table that only Postgres has
