@@ -48,8 +48,9 @@ class McpKits:
 
         :raises Unavailable: a server that the agent requires cannot be used
         """
-        servers = session.policy.definition.mcp_servers
-        if not servers:
+        definition = session.policy.definition
+        servers = definition.mcp_servers
+        if not servers or definition.approval_mode == "never":
             return None
         scope = session.run.scope
         vault = PersonVault(self._secrets, scope)

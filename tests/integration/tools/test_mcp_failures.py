@@ -2,17 +2,21 @@
 
 import asyncio
 import os
+import select
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from starlette.responses import PlainTextResponse, Response
 
 from flux.agents.logins import PersonVault
 from flux.errors import DefinitionInvalid
 from flux.events import ApprovalRequired, ContextFrozen, RunFailed, ToolDone
+from flux.server.app import create_app
 from flux.store.database import LOCAL
 from flux.testing import Call, Reply
 from flux.tools.mcp import link as links
@@ -229,8 +233,13 @@ async def test_a_server_that_never_answers_holds_a_session_up_for_its_timeout_al
         server = {"url": url, "name": "h", "timeout": 0.3}
         await world.agent([Reply("alone")], mcp_servers=[server])
         log = await world.ask("go")
+        transport = httpx.ASGITransport(create_app(world.process))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            shown = (await client.get("/agents/agent")).json()
     (context,) = of(log, ContextFrozen)
     assert "- h: no answer within 0.3 s" in context.system
+    assert shown["notes"] == ["the MCP server h cannot be used: no answer within 0.3 s"]
+    assert shown["problems"] == []  # it works without
 
 
 @pytest.mark.behaviour("mcp:calls:overlap")
@@ -269,6 +278,15 @@ async def test_an_expired_session_is_opened_again_unnoticed(world: World) -> Non
         await world.ask("again")
         assert await results(world) == ["good", "good"]
         assert [method for method, _ in server.seen].count("initialize") == 2
+
+
+@pytest.mark.behaviour("mcp:connections:never")
+async def test_an_agent_without_tools_connects_to_nobody(world: World) -> None:
+    server = Hostile(GOOD, good=good)
+    async with hostile(server) as url:
+        await world.agent([Reply("ok")], mcp_servers=[{"url": url, "name": "h"}], approval_mode="never")
+        await world.ask("go")
+    assert server.seen == []
 
 
 @pytest.mark.behaviour("mcp:connections:idle")
@@ -362,6 +380,40 @@ async def test_a_program_gets_little_and_leaves_nothing(tmp_path: Path) -> None:
         os.kill(int(pid), 0)  # it is there, for the next call
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid), 0)
+
+
+#: A server that ignores the end of its input, and every signal that it can; it says who it is through a FIFO.
+STUBBORN = """
+import os, signal, sys
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN)
+with open(sys.argv[1], "w") as fifo:
+    fifo.write(str(os.getpid()))
+while True:
+    signal.pause()
+"""
+#: A process that has started that server.
+HOLDER = """
+import asyncio, sys
+from flux.tools.mcp.stdio import stdio
+async def main():
+    ended = asyncio.get_running_loop().create_future()
+    async with stdio([sys.executable, "-c", *sys.argv[1:]], {}, ".", ended):
+        await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the end of a foreign process is waited for on Linux only")
+@pytest.mark.behaviour("mcp:stdio:killed")
+def test_a_stubborn_program_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with subprocess.Popen([sys.executable, "-c", HOLDER, STUBBORN, str(fifo)]) as holder:
+        program = os.pidfd_open(int(fifo.read_text()))
+        holder.kill()
+        assert select.select([program], [], [], 10)[0] == [program]
+        os.close(program)
 
 
 @pytest.mark.behaviour("mcp:content:kinds")

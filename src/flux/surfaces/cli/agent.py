@@ -128,7 +128,7 @@ def show(name: str, effective: bool, format_: str, server: str | None) -> None:
         print_json(found | {"digests": digests(definition)})
         return
     click.echo(f"# version {found['version']}, digest {found['digest']}, {when(found['created_at'])}")
-    for problem in found["problems"]:
+    for problem in (*found["problems"], *found.get("notes", ())):
         click.echo(f"# {problem}")
     if effective:
         definition = AgentDefinition.model_validate(definition.model_dump())

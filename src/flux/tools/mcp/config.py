@@ -151,6 +151,11 @@ def server_names(servers: Sequence[McpServer]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def named(servers: Sequence[McpServer]) -> list[tuple[McpServer, str]]:
+    """Each server with its name."""
+    return list(zip(servers, server_names(servers), strict=True))
+
+
 def _derived(server: McpServer) -> str:
     if server.url is None:
         return _plain(server.words[0].rpartition("/")[2]) or "command"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from flux.tools.mcp.config import McpServer
+from flux.tools.mcp.config import McpServer, named
 
 if TYPE_CHECKING:
     from flux.tools.mcp.link import Link
@@ -80,6 +80,13 @@ class McpPool:
         self._links[key] = found  # the newest is the last
         self._forget()
         return found
+
+    def troubles(self, servers: Sequence[McpServer], tenant: str, principal: str) -> list[str]:
+        """What is known here of servers that a person cannot use now; nothing is opened to find out."""
+        links = ((name, self._links.get((server.key, tenant, principal))) for server, name in named(servers))
+        return [
+            f"the MCP server {name} cannot be used: {link.trouble}" for name, link in links if link and link.trouble
+        ]
 
     def _forget(self) -> None:
         """Know no more people's servers than there is memory for; what rests longest goes first."""
