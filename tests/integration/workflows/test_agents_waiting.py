@@ -1,7 +1,7 @@
 """Agents in workflows that wait, are stopped, or lose their driver, as a table of cases."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ async def test_a_pause_inside_a_tool_two_levels_down_wakes_all_when_answered(lab
 async def doubled(lab: Lab, id: str) -> ExecutionContext[Any]:
     """The execution at its end, after the workflow that its tool called was told by what to multiply."""
     assert (await lab.machine.until(id)).is_paused
-    (other,) = await lab.machine.database.read(one("select id from executions where workflow = 'default/double'"))
+    (other,) = await lab.machine.database.read(one("select id from executions where workflow = 'agents_waiting/double'"))
     await lab.machine.until(other[0], "waiting")
     await lab.machine.resume(other[0], 2)
     return await lab.machine.until(id, "ended")
@@ -298,17 +298,19 @@ async def test_a_database_that_is_away_for_a_moment_is_no_failure_of_the_agent(l
     id = await lab.machine.start(breaking)
     await asyncio.wait_for(model.begun.wait(), 20)
     database = lab.machine.database
-    read = database.read
     broken = asyncio.Event()
 
-    async def reading(program: Any) -> Any:
-        if not broken.is_set() and program.gi_frame.f_locals.get("id") != id:
-            broken.set()
-            program.close()
-            raise DatabaseUnavailable("it does not answer")
-        return await read(program)
+    def once(read: Callable[[Any], Awaitable[Any]]) -> Any:
+        async def reading(program: Any) -> Any:
+            if not broken.is_set() and program.gi_frame.f_locals.get("id") != id:
+                broken.set()
+                program.close()
+                raise DatabaseUnavailable("it does not answer")
+            return await read(program)
 
-    database.read = reading  # type: ignore[method-assign,assignment]
+        return reading
+
+    database.read, database.single = once(database.read), once(database.single)  # type: ignore[method-assign]
     lab.machine.runner.changed(id)
     await asyncio.wait_for(broken.wait(), 20)
     context = await lab.machine.until(id, "ended")

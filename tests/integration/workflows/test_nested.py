@@ -168,7 +168,8 @@ async def test_a_very_long_result_is_cut_for_the_model_and_kept_by_the_task(lab:
     context = await lab.machine.until(await lab.machine.start(nests), "ended")
     assert context.output == "ok"
     (result,) = await results(lab, context.execution_id)
-    assert 900_000 < len(result.content) < 1_100_000
+    assert 90_000 < len(result.content) < 110_000
+    assert "artifact://" in result.content
 
 
 @pytest.mark.behaviour("nested:expired")
