@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from flux.agents.workflow_file import WorkflowFile
 from flux.errors import DefinitionInvalid, UnsupportedYet
 from flux.suggest import nearest
 
@@ -21,7 +22,6 @@ ThinkingLevel = Literal["off", "minimal", "low", "medium", "high", "xhigh"]
 LATER = frozenset(
     {
         "tools_file",
-        "workflow_file",
         "skills_dir",
         "mcp_servers",
         "planning",
@@ -84,6 +84,7 @@ class AgentDefinition(_Frozen):
     fallback_models: tuple[str, ...] = ()
     sandbox: Literal["auto", "local"] = "auto"
     cwd: str | None = None
+    workflow_file: WorkflowFile | None = None
     budget: Budget | None = None
     compaction: Compaction | Literal[False] = Compaction()
 

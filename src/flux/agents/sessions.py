@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 
 from msgspec.structs import replace
 
+from flux.agents import stored
 from flux.agents.binding import Binder
 from flux.agents.definition import AgentDefinition
 from flux.engine.admission import Admission, NewMessage, NewSession
@@ -52,15 +53,14 @@ class Agents:
     async def put(self, scope: Scope, definition: AgentDefinition, *, create: bool, update: bool) -> AgentVersion:
         """Check a definition and store it as the newest version.
 
-        :raises DefinitionInvalid: something in it does not exist here
+        :raises DefinitionInvalid: something in it does not exist here, or cannot be registered
         :raises AgentExists, AgentNotFound: by `create` and `update`
         """
         self._binder.check(definition)
         for name in definition.agents:
             await self._check_colleague(scope, definition, name)
-        return await self._database.write(
-            agents.put(scope, definition.name, definition.digest, definition.to_json(), create=create, update=update)
-        )
+        talk = await asyncio.to_thread(stored.conversation, definition) if definition.workflow_file else None
+        return await self._database.write(stored.put(scope, definition, talk, create=create, update=update))
 
     async def get(self, scope: Scope, name: str) -> AgentVersion:
         """The current version of an agent.
@@ -102,7 +102,7 @@ class Agents:
 
         :raises AgentNotFound: there is none
         """
-        await self._database.write(agents.delete(scope, name))
+        await self._database.write(stored.delete(scope, name))
 
 
 class Sessions:

@@ -7,14 +7,18 @@ from collections.abc import Callable
 
 import msgspec
 
-from flux.engine.catalog import Source, read_source
+from flux.engine.catalog import Declaration, Source, read_source
 from flux.engine.executions import Found
 from flux.engine.pools import ResourceRequest, pool_of
 from flux.engine.scheduling import put_from_options
-from flux.errors import InvalidInput
+from flux.errors import InvalidInput, SourceInvalid
 from flux.store import workflows
 from flux.store.database import Database, Scope, Steps
 from flux.store.workflows import WorkflowVersion
+
+#: The namespace of workflows that talk for agents, and the name there that stands for agents without one.
+AGENTS = "agents"
+AGENT_CHAT = "agent_chat"
 
 
 class Workflows:
@@ -102,6 +106,8 @@ def register_steps(scope: Scope, source: Source) -> Steps[list[WorkflowVersion]]
     stored: list[WorkflowVersion] = []
     for one in source.workflows:
         _place(one.options)
+        if one.namespace == AGENTS:
+            yield from _refuse_agents_own(scope, one.name)
         put = workflows.put(
             scope, one.namespace, one.name, digest=source.digest, source=source.text, options=one.options
         )
@@ -110,3 +116,30 @@ def register_steps(scope: Scope, source: Source) -> Steps[list[WorkflowVersion]]
         if schedule is not None:
             yield from put_from_options(scope, one.namespace, one.name, msgspec.json.encode(schedule).decode())
     return stored
+
+
+def register_for_agent(scope: Scope, agent: str, source: Source, one: Declaration) -> Steps[WorkflowVersion]:
+    """Store a workflow as the one that talks for an agent, whatever it is called in its file.
+
+    :raises InvalidInput: it has options that such a workflow cannot have, or the name is taken
+    """
+    options = msgspec.json.decode(one.options) | {"declared": f"{one.namespace}/{one.name}"}
+    if options.get("schedule") is not None:
+        raise InvalidInput(
+            f"{one.name} has a schedule; give the agent one: `flux schedule create NAME --agent {agent}`"
+        )
+    _place(one.options)
+    before = yield from workflows.get(scope, AGENTS, agent, source=False)
+    if before is not None and not before.of_agent:
+        raise InvalidInput(f"there is a workflow {AGENTS}/{agent} already; rename one of them")
+    text = msgspec.json.encode(options).decode()
+    return (yield from workflows.put(scope, AGENTS, agent, digest=source.digest, source=source.text, options=text))
+
+
+def _refuse_agents_own(scope: Scope, name: str) -> Steps[None]:
+    """A workflow of an agent is changed with the agent."""
+    if name == AGENT_CHAT:
+        raise SourceInvalid(f"{AGENTS}/{AGENT_CHAT} is reserved; give the file to an agent as its workflow_file")
+    before = yield from workflows.get(scope, AGENTS, name, source=False)
+    if before is not None and before.of_agent:
+        raise SourceInvalid(f"{AGENTS}/{name} talks for the agent {name}; change it with `flux agent update {name}`")

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from flux.agents.definition import MAX_BYTES, AgentDefinition, define
+from flux.agents.workflow_file import inline
 from flux.errors import DefinitionInvalid
 
 #: `${NAME}`, or `${NAME:-what counts when it is not set}`; `$${` stands for a plain `${`.
@@ -57,7 +58,7 @@ def load_fields(path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
         if instructions.is_file():
             fields.setdefault("system_prompt", _read(instructions))
         return {"name": path.resolve().name} | fields
-    return parse_fields(_read(path), environment, str(path))
+    return inline(parse_fields(_read(path), environment, str(path)), path.parent)
 
 
 def parse_fields(text: str, environment: Mapping[str, str], where: str) -> dict[str, Any]:

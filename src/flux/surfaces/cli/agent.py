@@ -30,7 +30,7 @@ FIELDS = (
     click.option("--description", help="What the agent is for."),
     click.option("--tools", multiple=True, metavar="NAME", help="A tool or group of tools; may be repeated."),
     click.option("--tools-file", type=click.Path(), hidden=True),
-    click.option("--workflow-file", type=click.Path(), hidden=True),
+    click.option("--workflow-file", type=click.Path(), help="A Python file whose workflow talks for the agent."),
     click.option("--mcp-server", "mcp_servers", multiple=True, hidden=True),
     click.option("--skills-dir", type=click.Path(), hidden=True),
     click.option("--planning/--no-planning", default=None, hidden=True),
@@ -180,6 +180,7 @@ def stop(session_id: str, server: str | None) -> None:
 def _fields(flags: dict[str, Any]) -> dict[str, Any]:
     """The fields that were given: those of the file, then the flags."""
     from flux.agents.define.yaml import load_fields
+    from flux.agents.workflow_file import inline
 
     file, prompt_file = flags.pop("file"), flags.pop("system_prompt_file")
     if prompt_file and flags["system_prompt"] is not None:
@@ -188,7 +189,7 @@ def _fields(flags: dict[str, Any]) -> dict[str, Any]:
         flags["system_prompt"] = prompt_file.read_text()
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     given |= {name: list(value) for name, value in given.items() if isinstance(value, tuple)}
-    return (load_fields(file, os.environ) if file else {}) | given
+    return (load_fields(file, os.environ) if file else {}) | inline(given, Path())
 
 
 async def _send(server: str | None, method: str, path: str, body: Any = None) -> dict[str, Any]:
