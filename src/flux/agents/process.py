@@ -72,9 +72,16 @@ class Process:
         self.configs = Configs(database)
         self.agents = Agents(database, self.binder)
         admission = Admission(database, self.feed, self.dispatch)
-        self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes)
         self.workflows = Workflows(database)
         self.executions = Executions(database, self.feed, admission, self.workflows.found)
+        self.sessions = Sessions(
+            database,
+            self.feed,
+            admission,
+            self.agents,
+            settings.max_message_bytes,
+            self.executions.cancel_children,
+        )
         starter = Starter(self.dispatch, self.workflows.found, self.agents.workspace)
         self.ticker = Ticker(database, self.feed, self.dispatch, starter)
         self.workflows.on_registered = self.ticker.changed

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator
-
-from msgspec.structs import replace
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from flux.agents import stored
 from flux.agents.binding import Binder
 from flux.agents.definition import AgentDefinition
 from flux.engine.admission import Admission, NewMessage, NewSession
+from flux.engine.agent_workflows import session_of
 from flux.engine.answers import Admitted, Decision
 from flux.errors import (
     AgentNotFound,
@@ -78,6 +77,8 @@ class Agents:
         if found is None and name != definition.name:
             raise DefinitionInvalid(f"agents: there is no agent {name!r}; create it first")
         colleague = AgentDefinition.from_json(found.definition) if found and name != definition.name else definition
+        if colleague.workflow_file is not None:
+            raise DefinitionInvalid(f"agents: {name} talks by a workflow of its own; work cannot be delegated to it")
         if not colleague.description:
             raise DefinitionInvalid(f"agents: {name} has no description, by which a model chooses; give it one")
 
@@ -108,8 +109,17 @@ class Agents:
 class Sessions:
     """Sessions of stored agents. Every method takes the caller's scope and finds only what is theirs."""
 
-    def __init__(self, database: Database, feed: Feed, admission: Admission, agents: Agents, max_message: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        feed: Feed,
+        admission: Admission,
+        agents: Agents,
+        max_message: int,
+        cancel_children: Callable[[Scope, str], Awaitable[None]],
+    ) -> None:
         self._database = database
+        self._cancel_children = cancel_children
         self._feed = feed
         self._admission = admission
         self._agents = agents
@@ -138,9 +148,11 @@ class Sessions:
         self._check_size(message)
         _check_workspace(workspace)
         found = await self._agents.get(scope, agent)
-        if message is None:
+        session = await self._database.read(session_of(scope, found, session))
+        if session.source_version is not None:
+            _check_options(message)
+        elif message is None:
             self._agents.preload(found)
-        session = replace(session, definition_digest=found.digest, agent_version=found.version)
         return await self._admission.start(scope, session, message, key=key)
 
     async def send(self, scope: Scope, id: str, message: NewMessage, *, key: str | None = None) -> Admitted:
@@ -149,7 +161,8 @@ class Sessions:
         :raises SessionNotFound, SessionEnded, SessionBusy, TooLarge, IdempotencyMismatch: it was not accepted
         """
         self._check_size(message)
-        await self.get(scope, id)
+        if (await self.get(scope, id)).kind == "workflow":
+            _check_options(message)
         return await self._admission.admit(scope, id, message, key=key)
 
     async def answer(self, scope: Scope, id: str, interrupt: str, decision: Decision) -> Admitted:
@@ -173,8 +186,11 @@ class Sessions:
 
         :raises SessionNotFound, SessionEnded: there is no open session
         """
-        await self.get(scope, id)
-        return await self._admission.end(scope, id)
+        row = await self.get(scope, id)
+        ended = await self._admission.end(scope, id)
+        if row.kind == "workflow":
+            await self._cancel_children(scope, id)
+        return ended
 
     async def get(self, scope: Scope, id: str) -> Execution:
         """A session of this owner.
@@ -182,7 +198,7 @@ class Sessions:
         :raises SessionNotFound: there is none
         """
         row = await self._database.read(executions.get(scope, id))
-        if row is None or row.kind != "session" or row.owner != scope.principal:
+        if row is None or row.agent is None or row.owner != scope.principal:
             raise SessionNotFound(f"there is no session {id[:80]!r}; `flux agent session list` shows those that exist")
         return row
 
@@ -257,6 +273,11 @@ class Sessions:
             raise TooLarge(
                 f"the message has {size:,} bytes, the limit is {self._max_message:,}; send a file's path instead"
             )
+
+
+def _check_options(message: NewMessage | None) -> None:
+    if message is not None and message.options.get("model"):
+        raise InvalidInput("model: this agent talks by a workflow of its own, which chooses its models")
 
 
 def _check_workspace(workspace: str | None) -> None:

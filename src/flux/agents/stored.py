@@ -5,11 +5,12 @@ from __future__ import annotations
 from flux.agents.definition import AgentDefinition
 from flux.agents.workflow_file import conversation_of
 from flux.engine.catalog import Declaration, Source
-from flux.engine.registration import AGENTS, register_for_agent
+from flux.engine.registration import register_for_agent
 from flux.errors import DefinitionInvalid, InvalidInput
 from flux.store import agents, workflows
 from flux.store.agents import AgentVersion
 from flux.store.database import Scope, Steps
+from flux.store.workflows import AGENTS
 
 Conversation = tuple[Source, Declaration]
 

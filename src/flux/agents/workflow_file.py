@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from flux.engine.catalog import MAX_SOURCE_BYTES, Declaration, Source, read_source
-from flux.engine.registration import AGENTS
 from flux.errors import DefinitionInvalid, InvalidInput, TooLarge
+from flux.store.workflows import AGENTS
 
 BOM = "\ufeff"
 

@@ -100,9 +100,11 @@ class Executions:
         if row.state == "ended":
             return None
         try:
-            if row.kind == "session":
-                return await self._admission.end(scope, id)
-            return await self._admission.cancel(scope, id)
+            if row.agent is None:
+                return await self._admission.cancel(scope, id)
+            ended = await self._admission.end(scope, id)
+            await self.cancel_children(scope, id)
+            return ended
         except SessionEnded:  # meanwhile
             return None
 

@@ -164,7 +164,7 @@ def listed(row: Execution, *, cancelling: bool = False) -> dict[str, Any]:
         "name": row.title or row.id,
         "state": state,
         "waiting_for": row.waiting_for,
-        "error": row.last_error if state == "FAILED" or row.kind == "session" else None,
+        "error": row.last_error if state == "FAILED" or row.agent else None,
         "worker": row.worker,
         "parent": row.parent,
         "head": row.head,

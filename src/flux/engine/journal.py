@@ -23,7 +23,7 @@ from flux.engine.run import Run
 from flux.engine.services import Services
 from flux.entry import Entry
 from flux.errors import DatabaseLocked, DatabaseUnavailable, ExecutionSuspended
-from flux.events import QUESTIONS, ChildDone, Stored
+from flux.events import QUESTIONS, Cancelled, ChildDone, Progress, RunStarted, Stored, Token
 from flux.events import InterruptAnswered as Answered
 from flux.store import log
 from flux.store.database import Steps
@@ -39,6 +39,7 @@ QUIET_SECONDS = 0.02
 Finished = TaskCompleted | TaskFailed
 #: What people are asked, by the kind of the question.
 FOR_PEOPLE = ("approval", "elicitation", "input", "plan", "pause")
+TALK = ("end", "message")
 #: What a journal reads.
 TOLD = (TaskStarted, TaskCompleted, TaskFailed, TaskRetryFailed, Answered, ChildDone, *QUESTIONS)
 TIMED_OUT = object()
@@ -75,6 +76,11 @@ class Journal:
         self.failed_tries: dict[str, int] = {}
         self.asked: dict[str, Any] = {}
         self.answers: dict[str, Answered] = {}
+        #: Whether the workflow talks for an agent.
+        self.talks = within is None and run.execution.kind == "workflow" and run.execution.agent is not None
+        #: How many runs of its session were stopped; and what was answered in the present one.
+        self.stopped = 0
+        self._answered_now: list[str] = []
         self.ended: dict[str, ChildDone] = {}
         #: The questions of driven children that were asked here too.
         self.asked_below: set[str] = set()
@@ -153,7 +159,12 @@ class Journal:
                 self.failed_tries[entry.call] = self.failed_tries.get(entry.call, 0) + 1
             case Answered():
                 self.answers[entry.id] = entry
+                self._answered_now.append(entry.id)
                 self._wake(self.also_wakes.get(entry.id, entry.id), entry)
+            case RunStarted() if self.talks:
+                self._answered_now.clear()
+            case Cancelled() if self.talks:
+                self._undo()
             case ChildDone():
                 self.ended[entry.child] = entry
                 self._wake(self.also_wakes.get(entry.child, entry.child), entry)
@@ -162,7 +173,23 @@ class Journal:
             case _ if isinstance(entry, QUESTIONS) and entry.call is not None:
                 self.asked[entry.call] = entry
 
+    def _undo(self) -> None:
+        """The run was stopped: what was answered in it counts no more, and open questions are asked anew."""
+        self.stopped += 1
+        for id in self._answered_now:
+            self.answers.pop(id, None)
+        self._answered_now.clear()
+        self.asked = {call: asked for call, asked in self.asked.items() if asked.id in self.answers}
+
     # Adding to it
+
+    def show(self, value: Any, call: str, name: str = "") -> None:
+        """Show a value to whoever watches; it is not kept. Of a workflow that talks, a token is one of its answer."""
+        match value:
+            case {"token": str(text)} if self.talks:
+                self.run.emit(Token(message_id=call, attempt=self.run.epoch, text=text))
+            case _:
+                self.run.emit(Progress(call=call, value=value, name=name))
 
     def note(self, *entries: Entry) -> None:
         """Write entries soon; nobody waits for them."""
@@ -363,4 +390,4 @@ def set_journal(journal: Journal) -> None:
 def names_of(parked: Iterable[Parked]) -> str:
     """What parked calls wait for, in the words of `waiting_for`."""
     kinds = {one.waiting_for for one in parked}
-    return next((kind for kind in (*FOR_PEOPLE, "child") if kind in kinds), "timer")
+    return next((kind for kind in (*FOR_PEOPLE, *TALK, "child") if kind in kinds), "timer")

@@ -9,16 +9,12 @@ import msgspec
 
 from flux.engine.catalog import Declaration, Source, read_source
 from flux.engine.executions import Found
-from flux.engine.pools import ResourceRequest, pool_of
+from flux.engine.pools import place_of
 from flux.engine.scheduling import put_from_options
 from flux.errors import InvalidInput, SourceInvalid
 from flux.store import workflows
 from flux.store.database import Database, Scope, Steps
-from flux.store.workflows import WorkflowVersion
-
-#: The namespace of workflows that talk for agents, and the name there that stands for agents without one.
-AGENTS = "agents"
-AGENT_CHAT = "agent_chat"
+from flux.store.workflows import AGENT_CHAT, AGENTS, WorkflowVersion
 
 
 class Workflows:
@@ -59,7 +55,7 @@ class Workflows:
         """
         namespace, _, name = workflow.partition("/")
         one = await self.get(scope, namespace, name, version, source=False)
-        pool, requests = _place(one.options)
+        pool, requests = place_of(one.options)
         return Found(workflow, one.version, pool, requests)
 
     async def page(
@@ -86,26 +82,11 @@ class Workflows:
         await self._database.write(workflows.delete(scope, namespace, name))
 
 
-def _place(options: str) -> tuple[str, str | None]:
-    """The pool of a workflow, and what it asks of its worker, from its options.
-
-    :raises InvalidInput: they cannot be used
-    """
-    given = msgspec.json.decode(options)
-    pool = pool_of(given.get("affinity") or {})
-    if not given.get("requests"):
-        return pool, None
-    try:
-        return pool, msgspec.convert(given["requests"], ResourceRequest).to_json()
-    except msgspec.ValidationError as error:
-        raise InvalidInput(f"requests: {error}; its fields are cpu, memory (bytes), gpu and packages") from error
-
-
 def register_steps(scope: Scope, source: Source) -> Steps[list[WorkflowVersion]]:
     """Store each workflow of a source, in the order of their names so that two files cannot block each other."""
     stored: list[WorkflowVersion] = []
     for one in source.workflows:
-        _place(one.options)
+        place_of(one.options)
         if one.namespace == AGENTS:
             yield from _refuse_agents_own(scope, one.name)
         put = workflows.put(
@@ -128,7 +109,7 @@ def register_for_agent(scope: Scope, agent: str, source: Source, one: Declaratio
         raise InvalidInput(
             f"{one.name} has a schedule; give the agent one: `flux schedule create NAME --agent {agent}`"
         )
-    _place(one.options)
+    place_of(one.options)
     before = yield from workflows.get(scope, AGENTS, agent, source=False)
     if before is not None and not before.of_agent:
         raise InvalidInput(f"there is a workflow {AGENTS}/{agent} already; rename one of them")

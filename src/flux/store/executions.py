@@ -241,7 +241,7 @@ def open_children(scope: Scope, parent: str) -> Steps[list[str]]:
 
 LIST = f"""
 select {COLUMNS} from executions e
-where tenant = :tenant and kind = 'session' and owner = :owner and driver is null
+where tenant = :tenant and agent is not null and owner = :owner and driver is null
   and (cast(:agent as text) is null or agent = :agent)
   and (cast(:state as text) is null or state = :state)
   and (cast(:instance as text) is null or instance = :instance)

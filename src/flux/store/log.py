@@ -141,7 +141,7 @@ def append(
             "ends": int(ends is not None),
             "run_id": started,
             "resets": int(any(isinstance(entry, PROGRESS) for entry in entries)),
-            "turns": sum(isinstance(entry, ChatResponse) for entry in entries),
+            "turns": sum(isinstance(entry, ChatResponse) and entry.turn > 0 for entry in entries),
             "usage": usage,
             "error": ends.message if isinstance(ends, (RunFailed, WorkflowFailed)) else None,
         },
