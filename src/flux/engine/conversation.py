@@ -131,15 +131,11 @@ class Conversation:
         self._read = 0
         self._turns = journal.run.execution.turns
         self._paused: Any = None
+        self._begun: str | None = None
+        self._resumed = False
         self._told: set[str] = set()
         self._pending: dict[str, UserSaid] = {}
         self._results: dict[str, str] = {}
-
-    @property
-    def has_pending(self) -> bool:
-        """Whether a message waits for its run."""
-        self._catch_up()
-        return bool(self._pending)
 
     def next_step(self, parked: Sequence[Parked]) -> Step | None:
         """What to write where these calls wait, and the state to leave in, None to go on; None: as any workflow."""
@@ -164,8 +160,13 @@ class Conversation:
     def stopped(self) -> Step:
         """The run was stopped: the workflow stands where it was before its message."""
         self._catch_up()
+        run = self._journal.run
+        unstarted: list[Entry] = []
+        if self._pending and run.run_id not in (None, run.id, self._begun):
+            unstarted = [self._begin(next(iter(self._pending)))]  # its message is stopped with it
         paused = WorkflowPaused(waiting_for=MESSAGE, value=self._paused or {"name": "", "output": SILENCE})
-        return [Cancelled(), paused], None if self._pending else Then("idle")
+        rests = len(self._pending) == len(unstarted)
+        return [*unstarted, Cancelled(), paused], Then("idle") if rests else None
 
     def farewell(self, end: WorkflowEnd) -> list[Entry]:
         """The last entries."""
@@ -191,14 +192,12 @@ class Conversation:
 
     def _consume(self, key: str) -> list[Entry]:
         message = next(iter(self._pending.values()))
-        run = self._journal.run
-        return [
-            RunStarted(run=run.run_id or str(uuid.uuid4()), inputs=(message.id,)),
-            InterruptAnswered(
-                id=key, decision="answer", by=run.scope.principal, content={"message": text_of(message.parts)}
-            ),
-            WorkflowResumed(),
-        ]
+        by, content = self._journal.run.scope.principal, {"message": text_of(message.parts)}
+        answered = InterruptAnswered(id=key, decision="answer", by=by, content=content)
+        return [self._begin(message.id), answered, *([] if self._resumed else [WorkflowResumed()])]
+
+    def _begin(self, message: str) -> RunStarted:
+        return RunStarted(run=self._journal.run.run_id or str(uuid.uuid4()), inputs=(message,))
 
     def _catch_up(self) -> None:
         log = self._journal.log
@@ -211,6 +210,7 @@ class Conversation:
             case UserSaid():
                 self._pending[entry.id] = entry
             case RunStarted():
+                self._begun = entry.run
                 self._results.clear()
                 for id in entry.inputs:
                     self._pending.pop(id, None)
@@ -218,9 +218,16 @@ class Conversation:
                 self._results[text] = entry.call
             case ChatResponse() if mine and entry.turn:
                 self._turns += 1
-            case WorkflowPaused(waiting_for="message", value={"id": str(key)}):
-                self._told.add(key)
-                self._paused = entry.value
+            case WorkflowResumed():
+                self._resumed = True
+            case WorkflowPaused():
+                self._resumed = False
+                self._note_pause(entry)
+
+    def _note_pause(self, entry: WorkflowPaused) -> None:
+        if entry.waiting_for == MESSAGE and "id" in entry.value:
+            self._told.add(entry.value["id"])
+            self._paused = entry.value
 
 
 def _count(given: Any, default: int) -> int:
