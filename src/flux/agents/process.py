@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flux import tracing
 from flux.agents.binding import Binder
+from flux.agents.contract import Contract
 from flux.agents.executor import SessionExecutor
 from flux.agents.inline import EXECUTOR
 from flux.agents.sessions import Agents, Sessions
@@ -82,6 +83,7 @@ class Process:
             settings.max_message_bytes,
             self.executions.cancel_children,
         )
+        self.contract = Contract(database, self.sessions, self.executions)
         starter = Starter(self.dispatch, self.workflows.found, self.agents.workspace)
         self.ticker = Ticker(database, self.feed, self.dispatch, starter)
         self.workflows.on_registered = self.ticker.changed

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from flux.engine.history import SILENCE
 from flux.engine.journal import Journal, Parked, names_of
 from flux.engine.place import Body
 from flux.engine.values import readable
@@ -48,8 +49,6 @@ from flux.workflow_entries import (
 MESSAGE = "message"
 END = "end"
 KINDS = {"chat_response": MESSAGE, "session_end": END}
-#: What the pauses of agents show before anything is said.
-SILENCE = {"type": "chat_response", "content": None, "turn": 0}
 
 Step = tuple[list[Entry], Then | None]
 

@@ -302,7 +302,7 @@ def list_executions(
     condition = SHOWN_STATES[state] if state else "1 = 1"
     rows = yield (
         f"select {COLUMNS} from executions where tenant = :tenant and owner = :owner and driver is null and {condition}"
-        " and (cast(:workflow as text) is null or workflow = :workflow)"
+        " and (cast(:workflow as text) is null or coalesce(workflow, 'agents/agent_chat') = :workflow)"
         " and (cast(:agent as text) is null or agent = :agent)"
         " and (cast(:created as double precision) is null or created < :created"
         " or (created = :created and id < :after))"

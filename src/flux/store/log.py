@@ -194,6 +194,16 @@ def last(scope: Scope, id: str) -> Steps[LogRow | None]:
     return LogRow(*rows[0]) if rows else None
 
 
+def newest(scope: Scope, id: str, type: type[Entry]) -> Steps[LogRow | None]:
+    """The newest entry of a type."""
+    rows = yield (
+        "select seq, type, run_id, epoch, at, body from events where execution_id = :id and type = :type and exists"
+        " (select 1 from executions where id = :id and tenant = :tenant) order by seq desc limit 1",
+        {"id": id, "tenant": scope.tenant, "type": str(type.__struct_config__.tag)},
+    )
+    return LogRow(*rows[0]) if rows else None
+
+
 def load(scope: Scope, id: str, after: int = 0) -> Steps[list[Stored]]:
     """The entries behind `after` that a run goes on by, decoded: all but the older `ChatResponse`s."""
     rows = yield LOAD, {"id": id, "tenant": scope.tenant, "after": after}
