@@ -23,6 +23,7 @@ from flux.store.feed import Cursor
 from tests.crash.actors import MANY, MODELS, tools
 from tests.crash.flows import FLOWS
 from tests.crash.stage import Plan, Stage
+from tests.crash.talks import conversation
 
 #: Seconds a process may take.
 GUARD = 40.0
@@ -180,9 +181,14 @@ async def all_idle(stage: Stage) -> None:
     await stage.until(reached)
 
 
-SCENARIOS: dict[str, Callable[[Stage], Awaitable[None]]] = {
-    scenario.__name__: scenario for scenario in (chat, admit, ask, answer, work, say_more, long, family, crowd, recover)
-} | FLOWS
+SCENARIOS: dict[str, Callable[[Stage], Awaitable[None]]] = (
+    {
+        scenario.__name__: scenario
+        for scenario in (chat, admit, ask, answer, work, say_more, long, family, crowd, recover)
+    }
+    | FLOWS
+    | {"conversation": conversation}
+)
 
 
 async def play(plan: Plan) -> None:

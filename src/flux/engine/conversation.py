@@ -130,7 +130,7 @@ class Conversation:
         self._read = 0
         self._turns = journal.run.execution.turns
         self._paused: Any = None
-        self._begun: str | None = None
+        self._begun: str | None = None  # the run that has no end yet
         self._resumed = False
         self._told: set[str] = set()
         self._pending: dict[str, UserSaid] = {}
@@ -160,18 +160,18 @@ class Conversation:
         """The run was stopped: the workflow stands where it was before its message."""
         self._catch_up()
         run = self._journal.run
-        unstarted: list[Entry] = []
-        if self._pending and run.run_id not in (None, run.id, self._begun):
-            unstarted = [self._begin(next(iter(self._pending)))]  # its message is stopped with it
+        unbegun = bool(self._pending) and run.run_id not in (None, run.id, self._begun)
+        stopped = tuple(self._pending)[:1] if unbegun else ()  # its message is stopped with it
         paused = WorkflowPaused(waiting_for=MESSAGE, value=self._paused or {"name": "", "output": SILENCE})
-        rests = len(self._pending) == len(unstarted)
-        return [*unstarted, Cancelled(), paused], Then("idle") if rests else None
+        rests = len(self._pending) == len(stopped)
+        return [*self._open(*stopped), Cancelled(), paused], Then("idle") if rests else None
 
     def farewell(self, end: WorkflowEnd) -> list[Entry]:
         """The last entries."""
         self._catch_up()
         if isinstance(end, WorkflowFailed):
-            return [RunFailed(message=end.message), end, SessionEndedEntry(reason="error", turns=self._turns)]
+            ended = SessionEndedEntry(reason="error", turns=self._turns)
+            return [*self._open(), RunFailed(message=end.message), end, ended]
         reason, turns = "user_exit", self._turns
         if isinstance(end, WorkflowCompleted):
             shown = readable(end.value)
@@ -183,20 +183,23 @@ class Conversation:
         content = shown.get("content")
         turn = _count(shown.get("turn"), self._turns + 1)
         if content is None or content == "":
-            return [ChatResponse(content="", turn=turn)]
+            return [*self._open(), ChatResponse(content="", turn=turn)]
         text = str(content)
         # An answer that a task has given bears its call, as the tokens do that were shown of it.
         answer = AssistantSaid(message_id=self._results.get(text, key), parts=(TextPart(text),))
-        return [answer, ChatResponse(content=text, turn=turn)]
+        return [*self._open(), answer, ChatResponse(content=text, turn=turn)]
 
     def _consume(self, key: str) -> list[Entry]:
         message = next(iter(self._pending.values()))
         by, content = self._journal.run.scope.principal, {"message": text_of(message.parts)}
         answered = InterruptAnswered(id=key, decision="answer", by=by, content=content)
-        return [self._begin(message.id), answered, *([] if self._resumed else [WorkflowResumed()])]
+        return [*self._open(message.id), answered, *([] if self._resumed else [WorkflowResumed()])]
 
-    def _begin(self, message: str) -> RunStarted:
-        return RunStarted(run=self._journal.run.run_id or str(uuid.uuid4()), inputs=(message,))
+    def _open(self, *inputs: str) -> list[Entry]:
+        """The beginning of the run that is about to end, or to be worked on, unless it has begun."""
+        if self._begun is not None:
+            return []
+        return [RunStarted(run=self._journal.run.run_id or str(uuid.uuid4()), inputs=inputs)]
 
     def _catch_up(self) -> None:
         log = self._journal.log
@@ -215,8 +218,9 @@ class Conversation:
                     self._pending.pop(id, None)
             case TaskCompleted(value=str(text)):
                 self._results[text] = entry.call
-            case ChatResponse() if mine and entry.turn:
-                self._turns += 1
+            case ChatResponse() | RunFailed() | Cancelled():
+                self._begun = None
+                self._turns += mine and isinstance(entry, ChatResponse) and entry.turn > 0
             case WorkflowResumed():
                 self._resumed = True
             case WorkflowPaused():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from flux.errors import SessionNotFound
 from flux.store import log, workflows
 from flux.store.agents import AgentVersion
 from flux.store.database import Scope, Steps
@@ -36,8 +37,13 @@ def workflow_of(scope: Scope, agent: AgentVersion) -> Steps[WorkflowVersion | No
 
 
 def begin(scope: Scope, id: str, agent: str, source_version: int) -> Steps[tuple[log.LogRow, ...]]:
-    """Let the workflow of that version begin in a session that was made just now; what was written."""
+    """Let the workflow of that version begin in a session that was made just now; what was written.
+
+    :raises SessionNotFound: there is no such session
+    """
     workflow = f"{AGENTS}/{agent}"
     moved = yield BEGIN, {"id": id, "tenant": scope.tenant, "workflow": workflow, "source_version": source_version}
+    if not moved:
+        raise SessionNotFound()
     scheduled = WorkflowScheduled(workflow=workflow, input={"agent": agent}, source_version=source_version)
     return (yield from log.insert(id, [scheduled], moved[0][0], id, 0))
