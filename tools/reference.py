@@ -50,6 +50,7 @@ SETTINGS = {
     "model_stall": "Seconds without one byte after which a model call has stalled",
     "retention_days": "Days after which an ended execution is deleted with all it left behind; 0 keeps it for good",
     "max_message_bytes": "Bytes of one message; a request body may have six times as many",
+    "web_fetch_hosts": "Names, with or without a port, that `web_fetch` may reach although they are not public",
 }
 PROVIDERS = {
     "base_url": "The address, with the version (`…/v1`)",
@@ -64,6 +65,21 @@ DEFINITION = {
     "system_prompt": "The instructions. Required in YAML",
     "description": "What the agent is for; shown in lists",
     "tools": "Groups, tools, or groups with settings, see [tools](tools.md)",
+    "tools_file": "A Python file: each top-level `@task` function is a tool, see [tools](../howto/tools.md)",
+    "skills": "Skills defined here, see [skills](../howto/skills.md)",
+    "skills_dir": "A directory of skills, read and stored with the agent; over HTTP a directory on the workers",
+    "workflow_file": "A file whose workflow talks for the agent, [stored with it](../howto/custom-chat-workflows.md)",
+    "ToolFile.name": "What messages call it",
+    "ToolFile.source": "Its text",
+    "Skill.name": "What a model asks for it by",
+    "Skill.description": "What it is for; the model sees it always",
+    "Skill.instructions": "What the model reads when it uses the skill",
+    "Skill.license": "As its author says",
+    "Skill.compatibility": "What it needs, as its author says",
+    "Skill.allowed_tools": "As its author says; no call goes without the question that it would ask",
+    "Skill.metadata": "What else its author says",
+    "Skill.files": "Its files by path, as text or as bytes",
+    "Binary.base64": "The bytes",
     "agents": "Stored agents that work can be handed to with `delegate`, by name",
     "subagents": "Agents that work can be handed to, defined here",
     "max_tool_calls": "Model answers of a run that may ask for tools; then the model answers without",
@@ -78,9 +94,17 @@ DEFINITION = {
     "thinking_level": "How much a model thinks, see [models](models.md#reasoning-levels)",
     "fallback_models": "Models that are tried in turn when the model before failed for good",
     "sandbox": "Where tools act. Both values mean the same in this version: this machine, not isolated",
+    "affinity": "Labels that a worker must have to run its sessions, such as `{region: eu}`",
     "cwd": "The directory tools act in, relative to the workspace of the session. Default: the workspace",
     "budget": "What may be spent",
+    "planning": "`true`: the agent can make a plan and work by it, see [planning](../howto/planning.md)",
+    "max_plan_steps": "The most steps of a plan that are not done yet",
+    "approve_plan": "`true`: a person reviews each plan before its first step. Needs `planning`",
     "compaction": "How a long history is summarised; `false`: only when the model refuses the prompt as too long",
+    "long_term_memory": "What outlasts a session, see [long-term memory](../howto/memory.md); `{}` takes the defaults",
+    "LongTermMemory.provider": "Where memories are kept. Default: Flux's own database",
+    "LongTermMemory.connection": "A file, a `postgresql://` URL, or `secret:NAME`; a URL is shown as `***`",
+    "LongTermMemory.scope": "Whose memories. Default: the name of the agent",
     "Budget.run": "Limit of each run",
     "Budget.session": "Limit of the whole session",
     "Limit.max_tokens": "Input and output tokens together",
@@ -98,6 +122,7 @@ OPTIONS = {
     "--system-prompt-file": "A file with the instructions",
     "--mode": "Where to talk. `web` and `api` are not available yet",
     "--reasoning-effort": DEFINITION["reasoning_effort"],
+    "--planning": DEFINITION["planning"],
     "--max-tool-calls": DEFINITION["max_tool_calls"],
 }
 COMMANDS: dict[str, str] = {}
@@ -106,7 +131,7 @@ EVENTS = {
     "agent": "The name of the agent",
     "args": "The arguments, as a JSON object",
     "args_digest": "Digest of the tool's name and these arguments",
-    "artifact": "Reserved; not filled in this version",
+    "artifact": "The id of what was kept beside the log, such as the whole of a long result; else `null`",
     "attempt": "Which try of the model call this is, from 1",
     "by": "Who did it",
     "call": "The id of the tool call",
@@ -221,7 +246,7 @@ EVENTS = {
     "TASK_COMPLETED.value": "The result, in the typed form of values",
 }
 #: Types that a reader may meet later; this version never writes them.
-NOT_WRITTEN = frozenset({"plan", "forked"})
+NOT_WRITTEN = frozenset({"forked"})
 
 
 CLI_INTRO = """

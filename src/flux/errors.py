@@ -6,6 +6,7 @@ FluxError
 │   ├── SourceInvalid            a file cannot be registered as workflows
 │   ├── UnsupportedYet           a documented field whose machinery is not in this version
 │   ├── ExecutionFinished        the execution has ended already
+│   ├── PlanInvalid              steps that make no plan, or a step that cannot change so
 │   ├── SettingsInvalid          flux.toml or a FLUX_* variable is wrong
 │   ├── OutputInvalid            the answer of a model does not fit the format it was asked for
 │   └── ValueNotStorable         a value has no form that can be kept
@@ -15,11 +16,14 @@ FluxError
 │   ├── SessionNotFound
 │   ├── AgentNotFound
 │   ├── ScheduleNotFound
+│   ├── WorkerNotFound
 │   ├── WorkflowNotFound
 │   ├── ExecutionNotFound
 │   ├── InterruptNotFound
 │   ├── SecretNotFound
 │   ├── ConfigNotFound
+│   ├── ArtifactNotFound
+│   ├── MemoryNotFound
 │   └── StoredValueNotFound      a value kept outside the log is gone
 ├── Conflict                409  the request met a state it cannot apply to
 │   ├── SessionEnded
@@ -27,6 +31,7 @@ FluxError
 │   ├── SessionExists
 │   ├── AgentExists
 │   ├── ScheduleExists
+│   ├── WorkerExists
 │   ├── InterruptDecided
 │   ├── NotPaused                the execution waits for no answer of this kind
 │   └── IdempotencyMismatch
@@ -97,6 +102,12 @@ class UnsupportedYet(InvalidInput):
     type = "not_available_yet"
 
 
+class PlanInvalid(InvalidInput):
+    """The plan cannot be used, or its step cannot change in this way."""
+
+    type = "plan_invalid"
+
+
 class SettingsInvalid(InvalidInput):
     """The settings are not valid."""
 
@@ -160,6 +171,12 @@ class ScheduleNotFound(NotFound):
     type = "schedule_not_found"
 
 
+class WorkerNotFound(NotFound):
+    """There is no such worker; `flux worker list` shows those that exist."""
+
+    type = "worker_not_found"
+
+
 class WorkflowNotFound(NotFound):
     """There is no such workflow; `flux workflow list` shows those that exist."""
 
@@ -188,6 +205,18 @@ class ConfigNotFound(NotFound):
     """There is no such configuration value; `flux config set` sets it."""
 
     type = "config_not_found"
+
+
+class ArtifactNotFound(NotFound):
+    """This session has no such artifact."""
+
+    type = "artifact_not_found"
+
+
+class MemoryNotFound(NotFound):
+    """There is no such memory; `flux memory list` shows those that exist."""
+
+    type = "memory_not_found"
 
 
 class StoredValueNotFound(NotFound):
@@ -231,6 +260,12 @@ class ScheduleExists(Conflict):
     """A schedule of this name exists already."""
 
     type = "schedule_exists"
+
+
+class WorkerExists(Conflict):
+    """A living worker has this name."""
+
+    type = "worker_exists"
 
 
 class InterruptDecided(Conflict):

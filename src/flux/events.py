@@ -103,7 +103,7 @@ class ToolStarted(Entry, frozen=True, tag="tool_start", kw_only=True):
 
 
 class ToolDone(Entry, frozen=True, tag="tool_done", kw_only=True):
-    """The one result of a call; `outcome` is always the truth."""
+    """The one result of a call; `outcome` is always the truth. `artifact` is the id of what was kept, if it was."""
 
     call: str
     name: str
@@ -226,9 +226,10 @@ class CancelRequested(Entry, frozen=True, tag="cancel_requested", kw_only=True):
 
 
 class Planned(Entry, frozen=True, tag="plan", kw_only=True):
-    """The plan as it is now."""
+    """The plan as it is now; its `digest` tells one plan from another, whatever of it is done."""
 
     steps: tuple[dict[str, Any], ...]
+    digest: str = ""
 
 
 class SubagentChanged(Entry, frozen=True, tag="subagent", kw_only=True):

@@ -27,7 +27,8 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True):
 class Settings(Struct, frozen=True, kw_only=True):
     """What an operator can set; times in seconds, sizes in bytes. `home` holds all state.
 
-    `retention_days`: what has ended for so long is deleted; 0 keeps it for good.
+    `retention_days`: what has ended for so long is deleted; 0 keeps it for good. `web_fetch_hosts`: names, with
+    or without a port, that agents may fetch pages from although they are not public.
     """
 
     home: Path
@@ -48,6 +49,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     model_stall: Annotated[float, Meta(gt=0)] = 60.0
     retention_days: Annotated[float, Meta(ge=0)] = 0.0
     max_message_bytes: Annotated[int, Meta(ge=1)] = 1_000_000
+    web_fetch_hosts: tuple[str, ...] = ()
     providers: dict[str, Provider] = {}
 
     @property
@@ -61,7 +63,7 @@ _FILE_KEYS = [f for f in _SCALARS if f not in ("home", "auth_token", "secret_key
 
 
 #: What a folder's own flux.toml may set only once it is trusted.
-GUARDED = frozenset({"server", "database_url", "providers"})
+GUARDED = frozenset({"server", "database_url", "providers", "web_fetch_hosts"})
 
 
 def load_settings(environment: Mapping[str, str] | None = None, *, cwd: Path | None = None, **flags: Any) -> Settings:
@@ -76,6 +78,8 @@ def load_settings(environment: Mapping[str, str] | None = None, *, cwd: Path | N
     values |= _from_project(here / "flux.toml", env)
     values |= {name: env[f"FLUX_{name.upper()}"] for name in _SCALARS if env.get(f"FLUX_{name.upper()}")}
     values |= {name: value for name, value in flags.items() if value is not None}
+    if isinstance(values.get("web_fetch_hosts"), str):
+        values["web_fetch_hosts"] = values["web_fetch_hosts"].replace(",", " ").split()
     try:
         values["home"] = str(Path(values.get("home") or _default_home(env, here)).expanduser().absolute())
         settings = msgspec.convert(values, Settings, strict=False, dec_hook=lambda cls, value: cls(value))

@@ -16,7 +16,21 @@ if __name__ == "__main__":
 
 from tests.benchmarks import frame  # noqa: E402
 
-NAMES = ("turn", "many", "openai", "long", "idle", "sleepers", "readers", "cold", "commit", "workflows")
+NAMES = (
+    "turn",
+    "many",
+    "openai",
+    "long",
+    "idle",
+    "sleepers",
+    "readers",
+    "cold",
+    "commit",
+    "workflows",
+    "agents",
+    "recall",
+    "failover",
+)
 RESULTS = Path(__file__).parent / "results"
 
 

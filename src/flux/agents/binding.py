@@ -12,6 +12,9 @@ import msgspec
 
 from flux.agents.definition import AgentDefinition
 from flux.agents.kits import Kit
+from flux.agents.memory_choice import TOOL_NAMES as MEMORY_TOOLS
+from flux.agents.plans import TOOLS as PLAN_TOOLS
+from flux.agents.shipped import check_files, check_names, is_file
 from flux.errors import DefinitionInvalid, FluxError, MissingKey
 from flux.events import ContextFrozen
 from flux.messages import Message, ToolCall
@@ -22,6 +25,7 @@ from flux.suggest import unknown
 from flux.tools.base import Tool, ToolContext
 from flux.tools.groups import resolve
 from flux.tools.schema import validate
+from flux.tools.skills import USE_SKILL
 
 WORKSPACE_NOTES = "AGENTS.md"
 MAX_NOTES = 32_000
@@ -43,7 +47,7 @@ class Bound:
         self.resources = {scheme: read for kit in kits for scheme, read in kit.resources.items()}
         self._models = models
         self._sandbox = sandbox
-        self._sections = [kit.prompt for kit in kits if kit.prompt]
+        self._sections = [kit.prompt for kit in kits]
 
     def equipped(self, kits: Sequence[Kit]) -> Bound:
         """The same agent with what a session's kits bring.
@@ -72,7 +76,8 @@ class Bound:
         notes = await self._notes()
         if notes:
             system += f"\n\n# {WORKSPACE_NOTES} of the workspace\n\n{notes}"
-        system = "\n\n".join(filter(None, (system, *self._sections)))
+        sections = [told if isinstance(told, str) else told() for told in self._sections]
+        system = "\n\n".join(part for part in (system, *sections) if part)
         tools = tuple(msgspec.to_builtins(_schema(tool)) for tool in self.tools.values())
         digest = hashlib.sha256(msgspec.json.encode([system, tools])).hexdigest()[:32]
         return ContextFrozen(system=system, tools=tools, digest=digest)
@@ -130,7 +135,12 @@ class Binder:
         :raises DefinitionInvalid: a tool, model, provider or directory does not exist
         """
         self.problems(definition)
-        offered = tools_of(definition, self._own)
+        named = self.tools(definition)
+        brought = _of_kits(definition, named)
+        files = check_files(definition, {*named, *brought, USE_SKILL})
+        check_names(definition.skills, {*named, *brought, *files})
+        skilled = (USE_SKILL,) if definition.skills or definition.skills_dir else ()
+        offered = [*named, *brought, *files, *skilled]
         for name in definition.tool_approvals:
             if name not in offered:
                 raise DefinitionInvalid(f"tool_approvals: {unknown('tool', name, offered)}")
@@ -144,6 +154,13 @@ class Binder:
                 raise DefinitionInvalid(f"subagents: {one.name} has a workflow_file; only a stored agent can have one")
             self.check(one)
         self._sandbox(definition, self.workspace)
+
+    def tools(self, definition: AgentDefinition) -> dict[str, Tool]:
+        """The tools that an agent names; those of its files are not among them.
+
+        :raises DefinitionInvalid: a tool does not exist
+        """
+        return tools_of(definition, self._own)
 
     def problems(self, definition: AgentDefinition) -> list[str]:
         """What keeps the agent from running here now, but may be put right without changing it.
@@ -180,8 +197,21 @@ def tools_of(definition: AgentDefinition, own: Mapping[str, Tool]) -> dict[str, 
     :raises DefinitionInvalid: a tool does not exist
     """
     named = [entry for entry in definition.tools if isinstance(entry, str) and entry in own]
-    bundled = resolve(entry for entry in definition.tools if entry not in named)
+    bundled = resolve(entry for entry in definition.tools if entry not in named and not is_file(entry))
     return {tool.name: tool for tool in (*bundled, *(own[name] for name in named))}
+
+
+def _of_kits(definition: AgentDefinition, tools: Mapping[str, Tool]) -> tuple[str, ...]:
+    """The names of the tools that an agent's kits bring, as far as its definition tells.
+
+    :raises DefinitionInvalid: it names another tool that is called so
+    """
+    brought = [(name, "long-term memory") for name in MEMORY_TOOLS if definition.long_term_memory is not None]
+    brought += [(name, "planning") for name in PLAN_TOOLS if definition.planning]
+    for name, part in brought:
+        if name in tools:
+            raise DefinitionInvalid(f"tools: {name} is also a tool of its {part}; leave one of them out")
+    return tuple(name for name, _ in brought)
 
 
 def _together(tools: Mapping[str, Tool], kits: Sequence[Kit]) -> dict[str, Tool]:

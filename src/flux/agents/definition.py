@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any, Literal
+from functools import cached_property
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator, model_validator
 
-from flux.agents.workflow_file import WorkflowFile
-from flux.errors import DefinitionInvalid, UnsupportedYet
+from flux.agents.memory_choice import LongTermMemory
+from flux.agents.workflow_file import PATH_OR_FILE, WorkflowFile
+from flux.engine.pools import pool_of
+from flux.errors import DefinitionInvalid, InvalidInput, UnsupportedYet
 from flux.suggest import nearest
+from flux.tools.skill import Skill, check_skills
+from flux.tools.tool_file import ToolFile
 
 NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
 RESERVED = frozenset({"agent_chat", "sessions"})
-MAX_BYTES = 1_000_000
+MAX_BYTES = 8_000_000
+MOST_STEPS = 100
 
 ThinkingLevel = Literal["off", "minimal", "low", "medium", "high", "xhigh"]
 
 #: Documented fields whose machinery is not in this version.
 LATER = frozenset(
     {
-        "tools_file",
-        "skills_dir",
         "mcp_servers",
-        "planning",
-        "max_plan_steps",
-        "approve_plan",
-        "long_term_memory",
-        "skills",
         "stateful",
         "routes",
         "plan",
@@ -37,7 +36,7 @@ LATER = frozenset(
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)  # it may hold a password
 
 
 class Limit(_Frozen):
@@ -70,6 +69,9 @@ class AgentDefinition(_Frozen):
     system_prompt: str = ""
     description: str | None = None
     tools: tuple[str | dict[str, Any], ...] = ()
+    tools_file: ToolFile | None = None
+    skills: tuple[Skill, ...] = ()
+    skills_dir: str | None = None
     agents: tuple[str, ...] = ()
     subagents: tuple[AgentDefinition, ...] = ()
     max_tool_calls: int = Field(default=10, ge=1, le=1000)
@@ -84,9 +86,14 @@ class AgentDefinition(_Frozen):
     fallback_models: tuple[str, ...] = ()
     sandbox: Literal["auto", "local"] = "auto"
     cwd: str | None = None
-    workflow_file: WorkflowFile | None = None
+    workflow_file: Annotated[WorkflowFile | None, WithJsonSchema(PATH_OR_FILE)] = None
+    affinity: dict[str, str] = {}
     budget: Budget | None = None
+    planning: bool = False
+    max_plan_steps: int = Field(default=20, ge=1, le=MOST_STEPS)
+    approve_plan: bool = False
     compaction: Compaction | Literal[False] = Compaction()
+    long_term_memory: LongTermMemory | None = None
 
     @field_validator("name")
     @classmethod
@@ -106,6 +113,28 @@ class AgentDefinition(_Frozen):
                 raise ValueError(f"{model!r} must be provider/model, for example anthropic/claude-sonnet-5-5")
         return value
 
+    @field_validator("skills")
+    @classmethod
+    def _possible_skills(cls, skills: tuple[Skill, ...]) -> tuple[Skill, ...]:
+        check_skills(skills)
+        return skills
+
+    @field_validator("skills_dir")
+    @classmethod
+    def _place_on_workers(cls, directory: str | None) -> str | None:
+        if directory is not None and not (directory.startswith("/") and directory.isprintable()):
+            raise ValueError("must be an absolute path: of a directory on the workers, where it is read")
+        return directory
+
+    @field_validator("affinity")
+    @classmethod
+    def _valid_affinity(cls, labels: dict[str, str]) -> dict[str, str]:
+        try:
+            pool_of(labels)
+        except InvalidInput as error:
+            raise ValueError(str(error)) from error
+        return labels
+
     @field_validator("agents", "subagents")
     @classmethod
     def _named_once(cls, value: Any) -> Any:
@@ -121,12 +150,18 @@ class AgentDefinition(_Frozen):
             raise ValueError("give reasoning_effort or thinking_level, not both")
         return self
 
+    @model_validator(mode="after")
+    def _plans_to_approve(self) -> AgentDefinition:
+        if self.approve_plan and not self.planning:
+            raise ValueError("approve_plan needs planning: true")
+        return self
+
     @property
     def reasoning(self) -> ThinkingLevel | None:
         """The one internal form of both reasoning fields."""
         return self.thinking_level or self.reasoning_effort
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The identity of this definition's content."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:32]

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from flux.agents.artifacts import artifact_kit
 from flux.agents.binding import Binder, Bound
 from flux.agents.definition import AgentDefinition
 from flux.agents.delegation import Delegation
 from flux.agents.kept import KnownLimits, Recent
 from flux.agents.kits import Given
 from flux.agents.loop import IDLE, KitMaker, Session, run_session
+from flux.agents.plan_kit import plan_kit
+from flux.agents.shipped import shipped_bytes
 from flux.agents.steps import Finish, Idle, Park, Policy, Settle, used_tokens
 from flux.agents.transcript import Transcript
 from flux.engine.run import Run
@@ -22,10 +25,12 @@ from flux.settings import Settings
 from flux.store import agents
 from flux.store.database import Database, Scope
 
-#: What is kept in memory for the next run: transcripts (also by an estimate of their tokens in all), and agents.
+#: What is kept in memory for the next run: transcripts (also by an estimate of their tokens in all), and agents
+#: (also by the bytes of what they bring along).
 KEPT_TRANSCRIPTS = 256
 KEPT_TOKENS = 4_000_000
 KEPT_AGENTS = 256
+KEPT_BYTES = 64_000_000
 #: A run that failed so many times as often as it may is ended without a look at its log.
 GIVE_UP = 2
 #: Stands for a stored definition that cannot be read any more, so that its runs fail in the log.
@@ -33,7 +38,10 @@ UNREADABLE = AgentDefinition(name="unreadable", model="none/none")
 
 
 class SessionExecutor:
-    """Runs sessions of stored agents; keeps what the next run of the same session can use."""
+    """Runs sessions of stored agents; keeps what the next run of the same session can use.
+
+    Kits stand in the prompt in their order: those of `before`, sub-agents, the plan, and those of `after`.
+    """
 
     def __init__(
         self,
@@ -41,17 +49,23 @@ class SessionExecutor:
         binder: Binder,
         models: ModelRegistry,
         settings: Settings,
-        kits: Sequence[KitMaker] = (),
+        *,
+        before: Sequence[KitMaker] = (),
+        after: Sequence[KitMaker] = (),
     ) -> None:
         self._delegation = Delegation(self.execute)
-        self._kits: tuple[KitMaker, ...] = (self._delegation, *kits)
+        self._kits: tuple[KitMaker, ...] = (artifact_kit, *before, self._delegation, plan_kit, *after)
         self._database = database
         self._binder = binder
         self._limits = KnownLimits(models)
         self._settings = settings
         self._transcripts: Recent[str, Transcript] = Recent(KEPT_TRANSCRIPTS, KEPT_TOKENS, used_tokens)
-        self._definitions: Recent[tuple[str, str, int], AgentDefinition] = Recent(KEPT_AGENTS)
-        self._bound: Recent[tuple[str, str | None], Bound] = Recent(KEPT_AGENTS)
+        self._definitions: Recent[tuple[str, str, int], AgentDefinition] = Recent(
+            KEPT_AGENTS, KEPT_BYTES, shipped_bytes
+        )
+        self._bound: Recent[tuple[str, str | None], Bound] = Recent(
+            KEPT_AGENTS, KEPT_BYTES, lambda bound: shipped_bytes(bound.definition)
+        )
 
     async def __call__(self, run: Run) -> None:
         """Run a session of a stored agent until it rests."""

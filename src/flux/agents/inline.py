@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -11,12 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from pydantic import BaseModel
 
 from flux.agents.binding import Binder
 from flux.agents.definition import define
 from flux.agents.executor import SessionExecutor
 from flux.agents.kits import Given
+from flux.agents.memory_choice import LongTermMemory
+from flux.agents.memory_kit import memory_kits
+from flux.agents.memory_stores import MemoryStores
+from flux.agents.output import output_schema, parse_output
+from flux.agents.skills_kit import SkillsKit
 from flux.agents.task_tools import TaskTools
+from flux.agents.window import WorkingMemory
 from flux.engine import driving
 from flux.engine.driving import Ended, Order, Waiting
 from flux.engine.journal import Journal, journal_here
@@ -25,7 +33,7 @@ from flux.engine.run import HandOver
 from flux.engine.task import task
 from flux.engine.values import json_value
 from flux.engine.workflow import workflow
-from flux.errors import AgentFailed, ExecutionSuspended, InvalidInput, NotPaused
+from flux.errors import AgentFailed, ExecutionSuspended, InvalidInput, NotPaused, OutputInvalid
 from flux.events import (
     QUESTIONS,
     ChatResponse,
@@ -45,8 +53,11 @@ from flux.messages import TextPart
 from flux.models.bundled import scripted
 from flux.models.registry import ModelRegistry, provider_settings
 from flux.settings import load_settings
+from flux.tools.skills import SkillCatalog
 from flux.workflow_entries import TaskCompleted, TaskFailed, TaskStarted
 
+#: How often an answer may not fit the format, one after the other.
+MAX_MISFITS = 3
 #: Under this key a process keeps the executor of sessions.
 EXECUTOR = "session executor"
 
@@ -65,6 +76,10 @@ async def agent(  # noqa: PLR0913 - the documented parameters
     model: str,
     name: str | None = None,
     tools: Sequence[task[..., Any] | str | Mapping[str, Any]] | None = None,
+    skills: SkillCatalog | None = None,
+    response_format: type[BaseModel] | None = None,
+    working_memory: WorkingMemory | None = None,
+    long_term_memory: LongTermMemory | None = None,
     agents: Sequence[task[..., Any] | str] | None = None,
     description: str | None = None,
     planning: bool = False,
@@ -89,24 +104,29 @@ async def agent(  # noqa: PLR0913 - the documented parameters
         "system_prompt": system_prompt,
         "description": description,
         "tools": [one for one in tools or () if not isinstance(one, task)],
+        "skills": [one.model_dump(mode="json", exclude_defaults=True) for one in skills or ()],
         "agents": [one for one in agents or () if isinstance(one, str)],
+        "long_term_memory": long_term_memory and long_term_memory.model_dump(exclude_unset=True),
         "max_tool_calls": max_tool_calls,
         "max_tokens": max_tokens,
         "stream": stream,
         "reasoning_effort": reasoning_effort,
         "budget": budget,
+        "approval_mode": approval_mode,
+        "max_concurrent_tools": max_concurrent_tools,
+        "planning": planning or None,
+        "max_plan_steps": max_plan_steps if planning else None,
+        "approve_plan": approve_plan or None,
     }
-    if approval_mode is not None:
-        fields["approval_mode"] = approval_mode
-    if max_concurrent_tools is not None:
-        fields["max_concurrent_tools"] = max_concurrent_tools
-    if planning:
-        fields |= {"planning": True, "max_plan_steps": max_plan_steps, "approve_plan": approve_plan}
     definition = define({key: value for key, value in fields.items() if value is not None})
     given = Given(
-        definition, tasks, {one.given.definition.name: one.given for one in map(_colleague, agents or ()) if one}
+        definition,
+        tasks,
+        {one.given.definition.name: one.given for one in map(_colleague, agents or ()) if one},
+        output_schema(response_format) if response_format is not None else None,
+        working_memory,
     )
-    return task(AgentFunction(given)).with_options(name=definition.name)
+    return task(AgentFunction(given, response_format)).with_options(name=definition.name)
 
 
 def default_name(model: str) -> str:
@@ -128,45 +148,72 @@ def _colleague(one: task[..., Any] | str) -> AgentFunction | None:
 class AgentFunction:
     """What the task of an agent calls."""
 
-    def __init__(self, given: Given) -> None:
+    def __init__(self, given: Given, format: type[BaseModel] | None = None) -> None:
         self.given = given
+        self._format = format
         self.__name__ = given.definition.name
         self.__doc__ = given.definition.description
 
     async def __call__(self, instruction: str, *, context: str = "") -> Any:
         """Ask the agent. Outside a workflow it is run by an execution of its own.
 
-        :raises AgentFailed: its run failed, or was stopped
+        :raises AgentFailed: its run failed, or was stopped, or its answer does not fit the format
         """
         text = f"{context}\n\n{instruction}" if context else instruction
         journal, place = journal_here(), here()
         if journal is None or place is None or place.body is None:
             return await _alone(self.given.definition.name, self, text)
-        return await _Asked(journal, place.body, self.given).answer(text)
+        return await _Asked(journal, place.body, self.given, self._format).answer(text)
 
 
 class _Asked:
     """One call of an agent in a workflow: the session it drives, and how that is told here."""
 
-    def __init__(self, journal: Journal, body: Body, given: Given) -> None:
+    def __init__(self, journal: Journal, body: Body, given: Given, format: type[BaseModel] | None) -> None:
         self._journal = journal
         self._body = body
         self._given = given
-        self._child = driving.child_id(journal.run.id, body.call)
+        self._format = format
+        self._child = driving.child_id(journal.run.id, given.memory.key if given.memory else body.call)
 
-    async def answer(self, text: str) -> str:
+    async def answer(self, text: str) -> Any:
         """The agent's answer. A call that is tried again goes on in the same session."""
-        n = 0
-        while True:
-            outcome = await self._until_end(n, text)
-            if outcome.usage.total or outcome.cost:
-                self._journal.note(UsageCounted(tokens=outcome.usage, cost=outcome.cost))
-            if isinstance(outcome.end, ChatResponse):
-                return outcome.end.content
-            if not outcome.before:
-                said = getattr(outcome.end, "message", "its run was stopped")
-                raise AgentFailed(f"the agent {self._given.definition.name} failed: {said}")
-            n += 1  # an earlier try ended so
+        said, misfits = text, 0
+        for n in itertools.count():
+            outcome = await self._until_end(n, said)
+            if not isinstance(outcome.end, ChatResponse):
+                self._fail_unless_before(outcome)
+                said, misfits = text, 0  # an earlier try ended so
+                continue
+            try:
+                answer = self._parsed(outcome.end.content)
+            except OutputInvalid as problem:
+                misfits += 1
+                said = f"Your answer does not fit: {problem}. Answer again, with the whole corrected object only."
+                self._count(outcome, unless=outcome.before)
+                if misfits == MAX_MISFITS:
+                    raise AgentFailed(f"the agent {self._name} gave no fitting answer: {problem}") from problem
+            else:
+                self._count(outcome)  # in one append with the result of the task
+                return answer
+        raise AssertionError
+
+    @property
+    def _name(self) -> str:
+        return self._given.definition.name
+
+    def _parsed(self, content: str) -> Any:
+        return content if self._format is None else parse_output(self._format, content)
+
+    def _count(self, outcome: Ended, *, unless: bool = False) -> None:
+        if not unless and (outcome.usage.total or outcome.cost):
+            self._journal.note(UsageCounted(tokens=outcome.usage, cost=outcome.cost))
+
+    def _fail_unless_before(self, outcome: Ended) -> None:
+        if not outcome.before:
+            self._count(outcome)
+            said = getattr(outcome.end, "message", "its run was stopped")
+            raise AgentFailed(f"the agent {self._name} failed: {said}")
 
     async def _until_end(self, n: int, text: str) -> Ended:
         order = self._order(n, text)
@@ -273,7 +320,10 @@ async def session_executor(journal: Journal) -> SessionExecutor:
         )
         stack.push_async_callback(models.aclose)
         binder = Binder(models, Path.cwd(), os.environ)
-        return SessionExecutor(services.database, binder, models, settings, [TaskTools(services)])
+        stores = MemoryStores(services.database, services.secrets, settings)
+        stack.push_async_callback(stores.close)
+        before, after = (TaskTools(services), SkillsKit(binder)), (memory_kits(stores),)
+        return SessionExecutor(services.database, binder, models, settings, before=before, after=after)
 
     return await services.kept.get(EXECUTOR, make)
 

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec import Struct
 
 from flux.agents.definition import AgentDefinition
+from flux.agents.window import WorkingMemory
 from flux.engine.task import task
+from flux.models.base import OutputSchema
 from flux.tools.base import Resource, Tool
 
 
 class Kit(Struct, frozen=True):
-    """Tools for the model, a section of the system prompt (Markdown with its own heading), and readers by scheme."""
+    """Tools for the model, a section of the system prompt, and readers by scheme.
+
+    The section is Markdown with its own heading; a function of it is asked whenever the prompt is frozen.
+    """
 
     tools: tuple[Tool, ...] = ()
-    prompt: str = ""
+    prompt: str | Callable[[], str] = ""
     resources: Mapping[str, Resource] = {}
 
 
 class Given(Struct, frozen=True):
     """An agent that is made in code: its definition, and what a definition cannot hold.
 
-    `tasks` are its tools, `colleagues` whom it can delegate to beside those that are stored. `window` and
-    `window_tokens` limit the messages that the model sees.
+    `tasks` are its tools, `colleagues` whom it can delegate to beside those that are stored, `output` is what its
+    answers must look like, `memory` how much of the messages it is shown.
     """
 
     definition: AgentDefinition
     tasks: tuple[task[..., Any], ...] = ()
     colleagues: Mapping[str, Given] = {}
-    window: int | None = None
-    window_tokens: int | None = None
+    output: OutputSchema | None = None
+    memory: WorkingMemory | None = None

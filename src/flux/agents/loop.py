@@ -36,6 +36,7 @@ from flux.agents.steps import (
 )
 from flux.agents.tool_calls import cancelled, tool_wave
 from flux.agents.transcript import CallState, Transcript, UserItem
+from flux.agents.window import windowed
 from flux.engine.run import Run
 from flux.errors import FluxError
 from flux.events import AssistantSaid, Cancelled, Entry, ModelFailed, RunFailed, RunStarted
@@ -165,7 +166,8 @@ async def _start(session: Session, step: StartRun) -> None:
     entries: list[Entry] = [
         RunStarted(run=run.run_id or str(uuid.uuid4()), inputs=(step.message.id,), definition_digest=digest)
     ]
-    if log.context is None and run.failures < session.policy.run_failures:
+    fresh = log.context is None or log.definition_digest not in ("", digest)
+    if fresh and run.failures < session.policy.run_failures:
         try:
             entries.append(await (await session.bound()).freeze())
         except FluxError as error:
@@ -219,7 +221,12 @@ async def _attempt(
     if context is None:
         context = await bound.freeze()
         await session.run.append(context)
-    request = bound.request(context, _messages(log, step.inputs), final=step.final)
+    messages, given = _messages(log, step.inputs), session.given
+    if given is not None and given.memory is not None:
+        messages = windowed(messages, given.memory.window, given.memory.max_tokens)
+    request = bound.request(context, messages, final=step.final)
+    if given is not None and given.output is not None:
+        request = msgspec.structs.replace(request, output=given.output)
     return await call_model(session.run, model, request, attempt, partial, session.now())
 
 

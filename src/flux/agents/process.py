@@ -9,18 +9,26 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from flux import tracing
+from flux.agents.artifacts import Artifacts
 from flux.agents.binding import Binder
 from flux.agents.contract import Contract
 from flux.agents.executor import SessionExecutor
 from flux.agents.inline import EXECUTOR
+from flux.agents.memories import Memories
+from flux.agents.memory_kit import memory_kits
+from flux.agents.memory_stores import MemoryStores
 from flux.agents.sessions import Agents, Sessions
+from flux.agents.skills_kit import SkillsKit
 from flux.agents.task_tools import TaskTools
+from flux.agents.tools_kit import ToolFilesKit
 from flux.engine.admission import Admission
 from flux.engine.configs import Configs
 from flux.engine.dispatch import Dispatch, EmbeddedDispatch
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.executions import Executions
-from flux.engine.pools import Offer, pools_of, resources_here
+from flux.engine.fleet import Fleet
+from flux.engine.pools import DEFAULT_OFFER, Offer, pools_of, resources_here
+from flux.engine.presence import presence
 from flux.engine.recovery import TICK_SECONDS, Recovery, WorkerLock
 from flux.engine.registration import Workflows
 from flux.engine.retention import Retention
@@ -31,7 +39,7 @@ from flux.engine.secrets import Secrets
 from flux.engine.services import Services
 from flux.engine.source import CatalogCode, SourceLoader
 from flux.engine.ticker import Starter, Ticker
-from flux.engine.upkeep import keep_up
+from flux.engine.upkeep import PAUSE_SECONDS, stopped_by, survive
 from flux.errors import MissingPackage
 from flux.models.bundled import scripted
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
@@ -39,7 +47,9 @@ from flux.settings import Settings
 from flux.store.database import CommitObserver, Database
 from flux.store.feed import Feed
 from flux.store.opening import open_database
+from flux.store.workers import Presence
 from flux.tools.base import Tool
+from flux.tools.web import WebFetch
 
 #: Seconds between two looks for dead workers where no lock tells of them at once.
 SHARED_TICK = 0.5
@@ -59,55 +69,55 @@ class Process:
         workspace: Path,
         environment: Mapping[str, str],
         tools: Mapping[str, Tool] | None = None,
-        labels: Mapping[str, str] | None = None,
+        offer: Offer = DEFAULT_OFFER,
+        who: Presence | None = None,
     ) -> None:
-        self.offer = offer = Offer(pools_of(labels or {}), resources_here())
+        self.offer = offer
         self.settings = settings
         self.worker_id = lock.id
+        self.who = who = who or Presence(lock.id)
+        shared = not settings.database.startswith("sqlite:")
         self.database = database
         self.models = models
-        self.binder = Binder(models, workspace, environment, tools)
+        self.binder = Binder(models, workspace, environment, {**_web_tools(settings), **(tools or {})})
         self.feed = Feed(database)
         self.dispatch = dispatch
         self.secrets = Secrets(database, settings.home, settings.secret_key)
         self.configs = Configs(database)
-        self.agents = Agents(database, self.binder)
+        self.memory_stores = MemoryStores(database, self.secrets.requested, settings)
+        self.agents = Agents(database, self.binder, (self.memory_stores.prepared,))
+        self.memories = Memories(self.memory_stores, self.agents)
         admission = Admission(database, self.feed, self.dispatch)
         self.workflows = Workflows(database)
         self.executions = Executions(database, self.feed, admission, self.workflows.found)
-        self.sessions = Sessions(
-            database,
-            self.feed,
-            admission,
-            self.agents,
-            settings.max_message_bytes,
-            self.executions.cancel_children,
-        )
+        cancel = self.executions.cancel_children
+        self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes, cancel)
+        self.artifacts = Artifacts(database, self.sessions)
         self.contract = Contract(database, self.sessions, self.executions)
         starter = Starter(self.dispatch, self.workflows.found, self.agents.workspace)
         self.ticker = Ticker(database, self.feed, self.dispatch, starter)
         self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
-        services = self._services()
-        sessions = SessionExecutor(database, self.binder, models, settings, [TaskTools(services)])
-        services.kept.put(EXECUTOR, sessions)
-        executors: dict[str, Executor] = {
-            "session": sessions,
-            "workflow": WorkflowExecutor(CatalogCode(database, SourceLoader()), services, settings.run_failures),
-        }
-        self.runner = Runner(database, self.feed, self.dispatch, executors, lock.id, offer)
-        self.feed.on_foreign_write = self.runner.all_changed
-        self.recovery = Recovery(
+        self.workers = Fleet(database, lock, settings.dead_after, always=shared, drain_here=self.drain)
+        services, sources = self._services(), SourceLoader()
+        sessions = SessionExecutor(
             database,
-            self.dispatch,
-            self.runner,
-            lock,
-            pools=offer.pools,
-            heartbeat=settings.heartbeat,
-            dead_after=settings.dead_after,
-            tick=TICK_SECONDS if settings.database.startswith("sqlite:") else SHARED_TICK,
+            self.binder,
+            models,
+            settings,
+            before=(TaskTools(services), ToolFilesKit(sources, services), SkillsKit(self.binder)),
+            after=(memory_kits(self.memory_stores),),
         )
+        services.kept.put(EXECUTOR, sessions)
+        code = CatalogCode(database, sources)
+        workflow = WorkflowExecutor(code, services, settings.run_failures, self.workers.has_others)
+        executors: dict[str, Executor] = {"session": sessions, "workflow": workflow}
+        self.runner = Runner(database, self.feed, self.dispatch, executors, who, offer)
+        self.feed.on_foreign_write = self.runner.all_changed
+        self.recovery = self._recovery(lock, shared)
         self.retention = Retention(database, settings.retention_days * 86_400)
+        #: The worker of this process has stopped for good: somebody asked it to drain.
+        self.drained = asyncio.Event()
 
     def _services(self) -> Services:
         return Services(
@@ -118,23 +128,49 @@ class Process:
             self.configs.requested,
         )
 
+    def _recovery(self, lock: WorkerLock, shared: bool) -> Recovery:
+        return Recovery(
+            self.database,
+            self.dispatch,
+            self.runner,
+            lock,
+            pools=self.offer.pools,
+            heartbeat=self.settings.heartbeat,
+            dead_after=self.settings.dead_after,
+            tick=SHARED_TICK if shared else TICK_SECONDS,
+            always=shared,
+        )
+
+    def drain(self) -> None:
+        """Let the worker of this process take nothing new, finish or hand over, and stop."""
+        self.recovery.draining.set()
+
     async def work(self) -> None:
-        """Run what has work until cancelled; then finish or hand over within the grace period."""
+        """Work, again after a pause where that broke, until somebody asks this worker to drain."""
+        while not self.recovery.draining.is_set():
+            if not await survive("the worker broke", self._work()):
+                await asyncio.sleep(PAUSE_SECONDS)
+        self.drained.set()
+
+    async def _work(self) -> None:
+        """Run what has work until cancelled or drained; then finish or hand over within the grace period."""
         upkeep = (
-            self.recovery.beat_while_busy(),
+            self.recovery.keep_beating(),
             self.recovery.watch(),
             self.retention.watch(),
             self.ticker.run(),
         )
         keeping = [asyncio.create_task(work) for work in upkeep]
         try:
-            await self.dispatch.work(
-                self.offer.pools,
-                self.runner,
-                concurrency=self.settings.concurrency,
-                grace=self.settings.grace,
-                fits=self.offer.fits,
-            )
+            await self.recovery.show()
+            async with stopped_by(self.recovery.draining):
+                await self.dispatch.work(
+                    self.offer.pools,
+                    self.runner,
+                    concurrency=self.settings.concurrency,
+                    grace=self.settings.grace,
+                    fits=self.offer.fits,
+                )
         finally:
             # Until here: who still finishes its runs is alive.
             for task in keeping:
@@ -143,8 +179,13 @@ class Process:
             await self.recovery.leave()
 
 
+def _web_tools(settings: Settings) -> dict[str, Tool]:
+    """`web_fetch` where it may do more than by default."""
+    return {"web_fetch": WebFetch(settings.web_fetch_hosts).tool()} if settings.web_fetch_hosts else {}
+
+
 @asynccontextmanager
-async def open_process(
+async def open_process(  # noqa: PLR0913 - all that differs between processes
     settings: Settings,
     *,
     environment: Mapping[str, str],
@@ -154,13 +195,15 @@ async def open_process(
     observer: CommitObserver | None = None,
     worker: bool = True,
     labels: Mapping[str, str] | None = None,
+    name: str | None = None,
 ) -> AsyncIterator[Process]:
     """Open everything, work while the context is open, close everything.
 
     `factories` make models of further prefixes; `tools` made in code can be named by definitions; `labels`
-    say which pools the worker serves.
+    say which pools the worker serves; `name` is what the worker is to be called.
 
     :raises DatabaseUnavailable, DatabaseLocked, DatabaseTooNew: the database cannot be used
+    :raises WorkerExists: a living worker has this name
     """
     async with AsyncExitStack() as stack:
         traced = tracing.configure(environment)
@@ -177,6 +220,7 @@ async def open_process(
             stalled_after=settings.model_stall,
         )
         stack.push_async_callback(models.aclose)
+        offer = Offer(pools_of(labels or {}), await asyncio.to_thread(resources_here)) if worker else DEFAULT_OFFER
         process = Process(
             settings,
             database,
@@ -186,11 +230,15 @@ async def open_process(
             workspace=workspace,
             environment=environment,
             tools=tools,
-            labels=labels,
+            offer=offer,
+            who=presence(lock.id, name, labels or {}, offer.resources, settings.concurrency),
         )
+        stack.push_async_callback(process.memory_stores.close)
         stack.push_async_callback(process.feed.close)
+        if name is not None:
+            await process.workers.join(process.who)
         if worker:
-            task = asyncio.create_task(keep_up("the worker broke", process.work), name="worker")
+            task = asyncio.create_task(process.work(), name="worker")
             stack.push_async_callback(_stop, task)
         yield process
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Any
 
 from flux.agents import stored
 from flux.agents.binding import Binder
-from flux.agents.definition import AgentDefinition
+from flux.agents.definition import MOST_STEPS, AgentDefinition
+from flux.agents.plans import edited
 from flux.engine.admission import Admission, NewMessage, NewSession
 from flux.engine.agent_workflows import session_of
 from flux.engine.answers import Admitted, Decision
@@ -29,13 +31,17 @@ from flux.store.feed import START, Cursor, Feed, Frame
 from flux.store.interrupts import Interrupt
 from flux.store.log import LogRow
 
+#: Gives a definition as it is to be stored, after a check of one of its parts.
+Prepare = Callable[[Scope, AgentDefinition], Awaitable[AgentDefinition]]
+
 
 class Agents:
     """Stored agents."""
 
-    def __init__(self, database: Database, binder: Binder) -> None:
+    def __init__(self, database: Database, binder: Binder, prepare: Sequence[Prepare] = ()) -> None:
         self._database = database
         self._binder = binder
+        self._prepare = prepare
         self._preloading: set[asyncio.Task[None]] = set()
 
     def preload(self, found: AgentVersion) -> None:
@@ -55,7 +61,9 @@ class Agents:
         :raises DefinitionInvalid: something in it does not exist here, or cannot be registered
         :raises AgentExists, AgentNotFound: by `create` and `update`
         """
-        self._binder.check(definition)
+        for prepare in self._prepare:
+            definition = await prepare(scope, definition)
+        await asyncio.to_thread(self._binder.check, definition)  # a file of tools may be long
         for name in definition.agents:
             await self._check_colleague(scope, definition, name)
         talk = await asyncio.to_thread(stored.conversation, definition) if definition.workflow_file else None
@@ -169,8 +177,11 @@ class Sessions:
         """Answer a question.
 
         :raises SessionNotFound, InterruptNotFound, InterruptDecided: there is no such open question
+        :raises PlanInvalid: it is a plan that was edited into none
         """
         await self.get(scope, id)
+        if decision.decision == "approve" and decision.content is not None:
+            await self._check_plan(scope, interrupt, decision.content)
         return await self._admission.answer(scope, id, interrupt, decision)
 
     async def cancel(self, scope: Scope, id: str) -> Admitted | None:
@@ -266,6 +277,16 @@ class Sessions:
     def follow(self, scope: Scope, id: str, after: Cursor = START) -> AsyncGenerator[list[Frame], None]:
         """What happens in a session behind a cursor, as it happens. The caller has checked access."""
         return self._feed.follow(scope, id, after)
+
+    async def _check_plan(self, scope: Scope, interrupt: str, content: Any) -> None:
+        """Refuse an edited plan that is none, while the question is still open."""
+        asked = await self._database.read(interrupts.find(scope, interrupt))
+        row = await self._database.read(executions.get(scope, asked.execution_id)) if asked else None
+        if asked is None or asked.kind != "plan" or row is None:
+            return
+        found = await self._database.read(agents.get_version(scope, row.agent or "", row.agent_version or 0))
+        most = AgentDefinition.from_json(found.definition).max_plan_steps if found else MOST_STEPS
+        edited(interrupts.payload_of(asked)["steps"], content, most)
 
     def _check_size(self, message: NewMessage | None) -> None:
         size = len(message.text.encode()) if message else 0

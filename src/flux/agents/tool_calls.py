@@ -14,6 +14,7 @@ from typing import Any
 from flux.agents import gate
 from flux.agents.binding import Bound
 from flux.agents.questions import Asking, open_questions
+from flux.agents.results import Keeper
 from flux.agents.transcript import CallState
 from flux.engine.run import Run
 from flux.engine.upkeep import being_cancelled
@@ -22,6 +23,7 @@ from flux.events import (
     Entry,
     Gated,
     Outcome,
+    PlanReview,
     ToolDone,
     ToolOutput,
     ToolStarted,
@@ -30,14 +32,13 @@ from flux.events import (
 from flux.messages import ToolCall
 from flux.store import interrupts
 from flux.tools.base import Done, Failed, Later, NeedsInput, Tool, ToolContext, ToolOutcome
+from flux.tools.kept import cut
 from flux.tools.schema import validate
-from flux.tools.text import Tap, clip
+from flux.tools.text import Tap
 from flux.tracing import span
 
 INTERRUPTED = "[interrupted: the worker stopped while this call ran; its outcome is unknown and it was not run again]"
 WARN_AT = 3
-#: Characters of any result that go into the log and the prompt; bundled tools have a smaller limit that can be set.
-LARGEST_RESULT = 1_000_000
 
 
 async def tool_wave(run: Run, bound: Bound, calls: Sequence[CallState], repeats: dict[str, int]) -> None:
@@ -135,6 +136,7 @@ class _Call:
         self._slots = slots
         self._repeats = repeats
         self._asking = Asking(run, state)
+        self._keeper = Keeper(run, state.call)
 
     async def resolve(self) -> None:
         """Append the call's result, or its question."""
@@ -146,15 +148,16 @@ class _Call:
         async with self._slots:
             self._run.start_nothing_while_draining()
             await self._run.append(ToolStarted(call=state.call.id, name=state.call.name))
-            outcome = await self._executed(tool)
-        await self._finalise(outcome)
+            context = self._context()
+            outcome = await self._executed(tool, context)
+        await self._finalise(outcome, tool, context)
         if being_cancelled():
             # The tool turned the request to stop into a result. That is kept, and the request too.
             raise asyncio.CancelledError
 
-    async def _executed(self, tool: Tool) -> ToolOutcome:
+    async def _executed(self, tool: Tool, context: ToolContext) -> ToolOutcome:
         try:
-            return await _execute(tool, self._bound.arguments(self._state.call), self._context())
+            return await _execute(tool, self._bound.arguments(self._state.call), context)
         except asyncio.CancelledError:
             if self._run.draining.is_set() and tool.effect == "once":
                 # The process leaves and the call had its grace: nobody shall run it again.
@@ -169,22 +172,21 @@ class _Call:
             output=_emitter(self._run, call),
             answers=self._asking.answers(),
             ask=self._asking.ask,
+            keep=self._keeper.keep,
+            tools=self._bound.tools,
         )
 
-    async def _finalise(self, outcome: ToolOutcome) -> None:
+    async def _finalise(self, outcome: ToolOutcome, tool: Tool, context: ToolContext) -> None:
         call = self._state.call
-        match outcome:
-            case NeedsInput():
-                await self._asking.leave_open(outcome)
-            case Done():
-                done = _done(call, "success", clip(outcome.content, LARGEST_RESULT))
-                await self._run.append(*outcome.entries, done)
-            case Failed():
-                content = clip(outcome.content, LARGEST_RESULT) + self._warning()
-                done = _done(call, "timeout" if outcome.timeout else "error", content)
-                await self._run.append(*outcome.entries, done)
-            case Later():
-                await self._run.append(*outcome.entries, ToolWaiting(call=call.id, due=outcome.due))
+        if isinstance(outcome, NeedsInput):
+            await self._asking.leave_open(outcome)
+            return
+        if isinstance(outcome, Later):
+            await self._run.append(*outcome.entries, ToolWaiting(call=call.id, due=outcome.due))
+            return
+        content, ended = await cut(outcome.content, tool.max_output_chars, context), _ended(outcome)
+        content += "" if ended == "success" else self._warning()
+        await self._run.append(*outcome.entries, _done(call, ended, content, self._keeper.last))
 
     def _warning(self) -> str:
         call = self._state.call
@@ -200,7 +202,7 @@ def _refusal(state: CallState, tool: Tool | None) -> ToolDone | None:
     if state.started:
         interrupted = tool is not None and tool.effect == "once"
         return _done(call, "interrupted", INTERRUPTED) if interrupted else None
-    if answer is None or not isinstance(state.question, ApprovalRequired):
+    if answer is None or not isinstance(state.question, ApprovalRequired | PlanReview):
         return None
     if answer.decision != "approve":
         reason = f": {answer.reason}" if answer.reason else ""
@@ -244,17 +246,24 @@ async def _run(tool: Tool, args: dict[str, Any], context: ToolContext) -> ToolOu
         return Failed(f"{type(error).__name__}: {error}")
 
 
+def _ended(outcome: Done | Failed) -> Outcome:
+    if isinstance(outcome, Done):
+        return "success"
+    return "timeout" if outcome.timeout else "error"
+
+
 def _emitter(run: Run, call: str) -> Callable[[str], None]:
     return Tap(lambda text: run.emit(ToolOutput(call, text)))
 
 
-def _done(call: ToolCall, outcome: Outcome, content: str) -> ToolDone:
+def _done(call: ToolCall, outcome: Outcome, content: str, artifact: str | None = None) -> ToolDone:
     return ToolDone(
         call=call.id,
         name=call.name,
         status="success" if outcome == "success" else "error",
         outcome=outcome,
         content=content,
+        artifact=artifact,
     )
 
 

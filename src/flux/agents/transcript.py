@@ -48,7 +48,8 @@ NO_RESULTS: Mapping[str, ToolDone] = MappingProxyType({})
 class CallState(Struct, gc=False):
     """Where one tool call stands; `asked` counts its questions, `earlier` are those answered before the last.
 
-    `below` are open questions of a child that it drives, or of its own code; `resting` says that it waits for those.
+    `below` are open questions of a child that it drives, or of its own code; `resting` says that it waits for those,
+    `rested` that it has come to wait since it was last started, so that nothing of it was going on any more.
     """
 
     call: ToolCall
@@ -60,6 +61,7 @@ class CallState(Struct, gc=False):
     below: tuple[Question, ...] = ()
     resting: ToolWaiting | None = None
     stirred: bool = False
+    rested: bool = False
     started: bool = False
     done: ToolDone | None = None
 
@@ -152,6 +154,8 @@ class Transcript:
         self.started: SessionStarted | None = None
         self.context: ContextFrozen | None = None
         self.plan: tuple[dict[str, Any], ...] = ()
+        #: Of the agent of the newest run.
+        self.definition_digest = ""
         self.pending: dict[str, UserSaid] = {}
         self.items: list[Item] = []
         self.run: RunState | None = None
@@ -254,13 +258,19 @@ class Transcript:
         """Whether a question of a child was asked here."""
         return id in self._below
 
+    def has_rested(self, call: str) -> bool:
+        """Whether a call has come to wait since it was last started."""
+        state = self.run.calls.get(call) if self.run else None
+        return state is not None and state.rested
+
     def _delegate(self, entry: SubagentChanged, _: Stored) -> None:
         self.delegated.add(entry.call)
 
     def _rest(self, run: RunState, entry: ToolWaiting, _: int) -> None:
         state = run.calls.get(entry.call)
-        if state is not None and not state.stirred:
-            state.resting = entry
+        if state is not None:
+            state.rested = True
+            state.resting = None if state.stirred else entry
 
     def _decide(self, entry: InterruptAnswered, stored: Stored) -> None:
         self._answers[entry.id] = entry
@@ -276,6 +286,7 @@ class Transcript:
 
     def _start(self, entry: RunStarted, stored: Stored) -> None:
         first = self.pending.get(entry.inputs[0]) if entry.inputs else None
+        self.definition_digest = entry.definition_digest
         self.run = RunState(
             id=entry.run,
             inputs=entry.inputs,
@@ -312,7 +323,7 @@ class Transcript:
 
     def _start_tool(self, run: RunState, entry: ToolStarted, _: int) -> None:
         state = run.calls[entry.call]
-        state.started, state.resting, state.stirred = True, None, False
+        state.started, state.resting, state.stirred, state.rested = True, None, False, False
 
     def _done(self, run: RunState, entry: ToolDone, _: int) -> None:
         state = run.calls.get(entry.call)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from flux.engine.catalog import MAX_SOURCE_BYTES, Declaration, Source, read_source
+from flux.engine.catalog import Declaration, Source, read_source
 from flux.errors import DefinitionInvalid, InvalidInput, TooLarge
 from flux.store.workflows import AGENTS
 
 BOM = "\ufeff"
+#: As YAML and lists of fields have it: the path of a file, or what was read from it.
+PATH_OR_FILE = {"anyOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}]}
 
 
 class WorkflowFile(BaseModel):
@@ -36,28 +37,6 @@ class WorkflowFile(BaseModel):
         if given.get("digest", digest) != digest:
             raise ValueError("the digest is not that of the source; leave it out")
         return given | {"source": source, "digest": digest}
-
-
-def inline(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The fields of an agent with its workflow file read; its path is relative to `folder`.
-
-    :raises DefinitionInvalid: the file cannot be read
-    """
-    given = fields.get("workflow_file")
-    if not isinstance(given, str) or not given:
-        return fields
-    path = folder / Path(given).expanduser()
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_SOURCE_BYTES + 1)
-        if len(data) > MAX_SOURCE_BYTES:
-            raise DefinitionInvalid(f"workflow_file: {path} has more than {MAX_SOURCE_BYTES:,} bytes")
-        source = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DefinitionInvalid(f"workflow_file: {path} is not UTF-8 text") from error
-    except (OSError, ValueError) as error:
-        raise DefinitionInvalid(f"workflow_file: {path}: {getattr(error, 'strerror', None) or error}") from error
-    return fields | {"workflow_file": {"name": path.name, "source": source}}
 
 
 def conversation_of(file: WorkflowFile) -> tuple[Source, Declaration]:

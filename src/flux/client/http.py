@@ -126,6 +126,14 @@ class FluxClient:
         """POST a file as a form."""
         return await self._call("POST", path, files={"file": (name, content)})
 
+    async def download(self, path: str) -> bytes:
+        """GET something that is no JSON object, whole.
+
+        :raises FluxError: as the server says
+        :raises ServerUnreachable: there is no server
+        """
+        return await self._send("GET", path)
+
     async def messages(self, id: str) -> list[dict[str, Any]]:
         """Everything that was said in a session."""
         found: list[dict[str, Any]] = []
@@ -166,6 +174,10 @@ class FluxClient:
         return await self._call("POST", path, json=input, headers=_headers(key), params=given, timeout=PATIENT)
 
     async def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        content = await self._send(method, path, **request)
+        return self._object(content) if content else {}
+
+    async def _send(self, method: str, path: str, **request: Any) -> bytes:
         try:
             response = await self._http.request(method, path, **request)
         except httpx.ConnectError as error:
@@ -176,7 +188,7 @@ class FluxClient:
             raise ServerUnreachable(f"{self.base_url}: {type(error).__name__} {error}".rstrip()) from error
         if response.status_code >= 400:
             raise _error(response.status_code, response.content)
-        return self._object(response.content) if response.content else {}
+        return response.content
 
     def _object(self, content: bytes) -> dict[str, Any]:
         try:

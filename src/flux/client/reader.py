@@ -50,6 +50,14 @@ class Server(Protocol):
         """POST a JSON object."""
         ...
 
+    async def download(self, path: str) -> bytes:
+        """GET bytes."""
+        ...
+
+    def pages(self, path: str, **query: Any) -> AsyncGenerator[dict[str, Any], None]:
+        """Every item of a list."""
+        ...
+
     def stream(self, path: str, headers: dict[str, str]) -> AsyncGenerator[bytes, None]:
         """The bytes of a response as they come."""
         ...

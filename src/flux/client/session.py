@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
+from urllib.parse import quote
 
 from flux.client.reader import Event, LogReader, Server
 from flux.watch import RunWatch
@@ -110,6 +111,17 @@ class SessionHandle(LogReader):
         """The open questions."""
         items: list[dict[str, Any]] = (await self._client.get(f"/sessions/{self.id}/interrupts"))["items"]
         return items
+
+    def artifacts(self) -> AsyncGenerator[dict[str, Any], None]:
+        """What the session keeps beside its log, oldest first: id, name, media_type, size, digest, created_at."""
+        return self._client.pages(f"/sessions/{self.id}/artifacts")
+
+    async def artifact(self, id: str) -> bytes:
+        """The bytes of an artifact.
+
+        :raises ArtifactNotFound: there is none
+        """
+        return await self._client.download(f"/sessions/{self.id}/artifacts/{quote(id, safe='')}")
 
     async def cancel(self) -> dict[str, Any]:
         """Stop the present run; the session stays usable."""

@@ -18,6 +18,7 @@ from procrastinate.jobs import Job
 from flux.engine.dispatch import EmbeddedDispatch, Worker
 from flux.engine.upkeep import keep_up
 from flux.errors import DatabaseUnavailable
+from flux.store._postgres import conninfo
 from flux.store.database import Database, Steps, one
 
 #: The lock under which the first process makes procrastinate's tables.
@@ -26,7 +27,7 @@ POLL_SECONDS = 0.5
 #: Seconds that jobs get to notice that their worker leaves; their runs have a grace of their own.
 LEAVE_SECONDS = 0.05
 CONNECTIONS = 4
-STOP_SECONDS = 5.0
+STOP_SECONDS = 1.0
 
 HINT = """
 select procrastinate_defer_jobs_v1(array[cast(
@@ -127,7 +128,9 @@ class ProcrastinateDispatch:
         raise DatabaseUnavailable("the connection that brings jobs was lost")
 
     def _app(self) -> procrastinate.App:
-        connector = procrastinate.PsycopgConnector(conninfo=self._database.url, min_size=1, max_size=CONNECTIONS)
+        connector = procrastinate.PsycopgConnector(
+            conninfo=conninfo(self._database.url), min_size=1, max_size=CONNECTIONS
+        )
         app = procrastinate.App(connector=connector)
 
         @app.task(name="run", retry=_AtOnce())
@@ -147,10 +150,14 @@ _QUEUE = "flux-upkeep"
 
 
 async def _stop(task: asyncio.Task[None]) -> None:
-    """Cancel until it is heard: on Python 3.11 wait_for, which the pool uses, may lose a cancellation."""
+    """Wait for a task that was cancelled, and cancel it again if it did not hear.
+
+    On Python 3.11 wait_for, which the pool uses, may lose a cancellation. A second one that comes too early
+    stops procrastinate's worker in the middle of putting its jobs back.
+    """
     while not task.done():
-        task.cancel()
         await asyncio.wait((task,), timeout=STOP_SECONDS)
+        task.cancel()
 
 
 def _make_tables() -> Steps[None]:

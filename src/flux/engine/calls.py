@@ -112,7 +112,7 @@ class Call:
         return await self._found_or_run(body)
 
     def _check_interrupted(self) -> None:
-        if self.options.effect == "once" and self.id in self.journal.started:
+        if self.options.effect == "once" and self.id in self.journal.in_flight:
             raise ExecutionInterrupted(
                 f"the worker stopped while {self.called.name} ran; its outcome is unknown, and it was not run again",
             )
@@ -128,9 +128,11 @@ class Call:
         return value, encoded
 
     async def _run(self, body: Body) -> tuple[Any, Any]:
-        if self.id not in self.journal.started:
+        once = self.options.effect == "once"
+        # One that acts at most once says so again when it goes on after what it waited for.
+        if self.id not in (self.journal.in_flight if once else self.journal.started):
             started = TaskStarted(call=self.id, name=self.called.name, value=_shown(dict(self.called.arguments)))
-            if self.options.effect == "once":
+            if once:
                 await self.journal.record(started)
             else:
                 self.journal.note(started)

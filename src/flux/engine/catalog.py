@@ -67,7 +67,7 @@ def read_source(data: bytes) -> Source:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SourceInvalid(f"the source is not UTF-8 text: byte {error.start + 1} cannot be read") from error
-    tree = _parsed(text)
+    tree = parse_source(text)
     found = sorted(_declarations(tree), key=lambda one: (one.namespace, one.name))
     if not found:
         raise SourceInvalid("the source declares no workflow: decorate an `async def` at its top level with @workflow")
@@ -77,7 +77,11 @@ def read_source(data: bytes) -> Source:
     return Source(text, hashlib.sha256(text.encode()).hexdigest()[:32], tuple(found))
 
 
-def _parsed(text: str) -> ast.Module:
+def parse_source(text: str) -> ast.Module:
+    """The syntax tree of a source.
+
+    :raises SourceInvalid: it does not parse
+    """
     try:
         with QUIET, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -102,7 +106,7 @@ def _declarations(tree: ast.Module) -> Iterator[Declaration]:
                 named = literals.name_of(call.func if call else decorator)
                 if named.removesuffix(WITH_OPTIONS) in DECORATORS:
                     if named.endswith(WITH_OPTIONS) != (call is not None):
-                        raise _wrong(decorator, "write the decorator as @workflow or @workflow.with_options(…)")
+                        raise wrong(decorator, "write the decorator as @workflow or @workflow.with_options(…)")
                     yield _declaration(literals, node, call, imports)
 
 
@@ -110,41 +114,41 @@ def _declaration(
     literals: Literals, node: ast.AsyncFunctionDef | ast.FunctionDef, call: ast.Call | None, imports: list[str]
 ) -> Declaration:
     if not isinstance(node, ast.AsyncFunctionDef):
-        raise _wrong(node, f"workflow {node.name!r} must be an `async def`")
+        raise wrong(node, f"workflow {node.name!r} must be an `async def`")
     given = dict(_options(literals, node, call))
     name = given.pop("name", None) or node.name.lstrip("_")
     namespace = given.pop("namespace", None) or "default"
     if not NAMESPACE.fullmatch(namespace):
-        raise _wrong(node, f"the namespace {namespace!r} must match ^[a-z0-9][a-z0-9_-]*$, at most 64 characters")
+        raise wrong(node, f"the namespace {namespace!r} must match ^[a-z0-9][a-z0-9_-]*$, at most 64 characters")
     if not NAME.fullmatch(name):
-        raise _wrong(node, f"the workflow name {name!r} must match ^[A-Za-z][A-Za-z0-9_-]*$, at most 64 characters")
+        raise wrong(node, f"the workflow name {name!r} must match ^[A-Za-z][A-Za-z0-9_-]*$, at most 64 characters")
     options = _Options(description=ast.get_docstring(node), imports=imports, **given)
     try:
         return Declaration(namespace, name, msgspec.json.encode(options).decode())
     except (UnicodeEncodeError, OverflowError) as error:
-        raise _wrong(node, f"workflow {name!r}: its options hold what JSON cannot: {error}") from error
+        raise wrong(node, f"workflow {name!r}: its options hold what JSON cannot: {error}") from error
 
 
 def _options(literals: Literals, node: ast.AsyncFunctionDef, call: ast.Call | None) -> Iterator[tuple[str, Any]]:
     """The options of a decorator that can be read."""
     if call is not None and call.args:
-        raise _wrong(call, f"workflow {node.name!r}: write the options by name, as in @workflow.with_options(name=…)")
+        raise wrong(call, f"workflow {node.name!r}: write the options by name, as in @workflow.with_options(name=…)")
     for keyword in call.keywords if call else ():
         option = keyword.arg
         if option is None:
-            raise _wrong(call, f"workflow {node.name!r}: options cannot be unpacked with **; write them out")
+            raise wrong(call, f"workflow {node.name!r}: options cannot be unpacked with **; write them out")
         if option in LEFT_TO_THE_CODE:
             continue
         if option not in READ:
             problem = unknown("option", option, WorkflowOptions.__struct_fields__)
-            raise _wrong(keyword.value, f"workflow {node.name!r}: {problem}")
+            raise wrong(keyword.value, f"workflow {node.name!r}: {problem}")
         try:
             value = READ[option](literals, keyword.value)
         except NotLiteral as problem:
             at = problem.node if hasattr(problem.node, "lineno") else keyword.value
-            raise _wrong(at, f"workflow {node.name!r}: {option}: {problem}") from problem
+            raise wrong(at, f"workflow {node.name!r}: {option}: {problem}") from problem
         except InvalidInput as problem:
-            raise _wrong(keyword.value, f"workflow {node.name!r}: {option}: {problem}") from problem
+            raise wrong(keyword.value, f"workflow {node.name!r}: {option}: {problem}") from problem
         if value is not None:
             yield option, value
 
@@ -179,6 +183,7 @@ def _modules(node: ast.AST) -> Iterator[str]:
         yield node.module.partition(".")[0]
 
 
-def _wrong(node: ast.AST | None, message: str) -> SourceInvalid:
+def wrong(node: ast.AST | None, message: str) -> SourceInvalid:
+    """What to raise about a place in a source."""
     line, column = getattr(node, "lineno", 0), getattr(node, "col_offset", 0) + 1
     return SourceInvalid(f"line {line}: {message}", line=line, column=column)

@@ -1,4 +1,7 @@
-"""Configuration values: JSON by name, given to the tasks that ask for them."""
+"""Configuration values: JSON by name, given to the tasks that ask for them.
+
+`agent:NAME` is a view of an agent's definition: it is read like any other value, and never set.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ from typing import Any
 import msgspec
 
 from flux.errors import ConfigNotFound, InvalidInput
-from flux.store import configs
+from flux.store import agents, configs
 from flux.store.database import Database, Scope, Steps
 
+AGENT = "agent:"
 NAME = re.compile(r"\w[\w.:@-]{0,255}")
 
 
@@ -38,6 +42,7 @@ class Configs:
         :raises InvalidInput: the name cannot be used
         """
         check_name("config", name)
+        _check_own(name, "update")
         await self._database.write(configs.put(scope, name, msgspec.json.encode(value).decode()))
 
     async def get(self, scope: Scope, name: str) -> Any:
@@ -59,20 +64,43 @@ class Configs:
         """Forget a value.
 
         :raises ConfigNotFound: it is not set
+        :raises InvalidInput: it is the view of an agent
         """
+        _check_own(name, "delete")
         if not await self._database.write(configs.remove(scope, name)):
             raise ConfigNotFound(f"there is no config {name!r}; `flux config list` shows those that are set")
 
     async def names(self, scope: Scope, after: str = "", limit: int = 50) -> list[str]:
-        """Names of values in order, behind `after`."""
+        """Names of values that are set, in order, behind `after`."""
         return await self._database.read(configs.names(scope, after, limit))
+
+
+def _check_own(name: str, instead: str) -> None:
+    if name.startswith(AGENT):
+        agent = name.removeprefix(AGENT)
+        raise InvalidInput(f"config {name} is a view of an agent; `flux agent {instead} {agent}` changes that")
 
 
 def _all(scope: Scope, names: list[str]) -> Steps[dict[str, Any]]:
     found = {}
     for name in names:
+        if name.startswith(AGENT):
+            found[name] = yield from _definition(scope, name)
+            continue
         text = yield from configs.get(scope, name)
         if text is None:
             raise ConfigNotFound(f"there is no config {name!r}; `flux config set {name} VALUE` sets it")
         found[name] = msgspec.json.decode(text)
     return found
+
+
+def _definition(scope: Scope, name: str) -> Steps[Any]:
+    """An agent's definition without the connection of its memory, which may hold a password."""
+    found = yield from agents.get(scope, name.removeprefix(AGENT))
+    if found is None:
+        raise ConfigNotFound(f"there is no config {name!r}; `flux agent list` shows the agents that exist")
+    definition = msgspec.json.decode(found.definition)
+    memory = definition.get("long_term_memory")
+    if isinstance(memory, dict) and not str(memory.get("connection", "")).startswith("secret:"):
+        memory.pop("connection", None)
+    return definition

@@ -20,6 +20,7 @@ from flux.engine.execution import WorkflowExecutor
 from flux.engine.journal import FOR_PEOPLE
 from flux.engine.place import here
 from flux.engine.pools import DEFAULT, Offer, resources_here
+from flux.engine.presence import presence
 from flux.engine.recovery import Recovery, WorkerLock
 from flux.engine.runner import Runner
 from flux.engine.secrets import Secrets
@@ -36,7 +37,7 @@ from flux.store.opening import open_database
 logger = logging.getLogger(__name__)
 
 #: What a script runs: what it has started itself, and what it is told to go on with.
-OFFER = Offer((CALLER, DEFAULT), resources_here())
+POOLS = (CALLER, DEFAULT)
 
 
 class LocalDispatch:
@@ -111,14 +112,17 @@ class Engine:
             database, self._start_child, self._cancel_children, secrets.requested, configs.requested
         )
         executor = WorkflowExecutor(_find_code, self.services, settings.run_failures)
-        self.runner = Runner(database, self.feed, self.dispatch, {"workflow": executor}, lock.id, OFFER)
+        resources = resources_here()
+        who = presence(lock.id, None, {}, resources, concurrency=1)
+        offer = Offer(POOLS, resources)
+        self.runner = Runner(database, self.feed, self.dispatch, {"workflow": executor}, who, offer)
         self.dispatch.worker = self.runner
         self.recovery = Recovery(
             database,
             self.dispatch,
             self.runner,
             lock,
-            pools=OFFER.pools,
+            pools=POOLS,
             heartbeat=settings.heartbeat,
             dead_after=settings.dead_after,
         )
@@ -207,7 +211,7 @@ async def _engine() -> AsyncIterator[Engine]:
     database = await open_database(settings.database, synchronous=settings.synchronous)
     lock = WorkerLock(settings.home / "workers")
     engine = Engine(settings, database, lock)
-    beating = asyncio.create_task(engine.recovery.beat_while_busy())
+    beating = asyncio.create_task(engine.recovery.keep_beating())
     try:
         await engine.recovery.sweep()  # what a dead process ran can go on here
         yield engine

@@ -15,11 +15,11 @@ from flux.engine.conversation import Conversation, Step
 from flux.engine.declared import Declared
 from flux.engine.journal import Journal, Parked, names_of, set_journal, writing
 from flux.engine.place import count_branches, enter
-from flux.engine.run import HandOver, Run
+from flux.engine.run import HandOver, Refused, Run
 from flux.engine.services import Services
 from flux.engine.values import encode_value
 from flux.entry import Entry
-from flux.errors import Fenced, FluxError, ValueNotStorable, describe
+from flux.errors import DatabaseLocked, DatabaseUnavailable, Fenced, FluxError, ValueNotStorable, describe
 from flux.events import CancelRequested, Stored
 from flux.store import driven, executions
 from flux.store.log import Then
@@ -45,15 +45,25 @@ STOPPED = "its worker stopped while it ran; see the worker's log"
 CANCEL_SECONDS = 10.0
 
 FindCode = Callable[[executions.Execution], Awaitable[Declared]]
+Others = Callable[[executions.Execution], Awaitable[bool]]
+
+
+async def has_no_others(row: executions.Execution) -> bool:
+    """This process is the only one that might run it."""
+    return False
 
 
 class WorkflowExecutor:
-    """Runs executions of workflows; after `failures` without progress one fails."""
+    """Runs executions of workflows; after `failures` without progress one fails.
 
-    def __init__(self, find_code: FindCode, services: Services, failures: int) -> None:
+    `others` says whether other workers might run an execution that this one cannot.
+    """
+
+    def __init__(self, find_code: FindCode, services: Services, failures: int, others: Others = has_no_others) -> None:
         self._find_code = find_code
         self._services = services
         self._failures = failures
+        self._others = others
 
     async def __call__(self, run: Run) -> None:
         """Run a workflow until it ends or waits."""
@@ -64,9 +74,11 @@ class WorkflowExecutor:
             return
         try:
             code = await self._find_code(run.execution)
+        except (DatabaseLocked, DatabaseUnavailable):
+            raise  # it may be a good source
         except FluxError as error:
-            if run.failures + 1 < self._failures:
-                raise  # another worker may have what this one lacks
+            if run.failures + 1 < self._failures and await self._others(run.execution):
+                raise Refused(str(error)) from error
             await _give_up(journal, run.failures + 1, str(error))
             return
         await _Running(journal, code).until_rest()
@@ -255,7 +267,8 @@ def _ends(then: Then | None) -> bool:
 
 
 async def _give_up(journal: Journal, failures: int, reason: str) -> None:
-    end = WorkflowFailed(message=f"given up after {failures} failures in a row: {reason}")
+    message = f"given up after {failures} failures in a row: {reason}" if failures > 1 else f"given up: {reason}"
+    end = WorkflowFailed(message=message)
     ends = Conversation(journal).farewell(end) if journal.talks else [end]
     await journal.run.append(*ends, then=Then("ended", outcome="failed"))
 

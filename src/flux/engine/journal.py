@@ -23,11 +23,11 @@ from flux.engine.run import Run
 from flux.engine.services import Services
 from flux.entry import Entry
 from flux.errors import DatabaseLocked, DatabaseUnavailable, ExecutionSuspended
-from flux.events import QUESTIONS, Cancelled, ChildDone, Progress, RunStarted, Stored, Token
+from flux.events import QUESTIONS, Cancelled, ChildDone, Progress, RunStarted, Stored, Token, ToolWaiting
 from flux.events import InterruptAnswered as Answered
 from flux.store import log
 from flux.store.database import Steps
-from flux.workflow_entries import TaskCompleted, TaskFailed, TaskRetryFailed, TaskStarted
+from flux.workflow_entries import TaskCompleted, TaskFailed, TaskRetryFailed, TaskStarted, WorkflowPaused
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ Finished = TaskCompleted | TaskFailed
 FOR_PEOPLE = ("approval", "elicitation", "input", "plan", "pause")
 TALK = ("end", "message")
 #: What a journal reads.
-TOLD = (TaskStarted, TaskCompleted, TaskFailed, TaskRetryFailed, Answered, ChildDone, *QUESTIONS)
+TOLD = (ToolWaiting, TaskStarted, TaskCompleted, TaskFailed, TaskRetryFailed, Answered, ChildDone, *QUESTIONS)
 TIMED_OUT = object()
 
 
@@ -72,6 +72,8 @@ class Journal:
         self.head = 0
         self.log: list[Stored] = []
         self.started: dict[str, TaskStarted] = {}
+        #: Calls that began to act, and have neither come to something nor been put away with what they wait for.
+        self.in_flight: set[str] = set()
         self.finished: dict[str, Finished] = {}
         self.failed_tries: dict[str, int] = {}
         self.asked: dict[str, Any] = {}
@@ -134,6 +136,8 @@ class Journal:
                 self.head = stored.seq
                 self.log.append(stored)
                 self._add(stored.entry)
+                if self.talks:
+                    self._note_run(stored.entry)
             return found
 
     async def _read(self) -> list[Stored]:
@@ -153,18 +157,20 @@ class Journal:
         match entry:
             case TaskStarted():
                 self.started[entry.call] = entry
+                self.in_flight.add(entry.call)
             case TaskCompleted() | TaskFailed():
                 self.finished[entry.call] = entry
+                self.in_flight.discard(entry.call)
+            case WorkflowPaused():
+                self.in_flight.clear()
+            case ToolWaiting(call=self.within):
+                self.in_flight.clear()
             case TaskRetryFailed():
                 self.failed_tries[entry.call] = self.failed_tries.get(entry.call, 0) + 1
             case Answered():
                 self.answers[entry.id] = entry
                 self._answered_now.append(entry.id)
                 self._wake(self.also_wakes.get(entry.id, entry.id), entry)
-            case RunStarted() if self.talks:
-                self._answered_now.clear()
-            case Cancelled() if self.talks:
-                self._undo()
             case ChildDone():
                 self.ended[entry.child] = entry
                 self._wake(self.also_wakes.get(entry.child, entry.child), entry)
@@ -173,8 +179,12 @@ class Journal:
             case _ if isinstance(entry, QUESTIONS) and entry.call is not None:
                 self.asked[entry.call] = entry
 
-    def _undo(self) -> None:
-        """The run was stopped: what was answered in it counts no more, and open questions are asked anew."""
+    def _note_run(self, entry: Any) -> None:
+        """Of a run that was stopped counts no more what was answered in it, and open questions are asked anew."""
+        if isinstance(entry, RunStarted):
+            self._answered_now.clear()
+        if not isinstance(entry, Cancelled):
+            return
         self.stopped += 1
         for id in self._answered_now:
             self.answers.pop(id, None)

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 from flux.engine import schedules
 from flux.errors import InvalidInput
 
-#: What `from flux import *` brings that options are written with.
-STARRED = ("workflow", "cron", "interval", "once", "ResourceRequest")
+#: What `from flux import *` brings that decorators and their options are written with.
+STARRED = ("workflow", "task", "cron", "interval", "once", "ResourceRequest")
 #: What options may call or name, by where it comes from.
 TIMES: dict[str, Callable[..., Any]] = {
     "datetime.datetime": datetime,

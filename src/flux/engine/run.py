@@ -66,6 +66,13 @@ class HandOver(Exception):
     """
 
 
+class Refused(Exception):
+    """This worker cannot run the execution, and another one may: the text says why.
+
+    An executor raises it; the runner hands the execution back, and this worker is not the next to take it.
+    """
+
+
 class Run:
     """An execution as claimed by this worker. `failures` counts failed runs since the last progress."""
 

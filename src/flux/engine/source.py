@@ -1,4 +1,4 @@
-"""Stored sources as live modules: loaded by a worker that runs their workflows.
+"""Stored sources as live modules: loaded by a worker that runs their workflows, or has their tools called.
 
 Loading runs code of users: in a thread of its own, so that what hangs there does not stop the worker.
 """
@@ -13,6 +13,7 @@ from collections import OrderedDict
 from concurrent.futures import Future
 from types import ModuleType
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from flux.engine.declared import SOURCE_PREFIX, Declared
@@ -27,6 +28,15 @@ KEPT = 256
 LOAD_SECONDS = 30.0
 
 Loading = Future[ModuleType | str]
+
+
+class Code(Struct, frozen=True):
+    """A source by its digest; `label` is what messages call it, traces also by its kind."""
+
+    label: str
+    digest: str
+    text: str
+    kind: str = "workflow"
 
 
 def module_name(digest: str) -> str:
@@ -48,41 +58,41 @@ class SourceLoader:
 
         :raises SourceUnusable: its source cannot be loaded here, or has no such workflow
         """
-        module = await self.module(found)
+        module = await self.module(_code(found))
         wanted = found.declared
         for value in list(vars(module).values()):
             # Asked of the type: a module may hold objects that answer to any name.
             if hasattr(type(value), "qualified_name") and value.qualified_name == wanted:
                 live: Declared = value
                 return live
-        raise _unusable(found, "when it is loaded, it has no such workflow at its top level")
+        raise _unusable(_code(found), "when it is loaded, it has no such workflow at its top level")
 
-    async def module(self, found: WorkflowVersion) -> ModuleType:
-        """The module of a stored source.
+    async def module(self, code: Code) -> ModuleType:
+        """The module of a source.
 
         :raises SourceUnusable: it cannot be loaded here
         """
-        module = self._modules.get(found.digest)
+        module = self._modules.get(code.digest)
         if module is None:
-            outcome = await self._load(found)
+            outcome = await self._load(code)
             if isinstance(outcome, str):
-                raise _unusable(found, outcome)
-            module = self._modules[found.digest] = outcome
+                raise _unusable(code, outcome)
+            module = self._modules[code.digest] = outcome
             self._drop_oldest()
-        self._modules.move_to_end(found.digest)
+        self._modules.move_to_end(code.digest)
         return module
 
     def has_loaded(self, found: WorkflowVersion) -> bool:
         """Whether its module is there, so that its source is not needed."""
         return found.digest in self._modules
 
-    async def _load(self, found: WorkflowVersion) -> ModuleType | str:
+    async def _load(self, code: Code) -> ModuleType | str:
         """The module, or why there is none. Who asks while it loads, or hangs, waits for the same thread."""
-        loading = self._loading.get(found.digest)
+        loading = self._loading.get(code.digest)
         if loading is None:
-            loading = self._loading[found.digest] = Loading()
+            loading = self._loading[code.digest] = Loading()
             loading.set_running_or_notify_cancel()  # who stops waiting for it does not cancel it
-            threading.Thread(target=_run, args=(found, loading), name=module_name(found.digest), daemon=True).start()
+            threading.Thread(target=_run, args=(code, loading), name=module_name(code.digest), daemon=True).start()
         waiting = asyncio.wrap_future(loading)
         try:
             await asyncio.wait((waiting,), timeout=self._seconds)
@@ -90,7 +100,7 @@ class SourceLoader:
             waiting.cancel()
         if not loading.done():
             return f"it did not load within {self._seconds:g} seconds"
-        self._loading.pop(found.digest, None)
+        self._loading.pop(code.digest, None)
         return loading.result()
 
     def _drop_oldest(self) -> None:
@@ -131,16 +141,19 @@ class CatalogCode:
             self._known.popitem(last=False)
 
 
-def _run(found: WorkflowVersion, loading: Loading) -> None:
+def _code(found: WorkflowVersion) -> Code:
+    return Code(f"{found.qualified_name} version {found.version}", found.digest, found.source)
+
+
+def _run(code: Code, loading: Loading) -> None:
     """Run a source as a module; the outcome goes to `loading`, whatever it is."""
-    file = f"<workflow {found.qualified_name} version {found.version}, {found.digest[:8]}>"
-    lines = found.source.splitlines(keepends=True)
-    linecache.cache[file] = (len(found.source), None, lines, file)
-    module = ModuleType(module_name(found.digest))
+    file = f"<{code.kind} {code.label}, {code.digest[:8]}>"
+    linecache.cache[file] = (len(code.text), None, code.text.splitlines(keepends=True), file)
+    module = ModuleType(module_name(code.digest))
     module.__file__ = file
     sys.modules[module.__name__] = module
     with _Outcome(loading, module):
-        exec(compile(found.source, file, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - users' code
+        exec(compile(code.text, file, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - users' code
 
 
 class _Outcome:
@@ -174,5 +187,5 @@ def _reason(error: BaseException, file: str) -> str:
     return " ".join(f"it fails when it is loaded: {place}{describe(error)}".split())
 
 
-def _unusable(found: WorkflowVersion, reason: str) -> SourceUnusable:
-    return SourceUnusable(f"the source of {found.qualified_name} version {found.version} cannot be used: {reason}")
+def _unusable(code: Code, reason: str) -> SourceUnusable:
+    return SourceUnusable(f"the source of {code.label} cannot be used: {reason}")

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from flux.messages import (
@@ -24,6 +25,7 @@ from flux.messages import (
     UserMessage,
     text_of,
 )
+from flux.models import demo_plan
 from flux.models.base import Model, ModelEvent, ModelLimits, ModelRequest
 
 
@@ -116,7 +118,9 @@ Flux without any key. I understand a few commands:
 - `list [folder]` shows a folder, `read FILE` shows a file
 - `write FILE TEXT` writes a file
 - `run COMMAND` runs a shell command; this agent asks you first
+- `use SKILL` uses a skill, `call TOOL {"argument": …}` calls any tool
 - `ask` makes me ask *you* something
+- `plan` makes a plan, which you review first, and works by it
 
 Everything around me is real: the tools, the approvals, the log. Stop me with `kill -9` in the middle of
 anything and resume the session."""
@@ -125,13 +129,16 @@ anything and resume the session."""
 def demo(request: ModelRequest) -> Turn:
     """Follow a few commands with whatever tools there are."""
     last = request.messages[-1] if request.messages else None
+    offered = {tool.name for tool in request.tools}
     if isinstance(last, ToolResult):
+        named = demo_plan.next_calls(_results(request), offered)
+        if named and not request.final:
+            return Reply(text="", calls=tuple(Call(name, args) for name, args in named))
         return Reply(text=_report(request))
     text = _last_user_text(request)
     word, _, rest = text.strip().partition(" ")
     rest = rest.strip()
     call = _demo_call(word.lower(), rest)
-    offered = {tool.name for tool in request.tools}
     if call is None or request.final:
         return Reply(text=_small_talk(text))
     if call.name not in offered:
@@ -141,28 +148,63 @@ def demo(request: ModelRequest) -> Turn:
 
 def _demo_call(word: str, rest: str) -> Call | None:
     name, _, content = rest.partition(" ")
+    call: Call | None = None
     match word:
         case "list" | "ls" | "files":
-            return Call("list_directory", {"path": rest or "."})
+            call = Call("list_directory", {"path": rest or "."})
         case "read" | "show" | "cat" if rest:
-            return Call("read_file", {"path": rest})
+            call = Call("read_file", {"path": rest})
         case "write" if content:
-            return Call("write_file", {"path": name, "content": content + "\n"})
+            call = Call("write_file", {"path": name, "content": content + "\n"})
         case "run" | "shell" | "$" if rest:
-            return Call("shell", {"command": rest})
+            call = Call("shell", {"command": rest})
+        case "use" | "skill" if rest:
+            call = Call("use_skill", {"name": rest})
+        case "call" if name:
+            call = Call(name, _arguments(content))
         case "ask":
             question = rest or "Which colour do you like best?"
-            return Call("ask_user", {"question": question, "options": ["red", "green", "blue"]})
-    return None
+            call = Call("ask_user", {"question": question, "options": ["red", "green", "blue"]})
+        case "plan":
+            call = Call("create_plan", {"steps": demo_plan.STEPS})
+    return call
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    """The JSON object in a text; none where there is none."""
+    try:
+        found = msgspec.json.decode(text or "{}")
+    except msgspec.DecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _report(request: ModelRequest) -> str:
+    results = [result for result in _results(request) if result.is_error or result.call.name not in demo_plan.TOOLS]
+    if not results:
+        return "Every step of the plan is done." + "".join(f"\n\n{_told(found)}" for found in _found(request))
+    return "\n\n".join(_told(result) for result in results)
+
+
+def _found(request: ModelRequest) -> list[ToolResult]:
+    """What the steps of a plan gave since the person spoke last."""
+    found: list[ToolResult] = []
+    for message in reversed(request.messages):
+        if isinstance(message, UserMessage):
+            break
+        if isinstance(message, ToolResult) and message.call.name not in demo_plan.TOOLS:
+            found.insert(0, message)
+    return found
+
+
+def _results(request: ModelRequest) -> list[ToolResult]:
+    """What the calls of the last answer gave."""
     results: list[ToolResult] = []
     for message in reversed(request.messages):
         if not isinstance(message, ToolResult):
             break
         results.insert(0, message)
-    return "\n\n".join(_told(result) for result in results)
+    return results
 
 
 def _told(result: ToolResult) -> str:

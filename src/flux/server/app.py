@@ -16,7 +16,20 @@ from flux.agents.process import Process
 from flux.errors import FluxError, InvalidInput, NotFound
 from flux.server.guard import Guard
 from flux.server.measure import Counts, RequestCounter
-from flux.server.routes import agents, configs, executions, health, runs, schedules, secrets, sessions, workflows
+from flux.server.routes import (
+    agents,
+    artifacts,
+    configs,
+    executions,
+    health,
+    memories,
+    runs,
+    schedules,
+    secrets,
+    sessions,
+    workers,
+    workflows,
+)
 from flux.server.sse import HEARTBEAT_SECONDS
 from flux.server.wire import ERRORS, Body, error_body
 from flux.suggest import nearest
@@ -43,13 +56,16 @@ def create_app(
     app.state.closing = asyncio.Event()
     app.include_router(health.router)
     app.include_router(sessions.router)
+    app.include_router(artifacts.router)
     app.include_router(agents.router)
     app.include_router(schedules.router)
+    app.include_router(workers.router)
     app.include_router(workflows.router)
     app.include_router(runs.router)
     app.include_router(executions.router)
     app.include_router(configs.router)
     app.include_router(secrets.router)
+    app.include_router(memories.router)
     app.add_exception_handler(FluxError, _flux_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)

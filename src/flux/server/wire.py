@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from flux.agents.memory_choice import shown
 from flux.errors import FluxError, InvalidInput
 from flux.events import AssistantSaid, Mode, ToolDone, UserSaid, decode
 from flux.store.agents import AgentVersion
@@ -204,7 +205,7 @@ def agent_row(found: AgentVersion) -> dict[str, Any]:
         "name": found.name,
         "version": found.version,
         "digest": found.digest,
-        "definition": msgspec.json.decode(found.definition),
+        "definition": shown(msgspec.json.decode(found.definition)),
         "author": found.author,
         "created_at": found.created,
     }

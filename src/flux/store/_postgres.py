@@ -13,10 +13,10 @@ import psycopg
 import psycopg_pool
 from psycopg import sql as pgsql
 
-from flux.errors import DatabaseUnavailable, InvalidInput
-from flux.store import schema
+from flux.errors import DatabaseUnavailable, InvalidInput, SettingsInvalid
 from flux.store.database import CommitObserver, Steps, check_version, hide_password
 from flux.store.migrations import upgrade
+from flux.store.schema import FLUX, Schema
 
 T = TypeVar("T")
 
@@ -25,6 +25,16 @@ NOW = "extract(epoch from statement_timestamp())::float8"
 #: Serialises the first creation of the schema by several processes.
 SCHEMA_LOCK = 0x666C7578
 CLOSE_SECONDS = 5.0
+#: What the network may do without our noticing, unless the URL says otherwise: silence for some 20 seconds.
+PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,
+}
+#: A transaction whose process is frozen or cut off gives up its locks, so that others can take over its runs.
+GIVE_UP_LOCKS = "set idle_in_transaction_session_timeout = '5s'"
 #: The server or the connection is gone, or takes no writes (a standby, or a primary that was replaced).
 GONE = (
     psycopg.OperationalError,
@@ -38,15 +48,19 @@ GONE = (
 class PostgresDatabase:
     """The shared database: many processes."""
 
-    def __init__(self, url: str, *, observer: CommitObserver | None = None, connections: int = 8) -> None:
+    def __init__(
+        self, url: str, *, observer: CommitObserver | None = None, connections: int = 8, schema: Schema = FLUX
+    ) -> None:
         self.url = url
+        self._schema = schema
         self._observer = observer
         self._under_way: set[asyncio.Task[Any]] = set()
         self._pool = psycopg_pool.AsyncConnectionPool(
-            url,
+            conninfo(url),
             min_size=1,
             max_size=connections,
             open=False,
+            configure=_configure,
             kwargs={"autocommit": True, "prepare_threshold": 2},
         )
 
@@ -61,6 +75,9 @@ class PostgresDatabase:
             try:
                 await self._pool.open(wait=True, timeout=10)
                 await self._migrate()
+            except psycopg.errors.DuplicateTable as error:
+                said = f"the database {hide_password(self.url)} holds something else; name another one, or a schema"
+                raise DatabaseUnavailable(said, debug=repr(error)) from error
             except (psycopg.Error, psycopg_pool.PoolTimeout) as error:
                 raise self._down(error) from error
             unless_opened.pop_all()
@@ -90,8 +107,13 @@ class PostgresDatabase:
         """
         task = asyncio.create_task(work)
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        task.add_done_callback(self._finished)
         return await asyncio.shield(task)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # who asked may be gone: then nobody is told
 
     async def _write(self, steps: Steps[T]) -> T:
         with self._translated():
@@ -137,18 +159,37 @@ class PostgresDatabase:
         return _away(self.url, error)
 
     async def _migrate(self) -> None:
+        schema = self._schema
         async with self._pool.connection() as connection, connection.transaction():
             await connection.execute("select pg_advisory_xact_lock(%s)", (SCHEMA_LOCK,))
-            found = await _found_version(connection)
-            behind = check_version(found, self.url)
+            found = await _found_version(connection, schema)
+            behind = check_version(found, self.url, schema.version)
             if behind and found is None:
-                for statement in schema.statements():
+                make = f"create table {schema.versions} (version_num varchar(32) not null primary key)"
+                for statement in (*schema.statements("postgresql"), make):
                     await connection.execute(cast(Any, statement))
-                await connection.execute("create table alembic_version (version_num varchar(32) not null primary key)")
-                await connection.execute("insert into alembic_version values (%s)", (schema.VERSION,))
+                note = cast(Any, f"insert into {schema.versions} values (%s)")
+                await connection.execute(note, (schema.version,))
                 behind = False
         if behind:
             upgrade(self.url)
+
+
+def conninfo(url: str) -> str:
+    """What to connect with: a URL, and how soon a dead network is noticed.
+
+    :raises SettingsInvalid: it is no URL
+    """
+    try:
+        given = psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        reason = f"database_url {hide_password(url)!r} cannot be read; as in postgresql://user@host:5432/name"
+        raise SettingsInvalid(reason, debug=str(error)) from error
+    return psycopg.conninfo.make_conninfo(url, **{name: PATIENCE[name] for name in PATIENCE if name not in given})
+
+
+async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
+    await connection.execute(cast(Any, GIVE_UP_LOCKS))
 
 
 async def schema_of(url: str) -> str | None:
@@ -172,12 +213,12 @@ def _unusable(error: psycopg.DataError) -> InvalidInput:
     return InvalidInput(f"the database cannot store this: {str(error).strip().splitlines()[0]}", debug=repr(error))
 
 
-async def _found_version(connection: psycopg.AsyncConnection[Any]) -> str | None:
-    cursor = await connection.execute("select to_regclass('alembic_version')")
+async def _found_version(connection: psycopg.AsyncConnection[Any], schema: Schema = FLUX) -> str | None:
+    cursor = await connection.execute("select to_regclass(%s)", (schema.versions,))
     row = await cursor.fetchone()
     if row is None or row[0] is None:
         return None
-    cursor = await connection.execute("select version_num from alembic_version")
+    cursor = await connection.execute(cast(Any, f"select version_num from {schema.versions}"))
     row = await cursor.fetchone()
     return str(row[0]) if row else None
 

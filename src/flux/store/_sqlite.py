@@ -19,9 +19,10 @@ from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import quote
 
 from flux.errors import DatabaseLocked, DatabaseUnavailable
-from flux.store import schema
 from flux.store.database import CommitObserver, Row, Steps, check_version
+from flux.store.memory_schema import Kind
 from flux.store.migrations import upgrade
+from flux.store.schema import FLUX, Schema
 
 T = TypeVar("T")
 
@@ -38,9 +39,17 @@ class _Job(NamedTuple):
 class SqliteDatabase:
     """The embedded database: one file."""
 
-    def __init__(self, path: Path, *, synchronous: str = "full", observer: CommitObserver | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        synchronous: str = "full",
+        observer: CommitObserver | None = None,
+        schema: Schema = FLUX,
+    ) -> None:
         self.url = f"sqlite:///{path}"
         self._path = path
+        self._schema = schema
         self._synchronous = synchronous
         self._observer = observer
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -131,8 +140,10 @@ class SqliteDatabase:
         with ExitStack() as opened:
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                if self._schema is not FLUX:
+                    _refuse_foreign(self._path, self._schema)
                 connection = opened.enter_context(closing(self._connect()))
-                _migrate(connection, self.url)
+                _migrate(connection, self.url, self._schema)
                 self._read_connection = opened.enter_context(closing(self._connect_reader()))
                 self._scan_connection = opened.enter_context(closing(self._connect_reader()))
             except sqlite3.Error as error:
@@ -282,28 +293,47 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             time.sleep(0.02)
 
 
-def _migrate(connection: sqlite3.Connection, url: str) -> None:
+def _migrate(connection: sqlite3.Connection, url: str, schema: Schema) -> None:
     """Bring a file to the present schema; two processes may try at once."""
-    if not check_version(_found_version(connection), url):
+    if not check_version(_found_version(connection, schema), url, schema.version):
         return
     connection.execute("begin immediate")
-    found = _found_version(connection)
-    if found is not None or not check_version(found, url):
+    found = _found_version(connection, schema)
+    if found is not None or not check_version(found, url, schema.version):
         connection.execute("rollback")
-        if found != schema.VERSION:
+        if found != schema.version:
             upgrade(url)
         return
-    for statement in schema.statements():
+    for statement in schema.statements(_kind(connection)):
         connection.execute(statement)
-    connection.execute("create table alembic_version (version_num varchar(32) not null primary key)")
-    connection.execute("insert into alembic_version values (?)", (schema.VERSION,))
+    connection.execute(f"create table {schema.versions} (version_num varchar(32) not null primary key)")
+    connection.execute(f"insert into {schema.versions} values (?)", (schema.version,))
     connection.execute("commit")
 
 
-def _found_version(connection: sqlite3.Connection) -> str | None:
-    if not connection.execute("select 1 from sqlite_master where name = 'alembic_version'").fetchone():
+def _refuse_foreign(path: Path, schema: Schema) -> None:
+    """Leave a file as it is that holds something else.
+
+    :raises DatabaseUnavailable: it does
+    """
+    if not path.exists():
+        return
+    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
+        tables = connection.execute("select count(*) from sqlite_master").fetchone()[0]
+        if tables and _found_version(connection, schema) is None:
+            raise DatabaseUnavailable(f"the database {path} holds something else; name another file")
+
+
+def _kind(connection: sqlite3.Connection) -> Kind:
+    """Whether this SQLite can search text."""
+    found = connection.execute("select 1 from pragma_module_list where name = 'fts5'").fetchone()
+    return "sqlite" if found else "plain"
+
+
+def _found_version(connection: sqlite3.Connection, schema: Schema = FLUX) -> str | None:
+    if not connection.execute("select 1 from sqlite_master where name = ?", (schema.versions,)).fetchone():
         return None
-    row = connection.execute("select version_num from alembic_version").fetchone()
+    row = connection.execute(f"select version_num from {schema.versions}").fetchone()
     return str(row[0]) if row else None
 
 

@@ -74,16 +74,16 @@ def one(sql: str, **parameters: Any) -> Steps[list[Row]]:
     return (yield sql, parameters)
 
 
-def check_version(found: str | None, url: str) -> bool:
+def check_version(found: str | None, url: str, known: str = VERSION) -> bool:
     """Whether migrations must run.
 
     :raises DatabaseTooNew: the database has a version this Flux does not know
     """
-    if found is not None and found > VERSION:
+    if found is not None and found > known:
         raise DatabaseTooNew(
-            f"the database {hide_password(url)} has schema {found}, this Flux knows {VERSION}; upgrade Flux to open it"
+            f"the database {hide_password(url)} has schema {found}, this Flux knows {known}; upgrade Flux to open it"
         )
-    return found != VERSION
+    return found != known
 
 
 def hide_password(url: str) -> str:

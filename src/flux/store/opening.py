@@ -9,12 +9,22 @@ from typing import Any
 from flux.errors import MissingPackage, SettingsInvalid
 from flux.store._sqlite import SqliteDatabase, schema_of
 from flux.store.database import CommitObserver, Database, hide_password
+from flux.store.schema import FLUX, Schema
 
 POSTGRES = ("postgresql://", "postgres://")
 
 
-async def open_database(url: str, *, synchronous: str = "full", observer: CommitObserver | None = None) -> Database:
+async def open_database(
+    url: str,
+    *,
+    synchronous: str = "full",
+    observer: CommitObserver | None = None,
+    schema: Schema = FLUX,
+    connections: int = 8,
+) -> Database:
     """Open `sqlite:///PATH` or `postgresql://…`, made or migrated to the present schema.
+
+    At most so many `connections` to Postgres.
 
     :raises SettingsInvalid: the URL is of another kind
     :raises MissingPackage: Postgres support is not installed
@@ -22,9 +32,10 @@ async def open_database(url: str, *, synchronous: str = "full", observer: Commit
     """
     if url.startswith("sqlite:///"):
         path = Path(url.removeprefix("sqlite:///"))
-        return await SqliteDatabase(path, synchronous=synchronous, observer=observer).open()
+        return await SqliteDatabase(path, synchronous=synchronous, observer=observer, schema=schema).open()
     if url.startswith(POSTGRES):
-        database: Database = await _postgres().PostgresDatabase(url, observer=observer).open()
+        made = _postgres().PostgresDatabase(url, observer=observer, connections=connections, schema=schema)
+        database: Database = await made.open()
         return database
     raise _of_another_kind(url)
 
@@ -42,6 +53,14 @@ async def found_schema(url: str) -> str | None:
         found: str | None = await _postgres().schema_of(url)
         return found
     raise _of_another_kind(url)
+
+
+def require_postgres() -> None:
+    """Do nothing where Postgres can be used.
+
+    :raises MissingPackage: Postgres support is not installed
+    """
+    _postgres()
 
 
 def _postgres() -> Any:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from flux.store.memory_schema import Kind, memory_tables
+
 #: The newest migration. Versions sort as text.
 VERSION = "0001"
 
@@ -12,7 +16,8 @@ create table executions (
   workflow text, source_version integer,
   state text not null, outcome text, waiting_for text,
   head integer not null, epoch integer not null, run_id text, worker text, due double precision,
-  pool text not null, requests text, failures integer not null, parent text, driver text, root text not null,
+  pool text not null, requests text, avoid text, failures integer not null,
+  parent text, driver text, root text not null,
   turns integer not null, usage text not null, last_error text,
   created double precision not null, updated double precision not null
 );
@@ -43,7 +48,12 @@ create table grants (
   execution_id text not null, tool text not null, by text not null, primary key (execution_id, tool)
 );
 
-create table workers (id text primary key, seen double precision not null, labels text not null);
+create table workers (
+  id text primary key, name text not null, host text not null, pid integer not null, version text not null,
+  labels text not null, resources text not null, concurrency integer not null,
+  state text not null, started double precision not null, seen double precision not null
+);
+create unique index workers_named on workers (name);
 
 create table admissions (
   tenant text not null, principal text not null, key text not null, body_digest text not null,
@@ -107,10 +117,30 @@ create table secrets (
 create table configs (
   tenant text not null, name text not null, value text not null, updated double precision not null,
   primary key (tenant, name)
-)
+);
+
+create table artifacts (
+  id text primary key, tenant text not null, execution_id text not null, name text not null,
+  media_type text not null, size integer not null, digest text not null, data bytea not null,
+  created double precision not null
+);
+create index artifacts_listed on artifacts (execution_id, created, id)
 """
 
 
-def statements() -> list[str]:
-    """The schema, statement by statement."""
-    return [part.strip() for part in SCHEMA.split(";\n") if part.strip()]
+class Schema(NamedTuple):
+    """What a database holds: the tables of `text` and those of memories; the table `versions` tells its version."""
+
+    versions: str
+    version: str
+    text: str = ""
+
+    def statements(self, kind: Kind) -> list[str]:
+        """The schema, statement by statement."""
+        whole = f"{self.text.rstrip()};\n{memory_tables(kind)}"
+        return [part.strip() for part in whole.split(";\n") if part.strip()]
+
+
+FLUX = Schema("alembic_version", VERSION, SCHEMA)
+#: A database for memories alone, beside Flux's own.
+MEMORIES = Schema("flux_memory_version", "0001")

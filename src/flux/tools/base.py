@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -11,6 +11,7 @@ from msgspec import Struct
 from flux.entry import Entry
 from flux.events import Question
 from flux.sandboxes.base import Sandbox
+from flux.tools.text import MAX_RESULT
 
 Effect = Literal["read", "idempotent", "once"]
 Predicate = Callable[[Mapping[str, Any]], bool]
@@ -80,7 +81,8 @@ class ToolContext(Struct, frozen=True):
     watches. `answers` are all that this call was given when it asked before, oldest first.
     `ask` asks while the call goes on; None: nobody has answered within so many seconds, and a NeedsInput with
     the same payload leaves that question open. `resources` read `scheme://path` by scheme. `keep` stores bytes
-    of a media type as an artifact and returns its address, for what is too long to show.
+    of a media type as an artifact and returns its address, for what is too long to show. `tools` are the names of
+    what the agent may call.
     """
 
     session: str
@@ -91,6 +93,7 @@ class ToolContext(Struct, frozen=True):
     ask: Callable[[NeedsInput, float], Awaitable[Answer | None]] = _ask_nobody
     resources: Mapping[str, Resource] = {}
     keep: Callable[[bytes, str], Awaitable[str]] = _keep_nothing
+    tools: Container[str] = ()
 
     @property
     def answer(self) -> Answer | None:
@@ -104,6 +107,7 @@ class Tool(Struct, frozen=True):
     `parameters` is a JSON Schema object. `effect` says what running it again may do. `timeout` is in
     seconds, None for no limit of its own. `run` gets arguments that passed the schema; what it raises
     is shown to the model as a failure or, of a tool that is `part_of_run`, stops the run, which is tried again.
+    Of a longer result than `max_output_chars` the model reads head and tail.
     """
 
     name: str
@@ -113,6 +117,7 @@ class Tool(Struct, frozen=True):
     effect: Effect = "once"
     timeout: float | None = None
     requires_approval: bool | Predicate = False
+    max_output_chars: int = MAX_RESULT
     source: str = "builtin"
     part_of_run: bool = False
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from flux.sandboxes.base import Entry
 from flux.tools.base import Done, Tool, ToolContext, ToolOutcome
+from flux.tools.kept import kept
 from flux.tools.text import printable
 from flux.tools.workspace import MAX_ENTRIES, SKIPPED, GroupConfig, builtin, walk
 
@@ -35,7 +36,7 @@ class DirectoryTools:
             path: The directory, relative to the workspace.
         """
         entries = await walk(context.sandbox, path, depth=1)
-        return Done(_shown([printable(entry.path) + _MARKS[entry.kind] for entry in entries]))
+        return Done(await _shown([printable(entry.path) + _MARKS[entry.kind] for entry in entries], context))
 
     async def directory_tree(
         self, context: ToolContext, path: str = ".", max_depth: Annotated[int, Field(ge=1, le=20)] = 3
@@ -47,7 +48,7 @@ class DirectoryTools:
             max_depth: How many levels to show.
         """
         entries = await walk(context.sandbox, path, depth=max_depth)
-        return Done(_shown([_branch(entry) for entry in entries]))
+        return Done(await _shown([_branch(entry) for entry in entries], context))
 
 
 def _branch(entry: Entry) -> str:
@@ -56,10 +57,11 @@ def _branch(entry: Entry) -> str:
     return f"{'  ' * entry.path.count('/')}{printable(name)}{_MARKS[entry.kind]}{closed}"
 
 
-def _shown(lines: list[str]) -> str:
+async def _shown(lines: list[str], context: ToolContext) -> str:
     if not lines:
         return "(the directory is empty)"
     if len(lines) <= MAX_SHOWN:
         return "\n".join(lines)
     total = f"{'more than ' if len(lines) >= MAX_ENTRIES else ''}{len(lines):,}"
-    return "\n".join([*lines[:MAX_SHOWN], f"[{MAX_SHOWN:,} of {total} entries are shown]"])
+    shown = "\n".join([*lines[:MAX_SHOWN], f"[{MAX_SHOWN:,} of {total} entries are shown]"])
+    return shown + await kept("\n".join(lines), context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import posixpath
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -19,6 +20,9 @@ from flux.tools.workspace import GroupConfig, builtin
 
 MAX_FILE = 50_000_000
 """Bytes of the largest file that is read or edited."""
+
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
+_READ_ONLY = "{} can only be read"
 
 # A lock lives as long as somebody holds or awaits it. It belongs to one event loop, so the loop is
 # part of the key.
@@ -50,11 +54,12 @@ class FileTools:
         """Read a text file. Each line is shown with its number and a tab before it.
 
         Args:
-            path: The file, relative to the workspace.
+            path: The file, relative to the workspace, or an address such as skill://name/path that a tool gave.
             offset: How many lines to skip.
             limit: How many lines to show at most; 0 for as many as fit.
         """
-        data = await _small_file(context.sandbox, path)
+        address = _ADDRESS.fullmatch(path)
+        data = await _resource(context, *address.groups()) if address else await _small_file(context.sandbox, path)
         if is_binary(data):
             return Done(f"{path} is a binary file of {len(data):,} bytes; it is not shown.")
         return Done(_page(lines_of(data), offset, limit, self._config.max_output_chars))
@@ -66,6 +71,8 @@ class FileTools:
             path: The file, relative to the workspace.
             content: The whole new content.
         """
+        if _ADDRESS.fullmatch(path):
+            return Failed(_READ_ONLY.format(path))
         data = content.encode()
         async with _writing(context.sandbox, path):
             await context.sandbox.write(path, data)
@@ -84,6 +91,8 @@ class FileTools:
         """
         if not old_string:
             return Failed("old_string is empty; use write_file to make or replace a whole file")
+        if _ADDRESS.fullmatch(path):
+            return Failed(_READ_ONLY.format(path))
         if old_string == new_string:
             return Failed("old_string and new_string are the same")
         async with _writing(context.sandbox, path):
@@ -110,6 +119,38 @@ class FileTools:
         link = " (through a symbolic link)" if found.is_symbolic_link else ""
         changed = datetime.fromtimestamp(found.mtime, UTC).isoformat(timespec="seconds")
         return Done(f"path: {path}\ntype: {kind}{link}\nsize: {found.size} bytes\nmodified: {changed}")
+
+
+def resource_reader() -> Tool:
+    """A `read_file` that reads addresses and nothing else, for agents that have no files."""
+    tools = FileTools(GroupConfig())
+
+    async def read_file(
+        context: ToolContext,
+        path: str,
+        offset: Annotated[int, Field(ge=0)] = 0,
+        limit: Annotated[int, Field(ge=0)] = 0,
+    ) -> ToolOutcome:
+        """Read what stands behind an address. Each line is shown with its number and a tab before it.
+
+        Args:
+            path: An address such as skill://name/path that a tool gave.
+            offset: How many lines to skip.
+            limit: How many lines to show at most; 0 for as many as fit.
+        """
+        if not _ADDRESS.fullmatch(path):
+            return Failed(f"{path[:200]} is no address; this agent reads no other files")
+        return await tools.read_file(context, path, offset, limit)
+
+    return builtin(read_file, GroupConfig(), "read")
+
+
+async def _resource(context: ToolContext, scheme: str, path: str) -> bytes:
+    read = context.resources.get(scheme)
+    if read is None:
+        known = ", ".join(f"{name}://" for name in sorted(context.resources)) or "none"
+        raise FileNotFoundError(f"there is nothing to read behind {scheme}://; addresses begin with: {known}")
+    return await read(path)
 
 
 async def _small_file(sandbox: Sandbox, path: str) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from flux.errors import DefinitionInvalid, UnsupportedYet
+from flux.errors import DefinitionInvalid
 from flux.suggest import unknown
 from flux.tools.ask import ask_tool
 from flux.tools.base import Tool
@@ -15,6 +15,7 @@ from flux.tools.directory import DirectoryTools
 from flux.tools.files import FileTools
 from flux.tools.search import SearchTools
 from flux.tools.shell import ShellTools
+from flux.tools.web import WebFetch
 from flux.tools.workspace import DEFAULT_BLOCKLIST, GroupConfig
 
 __all__ = ["DEFAULT_BLOCKLIST", "GROUPS", "SINGLE", "GroupConfig", "resolve"]
@@ -53,11 +54,10 @@ GROUPS: Mapping[str, Builder] = {
 """Group name -> builder of its tools from their configuration and the sandbox's name."""
 
 _SYSTEM = _system_tools(GroupConfig(), "local")
-SINGLE: Mapping[str, Tool] = {tool.name: tool for tool in (*_SYSTEM, ask_tool())}
+SINGLE: Mapping[str, Tool] = {tool.name: tool for tool in (*_SYSTEM, ask_tool(), WebFetch().tool())}
 """Every bundled tool by its own name, with the default configuration."""
 
 _GROUPED = frozenset(tool.name for tool in _SYSTEM)
-_LATER = frozenset({"web_fetch"})
 
 
 def resolve(entries: Iterable[Any], *, sandbox: str = "local") -> tuple[Tool, ...]:
@@ -66,7 +66,7 @@ def resolve(entries: Iterable[Any], *, sandbox: str = "local") -> tuple[Tool, ..
     An entry is a group's name, `{group: settings}`, or a tool's name. Of two configured groups with the
     same tool the later one wins; a bare name never replaces what is there. `sandbox` is the name that
     `shell` tells the model; in `local` what can change the host asks first. DefinitionInvalid names what
-    is wrong; UnsupportedYet for `{file: ...}`.
+    is wrong; a file of tools is no part of this, see agents/shipped.py.
     """
     tools: dict[str, Tool] = {}
     for entry in entries:
@@ -89,7 +89,7 @@ def _parsed(entry: Any) -> tuple[str, Any]:
         extra = ", ".join(str(key) for key in list(entry)[1:])
         raise DefinitionInvalid(f"tools: indent {extra} below {name}: an entry names one group")
     if name == "file":
-        raise UnsupportedYet("tools: entries of the form `file: PATH` are not available yet")
+        raise DefinitionInvalid("tools: a file of tools belongs to a stored agent; `flux agent create` reads it")
     if name not in GROUPS and name in SINGLE:
         raise DefinitionInvalid(f"tools: {name} takes no settings; give them to its group")
     return name, entry[name]
@@ -101,8 +101,6 @@ def _built(name: str, settings: Any, sandbox: str) -> tuple[Tool, ...]:
         tools = GROUPS[name](_by_sandbox(config, sandbox), sandbox)
         _check_approval(name, config, tools)
         return tools
-    if name in _LATER:
-        raise UnsupportedYet(f"tools: {name} is not available yet")
     if name not in SINGLE:
         raise DefinitionInvalid(f"tools: {_unknown(name)}")
     if sandbox == "local" or name not in _GROUPED:

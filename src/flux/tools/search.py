@@ -15,6 +15,7 @@ import regex
 from flux.sandboxes.base import HostSandbox, Sandbox
 from flux.tools.base import Done, Failed, Tool, ToolContext, ToolOutcome
 from flux.tools.glob import matcher
+from flux.tools.kept import kept
 from flux.tools.text import is_binary, lines_of, printable
 from flux.tools.workspace import MAX_ENTRIES, SKIPPED, GroupConfig, builtin, joined, walk
 
@@ -23,6 +24,9 @@ MAX_FILES = 500
 
 MAX_MATCHES = 200
 """Lines that grep shows."""
+
+MAX_KEPT = 20_000
+"""Lines of grep that are kept for reading on."""
 
 MAX_FILE = 20_000_000
 """Bytes of the largest file that is searched without ripgrep, which needs no memory for a file's size."""
@@ -70,7 +74,7 @@ class SearchTools:
             if entry.kind != "directory" and matches(entry.path)
         ]
         note = f"\n[stopped after {MAX_ENTRIES:,} entries]" if len(entries) >= MAX_ENTRIES else ""
-        return Done(_listed(found, "files", MAX_FILES) + note)
+        return Done(await _listed(found, "files", MAX_FILES, context) + note)
 
     async def grep(
         self, context: ToolContext, pattern: str, path: str = ".", include: str | None = None
@@ -97,11 +101,11 @@ class SearchTools:
         except TimeoutError:
             text = f"not finished after {self._config.timeout:g} seconds; search less, or use a simpler pattern"
             return Failed(text, timeout=True)
-        return Done(found.text())
+        return Done(await found.report(context))
 
 
 class Matches:
-    """Matching lines as they are found: all are counted, the first are kept."""
+    """Matching lines as they are found: all are counted, the first are kept, the very first shown."""
 
     def __init__(self, base: str, wanted: Callable[[str], bool]) -> None:
         self._base = base
@@ -117,18 +121,22 @@ class Matches:
             return
         self._count += 1
         self._files.add(path)
-        if self._count <= MAX_MATCHES:
+        if self._count <= MAX_KEPT:
             cut = f"{line[:_LINE]} [cut]" if len(line) > _LINE else line
             self._lines.append(f"{printable(joined(self._base, path) if path else self._base)}:{number}:{cut}")
 
-    def text(self) -> str:
-        """The kept lines and the totals."""
+    async def report(self, context: ToolContext) -> str:
+        """The first lines and the totals; where there are more, also where those are kept."""
         note = f"[{self.skipped} files of more than {MAX_FILE:,} bytes were not searched]" if self.skipped else ""
         if not self._count:
             return f"no matches {note}".rstrip()
         shown = "" if self._count <= MAX_MATCHES else f"; the first {MAX_MATCHES} are shown"
         total = f"[{self._count} matching lines in {len(self._files)} files{shown}]"
-        return "\n".join([*self._lines, total, *filter(None, [note])])
+        text = "\n".join([*self._lines[:MAX_MATCHES], total, *filter(None, [note])])
+        if self._count <= MAX_MATCHES:
+            return text
+        end = f"[the first {MAX_KEPT} of {self._count} matching lines]" if self._count > MAX_KEPT else ""
+        return text + await kept("\n".join([*self._lines, *filter(None, [end])]), context)
 
 
 def _anything(path: str) -> bool:
@@ -225,9 +233,10 @@ def _matching(pattern: regex.Pattern[str], data: bytes, deadline: float) -> list
     return found
 
 
-def _listed(found: list[str], what: str, limit: int) -> str:
+async def _listed(found: list[str], what: str, limit: int, context: ToolContext) -> str:
     if not found:
         return f"no {what} found"
     if len(found) <= limit:
         return "\n".join(found)
-    return "\n".join([*found[:limit], f"[{limit} of {len(found)} {what} are shown]"])
+    shown = "\n".join([*found[:limit], f"[{limit} of {len(found)} {what} are shown]"])
+    return shown + await kept("\n".join(found), context)

@@ -9,11 +9,14 @@ from pydantic import Field
 
 from flux.sandboxes.base import ExecResult
 from flux.tools.base import Done, Failed, Tool, ToolContext, ToolOutcome
+from flux.tools.kept import kept
 from flux.tools.text import Tap, clip
 from flux.tools.workspace import GroupConfig, builtin
 
 _GRACE = 10.0
-_HEADINGS = 200
+_HEADINGS = 250
+#: Bytes of each of stdout and stderr that are kept for reading on.
+KEPT_BYTES = 10_000_000
 
 
 class ShellTools:
@@ -48,11 +51,12 @@ class ShellTools:
         limit = min(timeout or self._config.timeout, self._config.timeout)
         room = self._config.max_output_chars
         result = await context.sandbox.exec(
-            command, timeout=limit, on_output=Tap(context.output, room), max_output_bytes=4 * room
+            command, timeout=limit, on_output=Tap(context.output, room), max_output_bytes=max(4 * room, KEPT_BYTES)
         )
+        report = await _report(result, room, context)
         if result.timed_out:
-            return Failed(f"ended after {limit:g} seconds\n{_report(result, room)}", timeout=True)
-        return Done(_report(result, room))
+            return Failed(f"ended after {limit:g} seconds\n{report}", timeout=True)
+        return Done(report)
 
 
 def blocked_by(command: str, blocklist: tuple[str, ...]) -> str | None:
@@ -65,15 +69,18 @@ def _holds(command: str, entry: str) -> bool:
     return bool(words) and re.search(rf"(?<![\w.-]){words}(?![\w.-])", command) is not None
 
 
-def _report(result: ExecResult, max_chars: int) -> str:
+async def _report(result: ExecResult, max_chars: int, context: ToolContext) -> str:
+    """What the command did; where its output is cut, the whole is kept."""
     room = max(max_chars - _HEADINGS, _HEADINGS // 2)
     stderr = clip(result.stderr, room // 3)
     stdout = clip(result.stdout, room - len(stderr))
+    shorter = stdout != result.stdout or stderr != result.stderr
     lines = [] if result.exit_code is None else [f"exit_code: {result.exit_code}"]
-    if result.truncated or stdout != result.stdout or stderr != result.stderr:
+    if result.truncated or shorter:
         lines.append("truncated: true")
-    lines += [_section("stdout", stdout), _section("stderr", stderr)]
-    return "\n".join(lines)
+    whole = "\n".join([*lines[:1], _section("stdout", result.stdout), _section("stderr", result.stderr)])
+    note = await kept(whole, context) if shorter else ""
+    return "\n".join([*lines, _section("stdout", stdout), _section("stderr", stderr)]) + note
 
 
 def _section(name: str, text: str) -> str:

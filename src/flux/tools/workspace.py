@@ -15,7 +15,7 @@ from flux.sandboxes.base import Entry, HostSandbox, Sandbox
 from flux.suggest import unknown
 from flux.tools.base import Effect, Failed, Later, NeedsInput, Tool, ToolContext, ToolOutcome
 from flux.tools.function import tool_of
-from flux.tools.text import clip
+from flux.tools.kept import cut
 
 DEFAULT_BLOCKLIST = (
     "sudo",
@@ -79,7 +79,7 @@ def builtin(
     description: str = "",
     grace: float = 0.0,
 ) -> Tool:
-    """A bundled tool: acts in the configured workspace, clips what it says, explains file errors.
+    """A bundled tool: acts in the configured workspace, cuts what it says, explains file errors.
 
     `grace` is the time in seconds a tool with its own timeout needs to end.
     """
@@ -97,9 +97,15 @@ def builtin(
             return Failed("the text holds a lone surrogate, which no UTF-8 file can hold")
         if isinstance(outcome, NeedsInput | Later):
             return outcome
-        return msgspec.structs.replace(outcome, content=clip(outcome.content, config.max_output_chars))
+        return msgspec.structs.replace(outcome, content=await cut(outcome.content, config.max_output_chars, context))
 
-    return msgspec.structs.replace(tool, run=run, requires_approval=asks, description=description or tool.description)
+    return msgspec.structs.replace(
+        tool,
+        run=run,
+        requires_approval=asks,
+        max_output_chars=config.max_output_chars,
+        description=description or tool.description,
+    )
 
 
 async def _rooted(sandbox: Sandbox, workspace: str) -> Sandbox:

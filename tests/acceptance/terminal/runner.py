@@ -21,7 +21,13 @@ from flux.surfaces.terminal import deciding
 from flux.surfaces.terminal.chat import chat
 from flux.surfaces.terminal.plain import pipe
 
-AGENT = {"model": "scripted/test", "tools": ["system_tools", "ask_user"], "tool_approvals": {"shell": True}}
+AGENT = {
+    "model": "scripted/test",
+    "tools": ["system_tools", "ask_user"],
+    "tool_approvals": {"shell": True},
+    "planning": True,
+    "approve_plan": True,
+}
 
 GATED = "gated "
 
@@ -71,9 +77,9 @@ REPLIES = {
 
 def answer(request: ModelRequest) -> Reply | ModelFailure:
     """The reply to a key word; anything else is for the bundled demo."""
-    if isinstance(request.messages[-1], ToolResult):
-        return Reply(text="All done.")
     text = next(text_of(m.parts) for m in reversed(request.messages) if isinstance(m, UserMessage))
+    if isinstance(request.messages[-1], ToolResult) and text != "plan":
+        return Reply(text="All done.")
     text = text.removeprefix(GATED)
     if text.startswith("echo"):
         return Reply(text=f"You said {text!r}.")

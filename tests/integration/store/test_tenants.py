@@ -13,12 +13,14 @@ from flux.messages import Usage
 from flux.store import (
     admissions,
     agents,
+    artifacts,
     configs,
     conversations,
     driven,
     executions,
     interrupts,
     log,
+    memories,
     schedules,
     secrets,
     waits,
@@ -27,17 +29,20 @@ from flux.store import (
 from flux.store.agents import AgentVersion
 from flux.store.database import Database, Row, Scope, Steps, one
 from flux.store.driven import Driver
+from flux.store.memories import Word
 from tests.integration.states import ANN, EVE, HELLO, Sessions
 
 NOUNS: list[ModuleType] = [
     admissions,
     agents,
+    artifacts,
     configs,
     conversations,
     driven,
     executions,
     interrupts,
     log,
+    memories,
     schedules,
     secrets,
     waits,
@@ -71,6 +76,10 @@ def _register(scope: Scope, id: str, question: str) -> Steps[Any]:
     yield from workflows.put(scope, "default", "hello", digest="d2", source="other", options="{}")
 
 
+def _keep(scope: Scope, id: str, question: str) -> Steps[Any]:
+    return artifacts.put(scope, id, 1, "kept", name="other.txt", media_type="text/plain", data=b"stolen")
+
+
 #: An agent whose workflow is that of another tenant.
 TALKER = AgentVersion("hello", 1, "d1", '{"workflow_file":{"digest":"d1"}}', "eve", 1.0)
 
@@ -85,6 +94,10 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "agents.list_current": (lambda s, id, q: agents.list_current(s), []),
     "agents.put": (lambda s, id, q: agents.put(s, "helper", "d2", "{}", create=False, update=True), AgentNotFound),
     "agents.versions": (lambda s, id, q: agents.versions(s, "helper"), []),
+    "artifacts.get": (lambda s, id, q: artifacts.get(s, id, "kept"), None),
+    "artifacts.page": (lambda s, id, q: artifacts.page(s, id), []),
+    "artifacts.put": (_keep, Fenced),
+    "artifacts.read_in_tree": (lambda s, id, q: artifacts.read_in_tree(s, id, "kept"), None),
     "configs.get": (lambda s, id, q: configs.get(s, "city"), None),
     "configs.names": (lambda s, id, q: configs.names(s), []),
     "configs.put": (lambda s, id, q: configs.put(s, "city", "Paris"), None),
@@ -123,6 +136,15 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "log.newest": (lambda s, id, q: log.newest(s, id, SessionStarted), None),
     "log.load": (lambda s, id, q: log.load(s, id), []),
     "log.read": (lambda s, id, q: log.read(s, id), []),
+    "memories.by_id": (lambda s, id, q: memories.by_id(s, "helper", range(20)), []),
+    "memories.find": (lambda s, id, q: memories.find(s, "city"), []),
+    "memories.get": (lambda s, id, q: memories.get(s, "helper", "city"), None),
+    "memories.holding": (lambda s, id, q: memories.holding(s, "helper", "plain", [Word("rome")]), []),
+    "memories.keys": (lambda s, id, q: memories.keys(s, "helper"), []),
+    "memories.newest": (lambda s, id, q: memories.newest(s, "helper"), []),
+    "memories.page": (lambda s, id, q: memories.page(s), []),
+    "memories.put": (lambda s, id, q: memories.put(s, "helper", "city", '"Paris"', ["paris"], "call"), True),
+    "memories.remove": (lambda s, id, q: memories.remove(s, "helper", "city", "call"), False),
     "secrets.get": (lambda s, id, q: secrets.get(s, "city"), None),
     "secrets.names": (lambda s, id, q: secrets.names(s), []),
     "secrets.put": (lambda s, id, q: secrets.put(s, "city", "Paris"), None),
@@ -152,8 +174,11 @@ OWNED = (
     "executions",
     "agents",
     "agent_versions",
+    "artifacts",
     "configs",
     "admissions",
+    "memories",
+    "memory_writes",
     "schedules",
     "secrets",
     "workflows",
@@ -180,10 +205,12 @@ async def theirs(database: Database) -> tuple[str, str]:
     await sessions.admission.admit(ANN, id, HELLO, key="key")
     await database.write(interrupts.grant(ANN, id, "shell", "ann"))
     await database.write(waits.wait_for(ANN, id, "another"))
+    await database.write(artifacts.put(ANN, id, 1, "kept", name="long.txt", media_type="text/plain", data=b"all"))
     await database.write(agents.put(ANN, "helper", "d1", "{}", create=True, update=True))
     await database.write(schedules.create(ANN, "s1", "nightly", TIMES, 1.0))
     await database.write(schedules.record("s1", 0.0, "started", missed=0, execution_id=id))
     await database.write(workflows.put(ANN, "default", "hello", digest="d1", source="x", options="{}"))
+    await database.write(memories.put(ANN, "helper", "city", '"Rome"', ["rome"], "call"))
     for name in ("city", "other"):
         await database.write(configs.put(ANN, name, "Rome"))
         await database.write(secrets.put(ANN, name, "Rome"))

@@ -10,7 +10,7 @@ from flux.engine.registration import Workflows
 from flux.engine.retention import Retention
 from flux.engine.source import CatalogCode, SourceLoader
 from flux.errors import WorkflowNotFound
-from flux.store import executions, interrupts, retention, waits, workflows
+from flux.store import artifacts, executions, interrupts, retention, waits, workflows
 from flux.store.database import Database, one
 from flux.store.workflows import WorkflowVersion
 from tests.integration.states import ANN, BOB, EVE, HELLO, Sessions
@@ -25,7 +25,7 @@ async def hello(ctx):
 @workflow.with_options(namespace="billing")
 async def pay(ctx): ...
 """
-LEFT = ("events", "interrupts", "grants", "admissions", "waits")
+LEFT = ("events", "interrupts", "grants", "admissions", "waits", "artifacts")
 DAY = 86_400.0
 
 
@@ -134,6 +134,7 @@ async def test_what_ended_long_ago_is_deleted_with_all_it_left_behind(database: 
     await sessions.admission.admit(ANN, old, HELLO, key="key")
     await database.write(interrupts.grant(ANN, old, "shell", "ann"))
     await database.write(waits.wait_for(ANN, old, "another"))
+    await database.write(artifacts.put(ANN, old, 1, "a1", name="long", media_type="text/plain", data=b"long"))
     for table in LEFT:
         assert await database.read(one(f"select 1 from {table} where execution_id = :id", id=old)), table
     for id in (old, recent, child):

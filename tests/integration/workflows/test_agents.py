@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from flux import ExecutionContext, pause, task, workflow
 from flux.agents.binding import Binder
@@ -16,7 +17,7 @@ from flux.agents.task_tools import TaskTools
 from flux.engine.answers import Decision
 from flux.errors import DefinitionInvalid, InvalidInput
 from flux.events import ApprovalRequired, Cancelled, ModelFailed, Progress, UserSaid, decode_delta
-from flux.messages import ModelFailure, ToolResult, Usage
+from flux.messages import ModelFailure, ToolResult, Usage, text_of
 from flux.models.base import ModelRequest
 from flux.models.registry import ModelRegistry
 from flux.models.scripted import Call, Reply, ScriptedModel, Turn
@@ -25,6 +26,9 @@ from flux.store import driven, interrupts
 from flux.store.database import LOCAL, Database, one
 from flux.tasks import parallel
 from flux.tasks.ai import agent
+from flux.tasks.ai.memory import working_memory
+from flux.tasks.ai.tools import directory
+from flux.tasks.ai.tools.system_tools import DEFAULT_BLOCKLIST
 from flux.workflow_entries import TaskCompleted, WorkflowFailed
 from tests.integration.workflows.machine import Machine, working
 
@@ -39,7 +43,11 @@ class Lab:
         self.models: dict[str, ScriptedModel] = {}
         registry = ModelRegistry({}, {}, {"test": lambda name: self.models[name]})
         executor = SessionExecutor(
-            machine.database, Binder(registry, home, {}), registry, Settings(home=home), [TaskTools(machine.services)]
+            machine.database,
+            Binder(registry, home, {}),
+            registry,
+            Settings(home=home),
+            before=[TaskTools(machine.services)],
         )
         machine.services.kept.put(EXECUTOR, executor)
 
@@ -310,3 +318,104 @@ async def test_a_model_that_stumbles_is_called_again_inside(lab: Lab) -> None:
     assert context.output == "ok"
     (child,) = await lab.children(context.execution_id)
     assert any(isinstance(s.entry, ModelFailed) for s in await lab.machine.entries(child))
+
+
+class Mood(BaseModel):
+    """How somebody feels."""
+
+    label: str
+    score: float
+
+
+@workflow
+async def judges(ctx: ExecutionContext[Any]) -> Any:
+    """An agent whose answers have a format, and a pause behind it."""
+    judge = await agent("Judge.", model="test/main", name="judge", response_format=Mood)
+    found: Mood = await judge("me")
+    await pause("look")
+    return [type(found).__name__, found.label, found.score]
+
+
+@pytest.mark.behaviour("inline:output:instance")
+async def test_an_answer_with_a_format_is_an_instance_also_after_recovery(lab: Lab) -> None:
+    model = lab.script("main", Reply('{"label": "fine", "score": 0.5}'))
+    context = await lab.machine.run(judges)
+    assert context.is_paused
+    await lab.machine.resume(context.execution_id)
+    context = await lab.machine.until(context.execution_id, "ended")
+    assert context.error is None
+    assert context.output == ["Mood", "fine", 0.5]
+    (request,) = model.requests
+    assert request.output is not None
+    assert request.output.name == "Mood"
+
+
+@pytest.mark.behaviour("inline:output:corrected")
+async def test_an_answer_that_does_not_fit_is_corrected_by_the_model(lab: Lab) -> None:
+    model = lab.script("main", Reply('{"label": "fine"}'), Reply("fine, 1"), Reply('{"label": "fine", "score": 1}'))
+    context = await lab.machine.run(judges)
+    assert context.is_paused
+    said = [part.text for request in model.requests for part in request.messages[-1].parts]  # type: ignore[union-attr]
+    assert said[0] == "me"
+    assert "score" in said[1]
+    assert len(said) == 3
+
+
+@pytest.mark.behaviour("inline:output:given-up")
+async def test_after_three_answers_that_do_not_fit_the_task_fails(lab: Lab) -> None:
+    model = lab.script("main", Reply("no"))
+    context = await lab.machine.run(judges)
+    assert context.has_failed
+    assert context.error is not None
+    assert "the agent judge gave no fitting answer" in context.error
+    assert len(model.requests) == 3
+
+
+@workflow
+async def lists(ctx: ExecutionContext[Any]) -> Any:
+    """An agent with bundled tools."""
+    clerk = await agent("", model="test/main", name="clerk", tools=[*directory(workspace="."), weather])
+    return await clerk("go")
+
+
+@pytest.mark.behaviour("inline:agent:bundled-tools")
+async def test_bundled_tools_may_be_given_beside_tasks(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "plan.txt").write_text("x")
+    model = lab.script("main", Reply("", calls=(Call("list_directory", {"path": "."}),)), Reply("ok"))
+    context = await lab.machine.run(lists)
+    assert context.output == "ok"
+    assert [tool.name for tool in model.requests[0].tools] == ["list_directory", "directory_tree", "weather"]
+    result = model.requests[1].messages[-1]
+    assert isinstance(result, ToolResult)
+    assert "plan.txt" in result.content
+    assert "rm -rf" in " ".join(DEFAULT_BLOCKLIST)
+
+
+@workflow
+async def remembers(ctx: ExecutionContext[Any]) -> Any:
+    """Two agents that share what was said, and one that does not."""
+    memory = working_memory(window=3)
+    first = await agent("First.", model="test/a", name="first", working_memory=memory)
+    second = await agent("Second.", model="test/b", name="second", working_memory=memory)
+    other = await agent("Other.", model="test/a", name="other", working_memory=working_memory())
+    said = [await first("one"), await second("two"), await other("three")]
+    await pause("look")
+    return [*said, await first("four")]
+
+
+@pytest.mark.behaviour("inline:agent:working-memory")
+async def test_agents_with_one_working_memory_share_the_conversation(lab: Lab) -> None:
+    a = lab.models["a"] = ScriptedModel(lambda request: Reply("a"))
+    b = lab.models["b"] = ScriptedModel(lambda request: Reply("b"))
+    context = await lab.machine.run(remembers)
+    await lab.machine.resume(context.execution_id)
+    context = await lab.machine.until(context.execution_id, "ended")
+    assert context.output == ["a", "b", "a", "a"]
+
+    def told(model: ScriptedModel) -> list[tuple[str, list[str]]]:
+        texts = [[text_of(message.parts) for message in request.messages] for request in model.requests]  # type: ignore[union-attr]
+        return [(request.system, said) for request, said in zip(model.requests, texts, strict=True)]
+
+    assert told(b) == [("Second.", ["one", "a", "two"])]
+    assert told(a) == [("First.", ["one"]), ("Other.", ["three"]), ("First.", ["two", "b", "four"])]
+    assert len(await lab.children(context.execution_id)) == 2

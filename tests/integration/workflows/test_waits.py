@@ -28,6 +28,24 @@ async def work(x: str) -> str:
     return x.upper()
 
 
+@task.with_options(effect="once")
+async def confirmed(x: int) -> Any:
+    return [x, await pause("sure")]
+
+
+@workflow.with_options(namespace="waits")
+async def confirms(ctx: ExecutionContext[int]) -> Any:
+    return await confirmed(ctx.input)
+
+
+@pytest.mark.behaviour("workflows:pause:inside-once")
+async def test_a_task_that_may_run_once_goes_on_after_a_pause_inside_it(machine: Machine) -> None:
+    context = await machine.run(confirms, 1)
+    assert context.is_paused
+    await machine.resume(context.execution_id, "yes")
+    assert (await machine.until(context.execution_id, "ended")).output == [1, "yes"]
+
+
 @workflow.with_options(namespace="waits")
 async def asks(ctx: ExecutionContext[str]) -> Any:
     before = await work("before")

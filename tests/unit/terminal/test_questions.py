@@ -147,6 +147,6 @@ async def test_plans_and_pauses() -> None:
     plan = PlanReview(id="i", digest="d", steps=({"name": "build", "description": "Build it"}, {"name": "ship"}))
     reply, shown, _ = await asked(plan, "a")
     assert reply == Reply("approve")
-    assert "  | 1. Build it\n  | 2. ship\n" in shown
+    assert "  | 1. build: Build it\n  | 2. ship\n" in shown
     assert (await asked(plan, "r", "later"))[0] == Reply("reject", reason="later")
     assert (await asked(Paused(id="i", name="review", output={"n": 1}), "go"))[0] == Reply("answer", content="go")

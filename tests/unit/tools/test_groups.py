@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from flux.errors import DefinitionInvalid, UnsupportedYet
+from flux.errors import DefinitionInvalid
 from flux.tools.groups import GROUPS, resolve
 from flux.tools.shell import blocked_by
 from flux.tools.workspace import DEFAULT_BLOCKLIST
@@ -21,8 +21,8 @@ def names(*entries: Any) -> list[str]:
 def test_groups_and_single_names() -> None:
     assert names("system_tools") == ALL
     assert names("files") == ALL[1:5]
-    assert names("read_file", {"shell": None}, {"search": {}}, "ask_user") == [
-        "read_file", "shell", "find_files", "grep", "ask_user",
+    assert names("read_file", {"shell": None}, {"search": {}}, "ask_user", "web_fetch") == [
+        "read_file", "shell", "find_files", "grep", "ask_user", "web_fetch",
     ]  # fmt: skip
     assert names("read_file", "files", "files") == ALL[1:5]
     assert names() == []
@@ -65,17 +65,12 @@ def test_the_later_configured_group_wins_and_a_bare_name_never_does() -> None:
         ({"files": {"requires_approval": ["write_fil"]}}, "unknown tool 'write_fil'; did you mean 'write_file'"),
         ({}, "an entry is a name or a mapping of one group"),
         (5, "an entry is a name or a mapping of one group"),
+        ({"file": "./tools.py"}, "a file of tools belongs to a stored agent"),
     ],
 )
 @pytest.mark.behaviour("tools:groups:invalid")
 def test_mistakes_are_named(entry: Any, message: str) -> None:
     with pytest.raises(DefinitionInvalid, match=message):
-        resolve([entry])
-
-
-@pytest.mark.parametrize("entry", [{"file": "./tools.py"}, "web_fetch"])
-def test_what_comes_later_says_so(entry: Any) -> None:
-    with pytest.raises(UnsupportedYet, match="not available yet"):
         resolve([entry])
 
 

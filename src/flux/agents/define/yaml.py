@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,9 +10,15 @@ from typing import Any
 
 import yaml
 
+from flux import strict_yaml
+from flux.agents.define.files import Warn, beside, inline
 from flux.agents.definition import MAX_BYTES, AgentDefinition, define
-from flux.agents.workflow_file import inline
+from flux.agents.shipped import is_file, tool_entries
 from flux.errors import DefinitionInvalid
+from flux.tools.skill import Skill
+from flux.tools.tool_file import ToolFile
+
+logger = logging.getLogger(__name__)
 
 #: `${NAME}`, or `${NAME:-what counts when it is not set}`; `$${` stands for a plain `${`.
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\$\{")
@@ -20,61 +27,46 @@ VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\$\{")
 UNUSUAL_BREAKS = re.compile("[\r\x85\u2028\u2029]")
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses aliases (they can grow without bound) and duplicate keys (one of them would be lost)."""
+def load_fields(
+    path: Path, environment: Mapping[str, str], *, strict: bool = False, warn: Warn = logger.warning
+) -> dict[str, Any]:
+    """The fields in a YAML file, or in a directory: its agent.yaml, instructions.md, tools/ and skills/.
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", _mark(self))
-        return super().compose_node(parent, index)
+    Files that they name are read, see `inline`; `warn` is told of skills that are left out.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be plain text", key.start_mark)
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _mark(loader: Any) -> yaml.Mark:
-    """Where the next event begins."""
-    mark: yaml.Mark = loader.peek_event().start_mark
-    return mark
-
-
-def load_fields(path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
-    """The fields in a YAML file, or in the agent.yaml of a directory with its instructions.md.
-
-    :raises DefinitionInvalid: the file cannot be read, is not YAML, or names an unset variable
+    :raises DefinitionInvalid: a file cannot be read, is not YAML, or names an unset variable
     """
-    if path.is_dir():
-        if not (path / "agent.yaml").is_file():
-            raise DefinitionInvalid(f"{path}: an agent's directory holds an agent.yaml; there is none")
-        fields = load_fields(path / "agent.yaml", environment)
-        instructions = path / "instructions.md"
-        if instructions.is_file():
-            fields.setdefault("system_prompt", _read(instructions))
-        return {"name": path.resolve().name} | fields
-    return inline(parse_fields(_read(path), environment, str(path)), path.parent)
+    if not path.is_dir():
+        return inline(parse_fields(_read(path), environment, str(path)), path.parent, strict=strict, warn=warn)
+    main = path / "agent.yaml"
+    if not main.is_file():
+        raise DefinitionInvalid(f"{path}: an agent's directory holds an agent.yaml; there is none")
+    fields = {"name": path.resolve().name} | parse_fields(_read(main), environment, str(main))
+    instructions = path / "instructions.md"
+    if instructions.is_file():
+        fields.setdefault("system_prompt", _read(instructions))
+    found = beside(path)
+    if "tools" in found and isinstance(fields.get("tools", []), list):
+        fields["tools"] = [*fields.get("tools", []), *found.pop("tools")]
+    return inline(found | fields, path, strict=strict, warn=warn)
 
 
 def parse_fields(text: str, environment: Mapping[str, str], where: str) -> dict[str, Any]:
     """The fields of a YAML text; `${VAR}` in values is replaced from the environment."""
     try:
-        fields = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader with more refusals
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise DefinitionInvalid(f"{where}: {_one_line(error)}") from error
+        fields = strict_yaml.load(text)
+    except ValueError as error:
+        raise DefinitionInvalid(f"{where}: {error}") from error
     if not isinstance(fields, dict):
         raise DefinitionInvalid(f"{where}: an agent definition is a mapping of fields")
     return {str(key): _expand(value, environment, where) for key, value in fields.items()}
 
 
-def define_from(path: Path, environment: Mapping[str, str]) -> AgentDefinition:
-    """The definition in a file or directory."""
-    fields = load_fields(path, environment)
+def define_from(
+    path: Path, environment: Mapping[str, str], *, strict: bool = False, warn: Warn = logger.warning
+) -> AgentDefinition:
+    """The definition in a file or directory; see `load_fields`."""
+    fields = load_fields(path, environment, strict=strict, warn=warn)
     if "system_prompt" not in fields:
         raise DefinitionInvalid(f"{path}: missing field 'system_prompt'")
     try:
@@ -87,6 +79,41 @@ def to_yaml(definition: AgentDefinition) -> str:
     """The YAML form of a definition."""
     fields = definition.model_dump(mode="json", exclude_unset=True)
     return yaml.dump(fields, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def yaml_schema() -> dict[str, Any]:
+    """The JSON Schema of the YAML form, in which files may be named by their paths."""
+    schema = AgentDefinition.model_json_schema()
+    fields = schema["$defs"]["AgentDefinition"]["properties"]
+    fields["tools_file"]["anyOf"].insert(0, {"type": "string"})
+    return schema
+
+
+def overview(definition: AgentDefinition) -> str:
+    """The YAML of a definition for people: of what it brings along the names and digests, not the content."""
+    return yaml.dump(_overview(definition), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _overview(definition: AgentDefinition) -> dict[str, Any]:
+    fields = definition.model_dump(mode="json", exclude_unset=True)
+    if definition.skills:
+        fields["skills"] = [_skill(skill) for skill in definition.skills]
+    if definition.tools_file:
+        fields["tools_file"] = _file(definition.tools_file)
+    if definition.subagents:
+        fields["subagents"] = [_overview(one) for one in definition.subagents]
+    files = iter(tool_entries(definition))
+    entries = [{"file": _file(next(files))} if is_file(entry) else entry for entry in fields.get("tools", ())]
+    return {**fields, "tools": entries} if entries else fields
+
+
+def _skill(skill: Skill) -> dict[str, Any]:
+    shown = {"name": skill.name, "description": skill.description, "digest": skill.digest}
+    return {**shown, "files": sorted(skill.files)} if skill.files else shown
+
+
+def _file(file: ToolFile) -> dict[str, str]:
+    return {"name": file.name, "digest": file.digest}
 
 
 class _Dumper(yaml.SafeDumper):
@@ -133,10 +160,3 @@ def _variable(match: re.Match[str], environment: Mapping[str, str], where: str) 
     if value is None:
         raise DefinitionInvalid(f"{where}: the variable {name} is not set")
     return value
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
-    return " ".join(str(error).split()) or type(error).__name__

@@ -29,11 +29,12 @@ FIELDS = (
     click.option("--system-prompt-file", type=click.Path(exists=True, dir_okay=False, path_type=Path)),
     click.option("--description", help="What the agent is for."),
     click.option("--tools", multiple=True, metavar="NAME", help="A tool or group of tools; may be repeated."),
-    click.option("--tools-file", type=click.Path(), hidden=True),
+    click.option("--tools-file", type=click.Path(), help="A Python file: its top-level @task functions are tools."),
     click.option("--workflow-file", type=click.Path(), help="A Python file whose workflow talks for the agent."),
     click.option("--mcp-server", "mcp_servers", multiple=True, hidden=True),
-    click.option("--skills-dir", type=click.Path(), hidden=True),
-    click.option("--planning/--no-planning", default=None, hidden=True),
+    click.option("--skills-dir", type=click.Path(), help="A directory of skills; they are stored with the agent."),
+    click.option("--strict", is_flag=True, help="Refuse skills that break the published rules."),
+    click.option("--planning/--no-planning", default=None, help="Let the agent make plans and work by them."),
     click.option("--max-tool-calls", type=int),
     click.option("--max-tokens", type=int, help="Longest visible answer, in tokens."),
     click.option("--reasoning-effort", type=click.Choice(["low", "medium", "high"])),
@@ -80,13 +81,14 @@ def update(name: str, format_: str, server: str | None, **flags: Any) -> None:
 
 @agent.command()
 @click.argument("file", type=click.Path(exists=True, path_type=Path))
+@click.option("--strict", is_flag=True, help="Refuse skills that break the published rules.")
 @format_option()
 @server_option
-def apply(file: Path, format_: str, server: str | None) -> None:
+def apply(file: Path, strict: bool, format_: str, server: str | None) -> None:
     """Create or update the agent that FILE describes."""
     from flux.agents.define.yaml import define_from
 
-    definition = define_from(file, os.environ)
+    definition = define_from(file, os.environ, strict=strict, warn=_warn)
     fields = definition.model_dump(mode="json", exclude_unset=True)
     _report("Applied", run(_send(server, "PUT", f"/agents/{definition.name}?create=true", fields)), format_)
 
@@ -114,21 +116,23 @@ def list_agents(limit: int, format_: str, server: str | None) -> None:
 @format_option("yaml")
 @server_option
 def show(name: str, effective: bool, format_: str, server: str | None) -> None:
-    """Show an agent."""
-    from flux.agents.define.yaml import to_yaml
+    """Show an agent; of its skills and files of tools the digests, `export` prints all of them."""
+    from flux.agents.define.yaml import overview
     from flux.agents.definition import AgentDefinition
+    from flux.agents.shipped import digests
 
     found = run(_send(server, "GET", f"/agents/{name}"))
     definition = AgentDefinition.model_validate(found["definition"])
     if format_ == "json":
-        print_json(found | ({"definition": definition.model_dump(mode="json")} if effective else {}))
+        found |= {"definition": definition.model_dump(mode="json")} if effective else {}
+        print_json(found | {"digests": digests(definition)})
         return
     click.echo(f"# version {found['version']}, digest {found['digest']}, {when(found['created_at'])}")
     for problem in found["problems"]:
         click.echo(f"# {problem}")
     if effective:
         definition = AgentDefinition.model_validate(definition.model_dump())
-    click.echo(to_yaml(definition), nl=False)
+    click.echo(overview(definition), nl=False)
 
 
 @agent.command()
@@ -178,10 +182,11 @@ def stop(session_id: str, server: str | None) -> None:
 
 
 def _fields(flags: dict[str, Any]) -> dict[str, Any]:
-    """The fields that were given: those of the file, then the flags."""
+    """The fields that were given: those of the file, then the flags; what they name is read."""
+    from flux.agents.define.files import inline
     from flux.agents.define.yaml import load_fields
-    from flux.agents.workflow_file import inline
 
+    strict = flags.pop("strict")
     file, prompt_file = flags.pop("file"), flags.pop("system_prompt_file")
     if prompt_file and flags["system_prompt"] is not None:
         raise click.UsageError("give --system-prompt or --system-prompt-file, not both")
@@ -189,7 +194,12 @@ def _fields(flags: dict[str, Any]) -> dict[str, Any]:
         flags["system_prompt"] = prompt_file.read_text()
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     given |= {name: list(value) for name, value in given.items() if isinstance(value, tuple)}
-    return (load_fields(file, os.environ) if file else {}) | inline(given, Path())
+    given = inline(given, Path(), strict=strict, warn=_warn)
+    return (load_fields(file, os.environ, strict=strict, warn=_warn) if file else {}) | given
+
+
+def _warn(warning: str) -> None:
+    click.echo(f"Note: {warning}", err=True)
 
 
 async def _send(server: str | None, method: str, path: str, body: Any = None) -> dict[str, Any]:
@@ -206,8 +216,10 @@ async def _stop(server: str | None, given: str) -> str:
 
 async def _update(server: str | None, name: str, fields: dict[str, Any]) -> dict[str, Any]:
     async with connect(settings_for(server), worker=False) as client:
-        before = await client.get(f"/agents/{name}")
-        return await client.put(f"/agents/{name}", before["definition"] | fields | {"name": name})
+        before = (await client.get(f"/agents/{name}"))["definition"]
+        if "skills" in fields:
+            before.pop("skills_dir", None)
+        return await client.put(f"/agents/{name}", before | fields | {"name": name})
 
 
 async def _list(server: str | None, limit: int) -> list[dict[str, Any]]:

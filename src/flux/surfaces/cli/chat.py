@@ -147,7 +147,7 @@ def _is_file(agent: str) -> bool:
 async def _apply_file(client: FluxClient, path: Path) -> str:
     from flux.agents.define.yaml import define_from
 
-    definition = define_from(path, os.environ)
+    definition = define_from(path, os.environ, warn=lambda note: click.echo(f"Note: {note}", err=True))
     await client.put(f"/agents/{definition.name}", definition.model_dump(mode="json", exclude_unset=True), create=True)
     return definition.name
 
@@ -197,4 +197,6 @@ def first_agent(model: str) -> dict[str, Any]:
         "system_prompt": "You are a helpful assistant working in the user's current directory. Be concise.",
         "tools": ["system_tools", "ask_user"],
         "tool_approvals": {"shell": True, "write_file": True, "edit_file": True},
+        "planning": True,
+        "approve_plan": True,
     }

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import click
 
 import flux
+from flux.agents.memory_choice import FIELD, with_subagents
 from flux.errors import FluxError
 from flux.settings import Settings
 from flux.store.database import hide_password
@@ -34,7 +35,7 @@ class Finding(NamedTuple):
 def doctor(format_: str, server: str | None) -> int:
     """What is configured, what is missing, how to fix it."""
     settings = settings_for(server)
-    findings = [*_machine(settings), *_providers(settings), run(_server(settings))]
+    findings = [*_machine(settings), *_providers(settings), run(_server(settings)), *run(_memories(settings))]
     if format_ == "json":
         print_json([finding._asdict() for finding in findings])
     else:
@@ -105,3 +106,22 @@ async def _server(settings: Settings) -> Finding:
     except FluxError as error:
         return Finding("server", where, False, str(error))
     return Finding("server", where, True)
+
+
+async def _memories(settings: Settings) -> list[Finding]:
+    """Long-term memories that the workers of several machines do not share."""
+    if settings.database.startswith("sqlite:"):
+        return []
+    try:
+        async with connect(settings, worker=False) as client:
+            found = [row["name"] async for row in client.pages("/agents", limit=200) if _in_files(row["definition"])]
+    except FluxError:
+        return []  # said already
+    remedy = (
+        "each machine has a file of its own: leave provider and connection out of long_term_memory, or use postgresql"
+    )
+    return [Finding("memory for all workers", f"SQLite files of {', '.join(found)}", False, remedy)] if found else []
+
+
+def _in_files(definition: dict[str, Any]) -> bool:
+    return any((one.get(FIELD) or {}).get("provider") == "sqlite" for one in with_subagents(definition))

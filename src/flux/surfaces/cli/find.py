@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flux.client import FluxClient
-from flux.errors import ExecutionNotFound, InterruptNotFound, InvalidInput, SessionNotFound
+from flux.errors import ArtifactNotFound, ExecutionNotFound, InterruptNotFound, InvalidInput, SessionNotFound
 
 ID_LENGTH = 36
 LOOKED_AT = 2000
@@ -49,6 +49,18 @@ async def find_approval(client: FluxClient, execution: str, given: str) -> str:
     return found
 
 
+async def find_artifact(client: FluxClient, session: str, given: str) -> str:
+    """The id of the artifact of a session that is meant.
+
+    :raises ArtifactNotFound: there is none that begins so
+    :raises InvalidInput: several begin so
+    """
+    found = await _beginning(client, f"/sessions/{session}/artifacts", given, "artifacts")
+    if found is None:
+        raise ArtifactNotFound(f"there is no artifact {given!r} in session {session}")
+    return found
+
+
 async def _beginning(client: FluxClient, path: str, given: str, what: str) -> str | None:
     """The one id of a list that begins so; None: there is none.
 
@@ -59,7 +71,7 @@ async def _beginning(client: FluxClient, path: str, given: str, what: str) -> st
     found: list[str] = []
     looked = 0
     async for row in client.pages(path, limit=200):
-        id = str(row.get("id", row["execution_id"]))
+        id = str(row["id"] if "id" in row else row["execution_id"])
         found += [id] if id.startswith(given) else []
         looked += 1
         if looked == LOOKED_AT:

@@ -15,6 +15,6 @@ def schema() -> None:
 @schema.command("agent")
 def schema_agent() -> None:
     """The schema of an agent's YAML; editors complete from it."""
-    from flux.agents.definition import AgentDefinition
+    from flux.agents.define.yaml import yaml_schema
 
-    print_json(AgentDefinition.model_json_schema())
+    print_json(yaml_schema())

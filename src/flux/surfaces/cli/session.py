@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
 
 from flux.surfaces.cli.connect import connect, run
-from flux.surfaces.cli.find import find_session
+from flux.surfaces.cli.find import find_artifact, find_session
 from flux.surfaces.cli.options import (
     format_option,
     print_json,
@@ -81,6 +82,47 @@ def show(session_id: str, format_: str, server: str | None) -> None:
 def resume(session_id: str | None, server: str | None) -> int:
     """Go on with a session in this terminal; without an id, with the latest."""
     return run(_resume(server, session_id))
+
+
+@session.command("artifacts")
+@click.argument("session_id", metavar="SESSION")
+@click.argument("artifact_id", metavar="[ARTIFACT]", required=False)
+@format_option()
+@server_option
+def session_artifacts(session_id: str, artifact_id: str | None, format_: str, server: str | None) -> None:
+    """List what a session has kept, such as long outputs; with ARTIFACT, write that one to stdout."""
+    if artifact_id is not None:
+        _print_bytes(run(_artifact(server, session_id, artifact_id)))
+        return
+    found = run(_artifacts(server, session_id))
+    if format_ == "json":
+        print_json(found)
+        return
+    rows = [
+        (short_id(row["id"]), row["name"], row["media_type"], f"{row['size']:,}", when(row["created_at"]))
+        for row in found
+    ]
+    print_table(("ARTIFACT", "NAME", "TYPE", "BYTES", "CREATED"), rows, "This session has kept no artifacts.")
+
+
+def _print_bytes(data: bytes) -> None:
+    """Bytes as they are for a program; on a terminal as text without what would steer it."""
+    if sys.stdout.isatty():
+        click.echo(visible(data.decode(errors="replace")))
+    else:
+        sys.stdout.buffer.write(data)
+
+
+async def _artifacts(server: str | None, id: str) -> list[dict[str, Any]]:
+    async with connect(settings_for(server), worker=False) as client:
+        handle = client.session(await find_session(client, id))
+        return [row async for row in handle.artifacts()]
+
+
+async def _artifact(server: str | None, id: str, artifact: str) -> bytes:
+    async with connect(settings_for(server), worker=False) as client:
+        handle = client.session(await find_session(client, id))
+        return await handle.artifact(await find_artifact(client, handle.id, artifact))
 
 
 async def _list(server: str | None, limit: int, **query: Any) -> list[dict[str, Any]]:

@@ -12,12 +12,15 @@ import msgspec
 from msgspec import Struct
 
 from flux.events import ApprovalRequired, Elicited, InputRequired, Paused, PlanReview, Question
+from flux.surfaces.terminal.plan import EDIT_LABEL, Step, edited, plan_lines
 from flux.surfaces.terminal.text import value_lines
-from flux.surfaces.terminal.view import View, step_text
+from flux.surfaces.terminal.view import View
 from flux.surfaces.visible import visible
 
 APPROVE = {"a": "approve", "A": "always", "r": "reject"}
 APPROVE_LABEL = "[a]pprove [A]lways [r]eject "
+REVIEW = {"a": "approve", "e": "edit", "r": "reject"}
+REVIEW_LABEL = "[a]pprove [e]dit [r]eject "
 YES_NO = {"y": "yes", "n": "no"}
 
 
@@ -149,10 +152,27 @@ def _typed(text: str, kind: str | None) -> Any:
 
 async def _plan(asked: PlanReview, view: View, keys: Keys) -> Reply:
     view.line("A plan to review", "ask")
-    view.quote("\n".join(f"{number}. {step_text(step)}" for number, step in enumerate(asked.steps, 1)))
-    if await keys.key("[a]pprove [r]eject ", {"a": "approve", "r": "reject"}) == "r":
-        return await _rejected(keys)
-    return Reply("approve")
+    steps: list[Step] = list(asked.steps)
+    while True:
+        view.quote("\n".join(plan_lines(steps)))
+        choice = await keys.key(REVIEW_LABEL, REVIEW)
+        if choice == "r":
+            return await _rejected(keys)
+        if choice == "a":
+            return Reply("approve", content=None if steps == list(asked.steps) else {"steps": steps})
+        steps = await _edited_plan(steps, view, keys)
+
+
+async def _edited_plan(steps: list[Step], view: View, keys: Keys) -> list[Step]:
+    """The steps after what a person changes, line by line."""
+    while typed := await keys.line(EDIT_LABEL):
+        changed = edited(steps, typed)
+        if isinstance(changed, str):
+            view.line(changed, "error")
+        else:
+            steps = changed
+            view.quote("\n".join(plan_lines(steps)))
+    return steps
 
 
 async def _paused(asked: Paused, view: View, keys: Keys) -> Reply:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from flux.client import Event, FluxClient, SessionHandle
-from flux.errors import FluxError, InterruptDecided, ServerUnreachable
+from flux.errors import FluxError, InterruptDecided, InvalidInput, ServerUnreachable
 from flux.events import QUESTIONS, decode
 from flux.surfaces.terminal.beside import beside, tell_when_lost, tick
 from flux.surfaces.terminal.history import Past
@@ -293,6 +293,8 @@ class Conversation:
             return
         except FluxError as error:
             self._say_unanswered(error)
+            if isinstance(error, InvalidInput):
+                return  # the question is still open
         async with aclosing(self._session.until_rest()) as events:
             async for event in events:
                 yield event

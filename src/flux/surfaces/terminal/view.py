@@ -29,6 +29,7 @@ from flux.events import (
     UserSaid,
 )
 from flux.messages import ToolCall, text_of
+from flux.surfaces.terminal.plan import STEP_TOOLS, plan_text
 from flux.surfaces.terminal.text import first_line
 
 Look = Literal["plain", "dim", "error", "ask", "copy"]
@@ -119,6 +120,8 @@ class Projection:
         self._typed_here = False
         self._between = False
         self._elsewhere = 0
+        self._plan: tuple[dict[str, Any], ...] = ()
+        self._plan_told = False
 
     def typed(self, text: str) -> None:
         """This message was typed here: it is on the screen already."""
@@ -209,13 +212,17 @@ class Projection:
         return self._calls.get(id) or ToolCall(id, name)
 
     def _tool_started(self, started: ToolStarted) -> None:
-        self._view.call_started(self._call(started.call, started.name))
+        if started.name not in STEP_TOOLS:
+            self._view.call_started(self._call(started.call, started.name))
 
     def _tool_output(self, output: ToolOutput) -> None:
         if output.call in self._calls:
             self._view.call_output(self._calls[output.call], output.text)
 
     def _tool_done(self, done: ToolDone) -> None:
+        told, self._plan_told = self._plan_told, False
+        if told and done.name in STEP_TOOLS:
+            return
         words = OUTCOMES[done.outcome]
         if done.outcome == "error":
             words += f": {first_line(done.content)}"
@@ -258,8 +265,9 @@ class Projection:
         self._view.line(f"The session has ended ({ended.reason}).", "dim")
 
     def _planned(self, plan: Planned) -> None:
-        steps = [f"  {n}. {step_text(step)}" for n, step in enumerate(plan.steps, 1)]
-        self._view.line("\n".join(["Plan", *steps]), "dim")
+        text, self._plan, self._plan_told = plan_text(plan.steps, self._plan), plan.steps, True
+        if text:
+            self._view.line(text, "dim")
 
     def _subagent(self, changed: SubagentChanged) -> None:
         self._view.line(f"… {changed.agent or 'sub-agent'}: {changed.status}", "dim")
@@ -275,12 +283,6 @@ def followed(text: str, hint: str) -> str:
         return f"{text} {hint}"
     stop = " ." if "://" in text.rpartition(" ")[2] else "."
     return f"{text}{stop} {hint}"
-
-
-def step_text(step: dict[str, Any]) -> str:
-    """A step of a plan on one line."""
-    text = str(step.get("description") or step.get("name") or step)
-    return f"{text} [{step['status']}]" if step.get("status") else text
 
 
 _SHOWERS: dict[type, Callable[[Projection, Any], None]] = {

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from flux.store.schema import statements
+from flux.store.schema import FLUX
 
 revision = "0001"
 down_revision = None
@@ -10,5 +10,6 @@ down_revision = None
 
 def upgrade() -> None:
     """Make every table. A later schema freezes this one's text here."""
-    for statement in statements():
+    kind = op.get_bind().dialect.name
+    for statement in FLUX.statements("postgresql" if kind == "postgresql" else "sqlite"):
         op.execute(statement)

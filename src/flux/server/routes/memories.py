@@ -1,0 +1,59 @@
+"""/memories: what agents noted down for later sessions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query, Request
+
+from flux.server.context import process_of, scope_of
+from flux.server.wire import MAX_PAGE, Text, decode_cursor, encode_cursor, page
+from flux.store.memories import Memory
+
+#: Characters of a value in a list.
+PREVIEW = 200
+
+router = APIRouter(prefix="/memories", tags=["memories"])
+
+Agent = Annotated[Text | None, Query(max_length=256, description="whose memory; without it Flux's own database")]
+Scope = Annotated[Text | None, Query(max_length=256, description="the scope; with an agent that agent's by default")]
+
+
+@router.get("")
+async def list_memories(
+    request: Request,
+    agent: Agent = None,
+    scope: Scope = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+    cursor: str | None = None,
+) -> dict[str, Any]:
+    """Memories by scope and key; values are cut."""
+    after = decode_cursor(cursor, str, str) or ["", ""]
+    memories = process_of(request).memories
+    found = await memories.page(scope_of(request), agent=agent, area=scope, after=(after[0], after[1]), limit=limit + 1)
+    more = encode_cursor(found[limit - 1].area, found[limit - 1].key) if len(found) > limit else None
+    return page([_row(memory) | {"preview": memory.value[:PREVIEW]} for memory in found[:limit]], more)
+
+
+@router.get("/{key:path}")
+async def get_memory(request: Request, key: Text, agent: Agent = None, scope: Scope = None) -> dict[str, Any]:
+    """A memory. Without agent and scope the one that has this key."""
+    found = await process_of(request).memories.get(scope_of(request), key, agent=agent, area=scope)
+    return _row(found) | {"value": msgspec.json.decode(found.value)}
+
+
+@router.delete("/{key:path}")
+async def delete_memory(request: Request, key: Text, agent: Agent = None, scope: Scope = None) -> dict[str, Any]:
+    """Forget a memory. Without agent and scope the one that has this key."""
+    return _row(await process_of(request).memories.forget(scope_of(request), key, agent=agent, area=scope))
+
+
+def _row(memory: Memory) -> dict[str, Any]:
+    """A memory as JSON; times in seconds since the epoch."""
+    return {
+        "scope": memory.area,
+        "key": memory.key,
+        "created_at": memory.created,
+        "updated_at": memory.updated,
+    }

@@ -1,0 +1,92 @@
+"""`flux memory`: what agents noted down for later sessions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import click
+
+from flux.agents.memory import check_key
+from flux.client.memories import MemoriesClient
+from flux.surfaces.cli.connect import connect, run
+from flux.surfaces.cli.named import print_text
+from flux.surfaces.cli.options import (
+    Command,
+    format_option,
+    print_json,
+    print_table,
+    server_option,
+    settings_for,
+    when,
+)
+
+T = TypeVar("T")
+
+
+def whose_options(command: Command) -> Command:
+    """`--agent` and `--scope`."""
+    command = click.option("--scope", help="Only this scope, such as user:123.")(command)
+    return click.option("--agent", help="The memory of this agent. Without it: that in Flux's own database.")(command)
+
+
+@click.group()
+def memory() -> None:
+    """Look at what agents noted down for later sessions, and let them forget it."""
+
+
+@memory.command("list")
+@whose_options
+@click.option("--limit", type=click.IntRange(1), default=200, show_default=True)
+@format_option()
+@server_option
+def list_memories(agent: str | None, scope: str | None, limit: int, format_: str, server: str | None) -> None:
+    """List memories, by scope and key."""
+    found = run(_with(server, lambda memories: _first(memories, agent, scope, limit)))
+    if format_ == "json":
+        print_json(found)
+        return
+    rows = [(row["scope"], row["key"], when(row["updated_at"]), row["preview"]) for row in found]
+    print_table(("SCOPE", "KEY", "UPDATED", "VALUE"), rows, "No memories yet; agents with long_term_memory store some.")
+
+
+@memory.command()
+@click.argument("key")
+@whose_options
+@format_option()
+@server_option
+def show(key: str, agent: str | None, scope: str | None, format_: str, server: str | None) -> None:
+    """Show the memory KEY. --scope or --agent says which, where several scopes have it."""
+    check_key(key)
+    found = run(_with(server, lambda memories: memories.get(key, agent=agent, scope=scope)))
+    if format_ == "json":
+        print_json(found)
+        return
+    value = found["value"]
+    print_text(value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False))
+
+
+@memory.command()
+@click.argument("key")
+@whose_options
+@server_option
+def forget(key: str, agent: str | None, scope: str | None, server: str | None) -> None:
+    """Forget the memory KEY. --scope or --agent says which, where several scopes have it."""
+    check_key(key)
+    gone = run(_with(server, lambda memories: memories.forget(key, agent=agent, scope=scope)))
+    click.echo(f"Forgot {gone['key']} of {gone['scope']}.")
+
+
+async def _with(server: str | None, call: Callable[[MemoriesClient], Awaitable[T]]) -> T:
+    async with connect(settings_for(server), worker=False) as client:
+        return await call(MemoriesClient(client))
+
+
+async def _first(memories: MemoriesClient, agent: str | None, scope: str | None, limit: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    async for row in memories.list(agent=agent, scope=scope):
+        found.append(row)
+        if len(found) == limit:
+            break
+    return found

@@ -1,0 +1,59 @@
+"""Which hosts a model may reach: public ones, and those that whoever runs Flux has named."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Container
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+#: Networks that hold IPv4 addresses inside of IPv6 ones, or are somebody's own, and count as global all the same.
+_ODD = tuple(
+    ipaddress.ip_network(one)
+    for one in (
+        "64:ff9b::/96",
+        "64:ff9b:1::/48",
+        "2002::/16",
+        "2001::/23",
+        "fec0::/10",
+        "192.0.0.0/24",
+        "192.88.99.0/24",
+    )
+)
+
+
+class NotAllowed(Exception):
+    """A host must not be reached; says why."""
+
+
+async def address_of(host: str, port: int, allowed: Container[str]) -> str:
+    """The address to connect to for a host: each that it has is public, or the host is among those `allowed`.
+
+    Who connects must use this address: the name may mean another one the next moment. `allowed` holds names,
+    in small letters, with or without `:PORT`.
+
+    :raises NotAllowed: an address of it is none that everybody can reach
+    :raises OSError: it has no address
+    """
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = [str(place[0]) for *_, place in sorted(found, key=lambda one: one[0] != socket.AF_INET)]
+    if host.lower() not in allowed and f"{host.lower()}:{port}" not in allowed:
+        for address in (one for one in addresses if not is_public(one)):
+            raise NotAllowed(
+                f"{host} is {address}, which is not a public address; whoever runs Flux can name it in web_fetch_hosts"
+            )
+    return addresses[0]
+
+
+def is_public(text: str) -> bool:
+    """Whether an address can be reached by everybody; also one that stands for another is none."""
+    try:
+        address: Address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return False
+    odd = any(address in network for network in _ODD if network.version == address.version)
+    return address.is_global and not address.is_multicast and not address.is_reserved and not odd
