@@ -22,8 +22,8 @@ class WorkflowFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = "workflow.py"
-    source: str
     digest: str
+    source: str
 
     @model_validator(mode="before")
     @classmethod
