@@ -51,6 +51,7 @@ FluxError
 │   ├── ExecutionInterrupted     its worker stopped while it ran once; the outcome is unknown
 │   ├── ApprovalRejected         a person rejected it
 │   ├── AgentFailed              the run of an agent that it asked failed
+│   ├── ToolExecutionError       the tool of an MCP server failed
 │   └── WorkflowFailedError      a workflow that was called failed
 ├── ExecutionSuspended      500  internal: the workflow stops here for now
 ├── UnknownException        500  stands for an exception whose class is not known here
@@ -378,6 +379,12 @@ class AgentFailed(ExecutionError):
     """The run of an agent failed."""
 
     type = "agent_failed"
+
+
+class ToolExecutionError(ExecutionError):
+    """The tool of an MCP server failed, or the server cannot be used."""
+
+    type = "tool_execution_error"
 
 
 class ExecutionTimeoutError(ExecutionError):

@@ -30,6 +30,8 @@ NAMES = (
     "agents",
     "recall",
     "failover",
+    "mcp",
+    "scale",
 )
 RESULTS = Path(__file__).parent / "results"
 

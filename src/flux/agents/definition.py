@@ -14,6 +14,7 @@ from flux.agents.workflow_file import PATH_OR_FILE, WorkflowFile
 from flux.engine.pools import pool_of
 from flux.errors import DefinitionInvalid, InvalidInput, UnsupportedYet
 from flux.suggest import nearest
+from flux.tools.mcp.config import McpServer, server_names
 from flux.tools.skill import Skill, check_skills
 from flux.tools.tool_file import ToolFile
 
@@ -27,7 +28,6 @@ ThinkingLevel = Literal["off", "minimal", "low", "medium", "high", "xhigh"]
 #: Documented fields whose machinery is not in this version.
 LATER = frozenset(
     {
-        "mcp_servers",
         "stateful",
         "routes",
         "plan",
@@ -69,6 +69,7 @@ class AgentDefinition(_Frozen):
     system_prompt: str = ""
     description: str | None = None
     tools: tuple[str | dict[str, Any], ...] = ()
+    mcp_servers: tuple[McpServer, ...] = ()
     tools_file: ToolFile | None = None
     skills: tuple[Skill, ...] = ()
     skills_dir: str | None = None
@@ -112,6 +113,12 @@ class AgentDefinition(_Frozen):
             if not (provider and slash and name):
                 raise ValueError(f"{model!r} must be provider/model, for example anthropic/claude-sonnet-5-5")
         return value
+
+    @field_validator("mcp_servers")
+    @classmethod
+    def _valid_servers(cls, servers: tuple[McpServer, ...]) -> tuple[McpServer, ...]:
+        server_names(servers)
+        return servers
 
     @field_validator("skills")
     @classmethod
@@ -179,7 +186,7 @@ class AgentDefinition(_Frozen):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise DefinitionInvalid(_faults(error)) from error
+            raise DefinitionInvalid(faults_of(error)) from error
 
 
 def define(fields: Any) -> AgentDefinition:
@@ -196,10 +203,11 @@ def define(fields: Any) -> AgentDefinition:
     try:
         return AgentDefinition.model_validate({key: value for key, value in fields.items() if key not in LATER})
     except ValidationError as error:
-        raise DefinitionInvalid(_faults(error)) from error
+        raise DefinitionInvalid(faults_of(error)) from error
 
 
-def _faults(error: ValidationError) -> str:
+def faults_of(error: ValidationError) -> str:
+    """What is wrong with fields, in one line."""
     return "; ".join(_fault(fault) for fault in error.errors(include_url=False))
 
 

@@ -12,8 +12,12 @@ from flux import tracing
 from flux.agents.artifacts import Artifacts
 from flux.agents.binding import Binder
 from flux.agents.contract import Contract
+from flux.agents.doorman import Doorman
 from flux.agents.executor import SessionExecutor
 from flux.agents.inline import EXECUTOR
+from flux.agents.logins import Logins
+from flux.agents.mcp_kit import McpKits, mcp_pool
+from flux.agents.mcp_tasks import POOL, SECRETS
 from flux.agents.memories import Memories
 from flux.agents.memory_kit import memory_kits
 from flux.agents.memory_stores import MemoryStores
@@ -39,7 +43,7 @@ from flux.engine.secrets import Secrets
 from flux.engine.services import Services
 from flux.engine.source import CatalogCode, SourceLoader
 from flux.engine.ticker import Starter, Ticker
-from flux.engine.upkeep import PAUSE_SECONDS, stopped_by, survive
+from flux.engine.upkeep import PAUSE_SECONDS, keep_up, stopped_by, survive
 from flux.errors import MissingPackage
 from flux.models.bundled import scripted
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
@@ -84,6 +88,7 @@ class Process:
         self.dispatch = dispatch
         self.secrets = Secrets(database, settings.home, settings.secret_key)
         self.configs = Configs(database)
+        self.mcp = mcp_pool(settings, environment, self.binder.workspace)
         self.memory_stores = MemoryStores(database, self.secrets.requested, settings)
         self.agents = Agents(database, self.binder, (self.memory_stores.prepared,))
         self.memories = Memories(self.memory_stores, self.agents)
@@ -92,6 +97,10 @@ class Process:
         self.executions = Executions(database, self.feed, admission, self.workflows.found)
         cancel = self.executions.cancel_children
         self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes, cancel)
+        self.logins = Logins(self.secrets, self.sessions)
+        self.doorman = Doorman(self.logins, self.mcp.callback)
+        if settings.database.startswith("sqlite:") and settings.public_url is None:
+            self.mcp.on_login = self.doorman.open
         self.artifacts = Artifacts(database, self.sessions)
         self.contract = Contract(database, self.sessions, self.executions)
         starter = Starter(self.dispatch, self.workflows.found, self.agents.workspace)
@@ -99,34 +108,39 @@ class Process:
         self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
         self.workers = Fleet(database, lock, settings.dead_after, always=shared, drain_here=self.drain)
-        services, sources = self._services(), SourceLoader()
-        sessions = SessionExecutor(
-            database,
-            self.binder,
-            models,
-            settings,
-            before=(TaskTools(services), ToolFilesKit(sources, services), SkillsKit(self.binder)),
-            after=(memory_kits(self.memory_stores),),
-        )
-        services.kept.put(EXECUTOR, sessions)
-        code = CatalogCode(database, sources)
-        workflow = WorkflowExecutor(code, services, settings.run_failures, self.workers.has_others)
-        executors: dict[str, Executor] = {"session": sessions, "workflow": workflow}
-        self.runner = Runner(database, self.feed, self.dispatch, executors, who, offer)
-        self.feed.on_foreign_write = self.runner.all_changed
+        self.runner = Runner(database, self.feed, self.dispatch, self._executors(), who, offer)
+        self.feed.on_foreign_write = self.runner.changed_elsewhere
         self.recovery = self._recovery(lock, shared)
         self.retention = Retention(database, settings.retention_days * 86_400)
         #: The worker of this process has stopped for good: somebody asked it to drain.
         self.drained = asyncio.Event()
 
+    def _executors(self) -> dict[str, Executor]:
+        services, sources = self._services(), SourceLoader()
+        sessions = SessionExecutor(
+            self.database,
+            self.binder,
+            self.models,
+            self.settings,
+            before=(TaskTools(services), ToolFilesKit(sources, services), SkillsKit(self.binder)),
+            after=(memory_kits(self.memory_stores), McpKits(self.mcp, self.secrets)),
+        )
+        services.kept.put(EXECUTOR, sessions)
+        code = CatalogCode(self.database, sources)
+        workflows = WorkflowExecutor(code, services, self.settings.run_failures, self.workers.has_others)
+        return {"session": sessions, "workflow": workflows}
+
     def _services(self) -> Services:
-        return Services(
+        services = Services(
             self.database,
             self.executions.start_child,
             self.executions.cancel_children,
             self.secrets.requested,
             self.configs.requested,
         )
+        services.kept.put(POOL, self.mcp)
+        services.kept.put(SECRETS, self.secrets)
+        return services
 
     def _recovery(self, lock: WorkerLock, shared: bool) -> Recovery:
         return Recovery(
@@ -158,6 +172,7 @@ class Process:
             self.recovery.keep_beating(),
             self.recovery.watch(),
             self.retention.watch(),
+            keep_up("deltas are not tidied up", self.feed.tidy),
             self.ticker.run(),
         )
         keeping = [asyncio.create_task(work) for work in upkeep]
@@ -235,6 +250,8 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
         )
         stack.push_async_callback(process.memory_stores.close)
         stack.push_async_callback(process.feed.close)
+        stack.push_async_callback(process.mcp.close)
+        stack.push_async_callback(process.doorman.close)
         if name is not None:
             await process.workers.join(process.who)
         if worker:

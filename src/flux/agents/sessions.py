@@ -16,6 +16,7 @@ from flux.engine.agent_workflows import session_of
 from flux.engine.answers import Admitted, Decision
 from flux.errors import (
     AgentNotFound,
+    Conflict,
     DefinitionInvalid,
     InterruptNotFound,
     InvalidInput,
@@ -208,7 +209,7 @@ class Sessions:
 
         :raises SessionNotFound: there is none
         """
-        row = await self._database.read(executions.get(scope, id))
+        row = await self._database.single(executions.get(scope, id))
         if row is None or row.agent is None or row.owner != scope.principal:
             raise SessionNotFound(f"there is no session {id[:80]!r}; `flux agent session list` shows those that exist")
         return row
@@ -242,8 +243,11 @@ class Sessions:
 
         :raises SessionNotFound: there is none
         :raises SessionBusy: it has not ended
+        :raises Conflict: it is a part of another one
         """
-        await self.get(scope, id)
+        row = await self.get(scope, id)
+        if row.driver is not None:
+            raise Conflict(f"this session is driven by {row.root}; delete that one")
         if not await self._database.write(executions.delete(scope, id)):
             raise SessionBusy("the session is open; stop it first (`flux agent stop`)")
 
@@ -272,7 +276,7 @@ class Sessions:
         :raises SessionNotFound: there is none
         """
         await self.get(scope, id)
-        return await self._database.read(log.read(scope, id, after, limit))
+        return await self._database.single(log.read(scope, id, after, limit))
 
     def follow(self, scope: Scope, id: str, after: Cursor = START) -> AsyncGenerator[list[Frame], None]:
         """What happens in a session behind a cursor, as it happens. The caller has checked access."""

@@ -384,7 +384,8 @@ def wake_waiters(scope: Scope, id: str, outcome: str, dispatch: Dispatch) -> Ste
 def tell(feed: Feed, dispatch: Dispatch, woken: Sequence[Woken]) -> None:
     """Show waiters what was written to their logs."""
     for waiter in woken:
-        feed.publish(waiter.id, waiter.rows)
+        for id, rows in waiter.rows.items():
+            feed.publish(id, rows)
         dispatch.nudge(waiter.id)
 
 

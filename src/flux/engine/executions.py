@@ -114,7 +114,7 @@ class Executions:
 
         :raises ExecutionNotFound: there is none
         """
-        return _own(scope, id, await self._database.read(executions.get(scope, id)))
+        return _own(scope, id, await self._database.single(executions.get(scope, id)))
 
     async def summary(self, scope: Scope, id: str, *, detailed: bool = False) -> dict[str, Any]:
         """An execution as JSON, with its events if `detailed`.

@@ -151,7 +151,7 @@ async def _ask(
 async def has_ended(journal: Journal, id: str) -> bool:
     """Whether another execution has ended (or is not there)."""
     run = journal.run
-    return not await journal.outside(run.database.read(waits.open_target(run.scope, id)))
+    return not await journal.outside(run.database.write(waits.open_target(run.scope, id)))
 
 
 def _expire(scope: Any, execution: str, id: str) -> Steps[None]:

@@ -43,7 +43,7 @@ class Workflows:
 
         :raises WorkflowNotFound: there is none
         """
-        found = await self._database.read(workflows.get(scope, namespace, name, version, source=source))
+        found = await self._database.single(workflows.get(scope, namespace, name, version, source=source))
         if found is None:
             raise workflows.not_found(namespace, f"{name} version {version}" if version else name)
         return found

@@ -66,6 +66,13 @@ class Runner:
         for run in self._runs.values():
             run.others_wrote()
 
+    def changed_elsewhere(self, id: str | None) -> None:
+        """Another process wrote to the log of an execution; None: to any."""
+        if id is None:
+            self.all_changed()
+        else:
+            self.changed(id)
+
     def drain(self) -> None:
         """Tell every run to start nothing new, and to hand over."""
         for draining in self._held.values():
@@ -104,11 +111,9 @@ class Runner:
         run = Run(execution, self._database, self._feed, self._dispatch, draining)
         self._runs[id] = run
         self.busy.set()
-        self._feed.begin(id, run.epoch, execution.head)
         try:
             await self._execute(run)
         finally:
-            self._feed.end(id)
             del self._runs[id]
             if not self._runs:
                 self.busy.clear()
@@ -141,8 +146,7 @@ class Runner:
     async def _execute(self, run: Run) -> None:
         """The outermost handler: whatever happens, an execution we own is never just dropped."""
         try:
-            run.start_nothing_while_draining()
-            await self._executors[run.execution.kind](run)
+            await self._work(run)
             if run.left is None:
                 raise FluxError(debug=f"the executor of {run.id} returned without leaving it at rest")
         except Fenced as error:
@@ -165,6 +169,15 @@ class Runner:
             await self._hand_back(
                 run.id, run.execution.pool, run.epoch, run.failures, failed=True, reason=describe(error)
             )
+
+    async def _work(self, run: Run) -> None:
+        run.start_nothing_while_draining()
+        await self._feed.catch_up(run.id)
+        self._feed.begin(run.id, run.epoch, run.execution.head)
+        try:
+            await self._executors[run.execution.kind](run)
+        finally:
+            self._feed.end(run.id)
 
     async def _hand_back(
         self, id: str, pool: str, epoch: int, failures: int, *, failed: bool, reason: str | None = None

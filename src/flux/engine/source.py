@@ -128,7 +128,7 @@ class CatalogCode:
         if known is not None and self._loader.has_loaded(known):
             return await self._loader.workflow(known)
         namespace, _, name = (row.workflow or "").partition("/")
-        found = await self._database.read(workflows.get(row.scope, namespace, name, row.source_version))
+        found = await self._database.single(workflows.get(row.scope, namespace, name, row.source_version))
         if found is None:
             raise workflows.not_found(namespace, name)
         self._remember(row, found)

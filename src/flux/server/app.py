@@ -23,6 +23,7 @@ from flux.server.routes import (
     executions,
     health,
     memories,
+    oauth,
     runs,
     schedules,
     secrets,
@@ -65,6 +66,7 @@ def create_app(
     app.include_router(executions.router)
     app.include_router(configs.router)
     app.include_router(secrets.router)
+    app.include_router(oauth.router)
     app.include_router(memories.router)
     app.add_exception_handler(FluxError, _flux_error)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -10,6 +10,9 @@ from flux.store import executions, log
 from flux.store.database import Row, Scope, Steps
 from flux.store.executions import COLUMNS, NOTHING_SPENT, Execution
 
+#: The root is locked first, as in every statement about a tree: who ends or reaps it must see what is driven now.
+LOCK = "update executions set updated = :now where id = :root and tenant = :tenant returning id"
+
 #: Locks the driver's row, and proves that it is still ours.
 HOLD = """
 update executions set updated = :now where id = :id and tenant = :tenant and epoch = :epoch and state = 'running'
@@ -38,6 +41,12 @@ returning {COLUMNS}"""
 DESCENDANTS = """
 select id, run_id, turns from executions where root = :root and driver is not null and state <> 'ended' order by id"""
 
+MEMBERS = "select id, driver from executions where root = :root and driver is not null and tenant = :tenant"
+
+TARGETS = """
+select w.execution_id, w.target from waits w join executions e on e.id = w.execution_id
+where e.root = :root and e.driver is not null order by w.target"""
+
 END = """
 update executions set state = 'ended', outcome = :outcome, epoch = epoch + 1, head = head + :n, worker = null,
   due = null, waiting_for = null, run_id = null, updated = :now
@@ -51,11 +60,19 @@ where id = :id returning head, epoch"""
 
 
 class Driver(Struct, frozen=True):
-    """Who drives: its id and the epoch in which it owns itself."""
+    """Who drives: its id, the epoch in which it owns itself, and the root of its tree."""
 
     id: str
     epoch: int
     worker: str
+    root: str
+
+
+class Awaited(Struct, frozen=True):
+    """What a driven session and those below it wait for: open questions, and executions that have not ended."""
+
+    questions: frozenset[str]
+    targets: tuple[str, ...]
 
 
 class Taken(Struct, frozen=True):
@@ -75,6 +92,8 @@ def drive(
     :raises Fenced: the driver does not own itself any more
     :raises SessionEnded: the child was ended
     """
+    if driver.root != driver.id:
+        yield LOCK, {"root": driver.root, "tenant": scope.tenant}
     held = yield HOLD, {"id": driver.id, "tenant": scope.tenant, "epoch": driver.epoch}
     if not held:
         raise Fenced(debug=f"{driver.id} drives {id} in epoch {driver.epoch}")
@@ -136,6 +155,35 @@ def chain(scope: Scope, id: str) -> Steps[list[Execution]]:
         if row.driver is None:
             return found
         id = row.driver
+
+
+def children(scope: Scope, root: str, driver: str) -> Steps[list[Execution]]:
+    """The sessions below `root` that `driver` drives itself, oldest first."""
+    rows = yield (
+        f"select {COLUMNS} from executions where root = :root and driver = :driver and tenant = :tenant"
+        " order by created, id",
+        {"root": root, "driver": driver, "tenant": scope.tenant},
+    )
+    return [Execution(*row) for row in rows]
+
+
+def awaited(scope: Scope, root: str, id: str) -> Steps[Awaited]:
+    """What a session that `root` drives waits for."""
+    of_root = {"root": root, "tenant": scope.tenant}
+    members: list[Row] = yield MEMBERS, of_root
+    drivers: dict[str, str] = dict(members)
+    asked: list[Row] = yield "select id, execution_id from interrupts where root = :root and state = 'open'", of_root
+    targets: list[Row] = yield TARGETS, of_root
+
+    def below(one: str | None) -> bool:
+        while one is not None and one != id:
+            one = drivers.get(one)
+        return one is not None
+
+    return Awaited(
+        frozenset(question for question, asker in asked if id in drivers and below(asker)),
+        tuple(target for waiter, target in targets if id in drivers and below(waiter)),
+    )
 
 
 def tell(scope: Scope, ids: list[str], entry: Entry) -> Steps[dict[str, tuple[log.LogRow, ...]]]:

@@ -25,6 +25,10 @@ class Spent(Struct, frozen=True, omit_defaults=True):
         """With one more model call."""
         return Spent(self.tokens + tokens, self.cost + (cost or 0.0))
 
+    def since(self, before: Spent) -> Spent:
+        """What was used after it had been `before`."""
+        return Spent(self.tokens - before.tokens, max(0.0, self.cost - before.cost))
+
 
 class Execution(Struct, frozen=True):
     """One row. `due`, `created` and `updated` are in seconds since the epoch."""
@@ -239,9 +243,10 @@ def get(scope: Scope, id: str) -> Steps[Execution | None]:
 
 
 def open_children(scope: Scope, parent: str) -> Steps[list[str]]:
-    """The executions that an execution started and that have not ended."""
+    """The executions that an execution started and that have not ended; what it drives is a part of itself."""
     rows = yield (
-        "select id from executions where parent = :parent and tenant = :tenant and state <> 'ended' order by created",
+        "select id from executions where parent = :parent and tenant = :tenant and state <> 'ended'"
+        " and driver is null order by created",
         {"parent": parent, "tenant": scope.tenant},
     )
     return [row[0] for row in rows]
@@ -338,10 +343,10 @@ def set_title(scope: Scope, id: str, title: str) -> Steps[bool]:
 
 
 def delete(scope: Scope, id: str) -> Steps[bool]:
-    """Remove a session that has ended, or in which nothing was ever said, with all it left behind."""
+    """Remove a session that has ended, or in which nothing was ever said, with all it drove and left behind."""
     rows = yield (
-        "delete from executions where id = :id and tenant = :tenant"
-        " and (state = 'ended' or (state = 'idle' and head <= 1 and driver is null)) returning id",
+        "delete from executions where id = :id and tenant = :tenant and driver is null"
+        " and (state = 'ended' or (state = 'idle' and head <= 1)) returning id",
         {"id": id, "tenant": scope.tenant},
     )
     if rows:
@@ -349,10 +354,12 @@ def delete(scope: Scope, id: str) -> Steps[bool]:
     return bool(rows)
 
 
-def delete_rest(id: str) -> Steps[None]:
-    """Remove what an execution left behind."""
-    for table in ("events", "interrupts", "grants", "admissions", "waits", "artifacts"):
-        yield f"delete from {table} where execution_id = :id", {"id": id}
+def delete_rest(root: str) -> Steps[None]:
+    """Remove what an execution that is gone drove, and what all of them left behind."""
+    rows = yield "delete from executions where root = :root and driver is not null returning id", {"root": root}
+    for id in (root, *(row[0] for row in rows)):
+        for table in ("events", "interrupts", "grants", "admissions", "waits", "artifacts"):
+            yield f"delete from {table} where execution_id = :id", {"id": id}
 
 
 def sweep(

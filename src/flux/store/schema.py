@@ -127,20 +127,34 @@ create table artifacts (
 create index artifacts_listed on artifacts (execution_id, created, id)
 """
 
+#: What only processes that share a database need. Lost with a crash of the server, as it may be.
+ON_POSTGRES = """
+create unlogged table deltas (
+  execution_id text not null, epoch integer not null, n integer not null, last integer not null,
+  seq integer not null, type text not null, subject text not null, frames text not null,
+  at double precision not null, primary key (execution_id, epoch, n)
+)
+"""
+
 
 class Schema(NamedTuple):
-    """What a database holds: the tables of `text` and those of memories; the table `versions` tells its version."""
+    """What a database holds: the tables of `text` and those of memories; the table `versions` tells its version.
+
+    `on_postgres`: tables that only processes which share a database need.
+    """
 
     versions: str
     version: str
     text: str = ""
+    on_postgres: str = ""
 
     def statements(self, kind: Kind) -> list[str]:
         """The schema, statement by statement."""
-        whole = f"{self.text.rstrip()};\n{memory_tables(kind)}"
+        own = self.text if kind != "postgresql" else f"{self.text.rstrip()};\n{self.on_postgres}"
+        whole = f"{own.rstrip()};\n{memory_tables(kind)}"
         return [part.strip() for part in whole.split(";\n") if part.strip()]
 
 
-FLUX = Schema("alembic_version", VERSION, SCHEMA)
+FLUX = Schema("alembic_version", VERSION, SCHEMA, ON_POSTGRES)
 #: A database for memories alone, beside Flux's own.
 MEMORIES = Schema("flux_memory_version", "0001")

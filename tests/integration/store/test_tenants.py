@@ -16,6 +16,7 @@ from flux.store import (
     artifacts,
     configs,
     conversations,
+    deltas,
     driven,
     executions,
     interrupts,
@@ -28,8 +29,9 @@ from flux.store import (
 )
 from flux.store.agents import AgentVersion
 from flux.store.database import Database, Row, Scope, Steps, one
-from flux.store.driven import Driver
+from flux.store.driven import Awaited, Driver
 from flux.store.memories import Word
+from flux.store.opening import open_database
 from tests.integration.states import ANN, EVE, HELLO, Sessions
 
 NOUNS: list[ModuleType] = [
@@ -38,6 +40,7 @@ NOUNS: list[ModuleType] = [
     artifacts,
     configs,
     conversations,
+    deltas,
     driven,
     executions,
     interrupts,
@@ -104,8 +107,10 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "configs.remove": (lambda s, id, q: configs.remove(s, "other"), False),
     "conversations.begin": (lambda s, id, q: conversations.begin(s, id, "helper", 1), SessionNotFound),
     "conversations.workflow_of": (lambda s, id, q: conversations.workflow_of(s, TALKER), None),
+    "driven.awaited": (lambda s, id, q: driven.awaited(s, id, id), Awaited(frozenset(), ())),
     "driven.chain": (lambda s, id, q: driven.chain(s, id), []),
-    "driven.drive": (lambda s, id, q: driven.drive(s, Driver(id, 1, "w"), "child", None, None, "r"), Fenced),
+    "driven.children": (lambda s, id, q: driven.children(s, id, id), []),
+    "driven.drive": (lambda s, id, q: driven.drive(s, Driver(id, 1, "w", id), "child", None, None, "r"), Fenced),
     "driven.tell": (lambda s, id, q: driven.tell(s, [id], CancelRequested(run="r")), {}),
     "executions.create_session": (_create, None),
     "executions.create_workflow": (
@@ -240,6 +245,15 @@ async def test_an_ended_session_is_not_deleted_by_a_stranger(database: Database,
 
 
 @pytest.mark.behaviour("store:tenants:apart")
+async def test_a_stranger_pulls_nothing(postgres_url: str) -> None:
+    database = await open_database(postgres_url)
+    id = await Sessions(database).running()
+    assert await database.single(deltas.pull(ANN, id, None, 0, 0)) is not None
+    assert await database.single(deltas.pull(EVE, id, None, 0, 0)) is None
+    await database.close()
+
+
+@pytest.mark.behaviour("store:tenants:apart")
 def test_every_function_that_acts_for_somebody_is_tried() -> None:
     found = {
         f"{noun.__name__.rpartition('.')[2]}.{name}"
@@ -249,4 +263,4 @@ def test_every_function_that_acts_for_somebody_is_tried() -> None:
         and not name.startswith("_")
         and "scope" in inspect.signature(function).parameters
     }
-    assert found == set(CALLS)
+    assert found == set(CALLS) | {"deltas.pull"}  # of a table that only Postgres has

@@ -31,7 +31,7 @@ FIELDS = (
     click.option("--tools", multiple=True, metavar="NAME", help="A tool or group of tools; may be repeated."),
     click.option("--tools-file", type=click.Path(), help="A Python file: its top-level @task functions are tools."),
     click.option("--workflow-file", type=click.Path(), help="A Python file whose workflow talks for the agent."),
-    click.option("--mcp-server", "mcp_servers", multiple=True, hidden=True),
+    click.option("--mcp-server", "mcp_servers", multiple=True, metavar="URL", help="An MCP server; may be repeated."),
     click.option("--skills-dir", type=click.Path(), help="A directory of skills; they are stored with the agent."),
     click.option("--strict", is_flag=True, help="Refuse skills that break the published rules."),
     click.option("--planning/--no-planning", default=None, help="Let the agent make plans and work by them."),
@@ -194,6 +194,7 @@ def _fields(flags: dict[str, Any]) -> dict[str, Any]:
         flags["system_prompt"] = prompt_file.read_text()
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     given |= {name: list(value) for name, value in given.items() if isinstance(value, tuple)}
+    given |= {"mcp_servers": [{"url": url} for url in given["mcp_servers"]]} if "mcp_servers" in given else {}
     given = inline(given, Path(), strict=strict, warn=_warn)
     return (load_fields(file, os.environ, strict=strict, warn=_warn) if file else {}) | given
 
