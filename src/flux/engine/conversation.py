@@ -159,11 +159,13 @@ class Conversation:
     def stopped(self) -> Step:
         """The run was stopped: the workflow stands where it was before its message."""
         self._catch_up()
-        run = self._journal.run
+        journal, run = self._journal, self._journal.run
         unbegun = bool(self._pending) and run.run_id not in (None, run.id, self._begun)
         stopped = tuple(self._pending)[:1] if unbegun else ()  # its message is stopped with it
         paused = WorkflowPaused(waiting_for=MESSAGE, value=self._paused or {"name": "", "output": SILENCE})
-        rests = len(self._pending) == len(stopped)
+        # With a timer open the workflow is run once more, and rests until that.
+        timed = any(one.due is not None and call not in journal.finished for call, one in journal.started.items())
+        rests = len(self._pending) == len(stopped) and not timed
         return [*self._open(*stopped), Cancelled(), paused], Then("idle") if rests else None
 
     def farewell(self, end: WorkflowEnd) -> list[Entry]:

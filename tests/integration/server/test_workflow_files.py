@@ -161,8 +161,12 @@ async def begun(served: Served, agent: str) -> str:
 @pytest.mark.behaviour("conversation:sessions:timed")
 async def test_an_answer_may_wake_by_itself(stored: Served) -> None:
     text = (
-        FLOW + "@workflow\nasync def talk(ctx):\n"
+        "import asyncio\nfrom flux import task\n"
+        + FLOW
+        + "@task\nasync def holds():\n    await asyncio.Event().wait()\n"
+        "@workflow\nasync def talk(ctx):\n"
         f'    given = await pause("x", output={MESSAGE}, after=1.5)\n'
+        '    if given == {"message": "hold"}:\n        await holds()\n'
         '    return {"given": given}\n'
     )
     await call(stored, "PUT", "/agents/timed?create=true", 200, agent_of("timed", text))
@@ -171,7 +175,12 @@ async def test_an_answer_may_wake_by_itself(stored: Served) -> None:
     answered = (await stored.client.start_session("timed")).id
     await until(stored, answered, "waiting")
     await told(stored, answered, "hello")
-    for id, given in ((answered, {"message": "hello"}), (late, None)):
+    stopped = (await stored.client.start_session("timed")).id
+    await until(stored, stopped, "waiting")
+    await stored.client.session(stopped).post("hold")
+    await until(stored, stopped, "running")
+    await stored.client.session(stopped).cancel()
+    for id, given in ((answered, {"message": "hello"}), (late, None), (stopped, None)):
         await until(stored, id, "ended")
         assert (await call(stored, "GET", f"/executions/{id}", 200))["output"] == {"given": given}
 
