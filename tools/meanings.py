@@ -50,6 +50,7 @@ DEFINITION = {
     "tools_file": "A Python file: each top-level `@task` function is a tool, see [tools](../howto/tools.md)",
     "skills": "Skills defined here, see [skills](../howto/skills.md)",
     "skills_dir": "A directory of skills, read and stored with the agent; over HTTP a directory on the workers",
+    "workflow_file": "A file whose workflow talks for the agent, [stored with it](../howto/custom-chat-workflows.md)",
     "ToolFile.name": "What messages call it",
     "ToolFile.source": "Its text",
     "Skill.name": "What a model asks for it by",

@@ -161,6 +161,8 @@ class Binder:
         for one in definition.subagents:
             if not one.description:
                 raise DefinitionInvalid(f"subagents: {one.name} has no description, by which a model chooses")
+            if one.workflow_file is not None:
+                raise DefinitionInvalid(f"subagents: {one.name} has a workflow_file; only a stored agent can have one")
             self.check(one)
         self._sandbox(definition, self.workspace)
 

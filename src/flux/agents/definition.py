@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator, model_validator
 
 from flux.agents.memory_choice import LongTermMemory
+from flux.agents.workflow_file import PATH_OR_FILE, WorkflowFile
 from flux.engine.pools import pool_of
 from flux.errors import DefinitionInvalid, InvalidInput, UnsupportedYet
 from flux.suggest import nearest
@@ -27,7 +28,6 @@ ThinkingLevel = Literal["off", "minimal", "low", "medium", "high", "xhigh"]
 #: Documented fields whose machinery is not in this version.
 LATER = frozenset(
     {
-        "workflow_file",
         "stateful",
         "routes",
         "plan",
@@ -87,6 +87,7 @@ class AgentDefinition(_Frozen):
     fallback_models: tuple[str, ...] = ()
     sandbox: Literal["auto", "local"] = "auto"
     cwd: str | None = None
+    workflow_file: Annotated[WorkflowFile | None, WithJsonSchema(PATH_OR_FILE)] = None
     affinity: dict[str, str] = {}
     budget: Budget | None = None
     planning: bool = False

@@ -316,7 +316,7 @@ class _Asked:
                 self._journal.note(TaskFailed(call=call, name=name, message=entry.content))
 
     def _progress(self, value: Any) -> None:
-        self._journal.run.emit(Progress(call=self._body.call, value=json_value(value), name=self._body.name))
+        self._journal.show(json_value(value), self._body.call, self._body.name)
 
 
 def _shown(question: Question) -> tuple[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from flux import tracing
 from flux.agents.artifacts import Artifacts
 from flux.agents.binding import Binder
+from flux.agents.contract import Contract
 from flux.agents.doorman import Doorman
 from flux.agents.executor import SessionExecutor
 from flux.agents.inline import EXECUTOR
@@ -92,14 +93,16 @@ class Process:
         self.agents = Agents(database, self.binder, (self.memory_stores.prepared,))
         self.memories = Memories(self.memory_stores, self.agents)
         admission = Admission(database, self.feed, self.dispatch)
-        self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes)
+        self.workflows = Workflows(database)
+        self.executions = Executions(database, self.feed, admission, self.workflows.found)
+        cancel = self.executions.cancel_children
+        self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes, cancel)
         self.logins = Logins(self.secrets, self.sessions)
         self.doorman = Doorman(self.logins, self.mcp.callback)
         if settings.database.startswith("sqlite:") and settings.public_url is None:
             self.mcp.on_login = self.doorman.open
         self.artifacts = Artifacts(database, self.sessions)
-        self.workflows = Workflows(database)
-        self.executions = Executions(database, self.feed, admission, self.workflows.found)
+        self.contract = Contract(database, self.sessions, self.executions)
         starter = Starter(self.dispatch, self.workflows.found, self.agents.workspace)
         self.ticker = Ticker(database, self.feed, self.dispatch, starter)
         self.workflows.on_registered = self.ticker.changed

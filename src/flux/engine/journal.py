@@ -23,7 +23,18 @@ from flux.engine.run import Run
 from flux.engine.services import Services
 from flux.entry import Entry
 from flux.errors import DatabaseLocked, DatabaseUnavailable, ExecutionSuspended
-from flux.events import QUESTIONS, ChildDone, Question, Stored, ToolWaiting, UsageCounted
+from flux.events import (
+    QUESTIONS,
+    Cancelled,
+    ChildDone,
+    Progress,
+    Question,
+    RunStarted,
+    Stored,
+    Token,
+    ToolWaiting,
+    UsageCounted,
+)
 from flux.events import InterruptAnswered as Answered
 from flux.store import log
 from flux.store.database import Steps
@@ -40,6 +51,7 @@ QUIET_SECONDS = 0.02
 Finished = TaskCompleted | TaskFailed
 #: What people are asked, by the kind of the question.
 FOR_PEOPLE = ("approval", "elicitation", "input", "plan", "pause")
+TALK = ("end", "message")
 #: What a journal reads.
 TOLD = (
     *(TaskStarted, TaskCompleted, TaskFailed, TaskRetryFailed),
@@ -81,6 +93,11 @@ class Journal:
         self.failed_tries: dict[str, int] = {}
         self.asked: dict[str, Any] = {}
         self.answers: dict[str, Answered] = {}
+        #: Whether the workflow talks for an agent.
+        self.talks = within is None and run.execution.kind == "workflow" and run.execution.agent is not None
+        #: How many runs of its session were stopped; and what was answered in the present one.
+        self.stopped = 0
+        self._answered_now: list[str] = []
         self.ended: dict[str, ChildDone] = {}
         #: The questions of driven children that were asked here too.
         self.asked_below: set[str] = set()
@@ -138,6 +155,8 @@ class Journal:
                 self.head = stored.seq
                 self.log.append(stored)
                 self._add(stored.entry)
+                if self.talks:
+                    self._note_run(stored.entry)
             self._looked_back = True
             return found
 
@@ -170,6 +189,7 @@ class Journal:
                 self.failed_tries[entry.call] = self.failed_tries.get(entry.call, 0) + 1
             case Answered():
                 self.answers[entry.id] = entry
+                self._answered_now.append(entry.id)
                 self._wake(self.also_wakes.get(entry.id, entry.id), entry)
             case ChildDone():
                 self.ended[entry.child] = entry
@@ -185,7 +205,27 @@ class Journal:
         elif entry.call is not None:
             self.asked[entry.call] = entry
 
+    def _note_run(self, entry: Any) -> None:
+        """Of a run that was stopped counts no more what was answered in it, and open questions are asked anew."""
+        if isinstance(entry, RunStarted):
+            self._answered_now.clear()
+        if not isinstance(entry, Cancelled):
+            return
+        self.stopped += 1
+        for id in self._answered_now:
+            self.answers.pop(id, None)
+        self._answered_now.clear()
+        self.asked = {call: asked for call, asked in self.asked.items() if asked.id in self.answers}
+
     # Adding to it
+
+    def show(self, value: Any, call: str, name: str = "") -> None:
+        """Show a value to whoever watches; it is not kept. Of a workflow that talks, a token is one of its answer."""
+        match value:
+            case {"token": str(text)} if self.talks:
+                self.run.emit(Token(message_id=call, attempt=self.run.epoch, text=text))
+            case _:
+                self.run.emit(Progress(call=call, value=value, name=name))
 
     def note(self, *entries: Entry) -> None:
         """Write entries soon; nobody waits for them."""
@@ -399,4 +439,4 @@ def set_journal(journal: Journal) -> None:
 def names_of(parked: Iterable[Parked]) -> str:
     """What parked calls wait for, in the words of `waiting_for`."""
     kinds = {one.waiting_for for one in parked}
-    return next((kind for kind in (*FOR_PEOPLE, "child") if kind in kinds), "timer")
+    return next((kind for kind in (*FOR_PEOPLE, *TALK, "child") if kind in kinds), "timer")

@@ -165,3 +165,18 @@ def _pairs(labels: Mapping[str, str]) -> list[str]:
                 "without '=', ',' and '|'"
             )
     return [f"{key}={labels[key]}" for key in sorted(labels)]
+
+
+def place_of(options: str) -> tuple[str, str | None]:
+    """The pool of a workflow, and what it asks of its worker, from its options.
+
+    :raises InvalidInput: they cannot be used
+    """
+    given = msgspec.json.decode(options)
+    pool = pool_of(given.get("affinity") or {})
+    if not given.get("requests"):
+        return pool, None
+    try:
+        return pool, msgspec.convert(given["requests"], ResourceRequest).to_json()
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"requests: {error}; its fields are cpu, memory (bytes), gpu and packages") from error

@@ -23,10 +23,10 @@ from flux.engine.admission import (
     start_session_steps,
     start_workflow_steps,
 )
+from flux.engine.agent_workflows import session_of
 from flux.engine.answers import Written
 from flux.engine.dispatch import Dispatch
 from flux.engine.executions import FindWorkflow
-from flux.engine.pools import pool_of_agent
 from flux.engine.schedules import CatchUp, catch_up, decode_spec
 from flux.engine.upkeep import PAUSE_SECONDS, keep_up, survive
 from flux.engine.values import encode_value
@@ -84,8 +84,8 @@ class Starter:
             found = yield from agents.get(schedule.scope, agent)
             if found is None:
                 raise AgentNotFound(f"there is no agent {agent!r}; `flux agent list` shows those that exist")
-            pool = pool_of_agent(found.definition)
-            new = NewSession(agent, found.digest, found.version, instance, workspace=self._workspace, pool=pool)
+            new = NewSession(agent, found.digest, found.version, instance, workspace=self._workspace)
+            new = yield from session_of(schedule.scope, found, new)
             try:
                 return (yield from start_session_steps(schedule.scope, new, message, self._dispatch))
             except SessionExists:  # another transaction was faster, unless it belongs to somebody else

@@ -53,6 +53,12 @@ update executions set state = 'ended', outcome = :outcome, epoch = epoch + 1, he
 where id = :id and state <> 'ended' returning head, epoch"""
 
 
+STOP = """
+update executions set state = 'idle', epoch = epoch + 1, head = head + 1, worker = null, due = null,
+  waiting_for = null, run_id = null, updated = :now
+where id = :id returning head, epoch"""
+
+
 class Driver(Struct, frozen=True):
     """Who drives: its id, the epoch in which it owns itself, and the root of its tree."""
 
@@ -189,6 +195,16 @@ def tell(scope: Scope, ids: list[str], entry: Entry) -> Steps[dict[str, tuple[lo
             head, epoch, run = moved[0]
             told[id] = yield from log.insert(id, [entry], head, run, epoch)
     return told
+
+
+def stop_all(root: str) -> Steps[None]:
+    """Stop what children of a root have begun; they can be driven again. The caller owns the root."""
+    rows: list[Row] = yield DESCENDANTS, {"root": root}
+    for id, run, _ in rows:
+        if run is not None:
+            stopped = yield STOP, {"id": id}
+            yield from log.insert(id, [Cancelled()], stopped[0][0], run, stopped[0][1])
+            yield log.CLOSE_INTERRUPTS, {"id": id}
 
 
 def end_all(root: str, outcome: str, reason: str) -> Steps[dict[str, tuple[log.LogRow, ...]]]:

@@ -254,7 +254,7 @@ def open_children(scope: Scope, parent: str) -> Steps[list[str]]:
 
 LIST = f"""
 select {COLUMNS} from executions e
-where tenant = :tenant and kind = 'session' and owner = :owner and driver is null
+where tenant = :tenant and agent is not null and owner = :owner and driver is null
   and (cast(:agent as text) is null or agent = :agent)
   and (cast(:state as text) is null or state = :state)
   and (cast(:instance as text) is null or instance = :instance)
@@ -315,7 +315,7 @@ def list_executions(
     condition = SHOWN_STATES[state] if state else "1 = 1"
     rows = yield (
         f"select {COLUMNS} from executions where tenant = :tenant and owner = :owner and driver is null and {condition}"
-        " and (cast(:workflow as text) is null or workflow = :workflow)"
+        " and (cast(:workflow as text) is null or coalesce(workflow, 'agents/agent_chat') = :workflow)"
         " and (cast(:agent as text) is null or agent = :agent)"
         " and (cast(:created as double precision) is null or created < :created"
         " or (created = :created and id < :after))"

@@ -143,7 +143,7 @@ def append(
             "ends": int(ends is not None),
             "run_id": started,
             "resets": int(any(isinstance(entry, PROGRESS) for entry in entries)),
-            "turns": sum(isinstance(entry, ChatResponse) for entry in entries),
+            "turns": sum(isinstance(entry, ChatResponse) and entry.turn > 0 for entry in entries),
             "usage": usage,
             "error": ends.message if isinstance(ends, (RunFailed, WorkflowFailed)) else None,
         },
@@ -204,6 +204,16 @@ def last(scope: Scope, id: str) -> Steps[LogRow | None]:
         "select seq, type, run_id, epoch, at, body from events where execution_id = :id and exists"
         " (select 1 from executions where id = :id and tenant = :tenant) order by seq desc limit 1",
         {"id": id, "tenant": scope.tenant},
+    )
+    return LogRow(*rows[0]) if rows else None
+
+
+def newest(scope: Scope, id: str, type: type[Entry]) -> Steps[LogRow | None]:
+    """The newest entry of a type."""
+    rows = yield (
+        "select seq, type, run_id, epoch, at, body from events where execution_id = :id and type = :type and exists"
+        " (select 1 from executions where id = :id and tenant = :tenant) order by seq desc limit 1",
+        {"id": id, "tenant": scope.tenant, "type": str(type.__struct_config__.tag)},
     )
     return LogRow(*rows[0]) if rows else None
 

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from flux.errors import AgentNotFound, Fenced, ScheduleNotFound, WorkflowNotFound
-from flux.events import CancelRequested, UsageCounted
+from flux.errors import AgentNotFound, Fenced, ScheduleNotFound, SessionNotFound, WorkflowNotFound
+from flux.events import CancelRequested, SessionStarted, UsageCounted
 from flux.messages import Usage
 from flux.store import (
     admissions,
     agents,
     artifacts,
     configs,
+    conversations,
     deltas,
     driven,
     executions,
@@ -26,6 +27,7 @@ from flux.store import (
     waits,
     workflows,
 )
+from flux.store.agents import AgentVersion
 from flux.store.database import Database, Row, Scope, Steps, one
 from flux.store.driven import Awaited, Driver
 from flux.store.memories import Word
@@ -37,6 +39,7 @@ NOUNS: list[ModuleType] = [
     agents,
     artifacts,
     configs,
+    conversations,
     deltas,
     driven,
     executions,
@@ -80,6 +83,9 @@ def _keep(scope: Scope, id: str, question: str) -> Steps[Any]:
     return artifacts.put(scope, id, 1, "kept", name="other.txt", media_type="text/plain", data=b"stolen")
 
 
+#: An agent whose workflow is that of another tenant.
+TALKER = AgentVersion("hello", 1, "d1", '{"workflow_file":{"digest":"d1"}}', "eve", 1.0)
+
 #: Every function that takes a scope, called by a stranger with somebody else's ids; and what comes back.
 CALLS: dict[str, tuple[Call, Any]] = {
     "admissions.claim": (lambda s, id, q: admissions.claim(s, "key", "other digest"), None),
@@ -99,6 +105,8 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "configs.names": (lambda s, id, q: configs.names(s), []),
     "configs.put": (lambda s, id, q: configs.put(s, "city", "Paris"), None),
     "configs.remove": (lambda s, id, q: configs.remove(s, "other"), False),
+    "conversations.begin": (lambda s, id, q: conversations.begin(s, id, "helper", 1), SessionNotFound),
+    "conversations.workflow_of": (lambda s, id, q: conversations.workflow_of(s, TALKER), None),
     "driven.awaited": (lambda s, id, q: driven.awaited(s, id, id), Awaited(frozenset(), ())),
     "driven.chain": (lambda s, id, q: driven.chain(s, id), []),
     "driven.children": (lambda s, id, q: driven.children(s, id, id), []),
@@ -130,6 +138,7 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "log.append": (lambda s, id, q: log.append(s, id, 1, None, [UsageCounted(tokens=Usage())]), Fenced),
     "log.read_types": (lambda s, id, q: log.read_types(s, id, [UsageCounted]), []),
     "log.last": (lambda s, id, q: log.last(s, id), None),
+    "log.newest": (lambda s, id, q: log.newest(s, id, SessionStarted), None),
     "log.load": (lambda s, id, q: log.load(s, id), []),
     "log.read": (lambda s, id, q: log.read(s, id), []),
     "memories.by_id": (lambda s, id, q: memories.by_id(s, "helper", range(20)), []),
@@ -157,6 +166,8 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "schedules.set_state": (lambda s, id, q: schedules.set_state(s, "nightly", "paused", None), ScheduleNotFound),
     "waits.wait_for": (lambda s, id, q: waits.wait_for(s, id, "other"), None),
     "workflows.delete": (lambda s, id, q: workflows.delete(s, "default", "hello"), WorkflowNotFound),
+    "workflows.drop": (lambda s, id, q: workflows.drop(s, "default", "hello"), False),
+    "workflows.of_digest": (lambda s, id, q: workflows.of_digest(s, "default", "hello", "d1"), None),
     "workflows.get": (lambda s, id, q: workflows.get(s, "default", "hello"), None),
     "workflows.get_version": (lambda s, id, q: workflows.get_version(s, "default", "hello", 1), None),
     "workflows.list_current": (lambda s, id, q: workflows.list_current(s), []),

@@ -120,7 +120,8 @@ async def test_a_pause_inside_a_tool_two_levels_down_wakes_all_when_answered(lab
 async def doubled(lab: Lab, id: str) -> ExecutionContext[Any]:
     """The execution at its end, after the workflow that its tool called was told by what to multiply."""
     assert (await lab.machine.until(id)).is_paused
-    (other,) = await lab.machine.database.read(one("select id from executions where workflow = 'agents_waiting/double'"))
+    find = one("select id from executions where workflow = 'agents_waiting/double'")
+    (other,) = await lab.machine.database.read(find)
     await lab.machine.until(other[0], "waiting")
     await lab.machine.resume(other[0], 2)
     return await lab.machine.until(id, "ended")

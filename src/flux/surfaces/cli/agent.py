@@ -30,7 +30,7 @@ FIELDS = (
     click.option("--description", help="What the agent is for."),
     click.option("--tools", multiple=True, metavar="NAME", help="A tool or group of tools; may be repeated."),
     click.option("--tools-file", type=click.Path(), help="A Python file: its top-level @task functions are tools."),
-    click.option("--workflow-file", type=click.Path(), hidden=True),
+    click.option("--workflow-file", type=click.Path(), help="A Python file whose workflow talks for the agent."),
     click.option("--mcp-server", "mcp_servers", multiple=True, metavar="URL", help="An MCP server; may be repeated."),
     click.option("--skills-dir", type=click.Path(), help="A directory of skills; they are stored with the agent."),
     click.option("--strict", is_flag=True, help="Refuse skills that break the published rules."),
