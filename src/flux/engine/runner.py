@@ -215,5 +215,5 @@ def _claim(id: str, who: Presence, offer: Offer) -> Steps[Execution | None]:
     if execution is not None and not offer.takes(execution.pool, execution.requests):
         raise _NotForUs
     if execution is not None:
-        yield from workers.beat(who)
+        yield from workers.stay(who)
     return execution

@@ -41,6 +41,9 @@ class WorkerRow(Presence, frozen=True):
     silent: float = 0.0
 
 
+#: Seconds within which a worker need not be seen again.
+JUST_NOW = 0.25
+
 BEAT = "update workers set seen = :now, state = case when state = 'gone' then 'active' else state end where id = :id"
 
 INSERT = """
@@ -73,6 +76,16 @@ def beat(who: Presence) -> Steps[None]:
     for name in (first, f"{first}-{who.id}"):
         if (yield INSERT, {**msgspec.structs.asdict(who), "name": name}):
             return
+
+
+def stay(who: Presence) -> Steps[None]:
+    """`beat`, unless the worker was seen just now: many claims at once need not wait for each other at its row."""
+    seen = yield (
+        "select 1 from workers where id = :id and state <> 'gone' and seen > :now - cast(:just as double precision)",
+        {"id": who.id, "just": JUST_NOW},
+    )
+    if not seen:
+        yield from beat(who)
 
 
 def join(who: Presence, dead_after: float, is_dead: Callable[[str], bool]) -> Steps[None]:
