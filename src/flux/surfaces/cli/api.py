@@ -1,0 +1,86 @@
+"""`flux agent start NAME --mode api`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import click
+
+from flux.client import FluxClient
+from flux.errors import AgentNotFound, FluxError, InvalidInput
+from flux.settings import Settings
+from flux.surfaces.cli.connect import EMBEDDED, LOOPBACK, connect, settle_memory
+from flux.surfaces.cli.listening import listen, until_stopped, url_of
+from flux.surfaces.cli.logs import log_to_stderr
+
+DEFAULT_HOST = "127.0.0.1"
+PROXY = (
+    "Warning: other machines can reach this address, and tokens cross the network in clear. Put a reverse proxy with "
+    "TLS in front (nginx, Caddy) that passes Authorization on and buffers no responses."
+)
+
+
+class Address(NamedTuple):
+    """Where to listen; `remote`: an address that other machines can reach is meant."""
+
+    host: str | None
+    port: int
+    remote: bool
+
+
+async def serve_api(settings: Settings, agent: str, address: Address, model: str | None) -> int:
+    """Serve an agent until the process is stopped.
+
+    :raises InvalidInput: the address can be reached from elsewhere, and that is not meant
+    :raises AddressInUse: another process has it
+    :raises AgentNotFound: there is no such agent
+    """
+    from flux.server.app import BODY_PER_MESSAGE_BYTE
+    from flux.server.guard import Guard
+    from flux.surfaces.api.app import create_api, end_streams
+
+    host = address.host or DEFAULT_HOST
+    remote = host not in LOOPBACK
+    if remote and not address.remote:
+        raise InvalidInput(
+            f"{host} can be reached from other machines; add --allow-remote if that is meant, "
+            "and put a reverse proxy with TLS in front"
+        )
+    log_to_stderr()
+    with listen(host, address.port) as listener:
+        async with connect(settings) as client:
+            await _look(client, agent)
+            app = create_api(client, agent, model=model)
+            limit = BODY_PER_MESSAGE_BYTE * settings.max_message_bytes + 100_000
+            guarded = Guard(app, hosts=None if remote else frozenset(), max_body=limit)
+            settle_memory()
+            if remote:
+                click.echo(PROXY, err=True)
+            click.echo(f"Flux Agent — {agent} (api) on {url_of(listener)} ({_where(client, settings)})")
+            await until_stopped(guarded, listener, partial(end_streams, app))
+    return 0
+
+
+async def _look(client: FluxClient, agent: str) -> None:
+    """Refuse an agent that is known not to be there; the operator's token is not used to find out.
+
+    :raises AgentNotFound: there is no such agent
+    """
+    async with client.with_token(None) as nobody:
+        try:
+            found = await nobody.get(f"/agents/{agent}")
+        except AgentNotFound:
+            raise
+        except FluxError as error:
+            if error.status not in (401, 403):
+                click.echo(f"Warning: {error}", err=True)
+            return
+    for problem in found["problems"]:
+        click.echo(f"Warning: {problem}", err=True)
+
+
+def _where(client: FluxClient, settings: Settings) -> str:
+    if client.base_url == EMBEDDED:
+        return f"no server is running: this process runs the agent, home: {settings.home}"
+    return f"server: {client.base_url}"
