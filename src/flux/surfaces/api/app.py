@@ -130,10 +130,7 @@ async def chat(request: Request) -> Response:
     if key is not None and not 0 < len(key) <= MAX_KEY:
         raise InvalidInput(f"Idempotency-Key must have 1 to {MAX_KEY} characters")
     session = _session(request) if "session" in request.query_params else None
-    after = request.headers.get("last-event-id") if key else None
-    return await _streamed(
-        request, lambda caller, stack: talk.chat(caller, stack, session, said.message, key=key, after=after)
-    )
+    return await _streamed(request, lambda caller, stack: talk.chat(caller, stack, session, said.message, key=key))
 
 
 async def elicitation(request: Request) -> Response:

@@ -34,7 +34,6 @@ RETRY = (0.1, 0.2, 0.5, 1.0, 2.0)
 DECLINED = "The person declined to answer."
 
 _ID = re.compile(r"[0-9a-fA-F-]{1,64}")
-_CURSOR = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18}){0,2}")
 
 
 class Caller(Struct, frozen=True):
@@ -56,11 +55,11 @@ class Answer(Struct, frozen=True):
 
 
 async def chat(
-    caller: Caller, stack: AsyncExitStack, session: str | None, text: str, *, key: str | None, after: str | None
+    caller: Caller, stack: AsyncExitStack, session: str | None, text: str, *, key: str | None
 ) -> AsyncGenerator[bytes, None]:
     """Send a message, in a new session unless one is named; the frames of its run. It is durable when this returns.
 
-    The same `key` attaches to the message's run, behind the cursor `after`. `stack` keeps the connection.
+    The same `key` attaches to the message's run and tells it from its beginning. `stack` keeps the connection.
 
     :raises FluxError: it was not accepted
     """
@@ -68,7 +67,8 @@ async def chat(
     begin = int(handle.cursor or 0)
     try:
         events = await stack.enter_async_context(handle.connected())
-        sent = await patiently(lambda: handle.post(text, model=caller.model, key=derived(key, "message")))
+        ours = derived(key, "message")
+        sent = await patiently(lambda: handle.post(text, model=caller.model, key=ours))
     except FluxError:
         if fresh:
             with suppress(FluxError):
@@ -79,7 +79,7 @@ async def chat(
         handle, past = caller.client.session(handle.id, str(sent["seq"] - 1)), []
         events = await stack.enter_async_context(handle.connected())
     telling = OfMessage(caller.agent, past, message, attached=attached)
-    return _stream(handle.id, telling, [], events, after)
+    return _stream(handle.id, telling, [], events)
 
 
 async def _opened(caller: Caller, session: str | None, key: str | None) -> tuple[SessionHandle, list[Any], bool]:
@@ -107,7 +107,7 @@ async def answer(caller: Caller, stack: AsyncExitStack, session: str, said: Answ
     if answered["repeated"] and not telling.is_open(interrupt):
         before, backlog = _split(past, interrupt)
         telling = OfAnswer(caller.agent, before, interrupt)
-    return _stream(handle.id, telling, backlog, events, None)
+    return _stream(handle.id, telling, backlog, events)
 
 
 async def open_session(caller: Caller, id: str, *, always: bool = False) -> tuple[SessionHandle, list[Any]]:
@@ -146,45 +146,34 @@ def derived(key: str | None, part: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{part}/{key}")) if key else str(uuid.uuid4())
 
 
-def encode(frame: Frame, cursor: str | None = None) -> bytes:
+def encode(frame: Frame) -> bytes:
     """A frame on the wire. JSON holds no raw line breaks, so one data line is enough."""
-    id = b"id: %b\n" % cursor.encode() if cursor else b""
-    return b"%bdata: %b\n\n" % (id, msgspec.json.encode(frame))
+    return b"data: %b\n\n" % msgspec.json.encode(frame)
 
 
 async def _stream(
-    id: str, telling: Telling, backlog: Iterable[Any], events: AsyncGenerator[Event, None], after: str | None
+    id: str, telling: Telling, backlog: Iterable[Any], events: AsyncGenerator[Event, None]
 ) -> AsyncGenerator[bytes, None]:
     yield encode({"type": "session_id", "id": id})
-    seen = _place(after)
     try:
         async with aclosing(_behind(backlog, events)) as all_of_it:
-            async for cursor, event in all_of_it:
+            async for event in all_of_it:
                 frames = telling.feed(event)
-                if frames and (telling.done or cursor is None or _place(cursor) > seen):
-                    yield b"".join(encode(frame, cursor) for frame in frames)
+                if frames:
+                    yield b"".join(map(encode, frames))
                 if telling.done:
                     return
     except FluxError as error:
         yield encode(error_frame(str(error), retryable=isinstance(error, Unavailable)))
 
 
-async def _behind(
-    backlog: Iterable[Any], events: AsyncGenerator[Event, None]
-) -> AsyncGenerator[tuple[str | None, Any], None]:
-    """Entries that were read before, then events as they come, with their cursors."""
+async def _behind(backlog: Iterable[Any], events: AsyncGenerator[Event, None]) -> AsyncGenerator[Any, None]:
+    """Entries that were read before, then what comes."""
     for entry in backlog:
-        yield None, entry
+        yield entry
     async with aclosing(events):
         async for event in events:
-            yield event.cursor, event.event
-
-
-def _place(cursor: str | None) -> tuple[int, ...]:
-    """A cursor as something to compare; what is none stands before everything."""
-    if cursor is None or not _CURSOR.fullmatch(cursor):
-        return ()
-    return tuple(map(int, cursor.split(".")))
+            yield event.event
 
 
 async def _present_run(client: FluxClient, session: str, head: int) -> list[Any]:
