@@ -15,7 +15,7 @@ from flux.server.guard import Guard
 from flux.surfaces.api.app import create_api
 from tests.integration.server.serving import Served
 
-TOKEN = {"Authorization": "Bearer a-token"}
+TOKEN = {"authorization": "Bearer a-token"}
 MAX_BODY = 200_000
 Frame = dict[str, Any]
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import uuid
 from contextlib import aclosing
+from typing import Any
 
 import httpx
 import pytest
@@ -17,7 +18,7 @@ from tests.integration.server.models import LONG, WORDS, Held, says
 from tests.integration.server.serving import IN_PROCESS_URL, Served
 
 SHELL = Call("shell", {"command": "echo one"})
-TOOLS = {"tools": ["system_tools"], "tool_approvals": {"shell": False}}
+TOOLS: dict[str, Any] = {"tools": ["system_tools"], "tool_approvals": {"shell": False}}
 
 
 async def until(stream: object, kind: str) -> list[Frame]:
