@@ -91,6 +91,24 @@ async def test_a_plan_is_approved_like_a_call(served: Served) -> None:
     assert frames[-1]["content"] == "Planned."
 
 
+@pytest.mark.behaviour("api:approval:sub-agent")
+@pytest.mark.parametrize("approved", [True, False])
+async def test_a_question_of_a_sub_agent_is_asked_and_answered_in_the_session_itself(
+    served: Served, approved: bool
+) -> None:
+    child = ScriptedModel([Reply("I dig. ", (SHELL,)), Reply("Dug.")])
+    name = await served.agent(child, tools=["system_tools"], description="digs")
+    call = Call("delegate", {"agent": name, "instruction": "dig"})
+    async with api(served, ScriptedModel([Reply("You. ", (call,)), Reply("All done.")]), agents=[name]) as agent:
+        id, question = await asked(agent)
+        assert (question["type"], question["agent"], question["tool"]) == ("approval_required", name, "shell")
+        assert question["session"] != id
+        frames = await agent.post(approval_of(id, question["id"]), {"approved": approved})
+    assert [frame["status"] for frame in frames if frame["type"] == "subagent"][-1] == "done"
+    assert one(frames, "tool_done")["name"] == "delegate"
+    assert frames[-1]["content"] == "All done."
+
+
 @pytest.mark.behaviour("api:approval:closed")
 async def test_the_first_answer_wins_and_its_repeat_tells_the_run_again(served: Served) -> None:
     model = ScriptedModel([Reply("I will. ", (SHELL,)), Reply("Done.")])

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import uuid
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -215,6 +216,67 @@ async def test_an_upstream_call_that_is_made_again_doubles_nothing(served: Serve
     assert (text_of(frames), frames[-1]["turn"]) == ("once", 1)
     said = [row for row in await served.client.messages(frames[0]["id"]) if row["role"] == "user"]
     assert len(said) == len(model.requests) == 1
+
+
+class Crumbled(httpx.AsyncByteStream):
+    """A stream byte by byte, with the line ends of another system."""
+
+    def __init__(self, inner: httpx.AsyncByteStream) -> None:
+        self._inner = inner
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._inner:
+            for byte in chunk.replace(b"\n", b"\r\n"):
+                yield bytes([byte])
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class Crumbling(httpx.AsyncBaseTransport):
+    """Brings streams as `Crumbled`."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await self._inner.handle_async_request(request)
+        if "event-stream" in response.headers["content-type"]:
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            response.stream = Crumbled(response.stream)
+        return response
+
+
+@pytest.mark.behaviour("api:chat:wire")
+async def test_however_the_bytes_of_the_server_come_the_text_is_whole(served: Served) -> None:
+    text = "für 🎉 \r\n data: x\n\nid: 9\n" * 20
+    name = await served.agent(says(text))
+    async with FluxClient(IN_PROCESS_URL, transport=Crumbling(served.transport())) as client:
+        app = create_api(client, name)
+        async with httpx.AsyncClient(base_url=IN_PROCESS_URL, transport=InProcessTransport(app)) as http:
+            frames = await Api(app, http).chat("hello")
+    assert text_of(frames) == frames[-1]["content"] == text
+
+
+NAP = '''
+from flux import task
+from flux.tasks import sleep
+
+@task.with_options(effect="idempotent")
+async def nap() -> str:
+    """Sleep a little."""
+    await sleep(0.2)
+    return "slept"
+'''
+
+
+@pytest.mark.behaviour("api:chat:sleeps")
+async def test_a_tool_that_sleeps_does_not_end_the_stream(served: Served) -> None:
+    model = ScriptedModel([Reply("A nap. ", (Call("nap"),)), Reply("Rested.")])
+    async with api(served, model, tools_file={"name": "nap.py", "source": NAP}) as agent:
+        frames = await agent.chat("nap")
+    assert one(frames, "tool_done")["outcome"] == "success"
+    assert frames[-1]["content"] == "Rested."
 
 
 @pytest.mark.behaviour("api:several:alternate")

@@ -20,7 +20,8 @@ ROUTES = [
     ("GET", "/health/"),
 ]  # fmt: skip
 BEARERS = [
-    b"", b"Bearer", b"Bearer ", b"Bearer  ", b"bearer\t", b"Basic abc", b"abc", b"Bearerabc", b"Bearer a b", b"Bearer \xfc",
+    b"", b"Bearer", b"Bearer ", b"Bearer  ", b"bearer\t", b"Basic abc", b"abc", b"Bearerabc", b"Bearer a b",
+    b"Bearer \xfc",
 ]  # fmt: skip
 
 

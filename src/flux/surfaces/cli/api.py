@@ -22,7 +22,7 @@ PROXY = (
 
 
 class Address(NamedTuple):
-    """Where to listen; `remote`: an address that other machines can reach is meant."""
+    """Where to listen; `remote`: other machines are meant to reach it, under any name."""
 
     host: str | None
     port: int
@@ -53,7 +53,7 @@ async def serve_api(settings: Settings, agent: str, address: Address, model: str
             await _look(client, agent)
             app = create_api(client, agent, model=model)
             limit = BODY_PER_MESSAGE_BYTE * settings.max_message_bytes + 100_000
-            guarded = Guard(app, hosts=None if remote else frozenset(), max_body=limit)
+            guarded = Guard(app, hosts=None if address.remote else frozenset(), max_body=limit)
             settle_memory()
             if remote:
                 click.echo(PROXY, err=True)
