@@ -91,7 +91,10 @@ class Frames:
         elif isinstance(event, InterruptAnswered):
             self.open.pop(event.id, None)
         elif isinstance(event, ToolDone):
-            self.open = {id: one for id, one in self.open.items() if one.call != event.call}
+            ended = event.call
+            self.open = {
+                id: one for id, one in self.open.items() if ended not in (one.call, getattr(one, "within", None))
+            }
         elif isinstance(event, (*RUN_ENDS, SessionEndedEntry)):
             self.open = {}
         elif isinstance(event, AssistantSaid):
@@ -131,13 +134,18 @@ def wakes_by_itself(question: Question) -> bool:
     return isinstance(question, Paused) and (question.due is not None or question.on is not None)
 
 
+def _calls(question: Question) -> tuple[str | None, str | None]:
+    """The calls with which a question ends: its own, and the one whose code asks."""
+    return question.call, getattr(question, "within", None)
+
+
 def question_frame(asked: Question, agent: str) -> Frame:
     """The frame of a question. Its `id` is that of the interrupt; `agent` is whose session it is in."""
     session = {"session": asked.session} if asked.session else {}
     told: Frame
     match asked:
         case ApprovalRequired():
-            told = {"channel": asked.channel, "agent": asked.agent, "tool": asked.tool, "args": asked.args}
+            told = {"channel": asked.channel, "agent": asked.agent or agent, "tool": asked.tool, "args": asked.args}
             more = {"reason": asked.reason, "expires_at": asked.expires_at, "within": asked.within}
             return _approval(asked, told) | {name: value for name, value in more.items() if value is not None} | session
         case PlanReview():

@@ -109,6 +109,50 @@ async def test_a_question_of_a_sub_agent_is_asked_and_answered_in_the_session_it
     assert frames[-1]["content"] == "All done."
 
 
+ASKING = '''
+from flux import task
+from flux.tasks import pause
+
+@task.with_options(requires_approval=True)
+async def book(nights: int) -> int:
+    """Book."""
+    return nights
+
+@task.with_options(effect="idempotent")
+async def travel() -> str:
+    """Book inside."""
+    return f"{await book(3)} nights"
+
+@task.with_options(effect="idempotent")
+async def confirm() -> str:
+    """Pause."""
+    return str(await pause("confirm", output={"price": 7}))
+'''
+
+
+@pytest.mark.behaviour("api:approval:inside-a-tool")
+async def test_what_the_code_of_a_tool_asks_for_is_approved(served: Served) -> None:
+    model = ScriptedModel([Reply("Go. ", (Call("travel"),)), Reply("Gone.")])
+    async with api(served, model, tools_file={"name": "trip.py", "source": ASKING}) as agent:
+        id, question = await asked(agent)
+        assert (question["channel"], question["tool"], question["args"]) == ("task", "book", {"nights": 3})
+        frames = await agent.post(approval_of(id, question["id"]), {"approved": True})
+    assert (one(frames, "tool_done")["name"], frames[-1]["content"]) == ("travel", "Gone.")
+    assert "3 nights" in str(model.requests[-1].messages[-1])
+
+
+@pytest.mark.behaviour("api:elicitation:pause")
+async def test_a_pause_in_the_code_of_a_tool_is_passed_on_and_answered(served: Served) -> None:
+    model = ScriptedModel([Reply("Sure? ", (Call("confirm"),)), Reply("Sure.")])
+    async with api(served, model, tools_file={"name": "trip.py", "source": ASKING}) as agent:
+        id, question = await asked(agent)
+        assert (question["type"], question["name"], question["output"]) == ("pause", "confirm", {"price": 7})
+        body = {"elicitation_id": question["id"], "action": "accept", "content": {"ok": True}}
+        frames = await agent.post(f"/elicitation/{question['id']}?session={id}", body)
+    assert frames[-1]["content"] == "Sure."
+    assert "{'ok': True}" in str(model.requests[-1].messages[-1])
+
+
 @pytest.mark.behaviour("api:approval:closed")
 async def test_the_first_answer_wins_and_its_repeat_tells_the_run_again(served: Served) -> None:
     model = ScriptedModel([Reply("I will. ", (SHELL,)), Reply("Done.")])
