@@ -204,6 +204,7 @@ def test_what_keeps_it_from_starting_is_one_line(flux: Flux, tmp_path: Path) -> 
         complains(flux(*start, "--port", port), 1, f"port {port}", "in use", "--port")
     complains(flux(*start, "--host", "0.0.0.0"), 2, "--allow-remote", "reverse proxy")
     complains(flux(*start, "--session", "x"), 2, "--session", "?session=ID")
+    complains(flux(*start, "--model", "gpt"), 2, "--model", "provider/model")
     complains(flux("agent", "start", "nobody", "--mode", "api", "--port", "0"), 1, "nobody", "flux agent list")
     complains(flux(*start, "--port", "99999"), 2, "--port")
 

@@ -124,6 +124,7 @@ async def test_an_agent_that_is_not_there_is_not_found(served: Served) -> None:
         (b'{"message": ""}', "must not be empty"), (b'{"mesage": "hi"}', "did you mean 'message'?"),
         (b'{"message": "hi", "mode": "steer"}', "unknown field 'mode'"), (b'{"message": "a\\u0000b"}', "NUL"),
         (b'{"message": "\\ud800"}', "not JSON"),
+        (b'{"message": ' + b"[" * 50_000, "too deep"),
     ],
 )  # fmt: skip
 async def test_bodies_that_cannot_be_used(served: Served, content: bytes, words: str) -> None:

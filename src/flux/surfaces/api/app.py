@@ -197,6 +197,8 @@ async def _body(request: Request, cls: type[B]) -> B:
         raise InvalidInput("the body must be a JSON object, sent as application/json")
     try:
         given = msgspec.json.decode(await request.body())
+    except RecursionError as error:
+        raise InvalidInput("the body is nested too deep") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"the body is not JSON: {error}") from error
     if not isinstance(given, dict):

@@ -161,21 +161,18 @@ def delete(name: str, server: str | None) -> None:
 @click.option("--mode", type=click.Choice(["terminal", "web", "api"]), default="terminal", show_default=True)
 @click.option("--session", "session_id", metavar="ID", help="Go on with a session.")
 @click.option("--model", help="Use this model (provider/model).")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="The port of mode api.")
-@click.option("--host", help="The address that mode api listens on.  [default: 127.0.0.1]")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="With api: the port; 0: any."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="With api: the address to listen on.")
 @click.option("--allow-remote", is_flag=True, help="Allow an address that other machines can reach.")
 @server_option
-def start(
-    name: str, mode: str, session_id: str | None, model: str | None, port: int, host: str | None, allow_remote: bool,
-    server: str | None,
-) -> int:  # fmt: skip
-    """Talk to an agent, in this terminal or over HTTP."""
+def start(name: str, mode: str, session_id: str | None, model: str | None, server: str | None, **where: Any) -> int:
+    """Talk to an agent, or serve it over HTTP."""
     if mode == "api":
-        from flux.surfaces.cli.api import Address, serve_api
+        from flux.surfaces.cli.api import serve
 
-        if session_id is not None:
-            raise InvalidInput("--session is for the terminal; in mode api each request names its own: ?session=ID")
-        return run(serve_api(settings_for(server), name, Address(host, port, allow_remote), model), long_lived=True)
+        return serve(settings_for(server), name, session_id, model, **where)
     if mode != "terminal":
         raise UnsupportedYet(
             f"--mode {mode} is not available yet; use --mode terminal, or the HTTP API of `flux start server`"

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from flux.engine.pools import pools_of
-from flux.errors import InvalidInput
+from flux.errors import AddressInUse, InvalidInput
 from flux.settings import Settings
 from flux.surfaces.cli.connect import LOOPBACK, live_server, run, settle_memory
-from flux.surfaces.cli.listening import listen, until_stopped, url_of
 from flux.surfaces.cli.logs import log_to_stderr
 from flux.surfaces.cli.options import settings_for
+
+if TYPE_CHECKING:
+    from uvicorn import Config
+
+#: Seconds that open connections get when the server stops.
+LEAVE_SECONDS = 1
+BACKLOG = 2048
 
 
 @click.group()
@@ -101,6 +110,8 @@ async def _work(settings: Settings, labels: dict[str, str]) -> None:
 
 
 async def _serve(settings: Settings, *, worker: bool, remote: bool) -> None:
+    import uvicorn
+
     from flux.agents.process import open_process
     from flux.server.app import create_app, end_streams
 
@@ -108,11 +119,58 @@ async def _serve(settings: Settings, *, worker: bool, remote: bool) -> None:
     with listen(settings.server_host, settings.server_port) as listener:
         async with open_process(settings, environment=os.environ, workspace=Path.cwd(), worker=worker) as process:
             app = create_app(process, hosts=None if remote else frozenset())
+            config = uvicorn.Config(
+                app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=LEAVE_SECONDS
+            )
             url = url_of(listener)
             settle_memory()
             with _announced(settings.home, url, process.worker_id):
                 click.echo(f"Flux server on {url} (home: {settings.home})")
-                await until_stopped(app, listener, partial(end_streams, app))
+                await until_stopped(config, listener, partial(end_streams, app))
+
+
+async def until_stopped(config: Config, listener: socket.socket, stopping: Callable[[], None]) -> None:
+    """Serve until this task is cancelled; `stopping` is then called first.
+
+    Signals are ours: runs are handed over after the last request.
+    """
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+    server = Server(config)
+    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        stopping()
+        server.should_exit = True
+        await serving
+
+
+@contextmanager
+def listen(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that listens there.
+
+    :raises AddressInUse, InvalidInput: it cannot
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol is named because asyncio turns off Nagle's delay only for sockets that say TCP.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+            listener.listen(BACKLOG)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise AddressInUse(
+                    f"port {port} on {host} is in use by another process; choose another with --port"
+                ) from error
+            raise InvalidInput(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        yield listener
 
 
 @contextmanager
@@ -127,3 +185,9 @@ def _announced(home: Path, url: str, worker: str) -> Iterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)
+
+
+def url_of(listener: socket.socket) -> str:
+    """The address to open."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
