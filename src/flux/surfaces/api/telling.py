@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from flux.events import InterruptAnswered, RunStarted
+from flux.events import DeltaEvent, InterruptAnswered, RunStarted
 from flux.surfaces.frames import Frame, Frames
 from flux.watch import Rest, RunWatch
 
@@ -21,6 +21,7 @@ class Telling:
 
     def __init__(self, agent: str, past: Iterable[Any] = ()) -> None:
         self.done = False
+        self._tells = False  # whether pieces that come now belong to what is told
         self._frames = Frames(agent)
         self._present = RunWatch()
         for entry in past:
@@ -33,11 +34,13 @@ class Telling:
 
     def feed(self, event: Any) -> list[Frame]:
         """What is told of one more event."""
+        if isinstance(event, DeltaEvent):  # most events are; they move nothing
+            return self._frames.feed(event) if self._tells else []
         made = [frame for frame in self._frames.feed(event) if frame["type"] not in QUESTIONS or "due" in frame]
         present = self._present.feed(event)
-        state, told = self._judge(event, present)
+        state, self._tells = self._judge(event, present)
         self.done = state == "ended" or (state == "waiting" and bool(self._frames.asked))
-        return [*(made if told else []), *(self._frames.asked if self.done and state == "waiting" else [])]
+        return [*(made if self._tells else []), *(self._frames.asked if self.done and state == "waiting" else [])]
 
     def _judge(self, event: Any, present: Rest) -> tuple[Rest, bool]:
         """How the run of this request stands, and whether the event is to be told."""
@@ -70,6 +73,7 @@ class OfAnswer(Telling):
 
     def __init__(self, agent: str, past: Iterable[Any], interrupt: str) -> None:
         super().__init__(agent, past)
+        self._tells = True
         self._interrupt = interrupt
         self._answered = False
 
