@@ -19,6 +19,7 @@ from tests.benchmarks import frame  # noqa: E402
 NAMES = (
     "turn",
     "many",
+    "api",
     "openai",
     "long",
     "idle",
