@@ -20,7 +20,7 @@ from tests.benchmarks.children import FLUX, ROOT, START_SECONDS, Child, cpu_of, 
 from tests.benchmarks.frame import Row, Size, median, ms, p95
 from tests.benchmarks.talk import lines, lines_needed, make_agent, one_by_one, sessions
 from tests.benchmarks.turn import DIRECT, directly, tokens_row
-from tests.benchmarks.workflows import COMMITS, SOURCE, calls
+from tests.benchmarks.workflows import COMMITS, READ, SOURCE, Bare, Commits, calls, embedded, in_process
 from tests.crash.databases import fresh_schema
 
 WHERE = "server and worker apart"
@@ -39,7 +39,25 @@ async def measure(size: Size, home: Path) -> list[Row]:
             flux_server(home / "server", "--no-worker", FLUX_DATABASE_URL=database) as server,
             flux_worker(home / "worker", FLUX_DATABASE_URL=database) as worker,
         ):
-            return await _talk(size, server, worker) + await _runs(size, server, worker, database)
+            rows = await _talk(size, server, worker) + await _runs(size, server, worker, database)
+        own = stack.enter_context(fresh_schema(url))
+        return rows + await _in_process(size, home / "own", own)
+
+
+async def _in_process(size: Size, home: Path, database: str) -> list[Row]:
+    """What a process that works on Postgres does, beside the same commits and reads without Flux."""
+    home.mkdir()
+    commits = Commits()
+
+    def select(id: str) -> float:
+        with psycopg.connect(database) as connection:
+            began = time.perf_counter()
+            connection.execute(READ.replace(":id", "%s"), (id,)).fetchall()
+            return time.perf_counter() - began
+
+    async with embedded(home, commits, database_url=database) as process:
+        without = Bare(lambda: _bare(database, size.commits), select, "in process: ", targets=False)
+        return await in_process(size, process, commits, without)
 
 
 @contextmanager
@@ -136,6 +154,7 @@ def _bare(database: str, commits: int) -> list[float]:
     """Seconds of commits of one row each."""
     found = []
     with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("drop table if exists bare")
         connection.execute("create table bare (n integer primary key, body text)")
         for n in range(commits):
             began = time.perf_counter()

@@ -6,10 +6,11 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from flux.agents.process import Process, open_process
@@ -60,9 +61,12 @@ Run = tuple[bytes, float]
 async def measure(size: Size, home: Path) -> list[Row]:
     """Over sockets to a server of its own, then in process."""
     rows = await _served(size, home)
-    commits = _Commits()
-    async with _embedded(home / "embedded", commits) as process:
-        return rows + await _tasks(size, process, commits, home / "embedded" / "flux.db")
+    commits = Commits()
+    path = home / "embedded" / "flux.db"
+    async with embedded(home / "embedded", commits) as process:
+        return rows + await in_process(
+            size, process, commits, Bare(partial(bare, path, size.commits, 1), partial(_select, path))
+        )
 
 
 # --- over HTTP
@@ -146,7 +150,7 @@ async def calls(url: str, callers: int, warm_up: int, rounds: int, cpu: Any = la
 # --- in process
 
 
-class _Commits:
+class Commits:
     """Counts commits."""
 
     def __init__(self) -> None:
@@ -161,22 +165,33 @@ class _Commits:
 
 
 @asynccontextmanager
-async def _embedded(home: Path, observer: CommitObserver) -> AsyncIterator[Process]:
-    settings = load_settings({}, cwd=home, home=str(home))
-    async with open_process(settings, environment=os.environ, workspace=home, observer=observer) as process:
+async def embedded(home: Path, observer: CommitObserver, **settings: Any) -> AsyncIterator[Process]:
+    """Flux in this process, with the workflows of the benchmarks."""
+    settings_ = load_settings({}, cwd=home, home=str(home), **settings)
+    async with open_process(settings_, environment=os.environ, workspace=home, observer=observer) as process:
         await process.workflows.register(LOCAL, SOURCE)
         yield process
 
 
-async def _tasks(size: Size, process: Process, commits: _Commits, path: Path) -> list[Row]:
-    tasks = size.tasks
+class Bare(NamedTuple):
+    """The same database without Flux: seconds of commits, and of reading the rows of a log; `where` names it."""
+
+    commits: Callable[[], list[float]]
+    select: Callable[[str], float]
+    where: str = ""
+    targets: bool = True
+
+
+async def in_process(size: Size, process: Process, commits: Commits, without: Bare) -> list[Row]:
+    """Tasks one by one, at once, and going on behind them."""
+    tasks, where = size.tasks, without.where
     await _until(process, await _start(process, "one_by_one", size.warm_up), "WORKFLOW_PAUSED")
     began = own_cpu()
-    raw = bare(path, size.commits, 1)
+    raw = without.commits()
     raw_cpu = (own_cpu() - began) / len(raw)
     id = await _start(process, "one_by_one", tasks)
     _, single = await spent(_until(process, id, "WORKFLOW_PAUSED"))
-    raw += bare(path, size.commits, 1)  # what a commit takes changes from second to second
+    raw += without.commits()  # what a commit takes changes from second to second
     resumed = await _resume(process, id)
     before = commits.count
     wide = await _start(process, "at_once", tasks)
@@ -184,21 +199,21 @@ async def _tasks(size: Size, process: Process, commits: _Commits, path: Path) ->
     grouped = commits.count - before
     return [
         Row(
-            name="tasks one by one, per second", figure=tasks / single.wall, unit="/s", limit=len(raw) / sum(raw),
-            limit_is=COMMITTED, target=800, at_least=True,
+            name=f"{where}tasks one by one, per second", figure=tasks / single.wall, unit="/s",
+            limit=len(raw) / sum(raw), limit_is=COMMITTED, target=800 if without.targets else None, at_least=True,
         ),
         Row(
-            name="tasks one by one: CPU per task", figure=ms(single.cpu / tasks), unit="ms", limit=ms(raw_cpu),
+            name=f"{where}tasks one by one: CPU per task", figure=ms(single.cpu / tasks), unit="ms", limit=ms(raw_cpu),
             limit_is=COMMITTED,
         ),
         Row(
-            name=f"{tasks:,} tasks at once: commits", figure=grouped, unit="", limit=tasks, limit_is="one each",
+            name=f"{where}{tasks:,} tasks at once: commits", figure=grouped, unit="", limit=tasks, limit_is="one each",
             target=tasks / 10,
         ),
-        Row(name=f"{tasks:,} tasks at once, per second", figure=tasks / parallel.wall, unit="/s"),
+        Row(name=f"{where}{tasks:,} tasks at once, per second", figure=tasks / parallel.wall, unit="/s"),
         Row(
-            name=f"going on behind {tasks:,} tasks", figure=resumed, unit="s", limit=_select(path, id),
-            limit_is=SELECT, target=0.2,
+            name=f"{where}going on behind {tasks:,} tasks", figure=resumed, unit="s", limit=without.select(id),
+            limit_is=SELECT, target=0.2 if without.targets else None,
         ),
     ]  # fmt: skip
 
