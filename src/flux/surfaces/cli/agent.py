@@ -161,11 +161,18 @@ def delete(name: str, server: str | None) -> None:
 @click.option("--mode", type=click.Choice(["terminal", "web", "api"]), default="terminal", show_default=True)
 @click.option("--session", "session_id", metavar="ID", help="Go on with a session.")
 @click.option("--model", help="Use this model (provider/model).")
-@click.option("--port", type=int, default=8080, hidden=True)
-@click.option("--host", hidden=True)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="With web: the page's port; 0: any."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="With web: the address to listen on.")
+@click.option("--allow-remote", is_flag=True, help="Allow an address that other machines can reach.")
 @server_option
-def start(name: str, mode: str, session_id: str | None, model: str | None, server: str | None, **_: Any) -> int:
+def start(name: str, mode: str, session_id: str | None, model: str | None, server: str | None, **where: Any) -> int:
     """Talk to an agent."""
+    if mode == "web":
+        from flux.surfaces.cli.page import page
+
+        return page(settings_for(server), name, session_id, **where)
     if mode != "terminal":
         raise UnsupportedYet(
             f"--mode {mode} is not available yet; use --mode terminal, or the HTTP API of `flux start server`"

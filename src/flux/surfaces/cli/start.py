@@ -116,20 +116,20 @@ async def _serve(settings: Settings, *, worker: bool, remote: bool) -> None:
     from flux.server.app import create_app, end_streams
 
     log_to_stderr()
-    with _listen(settings.server_host, settings.server_port) as listener:
+    with listen(settings.server_host, settings.server_port) as listener:
         async with open_process(settings, environment=os.environ, workspace=Path.cwd(), worker=worker) as process:
             app = create_app(process, hosts=None if remote else frozenset())
             config = uvicorn.Config(
                 app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=LEAVE_SECONDS
             )
-            url = _url(listener)
+            url = url_of(listener)
             settle_memory()
             with _announced(settings.home, url, process.worker_id):
                 click.echo(f"Flux server on {url} (home: {settings.home})")
-                await _until_stopped(config, listener, partial(end_streams, app))
+                await until_stopped(config, listener, partial(end_streams, app))
 
 
-async def _until_stopped(config: Config, listener: socket.socket, stopping: Callable[[], None]) -> None:
+async def until_stopped(config: Config, listener: socket.socket, stopping: Callable[[], None]) -> None:
     """Serve until this task is cancelled; `stopping` is then called first.
 
     Signals are ours: runs are handed over after the last request.
@@ -152,7 +152,11 @@ async def _until_stopped(config: Config, listener: socket.socket, stopping: Call
 
 
 @contextmanager
-def _listen(host: str, port: int) -> Iterator[socket.socket]:
+def listen(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that listens there.
+
+    :raises AddressInUse, InvalidInput: it cannot
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named because asyncio turns off Nagle's delay only for sockets that say TCP.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
@@ -183,6 +187,7 @@ def _announced(home: Path, url: str, worker: str) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def _url(listener: socket.socket) -> str:
+def url_of(listener: socket.socket) -> str:
+    """The address to open."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
