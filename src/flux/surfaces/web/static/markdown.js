@@ -9,7 +9,8 @@ const MOST_HIGHLIGHTED = 40_000; // characters of one block of code
 const CLEAN = {
   ALLOWED_TAGS: ["p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "code",
     "span", "em", "strong", "del", "a", "table", "thead", "tbody", "tr", "th", "td"],
-  ALLOWED_ATTR: ["href", "title", "class", "align", "start", "target", "rel", "data-lang"],
+  ALLOWED_ATTR: ["href", "title", "class", "align", "start", "target", "rel"],
+  ADD_URI_SAFE_ATTR: ["align", "start", "target", "rel"],
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
   ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
@@ -29,7 +30,7 @@ const linked = (href, title, inner) =>
 const marked = new Marked({
   gfm: true,
   renderer: {
-    html: ({ text }) => escape(text),
+    html: ({ text, block }) => (block ? `<p>${escape(text.trim())}</p>` : escape(text)),
     link({ href, title, tokens }) {
       return linked(href, title, this.parser.parseInline(tokens));
     },
@@ -40,7 +41,7 @@ const marked = new Marked({
       const name = (lang || "").match(/^[\w+#.-]*/)[0];
       const known = name && text.length <= MOST_HIGHLIGHTED && hljs.getLanguage(name);
       const inner = known ? hljs.highlight(text, { language: name, ignoreIllegals: true }).value : escape(text);
-      return `<pre data-lang="${escape(name)}"><code class="hljs">${inner}</code></pre>`;
+      return `<pre><code class="hljs">${inner}</code></pre>`;
     },
   },
 });

@@ -288,6 +288,7 @@ class Draft {
     if (type === "pause" && (data.due != null || data.on)) return; // it goes on by itself
     this.put({ key: `q-${data.id}`, kind: "question", type, data });
     this.state.open = [...this.state.open.filter((id) => id !== data.id), data.id];
+    if (this.get(`t-${data.call}`)) this.change(`t-${data.call}`, { state: "waiting" });
   }
 
   on_interrupt_answered(data) {

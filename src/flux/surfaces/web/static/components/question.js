@@ -52,12 +52,15 @@ function Answered({ item }) {
 
 // Two steps: the reason is asked for, and may be left out.
 class Reject extends Component {
+  componentDidUpdate(_, before) {
+    if (this.state.open && !before.open) this.base.querySelector("input").focus();
+  }
+
   render({ reply, label = "Reject" }, { open, reason = "" }) {
     if (!open) return html`<button type="button" onClick=${() => this.setState({ open: true })}>${label}…</button>`;
     const send = (event) => { event?.preventDefault(); reply({ decision: "reject", reason: reason.trim() || null }); };
     return html`<form class="reason" onSubmit=${send}>
-      <input ref=${(input) => input && !this.focused && (this.focused = true) && input.focus()} value=${reason}
-        placeholder="Reason (may be empty)" aria-label="Reason" onInput=${(e) => this.setState({ reason: e.target.value })} />
+      <input value=${reason} placeholder="Reason (may be empty)" aria-label="Reason" onInput=${(e) => this.setState({ reason: e.target.value })} />
       <button class="danger">${label}</button>
     </form>`;
   }

@@ -5,10 +5,10 @@ import { api } from "../api.js";
 import { shown } from "./text.js";
 
 const WORDS = {
-  pending: "not begun", running: "running", waiting: "waiting", success: "done", error: "failed", denied: "denied",
+  pending: "to come", running: "running", waiting: "waits", success: "done", error: "failed", denied: "denied",
   cancelled: "cancelled", interrupted: "interrupted", timeout: "timed out", expired: "expired",
 };
-const SIGNS = { success: "✓", error: "✕", denied: "⊘", cancelled: "⊘", interrupted: "!", timeout: "!", expired: "!" };
+const SIGNS = { pending: "·", waiting: "…", success: "✓", error: "✕", denied: "⊘", cancelled: "⊘", interrupted: "!", timeout: "!", expired: "!" };
 const MOST_SHOWN = 50_000;
 
 export class Tool extends Component {
