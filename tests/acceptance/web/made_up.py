@@ -20,6 +20,8 @@ class MadeUp:
         self.log = [{"seq": seq, "run_id": "r", "at": 0.0, **entry} for seq, entry in enumerate(log, 1)]
         self.asked: list[tuple[int, int]] = []
         self.answers: list[Any] = []
+        self.forked: list[Any] = []
+        self.can_fork = False
 
     def client(self) -> FluxClient:
         routes = [
@@ -29,6 +31,8 @@ class MadeUp:
             Route("/sessions/{id}/events", self._events),
             Route("/sessions/{id}/interrupts/{iid}", self._answer, methods=["POST"]),
         ]
+        if self.can_fork:
+            routes.append(Route("/sessions/{id}/fork", self._fork, methods=["GET", "POST"]))
         return FluxClient("http://localhost", transport=InProcessTransport(Starlette(routes=routes)))
 
     async def _agent(self, request: Request) -> Response:
@@ -56,6 +60,13 @@ class MadeUp:
             data = msgspec.json.encode(entry)
             yield b"id: %d.1.0\nevent: %b\ndata: %b\n\n" % (entry["seq"], entry["type"].encode(), data)
 
+    async def _fork(self, request: Request) -> Response:
+        if request.method == "GET":
+            refusal = {"type": "invalid_input", "message": "GET is not possible", "details": {}}
+            return JSONResponse({"error": refusal}, 405)
+        self.forked.append(await request.json())
+        return JSONResponse({"id": "made-up-too"}, 201)
+
     async def _answer(self, request: Request) -> Response:
         given = await request.json()
         self.answers.append(given)
@@ -67,14 +78,15 @@ class MadeUp:
 
 def run(number: int, *inside: dict[str, Any], end: bool = True) -> list[dict[str, Any]]:
     """The entries of a run."""
-    said = {
-        "type": "user_message",
-        "id": f"u{number}",
-        "mode": "queue",
-        "parts": [{"type": "text", "text": f"ask {number}"}],
-    }
-    log = [said, {"type": "run_started", "run": f"r{number}", "inputs": [f"u{number}"]}, *inside]
-    return [*log, {"type": "chat_response", "content": "", "turn": number}] if end else log
+    parts = [{"type": "text", "text": f"ask {number}"}]
+    log: list[dict[str, Any]] = [
+        {"type": "user_message", "id": f"u{number}", "mode": "queue", "parts": parts},
+        {"type": "run_started", "run": f"r{number}", "inputs": [f"u{number}"]},
+        *inside,
+    ]
+    if end:
+        log.append({"type": "chat_response", "content": "", "turn": number})
+    return log
 
 
 def answer(id: str, text: str) -> dict[str, Any]:

@@ -155,6 +155,18 @@ async def test_sessions_are_found_by_words_and_resumed(served: Served, open_page
     await tab.shows("apples are red", ".answer")
 
 
+@pytest.mark.behaviour("web:list:rename")
+async def test_a_session_is_renamed(served: Served, open_page: Open) -> None:
+    tab = await open_page(served.new_client(), await served.agent(Gated()))
+    await tab.say("hello")
+    await tab.at_rest(1)
+    await tab.page.get_by_role("button", name="Rename").click()
+    await tab.page.keyboard.type("A better title")
+    await tab.page.keyboard.press("Enter")
+    await tab.shows("A better title", ".sidebar .title")
+    await tab.shows("A better title", "h1")
+
+
 @pytest.mark.behaviour("web:page:keyboard")
 async def test_the_keyboard_is_enough(served: Served, open_page: Open) -> None:
     tab = await open_page(served.new_client(), await served.agent(Gated(), **TOOLS))

@@ -113,3 +113,19 @@ async def test_sub_agents_are_shown_beside_the_conversation(open_page: Open) -> 
     await tab.shows("timed out", ".tool.timeout")
     assert await tab.page.locator(".tool .child a").get_attribute("href") == "#/s/child-1"
     assert await tab.answers() == ["I delegate.", "So it is."]
+
+
+@pytest.mark.behaviour("web:shown:fork")
+@pytest.mark.parametrize("can_fork", [True, False])
+async def test_a_session_is_forked_where_the_server_can(open_page: Open, can_fork: bool) -> None:
+    server = MadeUp([*run(1, answer("m1", "one")), *run(2, answer("m2", "two"))])
+    server.can_fork = can_fork
+    tab = await open_page(server.client(), path="/#/s/made-up")
+    await tab.shows("two", ".answer")
+    await tab.shows("helper", ".sidebar strong")
+    assert await tab.page.locator(".said .fork").count() == (2 if can_fork else 0)
+    if can_fork:
+        await tab.page.locator(".said .fork").last.click()
+        await tab.page.wait_for_url("**/#/s/made-up-too")
+        assert server.forked == [{"at": 4}]
+        assert await tab.page.input_value("textarea") == "ask 2"

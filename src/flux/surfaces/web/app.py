@@ -155,10 +155,10 @@ class _Page:
         """Whether the route is there: it is not one to GET, which the server says of routes alone."""
         try:
             await self._client.get("/sessions/-/fork")
-        except NotFound:
-            return False
         except InvalidInput:
             return True
+        except FluxError:
+            return False
         return False
 
 

@@ -5,7 +5,7 @@ import DOMPurify from "./vendor/purify.js";
 import hljs from "./vendor/highlight.js";
 import { Marked } from "./vendor/marked.js";
 
-const MOST_HIGHLIGHTED = 40_000; // characters of one block of code
+const MOST_HIGHLIGHTED = 12_000; // characters of one block of code: more would hold up a frame or two
 const CLEAN = {
   ALLOWED_TAGS: ["p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "code",
     "span", "em", "strong", "del", "a", "table", "thead", "tbody", "tr", "th", "td"],

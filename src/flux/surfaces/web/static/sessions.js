@@ -42,11 +42,15 @@ export class SessionList {
 
   async more() {
     const asked = (this.asked += 1);
-    const page = await api.sessions({ q: this.q, limit: PAGE, cursor: this.next });
-    if (asked !== this.asked) return;
-    const known = new Set(this.items.map((row) => row.id));
-    this.items = [...this.items, ...page.items.filter((row) => !known.has(row.id))];
-    this.next = page.next_cursor;
+    try {
+      const page = await api.sessions({ q: this.q, limit: PAGE, cursor: this.next });
+      if (asked !== this.asked) return;
+      const known = new Set(this.items.map((row) => row.id));
+      this.items = [...this.items, ...page.items.filter((row) => !known.has(row.id))];
+      this.next = page.next_cursor;
+    } catch (error) {
+      this.problem = error.message;
+    }
     this.onChange();
   }
 

@@ -38,7 +38,7 @@ export class App extends Component {
   }
 
   route = () => {
-    const id = decodeURIComponent(location.hash.match(/^#\/s\/([^/]+)/)?.[1] || "");
+    const id = location.hash.match(/^#\/s\/([\w-]+)/)?.[1] || "";
     if (id === (this.state.session?.id || "")) return;
     this.state.session?.close();
     const session = id ? new Session(id, (restless) => this.changed(session, restless)) : null;
@@ -68,7 +68,7 @@ export class App extends Component {
   key = (event) => {
     if (event.key !== "Escape" || event.isComposing) return;
     if (this.state.drawer) this.setState({ drawer: false });
-    else if (this.state.session && this.state.session.status !== "idle") this.state.session.stop();
+    else if (["working", "waiting"].includes(this.state.session?.status)) this.state.session.stop();
   };
 
   send = async (text, mode) => {
@@ -96,18 +96,17 @@ export class App extends Component {
   fork = async (item) => {
     try {
       const { id } = await api.fork(this.state.session.id, item.seq - 1);
+      this.setState({ draft: { text: item.text } });
       location.hash = `#/s/${id}`;
     } catch (error) {
       this.state.session.tell(error);
     }
   };
 
-  rename = async () => {
+  rename = async (title) => {
     const { session } = this.state;
-    const name = prompt("Title of this session", session.row.title || "")?.trim();
-    if (!name) return;
     try {
-      session.row = await api.rename(session.id, name);
+      session.row = await api.rename(session.id, title);
       this.list.changed(session.row);
     } catch (error) {
       session.tell(error);
@@ -116,7 +115,7 @@ export class App extends Component {
 
   toggle = () => this.setState({ drawer: !this.state.drawer });
 
-  render(_, { page, session, drawer, problem, starting }) {
+  render(_, { page, session, drawer, problem, starting, draft }) {
     const status = session?.status || "idle";
     const title = session?.row?.title || (session ? "" : "New chat");
     document.title = `${status === "waiting" ? "● " : ""}${title || "Session"} · ${page?.agent || "Flux"}`;
@@ -127,8 +126,7 @@ export class App extends Component {
       <div class="stage">
         <header class="top">
           <button type="button" class="menu" onClick=${this.toggle} aria-label="Sessions" aria-expanded=${!!drawer} aria-controls="sessions">☰</button>
-          <h1 title=${title}>${title}</h1>
-          ${session?.row && html`<button type="button" class="link" onClick=${this.rename}>Rename</button>`}
+          <${Title} key=${session?.id} title=${title} onRename=${session?.row && this.rename} />
           <span class="grow"></span>
           ${WORDS[status] && html`<span class=${`state ${status}`} role="status">${WORDS[status]}</span>`}
           ${session && html`<span class="spent" title="Tokens and cost of this session">${spentText(session.spent)}</span>`}
@@ -140,10 +138,38 @@ export class App extends Component {
           ${session ? html`<${Open} session=${session} page=${page} fork=${this.fork} />` : html`<${Welcome} page=${page} />`}
           ${session && html`<${Panel} state=${session.state} />`}
         </div>
-        <${Composer} place=${session?.id || ""} working=${status === "working" || (status === "waiting")} disabled=${starting}
+        <${Composer} place=${session?.id || ""} draft=${draft} working=${status === "working" || status === "waiting"} disabled=${starting}
           stopping=${session?.state.stopping} ended=${status === "ended" || !!session?.gone} onSend=${this.send} onStop=${() => session.stop()} />
       </div>
     </div>`;
+  }
+}
+
+class Title extends Component {
+  componentDidUpdate(_, before) {
+    if (this.state.editing && !before.editing) this.base.querySelector("input").select();
+  }
+
+  key = (event) => {
+    if (event.key !== "Escape") return;
+    event.stopPropagation();
+    this.setState({ editing: false });
+  };
+
+  save = (event) => {
+    event.preventDefault();
+    const title = event.target.elements.title.value.trim();
+    this.setState({ editing: false });
+    if (title && title !== this.props.title) this.props.onRename(title);
+  };
+
+  render({ title, onRename }, { editing }) {
+    if (editing) {
+      return html`<form class="renaming" onSubmit=${this.save} onKeyDown=${this.key}>
+        <input name="title" value=${title} maxlength="256" aria-label="Title" /><button>Save</button></form>`;
+    }
+    return html`<div class="renaming"><h1 title=${title}>${title}</h1>
+      ${onRename && html`<button type="button" class="link" onClick=${() => this.setState({ editing: true })}>Rename</button>`}</div>`;
   }
 }
 

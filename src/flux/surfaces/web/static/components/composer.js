@@ -15,6 +15,10 @@ export class Composer extends Component {
   }
 
   componentDidUpdate(before) {
+    if (before.draft !== this.props.draft) {
+      this.area.value = this.props.draft.text;
+      this.grow();
+    }
     if (before.place !== this.props.place) {
       this.setState({ mode: "queue" });
       if (matchMedia("(pointer: fine)").matches) this.area.focus();

@@ -21,6 +21,7 @@ export class Conversation extends Component {
     this.watch = new ResizeObserver(() => this.keep());
     this.watch.observe(this.content);
     this.keep();
+    this.meet(this.props.session);
   }
 
   componentWillUnmount() {

@@ -56,10 +56,16 @@ class Reject extends Component {
     if (this.state.open && !before.open) this.base.querySelector("input").focus();
   }
 
+  key = (event) => {
+    if (event.key !== "Escape") return;
+    event.stopPropagation();
+    this.setState({ open: false });
+  };
+
   render({ reply, label = "Reject" }, { open, reason = "" }) {
     if (!open) return html`<button type="button" onClick=${() => this.setState({ open: true })}>${label}…</button>`;
     const send = (event) => { event?.preventDefault(); reply({ decision: "reject", reason: reason.trim() || null }); };
-    return html`<form class="reason" onSubmit=${send}>
+    return html`<form class="reason" onSubmit=${send} onKeyDown=${this.key}>
       <input value=${reason} placeholder="Reason (may be empty)" aria-label="Reason" onInput=${(e) => this.setState({ reason: e.target.value })} />
       <button class="danger">${label}</button>
     </form>`;
