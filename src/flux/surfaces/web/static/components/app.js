@@ -135,11 +135,13 @@ export class App extends Component {
         ${said && html`<p class="banner problem" role="alert">${said}
           ${session?.problem && html`<button type="button" class="link" onClick=${session.forget}>Close</button>`}</p>`}
         <div class="middle">
-          ${session ? html`<${Open} session=${session} page=${page} fork=${this.fork} />` : html`<${Welcome} page=${page} />`}
+          <div class="talk">
+            ${session ? html`<${Open} session=${session} page=${page} fork=${this.fork} />` : html`<${Welcome} page=${page} />`}
+            <${Composer} place=${session?.id || ""} draft=${draft} working=${status === "working" || status === "waiting"} disabled=${starting}
+              stopping=${session?.state.stopping} ended=${status === "ended" || !!session?.gone} onSend=${this.send} onStop=${() => session.stop()} />
+          </div>
           ${session && html`<${Panel} state=${session.state} />`}
         </div>
-        <${Composer} place=${session?.id || ""} draft=${draft} working=${status === "working" || status === "waiting"} disabled=${starting}
-          stopping=${session?.state.stopping} ended=${status === "ended" || !!session?.gone} onSend=${this.send} onStop=${() => session.stop()} />
       </div>
     </div>`;
   }

@@ -45,7 +45,7 @@ export class Conversation extends Component {
 
   // A new question gets the focus, unless the person is busy with something else.
   meet(session) {
-    const asked = session.state.open.at(-1);
+    const [asked] = session.state.open;
     if (asked === this.met) return;
     this.met = asked;
     if (!asked) return;
