@@ -113,3 +113,58 @@ async def test_events_are_read_however_the_bytes_are_cut(served: Served, open_pa
         '[{"id":"1.2.3","type":"token","data":{"text":"Grüße 🎉"}},{"id":"4","type":"x","data":[1,2]},'
         '{"id":"4","type":"message","data":3}]'
     ]
+
+
+def token(cursor: str, message: str, attempt: int, text: str) -> dict[str, object]:
+    return {"id": cursor, "type": "token", "data": {"message_id": message, "attempt": attempt, "text": text}}
+
+
+def entry(seq: int, type_: str, **fields: object) -> dict[str, object]:
+    return {"id": f"{seq}.1.0", "type": type_, "data": {"seq": seq, **fields}}
+
+
+BEGUN = [
+    entry(1, "user_message", id="u1", parts=[{"type": "text", "text": "hi"}]),
+    entry(2, "run_started", run="r", inputs=["u1"]),
+]
+WHOLE = entry(3, "assistant_message", message_id="m", parts=[{"type": "text", "text": "one two"}])
+
+
+@pytest.mark.behaviour("web:lost:attempt")
+@pytest.mark.parametrize(
+    ("events", "shown"),
+    [
+        ([token("2.1.1", "m", 1, "one "), token("2.1.2", "m", 1, "two")], ["one two"]),
+        ([token("2.1.1", "m", 1, "one "), token("2.1.2", "m", 2, "again")], ["again"]),
+        ([token("2.1.1", "m", 1, "one "), token("2.2.1", "m", 1, "again")], ["again"]),
+        ([token("2.1.1", "m", 1, "one "), token("2.2.1", "other", 1, "again")], ["again"]),
+        ([token("2.1.1", "m", 1, "one "), WHOLE, token("2.1.2", "m", 1, "two"), WHOLE], ["one two"]),
+        ([*BEGUN, token("2.1.1", "m", 1, "one "), entry(3, "cancelled")], []),
+        ([WHOLE, entry(4, "chat_response", content="one two", turn=1)], ["one two"]),
+        ([WHOLE, entry(4, "chat_response", content="three", turn=1)], ["one two", "three"]),
+    ],
+)
+async def test_of_several_attempts_the_last_is_shown(
+    served: Served, open_page: Open, events: list[dict[str, object]], shown: list[str]
+) -> None:
+    tab = await open_page(served.new_client(), await served.agent(Gated()))
+    fold = """async (events) => {
+      const { empty, reduce } = await import("/static/store.js");
+      const texts = (state) => state.items.filter((item) => item.kind === "assistant").map((item) => item.text);
+      const stepped = events.reduce((state, event) => reduce(state, [event]), empty());
+      return [texts(reduce(empty(), events)), texts(stepped)];
+    }"""
+    assert await tab.page.evaluate(fold, [*BEGUN, *events]) == [shown, shown]
+
+
+@pytest.mark.behaviour("web:lost:attempt")
+async def test_what_joins_a_run_stands_before_its_answer(served: Served, open_page: Open) -> None:
+    tab = await open_page(served.new_client(), await served.agent(Gated()))
+    steered = entry(3, "user_message", id="u2", mode="steer", parts=[{"type": "text", "text": "and?"}])
+    said = entry(4, "assistant_message", message_id="m", inputs=["u2"], parts=[{"type": "text", "text": "one"}])
+    fold = """async (events) => {
+      const { empty, reduce } = await import("/static/store.js");
+      return reduce(empty(), events).items.map((item) => item.text);
+    }"""
+    events = [*BEGUN, steered, token("3.1.1", "m", 1, "on"), said]
+    assert await tab.page.evaluate(fold, events) == ["hi", "and?", "one"]

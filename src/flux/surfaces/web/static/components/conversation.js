@@ -83,7 +83,7 @@ export class Conversation extends Component {
     }
     const waits = Object.values(state.said);
     return html`<main class="conversation" onScroll=${this.onScroll}>
-      <div class="column" role="log" aria-label="Conversation" aria-live="off">
+      <div class="column" role="log" aria-label="Conversation">
         ${session.more && html`<button type="button" class="older" onClick=${this.older} disabled=${session.readingBack}>
           ${session.readingBack ? "Loading…" : "Earlier messages"}</button>`}
         ${chunks}
