@@ -11,7 +11,8 @@ import pytest
 
 from flux.client import FluxClient
 from flux.client.transport import InProcessTransport
-from flux.models.scripted import ScriptedModel, echo
+from flux.events import ChatResponse
+from flux.models.scripted import Reply, ScriptedModel, echo
 from flux.surfaces.web.app import STATIC, create_page, end_streams
 from flux.surfaces.web.guard import MAX_BODY
 from tests.integration.server.serving import serving
@@ -125,6 +126,24 @@ async def test_a_session_is_begun_sent_to_and_read(page: httpx.AsyncClient) -> N
     assert (await page.put(f"/api/sessions/{id}/name", json={"name": "Named"})).json()["title"] == "Named"
     assert [row["title"] for row in (await page.get("/api/sessions?q=Named")).json()["items"]] == ["Named"]
     assert (await page.post(f"/api/sessions/{id}/cancel")).json() == {"id": id, "cancelled": False}
+
+
+@pytest.mark.behaviour("web:proxy:model")
+async def test_another_model_answers_where_it_is_asked_for(tmp_path: Path) -> None:
+    async with serving(tmp_path, in_process=True) as served:
+        other = await served.agent(ScriptedModel([Reply(text="from the other")]))
+        agent = await served.agent(ScriptedModel(echo))
+        app = create_page(served.client, agent, model=f"test/{other}")
+        async with httpx.AsyncClient(transport=InProcessTransport(app), base_url="http://localhost") as page:
+            key = {"Idempotency-Key": "k"}
+            begun = [(await page.post("/api/sessions", json={"message": "one"}, headers=key)).json() for _ in "ab"]
+            assert begun[0] == begun[1]
+            handle = served.client.session(begun[0]["id"], "0")
+            said = [event.event async for event in handle.until_rest()]
+            assert [event.content for event in said if isinstance(event, ChatResponse)] == ["from the other"]
+            await page.post(f"/api/sessions/{handle.id}/messages", json={"message": "two"})
+            said = [event.event async for event in handle.until_rest()]
+            assert [event.content for event in said if isinstance(event, ChatResponse)] == ["from the other"]
 
 
 @pytest.mark.behaviour("web:proxy:away")

@@ -170,9 +170,9 @@ def delete(name: str, server: str | None) -> None:
 def start(name: str, mode: str, session_id: str | None, model: str | None, server: str | None, **where: Any) -> int:
     """Talk to an agent."""
     if mode == "web":
-        from flux.surfaces.cli.page import page
+        from flux.surfaces.cli.page import Shown, page
 
-        return page(settings_for(server), name, session_id, **where)
+        return page(settings_for(server), Shown(name, session_id, model), **where)
     if mode != "terminal":
         raise UnsupportedYet(
             f"--mode {mode} is not available yet; use --mode terminal, or the HTTP API of `flux start server`"

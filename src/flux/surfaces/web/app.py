@@ -40,9 +40,14 @@ PASSED_ON = {
 }
 
 
-def create_page(client: FluxClient, agent: str, *, hosts: frozenset[str] | None = frozenset()) -> Starlette:
-    """The page of an agent. `hosts` are the names it answers to besides loopback; None: any."""
-    page = _Page(client, agent)
+def create_page(
+    client: FluxClient, agent: str, *, model: str | None = None, hosts: frozenset[str] | None = frozenset()
+) -> Starlette:
+    """The page of an agent, with `model` (provider/model) instead of its own.
+
+    `hosts` are the names it answers to besides loopback; None: any.
+    """
+    page = _Page(client, agent, model)
     routes = [
         Route("/", _index),
         Route("/api/page", page.about),
@@ -84,10 +89,11 @@ class _Files(StaticFiles):
 class _Page:
     """The routes of the page of one agent."""
 
-    def __init__(self, client: FluxClient, agent: str) -> None:
+    def __init__(self, client: FluxClient, agent: str, model: str | None) -> None:
         self.closing = asyncio.Event()
         self._client = client
         self._agent = agent
+        self._model = model
 
     async def about(self, _: Request) -> Response:
         """Which agent this is, what keeps it from running, and whether the server can fork sessions."""
@@ -96,7 +102,7 @@ class _Page:
         return JSONResponse(
             {
                 "agent": self._agent,
-                "model": definition.get("model"),
+                "model": self._model or definition.get("model"),
                 "description": definition.get("description"),
                 "problems": found.get("problems", []),
                 "fork": await self._can_fork(),
@@ -116,7 +122,10 @@ class _Page:
         message = body.pop("message", None)
         if body or not isinstance(message, str):
             raise InvalidInput("the body must have the one field 'message', a text")
-        handle = await self._client.start_session(self._agent, message, key=_key(request))
+        key = _key(request)
+        handle = await self._client.start_session(self._agent, None if self._model else message, key=key)
+        if self._model:
+            await handle.post(message, model=self._model, key=key and f"{key}-message")
         return JSONResponse({"id": handle.id}, 201)
 
     async def look(self, request: Request) -> Response:
@@ -147,6 +156,8 @@ class _Page:
     async def pass_on(self, rest: str, request: Request) -> Response:
         """One of the calls that go to the server as they are."""
         path, body = _path(request, rest), await _body(request)
+        if rest == "messages" and self._model:
+            body = {"model": self._model} | body
         if request.method == "PUT":
             return JSONResponse(await self._client.put(path, body))
         return JSONResponse(await self._client.post(path, body or None, key=_key(request)), 202)
