@@ -13,10 +13,11 @@ from typing import Any
 import click
 import msgspec
 
-from flux.agents.definition import LATER, NAME, RESERVED, AgentDefinition
+from flux.agents.definition import LATER, AgentDefinition
 from flux.events import DELTA_TYPES, ENTRY_TYPES
 from flux.settings import GUARDED, Provider, Settings
 from flux.surfaces.cli.main import cli
+from tools.meanings import COMMANDS, DEFINITION, EVENTS, NOT_WRITTEN, ONLY_VARIABLES, OPTIONS, PROVIDERS, SETTINGS
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "reference"
@@ -24,228 +25,6 @@ NOTE = "<!-- Written by tools/reference.py; run `./dev docs` after a change of t
 REFS = "#/$defs/"
 
 Schema = dict[str, Any]
-
-SETTINGS = {
-    "home": "The directory of all state. Default: `./.flux` if it is there, else `flux` in the user's data directory",
-    "database_url": "Where sessions and agents are kept: `sqlite:///PATH` or `postgresql://…` (needs the extra "
-    "`postgres`). Default: `flux.db` in `home`",
-    "server": "The address of the server that commands use. Default: the live server of `home`, else one inside "
-    "the command",
-    "server_host": "The address that `flux start server` listens on",
-    "server_port": "The port that `flux start server` listens on; 0 takes a free one",
-    "auth_token": "Sent by commands as `Authorization: Bearer …`, for a proxy in front. The server itself does not "
-    "look at it",
-    "secret_key": "What secrets are encrypted with: 32 bytes in base64, the same for every server and worker. Default: "
-    "the file `secret.key` in `home`, made when the first secret is set",
-    "synchronous": "`full`: each commit of SQLite is on disk before anything follows from it. `normal`: a power cut "
-    "may lose the last commits. Postgres is not touched",
-    "heartbeat": "Seconds between signs of life of a process that runs something; less than half of `dead_after`",
-    "dead_after": "Seconds without a sign of life after which other processes take over its runs",
-    "grace": "Seconds that runs may go on when the server stops; what is not done is handed over. Commands without "
-    "a server wait at most 1",
-    "concurrency": "Runs that one process works on at the same time",
-    "run_failures": "Failures in a row, crashes included, after which a run fails",
-    "run_timeout": "Seconds that one process may work on a run; waiting for a person does not count",
-    "model_attempts": "Tries of one model call, the first included, when the failure may pass",
-    "model_stall": "Seconds without one byte after which a model call has stalled",
-    "retention_days": "Days after which an ended execution is deleted with all it left behind; 0 keeps it for good",
-    "max_message_bytes": "Bytes of one message; a request body may have six times as many",
-    "web_fetch_hosts": "Names, with or without a port, that `web_fetch` may reach although they are not public",
-}
-PROVIDERS = {
-    "base_url": "The address, with the version (`…/v1`)",
-    "api_key_env": "The variable that holds the key; without it no key is sent",
-}
-#: These cannot stand in flux.toml: `home` is where it is looked for, a token or key is no setting of a project.
-ONLY_VARIABLES = frozenset({"home", "auth_token", "secret_key"})
-
-DEFINITION = {
-    "name": f"Matches `{NAME.pattern}`; {' and '.join(f'`{name}`' for name in sorted(RESERVED))} are reserved",
-    "model": "`provider/model`, see [models](models.md)",
-    "system_prompt": "The instructions. Required in YAML",
-    "description": "What the agent is for; shown in lists",
-    "tools": "Groups, tools, or groups with settings, see [tools](tools.md)",
-    "tools_file": "A Python file: each top-level `@task` function is a tool, see [tools](../howto/tools.md)",
-    "skills": "Skills defined here, see [skills](../howto/skills.md)",
-    "skills_dir": "A directory of skills, read and stored with the agent; over HTTP a directory on the workers",
-    "ToolFile.name": "What messages call it",
-    "ToolFile.source": "Its text",
-    "Skill.name": "What a model asks for it by",
-    "Skill.description": "What it is for; the model sees it always",
-    "Skill.instructions": "What the model reads when it uses the skill",
-    "Skill.license": "As its author says",
-    "Skill.compatibility": "What it needs, as its author says",
-    "Skill.allowed_tools": "As its author says; no call goes without the question that it would ask",
-    "Skill.metadata": "What else its author says",
-    "Skill.files": "Its files by path, as text or as bytes",
-    "Binary.base64": "The bytes",
-    "agents": "Stored agents that work can be handed to with `delegate`, by name",
-    "subagents": "Agents that work can be handed to, defined here",
-    "max_tool_calls": "Model answers of a run that may ask for tools; then the model answers without",
-    "max_turns": "Model calls of a run; then one more answers without tools",
-    "max_concurrent_tools": "Reading tools that run at the same time; others run one after another",
-    "max_tokens": "Longest visible answer of one model call, in tokens",
-    "stream": "`false`: an answer is shown when it is complete, without `token` and `reasoning` events; "
-    "stopped before, nothing of it is kept",
-    "approval_mode": "`always`: a person approves every tool call. `never`: the agent gets no tools",
-    "tool_approvals": "Per tool: `true` asks first, `false` does not. Goes before the tool's own `requires_approval`",
-    "reasoning_effort": "How much a model thinks; the short form of `thinking_level`. Not both",
-    "thinking_level": "How much a model thinks, see [models](models.md#reasoning-levels)",
-    "fallback_models": "Models that are tried in turn when the model before failed for good",
-    "sandbox": "Where tools act. Both values mean the same in this version: this machine, not isolated",
-    "cwd": "The directory tools act in, relative to the workspace of the session. Default: the workspace",
-    "budget": "What may be spent",
-    "planning": "`true`: the agent can make a plan and work by it, see [planning](../howto/planning.md)",
-    "max_plan_steps": "The most steps of a plan that are not done yet",
-    "approve_plan": "`true`: a person reviews each plan before its first step. Needs `planning`",
-    "compaction": "How a long history is summarised; `false`: only when the model refuses the prompt as too long",
-    "long_term_memory": "What outlasts a session, see [long-term memory](../howto/memory.md); `{}` takes the defaults",
-    "LongTermMemory.provider": "Where memories are kept. Default: Flux's own database",
-    "LongTermMemory.connection": "A file, a `postgresql://` URL, or `secret:NAME`; a URL is shown as `***`",
-    "LongTermMemory.scope": "Whose memories. Default: the name of the agent",
-    "Budget.run": "Limit of each run",
-    "Budget.session": "Limit of the whole session",
-    "Limit.max_tokens": "Input and output tokens together",
-    "Limit.max_cost_usd": "US dollars; models without a known price count as 0",
-    "Compaction.reserve_tokens": "Tokens of the model's window to keep free. Default: the smallest of 20,000, the "
-    "longest answer of the model, and a third of the window",
-    "Compaction.keep_recent_tokens": "About how many tokens of the newest history stay as they are",
-    "Compaction.model": "The model that writes the summary. Default: the agent's own",
-}
-
-OPTIONS = {
-    "--format": "How the result is printed",
-    "--limit": "The most to list",
-    "--state": "Only sessions in this state",
-    "--system-prompt-file": "A file with the instructions",
-    "--mode": "Where to talk. `web` and `api` are not available yet",
-    "--reasoning-effort": DEFINITION["reasoning_effort"],
-    "--planning": DEFINITION["planning"],
-    "--max-tool-calls": DEFINITION["max_tool_calls"],
-}
-COMMANDS: dict[str, str] = {}
-
-EVENTS = {
-    "agent": "The name of the agent",
-    "args": "The arguments, as a JSON object",
-    "args_digest": "Digest of the tool's name and these arguments",
-    "artifact": "The id of what was kept beside the log, such as the whole of a long result; else `null`",
-    "attempt": "Which try of the model call this is, from 1",
-    "by": "Who did it",
-    "call": "The id of the tool call",
-    "channel": "What is asked about",
-    "child": "The id of the child",
-    "content": "The text",
-    "cost": "US dollars; `null`: the price is unknown",
-    "decision": "The word of the answer, such as `approve` or `answer`",
-    "definition_digest": "Digest of the agent's definition",
-    "due": "When it ends by itself, in seconds since the epoch; `null`: never",
-    "digest": "Digest of what is asked about; an answer holds for nothing else",
-    "expires_at": "Seconds since the epoch; `null`: never",
-    "id": "The id of the question",
-    "inputs": "Ids of the messages consumed",
-    "instance": "What the session is about, such as a ticket; else an id of its own",
-    "message": "What to tell a person",
-    "message_id": "The id of the answer",
-    "mode": "How it is asked",
-    "model": "The model that was asked",
-    "name": "Its name",
-    "options": "What may be chosen",
-    "on": "The execution whose end ends it, too",
-    "outcome": "How it ended",
-    "parts": "What it consists of",
-    "reason": "Why",
-    "run": "The id of the run",
-    "session": "The session that asks, when it is another one; else `null`",
-    "status": "Its state",
-    "steps": "The steps of the plan",
-    "text": "The piece of text",
-    "tool": "The name of the tool",
-    "turn": "The number of this answer in the session",
-    "usage": "Tokens spent",
-    "session_started.agent_version": "The version of the stored agent",
-    "session_started.name": "The name of the session, `default` if none was given",
-    "session_started.workspace": "The directory its tools act in; `null`: that of the process which runs it",
-    "approval_required.within": "The tool call whose code asks",
-    "pause.within": "The tool call whose code paused",
-    "tool_waiting.due": "When it goes on by itself, in seconds since the epoch",
-    "subagent.child": "The id of its session",
-    "subagent.status": "What became of it",
-    "subagent.agent": "The name of its agent",
-    "subagent_delta.session": "The id of the child's session",
-    "subagent_delta.event": "The delta of the child",
-    "user_message.id": "The id of the message",
-    "user_message.mode": "When it is consumed",
-    "user_message.options": "Choices for its run, such as `model`",
-    "context.system": "The instructions",
-    "context.tools": "The tools offered, with their schemas",
-    "context.digest": "Digest of both",
-    "model_failed.error": "What went wrong, for a person",
-    "model_failed.kind": "The kind, see [models](models.md#failures)",
-    "model_failed.transient": "Whether the same call may succeed later",
-    "model_failed.retry_at": "When it is tried again, in seconds since the epoch; `null`: not again",
-    "assistant_message.inputs": "Ids of the steering messages it consumed",
-    "assistant_message.calls": "The tool calls it asks for",
-    "assistant_message.stop": "Why the answer ended",
-    "gate.verdict": "The decision",
-    "gate.rule": "The rule it comes from",
-    "gate.args": "Reserved; not filled in this version",
-    "tool_start.name": "The name of the tool",
-    "tool_done.name": "The name of the tool",
-    "tool_done.status": "The outcome in one of two words",
-    "tool_done.outcome": "The outcome as it was",
-    "tool_done.content": "What the model reads",
-    "input_required.question": "The question",
-    "elicitation.server_name": "The server that asks",
-    "elicitation.elicitation_id": "The id the server gave",
-    "elicitation.url": "The address to open",
-    "elicitation.schema": "The form to fill in",
-    "elicitation.state": "What the call needs to go on after the answer",
-    "pause.output": "What the code gave along",
-    "interrupt_answered.id": "The id of the question",
-    "interrupt_answered.reason": "The reason given",
-    "interrupt_answered.always": "The tool is approved for the rest of the session",
-    "interrupt_answered.content": "The answer to an `input_required`",
-    "error.retryable": "Whether the same message may work later",
-    "compaction.upto": "The last seq that the summary replaces",
-    "compaction.summary": "The summary",
-    "usage.tokens": "The tokens",
-    "forked.from": "The id of the other session",
-    "forked.at": "The last seq that was copied",
-    "session_end.turns": "How many answers it gave",
-    "progress.value": "The value, any JSON",
-    "TextPart.text": "The text",
-    "ReasoningPart.text": "The reasoning",
-    "ReasoningPart.signature": "Given by the provider; goes back to it alone",
-    "ReasoningPart.id": "Given by the provider",
-    "ReasoningPart.provider": "Who signed it",
-    "ReasoningPart.extra": "Whatever else the provider wants back",
-    "ToolCall.id": "The id of the call, unique in the session",
-    "ToolCall.name": "The name of the tool",
-    "ToolCall.wire_id": "The id the provider gave",
-    "ToolCall.invalid": "The raw arguments when they are no JSON object; `args` is then empty",
-    "Usage.input": "Tokens of the prompt, the cached ones included",
-    "Usage.output": "Tokens of the answer",
-    "Usage.cache_read": "Tokens read from the provider's cache",
-    "Usage.cache_write": "Tokens written to the provider's cache",
-    "WORKFLOW_SCHEDULED.workflow": "The workflow, as `namespace/name`",
-    "WORKFLOW_SCHEDULED.input": "What it was started with, in the typed form of values",
-    "WORKFLOW_SCHEDULED.source_version": "The registered version; `null`: code of the process that started it",
-    "WORKFLOW_CLAIMED.worker": "The worker",
-    "WORKFLOW_PAUSED.waiting_for": "`pause`, `approval`, `child` or `timer`",
-    "WORKFLOW_PAUSED.value": "What the pause shows; where several are open, a list of them in `open`",
-    "WORKFLOW_COMPLETED.value": "What the workflow returned, in the typed form of values",
-    "WORKFLOW_FAILED.value": "The exception, in the typed form of values",
-    "value": "What there is to say of it",
-    "TASK_STARTED.value": "The arguments, where they are small and plain",
-    "TASK_FAILED.error": "The type of the error",
-    "TASK_FAILED.message": "The error in one line",
-    "TASK_FAILED.value": "The exception that the task raised, in the typed form of values",
-    "TASK_COMPLETED.value": "The result, in the typed form of values",
-}
-#: Types that a reader may meet later; this version never writes them.
-NOT_WRITTEN = frozenset({"forked"})
-
 
 CLI_INTRO = """
 Exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted. Results go to standard output, problems to
@@ -341,7 +120,7 @@ def fields(schema: Schema, meanings: Mapping[str, str], prefix: str) -> Iterator
         if name != "type":
             meaning = meanings.get(f"{prefix}.{name}") or meanings.get(name)
             if meaning is None:
-                sys.exit(f"tools/reference.py: say there what {prefix}.{name} means")
+                sys.exit(f"tools/meanings.py: say there what {prefix}.{name} means")
             yield f"`{name}`", describe(field), default_of(field, name in required), meaning
 
 
@@ -486,7 +265,7 @@ def main(arguments: list[str]) -> int:
     old = stale(found)
     for path in old:
         if "--check" in arguments:
-            print(f"{path.relative_to(ROOT)} is not up to date; `python tools/reference.py` writes it")
+            print(f"{path.relative_to(ROOT)} is not up to date; `python -m tools.reference` writes it")
         else:
             path.write_text(found[path], encoding="utf-8")
             print(f"wrote {path.relative_to(ROOT)}")

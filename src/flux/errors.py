@@ -16,6 +16,7 @@ FluxError
 │   ├── SessionNotFound
 │   ├── AgentNotFound
 │   ├── ScheduleNotFound
+│   ├── WorkerNotFound
 │   ├── WorkflowNotFound
 │   ├── ExecutionNotFound
 │   ├── InterruptNotFound
@@ -30,6 +31,7 @@ FluxError
 │   ├── SessionExists
 │   ├── AgentExists
 │   ├── ScheduleExists
+│   ├── WorkerExists
 │   ├── InterruptDecided
 │   ├── NotPaused                the execution waits for no answer of this kind
 │   └── IdempotencyMismatch
@@ -49,6 +51,7 @@ FluxError
 │   ├── ExecutionInterrupted     its worker stopped while it ran once; the outcome is unknown
 │   ├── ApprovalRejected         a person rejected it
 │   ├── AgentFailed              the run of an agent that it asked failed
+│   ├── ToolExecutionError       the tool of an MCP server failed
 │   └── WorkflowFailedError      a workflow that was called failed
 ├── ExecutionSuspended      500  internal: the workflow stops here for now
 ├── UnknownException        500  stands for an exception whose class is not known here
@@ -169,6 +172,12 @@ class ScheduleNotFound(NotFound):
     type = "schedule_not_found"
 
 
+class WorkerNotFound(NotFound):
+    """There is no such worker; `flux worker list` shows those that exist."""
+
+    type = "worker_not_found"
+
+
 class WorkflowNotFound(NotFound):
     """There is no such workflow; `flux workflow list` shows those that exist."""
 
@@ -252,6 +261,12 @@ class ScheduleExists(Conflict):
     """A schedule of this name exists already."""
 
     type = "schedule_exists"
+
+
+class WorkerExists(Conflict):
+    """A living worker has this name."""
+
+    type = "worker_exists"
 
 
 class InterruptDecided(Conflict):
@@ -364,6 +379,12 @@ class AgentFailed(ExecutionError):
     """The run of an agent failed."""
 
     type = "agent_failed"
+
+
+class ToolExecutionError(ExecutionError):
+    """The tool of an MCP server failed, or the server cannot be used."""
+
+    type = "tool_execution_error"
 
 
 class ExecutionTimeoutError(ExecutionError):

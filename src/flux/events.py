@@ -121,7 +121,10 @@ class ToolWaiting(Entry, frozen=True, tag="tool_waiting", kw_only=True):
 
 
 class ApprovalRequired(Entry, frozen=True, tag="approval_required", kw_only=True):
-    """A person must approve a call with exactly these arguments. `within`: the tool call whose code asks."""
+    """A person must approve a call with exactly these arguments.
+
+    `within`: the tool call whose code asks. `grant` is what an "always" allows.
+    """
 
     id: str
     call: str
@@ -133,6 +136,7 @@ class ApprovalRequired(Entry, frozen=True, tag="approval_required", kw_only=True
     reason: str | None = None
     expires_at: float | None = None
     session: str | None = None
+    grant: str | None = None
     within: str | None = None
 
 
@@ -258,10 +262,11 @@ class Compacted(Entry, frozen=True, tag="compaction", kw_only=True):
 
 
 class UsageCounted(Entry, frozen=True, tag="usage", kw_only=True):
-    """Tokens spent outside the session's own model calls."""
+    """Tokens spent outside the session's own model calls: by the session `child`, which it drives."""
 
     tokens: Usage
     cost: float | None = None
+    child: str | None = None
 
 
 class Forked(Entry, frozen=True, tag="forked", kw_only=True):

@@ -74,6 +74,14 @@ class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
             self.cache_write + other.cache_write,
         )
 
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input - other.input,
+            self.output - other.output,
+            self.cache_read - other.cache_read,
+            self.cache_write - other.cache_write,
+        )
+
 
 @final
 class UserMessage(Struct, frozen=True, weakref=True):

@@ -36,6 +36,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     server: str | None = None
     server_host: str = "127.0.0.1"
     server_port: Annotated[int, Meta(ge=0, le=65535)] = 8000
+    public_url: str | None = None
     auth_token: str | None = None
     secret_key: str | None = None
     synchronous: Literal["full", "normal"] = "full"
@@ -48,6 +49,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     model_attempts: Annotated[int, Meta(ge=1)] = 4
     model_stall: Annotated[float, Meta(gt=0)] = 60.0
     retention_days: Annotated[float, Meta(ge=0)] = 0.0
+    elicitation_window: Annotated[float, Meta(ge=0)] = 30.0
     max_message_bytes: Annotated[int, Meta(ge=1)] = 1_000_000
     web_fetch_hosts: tuple[str, ...] = ()
     providers: dict[str, Provider] = {}

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema_rs
@@ -108,3 +110,27 @@ def test_api_client(tmp_path: Path) -> None:
     assert "[approve shell {'command': 'echo hello'}]" in done.stdout
     assert "[shell: success]" in done.stdout
     assert "stdout:\nhello" in done.stdout
+
+
+@pytest.mark.behaviour("examples:agents:curl")
+def test_curl(tmp_path: Path, require_tool: Callable[[str], str]) -> None:
+    require_tool("curl")
+    env = environment(tmp_path)
+    apply = [sys.executable, "-m", "flux", "agent", "apply", str(EXAMPLES / "coder.yaml")]
+    subprocess.run(apply, cwd=tmp_path, env=env, check=True, capture_output=True)
+    command = [sys.executable, "-m", "flux", "agent", "start", "coder", "--mode", "api", "--port", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            found = re.search(r"http://[^ ]+", process.stdout.readline())
+            assert found is not None
+            done = subprocess.run(
+                ["sh", str(EXAMPLES / "curl.sh"), "run echo hello", "hello"], capture_output=True, text=True,
+                cwd=tmp_path, env=env | {"FLUX_API": found[0], "FLUX_AUTH_TOKEN": "any"}, timeout=50, check=False,
+            )  # fmt: skip
+        finally:
+            process.terminate()
+    assert done.returncode == 0, done.stderr
+    assert '"type":"tool_done"' in done.stdout
+    assert '"outcome":"success"' in done.stdout
+    assert [line for line in done.stdout.splitlines() if '"type":"response"' in line][-1].endswith('"turn":2}')

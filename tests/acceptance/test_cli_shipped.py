@@ -155,3 +155,16 @@ def test_an_agent_made_in_code_has_skills_and_groups_of_tools(flux: Flux, tmp_pa
     assert done.returncode == 0, done.stderr
     for answer in ("- skill://pdf-forms/reference.md", "1\tfields", "```\n3\n```"):
         assert answer in done.stdout
+
+
+@pytest.mark.behaviour("mcp:config:flag")
+def test_mcp_servers_are_given_by_a_flag(flux: Flux) -> None:
+    made = flux(*CREATE, "--mcp-server", "https://one.example/mcp", "--mcp-server", "http://127.0.0.1:9/sse")
+    assert made.returncode == 0, made.stderr
+    shown = json.loads(flux("agent", "show", "clerk", "--format", "json").stdout)
+    assert [server["url"] for server in shown["definition"]["mcp_servers"]] == [
+        "https://one.example/mcp",
+        "http://127.0.0.1:9/sse",
+    ]
+    wrong = flux("agent", "update", "clerk", "--mcp-server", "nowhere")
+    assert (wrong.returncode, "must be an http:// or https:// address" in wrong.stderr) == (2, True)

@@ -19,7 +19,11 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: What examples say to "hello" without a key, that do not talk with `scripted/demo`.
-SAYS = {"delegation.yaml": "Write one sentence about durable agents."}
+SAYS = {
+    "custom_workflow.yaml": "You said: hello",
+    "mcp.yaml": "Tomorrow it will be sunny in Bern",
+    "delegation.yaml": "Write one sentence about durable agents.",
+}
 DEFAULT_ADDRESS = re.compile(r"(localhost|127\.0\.0\.1):8000")
 
 pytestmark = pytest.mark.docs

@@ -2,161 +2,145 @@
 
 from __future__ import annotations
 
-import os
-import re
+import json
 import signal
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import msgspec
-import psycopg
 import pytest
 
-GUARD = 30.0
-DEAD_AFTER = 3.0
-Start = Callable[..., "Started"]
-
-
-class Started:
-    """A flux process, and the first line it said."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        assert process.stdout is not None
-        self.said = process.stdout.readline()
-
-    @property
-    def url(self) -> str:
-        found = re.search(r"http://\S+", self.said)
-        assert found is not None
-        return found.group()
-
-    @property
-    def worker(self) -> str:
-        assert self.said.startswith("Flux worker ")
-        return self.said.split()[2]
+from tests.scale.machines import (
+    DEAD_AFTER,
+    GUARD,
+    Machines,
+    Started,
+    call,
+    has_ended,
+    is_idle,
+    ledger_faults,
+    machines,
+    make_cashier,
+    payment_faults,
+    register_ledger,
+    say,
+    start_ledger,
+    start_session,
+    until,
+)
 
 
 @pytest.fixture
-def start(postgres_url: str, tmp_path: Path) -> Iterator[Start]:
-    """A function that starts a `flux` command in a home of its own, on one database."""
-    running: list[subprocess.Popen[str]] = []
-
-    def start_it(*arguments: str) -> Started:
-        home = tmp_path / f"home-{len(running)}"
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(home),
-            "FLUX_HOME": str(home),
-            "FLUX_DATABASE_URL": postgres_url,
-            "FLUX_HEARTBEAT": "0.5",
-            "FLUX_DEAD_AFTER": str(DEAD_AFTER),
-            "FLUX_GRACE": "1",
-        }
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flux", *arguments], env=environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True
-        )
-        running.append(process)
-        return Started(process)
-
-    yield start_it
-    for process in running:
-        process.kill()
-        process.wait(GUARD)
-        if process.stdout is not None:
-            process.stdout.close()
+def many(tmp_path: Path, postgres_url: str) -> Iterator[Machines]:
+    with machines(tmp_path, postgres_url) as made:
+        yield made
 
 
-def call(url: str, path: str, body: Any = None) -> Any:
-    data = None if body is None else msgspec.json.encode(body)
-    request = urllib.request.Request(url + path, data, {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=GUARD) as response:
-        return msgspec.json.decode(response.read())
-
-
-def an_agent(url: str, model: str) -> None:
-    call(url, "/agents", {"name": "helper", "model": model})
-
-
-def owner(database: str, session: str) -> str | None:
-    """The worker that runs a session now."""
-    with psycopg.connect(database, autocommit=True) as connection:
-        row = connection.execute("select worker from executions where id = %s", (session,)).fetchone()
-    return None if row is None else row[0]
-
-
-def until(true: Callable[[], Any], seconds: float = GUARD) -> Any:
-    """What a question returns once it is true; what no event announces is looked up."""
-    end = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < end, "it did not come true in time"
-    return found
-
-
-def at_rest(url: str, session: str) -> bool:
-    return bool(call(url, f"/sessions/{session}")["state"] == "idle")
-
-
-def answers(url: str, session: str) -> list[str]:
-    """How each run of a session ended."""
-    items = call(url, f"/sessions/{session}/events?limit=200")["items"]
-    return [item["content"] for item in items if item["type"] == "chat_response"]
+def two_workers(many: Machines) -> dict[str, Started]:
+    """Two workers by their ids."""
+    return {worker.id: worker for worker in (many.worker("one"), many.worker("two"))}
 
 
 @pytest.mark.behaviour("scale:workers:serve")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_worker_that_goes_in_mid_run_is_followed_by_another(
-    start: Start, postgres_url: str, number: signal.Signals
-) -> None:
-    url = start("start", "server", "--port", "0", "--no-worker").url
-    workers = {started.worker: started for started in (start("start", "worker"), start("start", "worker"))}
-    an_agent(url, "scripted/demo")
-    session = call(url, "/sessions", {"agent": "helper", "message": "help"})["id"]
-    first = until(lambda: owner(postgres_url, session))
+def test_a_worker_that_goes_in_mid_run_is_followed_by_another(many: Machines, number: signal.Signals) -> None:
+    url = many.server()
+    workers = two_workers(many)
+    make_cashier(url)
+    register_ledger(many, url)
+    ledger = start_ledger(many, url, 30)
+    sessions = [start_session(url, f"s{n}") for n in range(6)]
+    first = until(lambda: many.owner(ledger))
+    until(lambda: many.effects.count("settle") >= 3)
     gone = time.monotonic()
     workers[first].process.send_signal(number)
-    second = until(lambda: (now := owner(postgres_url, session)) != first and now)
+    second = until(lambda: (now := many.owner(ledger)) != first and now)
     # The machine of a test is busy with others: twice what is promised, but who hands over is not taken for dead.
     assert time.monotonic() - gone < (2 * (DEAD_AFTER + 1) if number == signal.SIGKILL else DEAD_AFTER)
     assert second in workers
-    assert len(until(lambda: answers(url, session))) == 1
+    until(lambda: has_ended(url, ledger))
+    for session in sessions:
+        until(partial(is_idle, url, session))
+    lost = number == signal.SIGKILL
+    assert ledger_faults(many, url, ledger, 30, lost=lost) == []
+    assert payment_faults(many, sessions, 1, interruptions=len(sessions) * lost) == []
+    (row,) = many.query("select failures from executions where id = %s", ledger)
+    assert row == (0,)
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.behaviour("scale:workers:storm")
-def test_no_message_is_lost_or_answered_twice_while_workers_come_and_go(start: Start) -> None:
-    url = start("start", "server", "--port", "0", "--no-worker").url
-    workers = [start("start", "worker") for _ in range(2)]
-    an_agent(url, "scripted/echo")
-    sessions = [call(url, "/sessions", {"agent": "helper", "message": "0"})["id"] for _ in range(10)]
+def test_no_message_is_lost_or_paid_twice_while_workers_come_and_go(many: Machines) -> None:
+    url = many.server()
+    workers = [many.worker() for _ in range(2)]
+    make_cashier(url)
+    sessions = [start_session(url, f"{n}.0") for n in range(10)]
     for n in range(1, 20):
-        for session in sessions:
-            call(url, f"/sessions/{session}/messages", {"message": str(n)})
+        for number, session in enumerate(sessions):
+            say(url, session, f"{number}.{n}")
         if n in (5, 12):
             workers.pop(0).process.send_signal(signal.SIGKILL if n == 5 else signal.SIGTERM)
-            workers.append(start("start", "worker"))
+            workers.append(many.worker())
     for session in sessions:
-        until(partial(at_rest, url, session))
-        assert len(answers(url, session)) == 20
+        until(partial(is_idle, url, session))
+    assert payment_faults(many, sessions, 20, interruptions=len(sessions)) == []
 
 
-@pytest.mark.behaviour("scale:workers:zombie")
-def test_what_a_frozen_worker_writes_after_its_death_is_refused(start: Start, postgres_url: str) -> None:
-    url = start("start", "server", "--port", "0", "--no-worker").url
-    workers = {started.worker: started for started in (start("start", "worker"), start("start", "worker"))}
-    an_agent(url, "scripted/demo")
-    session = call(url, "/sessions", {"agent": "helper", "message": "help"})["id"]
-    first = until(lambda: owner(postgres_url, session))
-    workers[first].process.send_signal(signal.SIGSTOP)
-    until(lambda: owner(postgres_url, session) not in (first, None))
-    workers[first].process.send_signal(signal.SIGCONT)
-    until(lambda: at_rest(url, session))
-    call(url, f"/sessions/{session}/messages", {"message": "help"})
-    until(lambda: len(answers(url, session)) == 2 and at_rest(url, session))
-    assert len(answers(url, session)) == 2
-    assert workers[first].process.poll() is None
+@pytest.mark.behaviour("scale:workers:drain", "scale:workers:listed")
+def test_a_worker_is_listed_shown_and_drained_by_commands(many: Machines) -> None:
+    url = many.start("start", "server", "--port", "0").url
+    worker = many.worker("zoe", "--label", "zone=eu")
+    assert worker.name == "zoe"
+    listed = json.loads(many.flux(url, "worker", "list", "--format", "json").stdout)
+    assert len(listed) == 2
+    header, *rows = many.flux(url, "worker", "list").stdout.splitlines()
+    assert header.split() == ["NAME", "STATE", "LOAD", "HOST", "VERSION", "LABELS", "SEEN"]
+    assert [rows[-1].split()[n] for n in (1, 2, 5)] == ["active", "0/64", "zone=eu"]
+    shown = json.loads(many.flux(url, "worker", "show", "zoe", "--format", "json").stdout)
+    assert (shown["id"], shown["labels"], shown["state"]) == (worker.id, {"zone": "eu"}, "active")
+    call(url, "/agents", {"name": "cashier", "model": "count/cashier", "tools": ["pay"], "affinity": {"zone": "eu"}})
+    session = start_session(url, "s")
+    until(partial(is_idle, url, session))
+    assert "Worker zoe drains" in many.flux(url, "worker", "drain", "zoe").stdout
+    assert worker.exit_code() == 0
+    left = many.flux(url, "worker", "show", "zoe")
+    assert (left.returncode, left.stderr.count("\n")) == (1, 1)
+    assert "there is no worker 'zoe'" in left.stderr
+    (other,) = json.loads(many.flux(url, "worker", "list", "--format", "json").stdout)
+    assert "drains" in many.flux(url, "worker", "drain", other["name"]).stdout
+    until(lambda: call(url, "/workers")["items"] == [])
+    assert call(url, "/health")["status"] == "ok"
+    assert payment_faults(many, [session], 1) == []
+    say(url, session, "nobody is there to pay this")
+    assert call(url, f"/sessions/{session}")["state"] == "scheduled"
+
+
+@pytest.mark.behaviour("scale:workers:drain")
+def test_a_drained_worker_hands_over_what_it_cannot_finish(many: Machines) -> None:
+    url = many.server()
+    workers = two_workers(many)
+    register_ledger(many, url)
+    ledger = start_ledger(many, url, 60)
+    first = until(lambda: many.owner(ledger))
+    until(lambda: many.effects.count("settle") >= 3)
+    call(url, f"/workers/{workers[first].name}/drain", method="POST")
+    assert workers[first].exit_code() == 0
+    assert not has_ended(url, ledger)
+    until(lambda: has_ended(url, ledger))
+    assert ledger_faults(many, url, ledger, 60, lost=0) == []
+
+
+@pytest.mark.behaviour("scale:workers:names")
+def test_a_second_worker_of_a_name_is_refused_unless_the_first_is_dead(many: Machines) -> None:
+    many.server()
+    first = many.worker("zoe", home="shared")
+    refused = many.start("start", "worker", "zoe")
+    assert refused.exit_code() == 1
+    assert refused.log().startswith("Error: a worker named 'zoe' is alive (process")
+    assert refused.log().count("\n") == 1
+    first.process.kill()
+    first.process.wait(GUARD)
+    assert many.worker("zoe", home="shared").name == "zoe"  # on its own machine it is known to be dead at once
+    wrong = many.start("start", "worker", "no name")
+    assert (wrong.exit_code(), wrong.log().count("\n")) == (2, 1)

@@ -12,10 +12,6 @@ from flux.store.opening import open_database
 from tests.benchmarks.frame import Row, Size, Spent, median, ms, own_cpu, spent
 
 GROUP = 64
-STATEMENT = (
-    "insert into workers (id, seen, labels) values (:id, :now, :labels)"
-    " on conflict (id) do update set seen = excluded.seen, labels = excluded.labels"
-)
 RAW, RAW_GROUP = "a bare commit", "the same in one bare commit"
 
 
@@ -40,10 +36,10 @@ async def _store(size: Size, path: Path) -> tuple[list[float], list[float], Spen
     database = await open_database(f"sqlite:///{path}")
 
     async def one() -> None:
-        await database.write(workers.beat("one"))
+        await database.write(workers.beat(workers.Presence("one")))
 
     async def group() -> None:
-        await asyncio.gather(*(database.write(workers.beat(f"w{n}")) for n in range(GROUP)))
+        await asyncio.gather(*(database.write(workers.beat(workers.Presence(f"w{n}"))) for n in range(GROUP)))
 
     async def several(what: object, count: int) -> list[float]:
         return [(await spent(one() if what is one else group()))[1].wall for _ in range(count)]
@@ -69,6 +65,6 @@ def _commit(connection: sqlite3.Connection, statements: int) -> float:
     began = time.perf_counter()
     connection.execute("begin immediate")
     for n in range(statements):
-        connection.execute(STATEMENT, {"id": f"w{n}", "now": time.time(), "labels": "{}"})
+        connection.execute(workers.BEAT, {"id": f"w{n}", "now": time.time()})
     connection.execute("commit")
     return time.perf_counter() - began

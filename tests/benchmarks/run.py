@@ -19,6 +19,7 @@ from tests.benchmarks import frame  # noqa: E402
 NAMES = (
     "turn",
     "many",
+    "api",
     "openai",
     "long",
     "idle",
@@ -29,6 +30,9 @@ NAMES = (
     "workflows",
     "agents",
     "recall",
+    "failover",
+    "mcp",
+    "scale",
 )
 RESULTS = Path(__file__).parent / "results"
 

@@ -47,16 +47,20 @@ Found = tuple[list[Turn], Spent]
 class Line:
     """A connection that sends messages and reads the answers as raw bytes: a load that costs next to nothing."""
 
+    path = "/sessions/{}/messages"
+    #: What stands in the frame of each token, and nowhere else.
+    token = TOKEN
+
     def __init__(self, url: str, session: str) -> None:
         place = urlsplit(url)
         self._host, self._port = place.hostname or "", place.port or 0
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
-        path = f"/sessions/{session}/messages"
+        path = self.path.format(session)
         body = json.dumps({"message": TEXT}).encode()
         self._request = (
             f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"Authorization: Bearer bench\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         ).encode() + body
         self.answer = b""
 
@@ -73,10 +77,10 @@ class Line:
                 raise ConnectionError(f"the server hung up after {data[:200]!r}")
             data += piece
             accepted = accepted or time.perf_counter() - began
-            if not first and TOKEN in data:
+            if not first and self.token in data:
                 first = time.perf_counter() - began
         self.answer = data
-        return Turn(accepted, first, time.perf_counter() - began, data.count(TOKEN))
+        return Turn(accepted, first, time.perf_counter() - began, data.count(self.token))
 
     async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A server closes a connection that has long been quiet."""

@@ -38,14 +38,14 @@ async def measure(size: Size, home: Path) -> list[Row]:
         await make_agent(client)
         talk = [partial(say, session) for session in await sessions(client, lines_needed(size.turns))]
         found = await one_by_one(talk, size.turns, size.warm_up)
-    rows = _rows("in process", found, direct)
+    rows = turn_rows("in process", found, direct)
     async with flux_server(home / "served") as server, FluxClient(server.url) as client:
         await make_agent(client)
         ids = [session.id for session in await sessions(client, lines_needed(size.turns))]
         with lines(server.url, ids) as opened:
             found = await one_by_one([line.say for line in opened], size.turns, size.warm_up, server.cpu)
         raw = await _raw(size, home, opened[0].answer)
-    return rows + _rows("socket", found, direct, raw)
+    return rows + turn_rows("socket", found, direct, raw)
 
 
 async def directly(size: Size) -> Found:
@@ -76,7 +76,8 @@ def frames(answer: bytes) -> list[bytes]:
     return [b"id: " + event[: event.index(b"\n\n")] + b"\n\n" for event in events]
 
 
-def _rows(where: str, found: Found, direct: Found, stream: Found | None = None) -> list[Row]:
+def turn_rows(where: str, found: Found, direct: Found, stream: Found | None = None) -> list[Row]:
+    """What turns took, beside the model called directly."""
     turns, took = found
     calls, call_took = direct
     first = median([call.first for call in calls])

@@ -101,10 +101,10 @@ class Caller:
 async def _served(size: Size, home: Path) -> list[Row]:
     async with flux_server(home / "served") as server, FluxClient(server.url) as client:
         await WorkflowsClient(client).register(SOURCE)
-        alone, _ = await _calls(server.url, 1, size.warm_up, size.runs)
-        many, took = await _calls(server.url, size.callers, 1, size.rounds, server.cpu)
+        alone, _ = await calls(server.url, 1, size.warm_up, size.runs)
+        many, took = await calls(server.url, size.callers, 1, size.rounds, server.cpu)
     async with replaying(replay.save(home / "answer.json", [many[0][0]])) as server:
-        raw, raw_took = await _calls(server.url, size.callers, 1, size.rounds, server.cpu)
+        raw, raw_took = await calls(server.url, size.callers, 1, size.rounds, server.cpu)
     least = COMMITS * median(bare(home / "served" / "flux.db", size.commits, 1))
     right = sum(b'"state":"COMPLETED"' in answer for answer, _ in alone + many)
     waits = [wait for _, wait in alone]
@@ -129,7 +129,7 @@ async def _served(size: Size, home: Path) -> list[Row]:
     ]  # fmt: skip
 
 
-async def _calls(url: str, callers: int, warm_up: int, rounds: int, cpu: Any = lambda: 0.0) -> tuple[list[Run], Spent]:
+async def calls(url: str, callers: int, warm_up: int, rounds: int, cpu: Any = lambda: 0.0) -> tuple[list[Run], Spent]:
     """So many runs by each of so many callers."""
     opened = [Caller(url) for _ in range(callers)]
 

@@ -24,6 +24,7 @@ from tests.crash import planning
 from tests.crash.actors import MANY, MODELS, tools
 from tests.crash.flows import FLOWS
 from tests.crash.stage import Plan, Stage
+from tests.crash.talks import conversation
 
 #: Seconds a process may take.
 GUARD = 40.0
@@ -185,6 +186,7 @@ SCENARIOS: dict[str, Callable[[Stage], Awaitable[None]]] = {
     scenario.__name__: scenario for scenario in (chat, admit, ask, answer, work, say_more, long, family, crowd, recover)
 } | FLOWS
 SCENARIOS |= planning.SCENARIOS
+SCENARIOS["conversation"] = conversation
 
 
 async def play(plan: Plan) -> None:

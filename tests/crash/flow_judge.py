@@ -22,7 +22,9 @@ from tests.crash.flows import ANSWER
 from tests.crash.judge import effects
 from tests.crash.workflows import BRANCHES, STEPS, UNKNOWN
 
-ONCE = ("pay", "wipe")
+ONCE = ("pay",)
+#: What a model may make happen once at most: its tools are tasks that do not say what may happen again.
+ONCE_AS_TOOLS = ("pay", "wipe")
 #: What each workflow returns for the input 1; `paid` may also be unknown.
 LOOKED = {"looked": [2, 3]}
 ALONE = {"shaky": "steady", "paid": "paid 4", "doubled": 42}
@@ -100,14 +102,12 @@ def faults(home: Path, found: dict[str, Flow]) -> list[str]:
     """What is wrong with executions that must have ended well."""
     wrong = [f"{name}: {fault}" for name, flow in found.items() for fault in _flow_faults(name, flow)]
     happened = Counter((effect.name, effect.detail["call"]) for effect in effects(home))
-    wrong += [f"{name} happened {n} times" for (name, _), n in happened.items() if name in ONCE and n > 1]
+    once = ONCE_AS_TOOLS if any(flow.children for flow in found.values()) else ONCE
+    wrong += [f"{name} happened {n} times" for (name, _), n in happened.items() if name in once and n > 1]
     calls = {entry.call for flow in found.values() for entry in flow.entries(TaskCompleted)}
     calls |= {s.entry.call for flow in found.values() for s in flow.children if isinstance(s.entry, TaskCompleted)}
-    return wrong + [f"{name} took effect and has no result" for (name, call) in happened if _is_lost(name, call, calls)]
-
-
-def _is_lost(name: str, call: str, calls: set[str]) -> bool:
-    return name not in ONCE and call not in calls
+    lost = [name for name, call in happened if name not in once and call not in calls]
+    return wrong + [f"{name} took effect and has no result" for name in lost]
 
 
 def _flow_faults(name: str, flow: Flow) -> list[str]:

@@ -29,7 +29,8 @@ class Plan(Struct, frozen=True):
     """One process: where, what, and how it is to die. `settings` are those of Flux.
 
     `crash` is a moment and the number of a commit: it is killed `before` or `after` that, or its answer is
-    lost (`lose`): the commit stands, and whoever wrote hears that the database is gone.
+    lost (`lose`): the commit stands, and whoever wrote hears that the database is gone. Or it stands still
+    (`freeze`) before that commit, inside the transaction.
     """
 
     home: str
@@ -112,13 +113,18 @@ class Commits:
     def __init__(self, plan: Plan) -> None:
         moment, _, n = plan.crash.partition(":")
         self._lose = int(n) if moment == "lose" else 0
+        self._freeze = int(n) if moment == "freeze" else 0
         self._gone = psycopg.OperationalError if plan.database else sqlite3.OperationalError
-        self.crash = CrashAt.from_environment({"FLUX_TEST_CRASH_AT": "" if self._lose else plan.crash})
+        kills = moment in ("before", "after")
+        self.crash = CrashAt.from_environment({"FLUX_TEST_CRASH_AT": plan.crash if kills else ""})
         self.happened = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
     def before(self) -> None:
         self.crash.before()
+        if self.crash.commits == self._freeze:
+            self._freeze = 0
+            os.kill(os.getpid(), signal.SIGSTOP)
 
     def after(self) -> None:
         self.crash.after()

@@ -8,7 +8,8 @@ import pytest
 from flux.errors import SettingsInvalid
 from flux.events import DELTA_TYPES, ENTRY_TYPES
 from flux.settings import Settings, load_settings
-from tools.reference import FOLDER, NOT_WRITTEN, ONLY_VARIABLES, SETTINGS, main, pages, stale
+from tools.meanings import NOT_WRITTEN, ONLY_VARIABLES, SETTINGS
+from tools.reference import FOLDER, main, pages, stale
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = {"synchronous": "normal", "dead_after": "40"}

@@ -18,6 +18,8 @@ from flux.events import (
     SessionEndedEntry,
     Token,
     ToolDone,
+    ToolStarted,
+    ToolWaiting,
     UnknownEntry,
     UserSaid,
 )
@@ -54,6 +56,15 @@ def done(call: str) -> ToolDone:
     return ToolDone(call=call, name="tool", status="success", outcome="success", content="")
 
 
+def rests(call: str) -> ToolWaiting:
+    return ToolWaiting(call=call)
+
+
+def begins(call: str) -> ToolStarted:
+    return ToolStarted(call=call, name="tool")
+
+
+INSIDE = Paused(id="q-a", call="nested", name="sure", within="a")
 END = ChatResponse(content="Hi.", turn=1)
 FAILED = RunFailed(message="no")
 STOPPED = SessionEndedEntry(reason="user_exit", turns=0)
@@ -77,6 +88,10 @@ def told(message: str | None, entries: list[Any]) -> list[str]:
         ("m2", [started("m1"), Cancelled(inputs=("m2",))], "working ended"),
         ("m2", [started("m1"), Cancelled()], "working working"),
         ("m2", [said("m2"), STOPPED], "working ended"),
+        (None, [answer("a"), INSIDE, rests("a"), answered("a"), done("a")], "working working waiting working working"),
+        (None, [answer("a", "b"), INSIDE, rests("a"), done("b")], "working working working waiting"),
+        (None, [answer("a"), rests("a"), begins("a"), INSIDE], "working working working working"),
+        (None, [answer("a"), INSIDE, begins("a"), rests("a")], "working working working waiting"),
         (None, [started("m1"), END, started("m2"), END], "working ended working ended"),
         (None, [UnknownEntry("x", {}), Token("m", 1, "t")], "working working"),
     ],

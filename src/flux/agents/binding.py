@@ -24,6 +24,7 @@ from flux.sandboxes.local import LocalSandbox
 from flux.suggest import unknown
 from flux.tools.base import Tool, ToolContext
 from flux.tools.groups import resolve
+from flux.tools.mcp.config import server_names, tool_name
 from flux.tools.schema import validate
 from flux.tools.skills import USE_SKILL
 
@@ -48,6 +49,7 @@ class Bound:
         self._models = models
         self._sandbox = sandbox
         self._sections = [kit.prompt for kit in kits]
+        self._kits = kits
 
     def equipped(self, kits: Sequence[Kit]) -> Bound:
         """The same agent with what a session's kits bring.
@@ -55,6 +57,15 @@ class Bound:
         :raises DefinitionInvalid: two of them bring a tool of the same name
         """
         return Bound(self.definition, self._models, self.tools, self._sandbox, kits)
+
+    @property
+    def stale(self) -> bool:
+        """Whether a kit would bring something else by now."""
+        return any(kit.stale is not None and kit.stale() for kit in self._kits)
+
+    def outdates(self, context: ContextFrozen) -> bool:
+        """Whether a frozen prompt has to be made anew."""
+        return any(kit.outdates is not None and kit.outdates(context) for kit in self._kits)
 
     def model(self, name: str) -> Model:
         """The live model of a "provider/model" name."""
@@ -78,7 +89,7 @@ class Bound:
             system += f"\n\n# {WORKSPACE_NOTES} of the workspace\n\n{notes}"
         sections = [told if isinstance(told, str) else told() for told in self._sections]
         system = "\n\n".join(part for part in (system, *sections) if part)
-        tools = tuple(msgspec.to_builtins(_schema(tool)) for tool in self.tools.values())
+        tools = tuple(_frozen(tool) for tool in self.tools.values())
         digest = hashlib.sha256(msgspec.json.encode([system, tools])).hexdigest()[:32]
         return ContextFrozen(system=system, tools=tools, digest=digest)
 
@@ -142,7 +153,7 @@ class Binder:
         skilled = (USE_SKILL,) if definition.skills or definition.skills_dir else ()
         offered = [*named, *brought, *files, *skilled]
         for name in definition.tool_approvals:
-            if name not in offered:
+            if name not in offered and not _of_server(name, definition):
                 raise DefinitionInvalid(f"tool_approvals: {unknown('tool', name, offered)}")
         for name in definition.agents:
             if any(name == one.name for one in definition.subagents):
@@ -150,6 +161,8 @@ class Binder:
         for one in definition.subagents:
             if not one.description:
                 raise DefinitionInvalid(f"subagents: {one.name} has no description, by which a model chooses")
+            if one.workflow_file is not None:
+                raise DefinitionInvalid(f"subagents: {one.name} has a workflow_file; only a stored agent can have one")
             self.check(one)
         self._sandbox(definition, self.workspace)
 
@@ -199,6 +212,11 @@ def tools_of(definition: AgentDefinition, own: Mapping[str, Tool]) -> dict[str, 
     return {tool.name: tool for tool in (*bundled, *(own[name] for name in named))}
 
 
+def _of_server(name: str, definition: AgentDefinition) -> bool:
+    """Whether a tool may be one of the agent's MCP servers, which nobody asks before the first run."""
+    return any(name.startswith(tool_name(server, "")) for server in server_names(definition.mcp_servers))
+
+
 def _of_kits(definition: AgentDefinition, tools: Mapping[str, Tool]) -> tuple[str, ...]:
     """The names of the tools that an agent's kits bring, as far as its definition tells.
 
@@ -221,5 +239,7 @@ def _together(tools: Mapping[str, Tool], kits: Sequence[Kit]) -> dict[str, Tool]
     return found
 
 
-def _schema(tool: Tool) -> ToolSchema:
-    return ToolSchema(tool.name, tool.description, tool.parameters)
+def _frozen(tool: Tool) -> dict[str, Any]:
+    """A tool as it stands in a frozen prompt."""
+    schema: dict[str, Any] = msgspec.to_builtins(ToolSchema(tool.name, tool.description, tool.parameters))
+    return schema | ({"mark": tool.mark} if tool.mark else {})

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import re
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator, model_validator
 
 from flux.agents.memory_choice import LongTermMemory
-from flux.errors import DefinitionInvalid, UnsupportedYet
+from flux.agents.workflow_file import PATH_OR_FILE, WorkflowFile
+from flux.engine.pools import pool_of
+from flux.errors import DefinitionInvalid, InvalidInput, UnsupportedYet
 from flux.suggest import nearest
+from flux.tools.mcp.config import McpServer, server_names
 from flux.tools.skill import Skill, check_skills
 from flux.tools.tool_file import ToolFile
 
@@ -25,8 +28,6 @@ ThinkingLevel = Literal["off", "minimal", "low", "medium", "high", "xhigh"]
 #: Documented fields whose machinery is not in this version.
 LATER = frozenset(
     {
-        "workflow_file",
-        "mcp_servers",
         "stateful",
         "routes",
         "plan",
@@ -68,6 +69,7 @@ class AgentDefinition(_Frozen):
     system_prompt: str = ""
     description: str | None = None
     tools: tuple[str | dict[str, Any], ...] = ()
+    mcp_servers: tuple[McpServer, ...] = ()
     tools_file: ToolFile | None = None
     skills: tuple[Skill, ...] = ()
     skills_dir: str | None = None
@@ -85,6 +87,8 @@ class AgentDefinition(_Frozen):
     fallback_models: tuple[str, ...] = ()
     sandbox: Literal["auto", "local"] = "auto"
     cwd: str | None = None
+    workflow_file: Annotated[WorkflowFile | None, WithJsonSchema(PATH_OR_FILE)] = None
+    affinity: dict[str, str] = {}
     budget: Budget | None = None
     planning: bool = False
     max_plan_steps: int = Field(default=20, ge=1, le=MOST_STEPS)
@@ -110,6 +114,12 @@ class AgentDefinition(_Frozen):
                 raise ValueError(f"{model!r} must be provider/model, for example anthropic/claude-sonnet-5-5")
         return value
 
+    @field_validator("mcp_servers")
+    @classmethod
+    def _valid_servers(cls, servers: tuple[McpServer, ...]) -> tuple[McpServer, ...]:
+        server_names(servers)
+        return servers
+
     @field_validator("skills")
     @classmethod
     def _possible_skills(cls, skills: tuple[Skill, ...]) -> tuple[Skill, ...]:
@@ -122,6 +132,15 @@ class AgentDefinition(_Frozen):
         if directory is not None and not (directory.startswith("/") and directory.isprintable()):
             raise ValueError("must be an absolute path: of a directory on the workers, where it is read")
         return directory
+
+    @field_validator("affinity")
+    @classmethod
+    def _valid_affinity(cls, labels: dict[str, str]) -> dict[str, str]:
+        try:
+            pool_of(labels)
+        except InvalidInput as error:
+            raise ValueError(str(error)) from error
+        return labels
 
     @field_validator("agents", "subagents")
     @classmethod
@@ -167,7 +186,7 @@ class AgentDefinition(_Frozen):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise DefinitionInvalid(_faults(error)) from error
+            raise DefinitionInvalid(faults_of(error)) from error
 
 
 def define(fields: Any) -> AgentDefinition:
@@ -184,10 +203,11 @@ def define(fields: Any) -> AgentDefinition:
     try:
         return AgentDefinition.model_validate({key: value for key, value in fields.items() if key not in LATER})
     except ValidationError as error:
-        raise DefinitionInvalid(_faults(error)) from error
+        raise DefinitionInvalid(faults_of(error)) from error
 
 
-def _faults(error: ValidationError) -> str:
+def faults_of(error: ValidationError) -> str:
+    """What is wrong with fields, in one line."""
     return "; ".join(_fault(fault) for fault in error.errors(include_url=False))
 
 

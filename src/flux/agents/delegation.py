@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 from msgspec import Struct
@@ -12,9 +12,8 @@ from msgspec import Struct
 from flux.agents.definition import AgentDefinition
 from flux.agents.kits import Given, Kit
 from flux.agents.loop import Session
-from flux.agents.transcript import CallState
 from flux.engine import driving
-from flux.engine.driving import MAX_DEPTH, Ended, Order, Waiting
+from flux.engine.driving import MAX_DEPTH, Order, Waiting, asked_here
 from flux.engine.run import Run
 from flux.errors import InvalidInput
 from flux.events import (
@@ -23,6 +22,7 @@ from flux.events import (
     ChatResponse,
     DeltaEvent,
     Entry,
+    RunEnd,
     SessionStarted,
     SubagentChanged,
     SubagentDelta,
@@ -31,7 +31,8 @@ from flux.events import (
     spent_by,
 )
 from flux.messages import TextPart
-from flux.store import agents
+from flux.store import agents, driven
+from flux.store.executions import Spent
 from flux.tools.base import Done, Failed, Later, Tool, ToolContext, ToolOutcome
 from flux.tools.function import tool_of
 
@@ -76,7 +77,7 @@ class SessionLink:
             self._session.count_below(self._child, tokens.total, cost)
         asked = [entry for entry in entries if isinstance(entry, QUESTIONS)]
         if asked:
-            await self._session.run.append(*map(self._copy, asked))
+            await self._session.run.append(*(asked_here(entry, self._call, self._child) for entry in asked))
             self._copied |= {entry.id for entry in asked}
 
     def knows(self, question: str) -> bool:
@@ -87,14 +88,19 @@ class SessionLink:
         """Show what the child shows, as a piece of the call."""
         self._session.run.emit(SubagentDelta(self._call, self._child, delta))
 
-    def overdrawn(self) -> str | None:
-        """Why nothing more may be spent."""
-        return self._session.overdrawn()
+    def took(self, spent: Spent) -> None:
+        """Begin to count with what it has spent."""
+        self._session.count_below(self._child, None, None)
+        self._session.count_below(self._child, spent.tokens.total, spent.cost)
 
-    def _copy(self, question: Any) -> Entry:
-        asker = question.session or self._child
-        copy: Entry = msgspec.structs.replace(question, call=self._call, session=asker)
-        return copy
+    def overdrawn(self, tokens: int, cost: float) -> str | None:
+        """Why nothing more may be spent."""
+        return self._session.overdrawn(tokens, cost)
+
+    @property
+    def stops(self) -> bool:
+        """The session stops its children when it ends its run; whatever else interrupts it is no reason to."""
+        return False
 
 
 class Delegation:
@@ -111,14 +117,20 @@ class Delegation:
         lines = [f"- {name}: {one.definition.description or 'no description'}" for name, one in found.items()]
         return Kit((self._tool(session, found),), CATALOGUE + "\n".join(lines))
 
-    async def stop(self, session: Session, states: Iterable[CallState]) -> None:
-        """Stop the children of calls that will not go on."""
-        for state in states:
-            id = driving.child_id(session.run.id, state.call.id)
-            if state.call.name == TOOL:
-                link = SessionLink(session, state.call.id, id)
-                given = _given(session).get(str(state.call.args.get("agent")))
-                await driving.stop(session.run, id, partial(self._execute, given=given), link)
+    async def stop(self, session: Session) -> list[Entry]:
+        """Stop what the session's run still drives; returns entries of that, and of what was used in vain."""
+        run, entries = session.run, list[Entry]()
+        for row in await run.database.read(driven.children(run.scope, run.execution.root, run.id)):
+            call, agent, spent = session.log.delegated.get(row.id, ""), row.agent or "", row.spent
+            if row.run_id is not None and row.state != "ended":
+                # Without its agent a session does nothing but to settle.
+                link = SessionLink(session, call, row.id)
+                spent = await driving.stop(run, row.id, partial(self._execute, given=None), link)
+                if call:
+                    entries.append(SubagentChanged(child=row.id, status="cancelled", agent=agent, call=call))
+            session.count_below(row.id, None, None)
+            entries += _used(row.id, spent.since(session.log.counted.get(row.id, Spent())))
+        return entries
 
     async def _colleagues(self, session: Session) -> dict[str, Colleague]:
         found = {name: Colleague(given.definition, given=given) for name, given in _given(session).items()}
@@ -132,6 +144,9 @@ class Delegation:
         async def delegate(agent: str, instruction: str, context_: ToolContext, context: str = "") -> ToolOutcome:
             """Hand a piece of work to another agent and get its result. It knows only what you tell it."""
             one = found.get(agent)
+            if one is None and context_.call in session.log.delegated.values():
+                # It was deleted since. Its sessions go on, by the version that they began with.
+                one = Colleague(AgentDefinition(name=agent, model="none/none"))
             if one is None:
                 return Failed(f"There is no agent {agent!r} to delegate to. Agents: {', '.join(found)}.")
             text = f"{context}\n\n{instruction}" if context else instruction
@@ -144,7 +159,7 @@ class Delegation:
     async def _drive(self, session: Session, call: str, one: Colleague, text: str) -> ToolOutcome:
         run, name = session.run, one.definition.name
         id = driving.child_id(run.id, call)
-        if call not in session.log.delegated:
+        if id not in session.log.delegated:
             await run.append(SubagentChanged(child=id, status="started", agent=name, call=call))
         try:
             outcome = await driving.drive(
@@ -159,7 +174,8 @@ class Delegation:
         if isinstance(outcome, Waiting):
             return Later(outcome.due, (SubagentChanged(child=id, status="waiting", agent=name, call=call),))
         session.count_below(id, None, None)
-        return _result(outcome, SubagentChanged(child=id, status="done", agent=name, call=call))
+        used = _used(id, outcome.spent.since(session.log.counted.get(id, Spent())))
+        return _result(outcome.end, used, SubagentChanged(child=id, status="done", agent=name, call=call))
 
 
 def _order(id: str, call: str, one: Colleague, text: str, workspace: str | None) -> Order:
@@ -175,9 +191,15 @@ def _order(id: str, call: str, one: Colleague, text: str, workspace: str | None)
     return Order(started, UserSaid(id=driving.message_of(id, call), mode="queue", parts=(TextPart(text),)))
 
 
-def _result(outcome: Ended, changed: SubagentChanged) -> ToolOutcome:
-    used = (UsageCounted(tokens=outcome.usage, cost=outcome.cost),) if outcome.usage.total or outcome.cost else ()
-    match outcome.end:
+def _used(child: str, spent: Spent) -> tuple[Entry, ...]:
+    """The entry of what a child has used, if that is anything."""
+    if not spent.tokens.total and not spent.cost:
+        return ()
+    return (UsageCounted(tokens=spent.tokens, cost=spent.cost, child=child),)
+
+
+def _result(end: RunEnd, used: tuple[Entry, ...], changed: SubagentChanged) -> ToolOutcome:
+    match end:
         case ChatResponse(content=content):
             return Done(content, (*used, changed))
         case Cancelled():

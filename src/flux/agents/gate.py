@@ -21,9 +21,10 @@ def decide(tool: Tool, args: dict[str, Any], definition: AgentDefinition, grants
     if definition.approval_mode == "never":
         return Decision("deny", "approval_mode: never")
     asks, rule = _asks(tool, args, definition)
-    if not asks:
+    rule = tool.alarm or rule
+    if not (asks or tool.alarm):
         return Decision("allow", rule)
-    if tool.name in grants:
+    if tool.grant in grants:
         return Decision("allow", "standing grant")
     return Decision("ask", rule)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import re
@@ -26,11 +27,12 @@ from flux.agents.skills_kit import SkillsKit
 from flux.agents.task_tools import TaskTools
 from flux.agents.window import WorkingMemory
 from flux.engine import driving
-from flux.engine.driving import Ended, Order, Waiting
+from flux.engine.driving import Ended, Order, Waiting, asked_here
 from flux.engine.journal import Journal, journal_here
 from flux.engine.place import Body, here
 from flux.engine.run import HandOver
 from flux.engine.task import task
+from flux.engine.upkeep import to_the_end
 from flux.engine.values import json_value
 from flux.engine.workflow import workflow
 from flux.errors import AgentFailed, ExecutionSuspended, InvalidInput, NotPaused, OutputInvalid
@@ -46,13 +48,14 @@ from flux.events import (
     ToolDone,
     ToolOutput,
     ToolStarted,
-    UsageCounted,
     UserSaid,
+    spent_by,
 )
 from flux.messages import TextPart
 from flux.models.bundled import scripted
 from flux.models.registry import ModelRegistry, provider_settings
 from flux.settings import load_settings
+from flux.store.executions import Spent
 from flux.tools.skills import SkillCatalog
 from flux.workflow_entries import TaskCompleted, TaskFailed, TaskStarted
 
@@ -175,12 +178,14 @@ class _Asked:
         self._given = given
         self._format = format
         self._child = driving.child_id(journal.run.id, given.memory.key if given.memory else body.call)
+        self._spent = Spent()
 
     async def answer(self, text: str) -> Any:
         """The agent's answer. A call that is tried again goes on in the same session."""
         said, misfits = text, 0
         for n in itertools.count():
             outcome = await self._until_end(n, said)
+            self._journal.count(self._child, outcome.spent)  # in one append with what the task comes to
             if not isinstance(outcome.end, ChatResponse):
                 self._fail_unless_before(outcome)
                 said, misfits = text, 0  # an earlier try ended so
@@ -190,11 +195,9 @@ class _Asked:
             except OutputInvalid as problem:
                 misfits += 1
                 said = f"Your answer does not fit: {problem}. Answer again, with the whole corrected object only."
-                self._count(outcome, unless=outcome.before)
                 if misfits == MAX_MISFITS:
                     raise AgentFailed(f"the agent {self._name} gave no fitting answer: {problem}") from problem
             else:
-                self._count(outcome)  # in one append with the result of the task
                 return answer
         raise AssertionError
 
@@ -205,13 +208,8 @@ class _Asked:
     def _parsed(self, content: str) -> Any:
         return content if self._format is None else parse_output(self._format, content)
 
-    def _count(self, outcome: Ended, *, unless: bool = False) -> None:
-        if not unless and (outcome.usage.total or outcome.cost):
-            self._journal.note(UsageCounted(tokens=outcome.usage, cost=outcome.cost))
-
     def _fail_unless_before(self, outcome: Ended) -> None:
         if not outcome.before:
-            self._count(outcome)
             said = getattr(outcome.end, "message", "its run was stopped")
             raise AgentFailed(f"the agent {self._name} failed: {said}")
 
@@ -231,6 +229,10 @@ class _Asked:
             return await journal.outside(driving.drive(journal.run, self._child, order, run, self))
         except HandOver:
             raise ExecutionSuspended from None
+        except asyncio.CancelledError:
+            if self.stops:
+                journal.count(self._child, self._spent)
+            raise
 
     def _order(self, n: int, text: str) -> Order:
         definition = self._given.definition
@@ -243,22 +245,36 @@ class _Asked:
     async def _park(self, waiting: Waiting) -> None:
         """Wait for an answer to a question of the child, or for its time."""
         journal = self._journal
-        if any(question.id in journal.answers for question in waiting.questions):
+        questions = [question.id for question in waiting.questions]
+        if any(id in journal.answers for id in questions) or any(id in journal.ended for id in waiting.targets):
             return
-        for question in waiting.questions:
-            journal.also_wakes[question.id] = self._child
-        kind, shown = _shown(waiting.questions[0]) if waiting.questions else ("timer", None)
-        await journal.park(self._body.call, self._child, kind, shown, waiting.due, self._body)
+        journal.also_wakes |= dict.fromkeys((*questions, *waiting.targets), self._child)
+        kind, shown = _shown(waiting.questions[0]) if questions else ("child" if waiting.targets else "timer", None)
+        try:
+            await journal.park(self._body.call, self._child, kind, shown, waiting.due, self._body)
+        except asyncio.CancelledError:
+            if self.stops:
+                await to_the_end(self._stop())
+            raise
+
+    async def _stop(self) -> None:
+        """Stop the session while it waits."""
+        executor = await session_executor(self._journal)
+        run = partial(executor.execute, given=self._given)
+        await driving.stop(self._journal.run, self._child, run, self)
+        self._journal.count(self._child, self._spent)
 
     # What the session tells whoever drives it
 
     async def saw(self, entries: Sequence[Entry]) -> None:
         """Ask the session's questions here too, and show its tools as tasks."""
         for entry in entries:
+            self._spent = self._spent.plus(*spent_by(entry))
             self._show(entry)
         asked = [entry for entry in entries if isinstance(entry, QUESTIONS)]
         if asked:
-            await self._journal.record(*map(self._copy, asked))
+            call = self._journal.within or self._body.call
+            await self._journal.record(*(asked_here(entry, call, self._child) for entry in asked))
 
     def knows(self, question: str) -> bool:
         """Whether it was asked here."""
@@ -274,9 +290,18 @@ class _Asked:
             case Progress(value=value):
                 self._progress(value)
 
-    def overdrawn(self) -> str | None:
-        """A workflow has no budget."""
-        return None
+    def took(self, spent: Spent) -> None:
+        """Begin to count with what it has spent."""
+        self._spent = spent
+
+    def overdrawn(self, tokens: int, cost: float) -> str | None:
+        """A workflow has no budget; who drives a session whose tool asks may have one."""
+        return self._journal.run.overdrawn(tokens, cost)
+
+    @property
+    def stops(self) -> bool:
+        """A task that is cancelled stops its agent, but not a workflow that only leaves this process."""
+        return not self._journal.suspended
 
     def _show(self, entry: Entry) -> None:
         match entry:
@@ -291,12 +316,7 @@ class _Asked:
                 self._journal.note(TaskFailed(call=call, name=name, message=entry.content))
 
     def _progress(self, value: Any) -> None:
-        self._journal.run.emit(Progress(call=self._body.call, value=json_value(value), name=self._body.name))
-
-    def _copy(self, question: Any) -> Entry:
-        asker = question.session or self._child
-        copy: Entry = msgspec.structs.replace(question, call=self._body.call, session=asker)
-        return copy
+        self._journal.show(json_value(value), self._body.call, self._body.name)
 
 
 def _shown(question: Question) -> tuple[str, Any]:

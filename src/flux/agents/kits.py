@@ -10,6 +10,7 @@ from msgspec import Struct
 from flux.agents.definition import AgentDefinition
 from flux.agents.window import WorkingMemory
 from flux.engine.task import task
+from flux.events import ContextFrozen
 from flux.models.base import OutputSchema
 from flux.tools.base import Resource, Tool
 
@@ -18,11 +19,15 @@ class Kit(Struct, frozen=True):
     """Tools for the model, a section of the system prompt, and readers by scheme.
 
     The section is Markdown with its own heading; a function of it is asked whenever the prompt is frozen.
+    A part that changes by itself says so: `stale` when it would bring something else by now, `outdates` when a
+    frozen prompt has to be made anew for what it brings.
     """
 
     tools: tuple[Tool, ...] = ()
     prompt: str | Callable[[], str] = ""
     resources: Mapping[str, Resource] = {}
+    stale: Callable[[], bool] | None = None
+    outdates: Callable[[ContextFrozen], bool] | None = None
 
 
 class Given(Struct, frozen=True):

@@ -39,7 +39,7 @@ from flux.agents.transcript import CallState, Transcript, UserItem
 from flux.agents.window import windowed
 from flux.engine.run import Run
 from flux.errors import FluxError
-from flux.events import AssistantSaid, Cancelled, Entry, ModelFailed, RunFailed, RunStarted
+from flux.events import AssistantSaid, Cancelled, Entry, ModelFailed, RunEnd, RunFailed, RunStarted
 from flux.messages import Message
 from flux.store.log import Then
 
@@ -58,7 +58,7 @@ class Session:
         bind: Callable[[Session], Awaitable[Bound]],
         policy: Policy,
         attempts: int,
-        stop_children: Callable[[Session, Sequence[CallState]], Awaitable[None]],
+        stop_children: Callable[[Session], Awaitable[list[Entry]]],
         given: Given | None = None,
     ) -> None:
         self.given = given
@@ -82,14 +82,14 @@ class Session:
         return self.log.started.workspace if self.log.started else None
 
     async def bound(self) -> Bound:
-        """The live agent; made when it is first needed."""
-        if self._bound is None:
+        """The live agent; made when it is first needed, and again when a part of it has changed."""
+        if self._bound is None or self._bound.stale:
             self._bound = await self._bind(self)
         return self._bound
 
     def next_step(self) -> Step:
         """What to do next, as the log says."""
-        return next_step(self.log, self.run.failures, self.policy, self.now(), self.run.overdrawn())
+        return next_step(self.log, self.run.failures, self.policy, self.now(), self.run.overdrawn(*self._spent_below()))
 
     def count_below(self, child: str, tokens: int | None, cost: float | None) -> None:
         """A child has spent so much more; None: what it spent is in the log now."""
@@ -99,15 +99,19 @@ class Session:
             before = self._below.get(child, (0, 0.0))
             self._below[child] = (before[0] + tokens, before[1] + cost)
 
-    def overdrawn(self) -> str | None:
-        """Why its children may spend no more."""
-        tokens, cost = sum(one[0] for one in self._below.values()), sum(one[1] for one in self._below.values())
-        own = over_budget(self.log, self.log.run, self.policy, tokens, cost) if self.log.run else None
-        return own or self.run.overdrawn()
+    def _spent_below(self) -> tuple[int, float]:
+        return sum(one[0] for one in self._below.values()), sum(one[1] for one in self._below.values())
 
-    async def stop_children(self, states: Sequence[CallState]) -> None:
-        """Stop what calls drive that will not go on."""
-        await self._stop_children(self, states)
+    def overdrawn(self, tokens: int, cost: float) -> str | None:
+        """Why a child may spend no more, when those below that have spent so much which it does not know of yet."""
+        below, below_cost = self._spent_below()
+        below, below_cost = below + tokens, below_cost + cost
+        own = over_budget(self.log, self.log.run, self.policy, below, below_cost) if self.log.run else None
+        return own or self.run.overdrawn(below, below_cost)
+
+    async def stop_children(self) -> list[Entry]:
+        """Stop what the run drives; returns the entries of that."""
+        return await self._stop_children(self)
 
     async def catch_up(self) -> None:
         """Read what is new in the log."""
@@ -131,8 +135,7 @@ async def _take(session: Session, step: Any) -> bool:
     run, log = session.run, session.log
     match step:
         case Settle():
-            await session.stop_children(step.calls)
-            return await _end(session, *(cancelled(state) for state in step.calls), step.end)
+            return await _settle(session, step.calls, step.end)
         case StartRun():
             await _start(session, step)
         case Tools():
@@ -150,6 +153,11 @@ async def _take(session: Session, step: Any) -> bool:
     return False
 
 
+async def _settle(session: Session, calls: Sequence[CallState], end: RunEnd) -> bool:
+    stopped = await session.stop_children()
+    return await _end(session, *stopped, *(cancelled(state) for state in calls), end)
+
+
 async def _end(session: Session, *entries: Entry) -> bool:
     """End the run; the session rests unless a message waits for the next one."""
     run, log = session.run, session.log
@@ -162,12 +170,10 @@ async def _end(session: Session, *entries: Entry) -> bool:
 
 async def _start(session: Session, step: StartRun) -> None:
     run, log = session.run, session.log
-    digest = session.policy.definition.digest
-    entries: list[Entry] = [
-        RunStarted(run=run.run_id or str(uuid.uuid4()), inputs=(step.message.id,), definition_digest=digest)
-    ]
+    digest, id = session.policy.definition.digest, run.run_id or str(uuid.uuid4())
+    entries: list[Entry] = [RunStarted(run=id, inputs=(step.message.id,), definition_digest=digest)]
     fresh = log.context is None or log.definition_digest not in ("", digest)
-    if fresh and run.failures < session.policy.run_failures:
+    if fresh and run.failures < session.policy.run_failures and not log.cancels(id):
         try:
             entries.append(await (await session.bound()).freeze())
         except FluxError as error:
@@ -218,7 +224,7 @@ async def _attempt(
             message_id=attempt.message_id, attempt=attempt.attempt, error=str(error), kind="rejected", transient=False
         )
     context = log.context
-    if context is None:
+    if context is None or bound.outdates(context):
         context = await bound.freeze()
         await session.run.append(context)
     messages, given = _messages(log, step.inputs), session.given
@@ -241,7 +247,7 @@ async def _use_tools(session: Session, step: Tools) -> bool:
         bound = await session.bound()
     except FluxError as error:
         calls = log.run.open_calls if log.run else []
-        return await _end(session, *(cancelled(state) for state in calls), RunFailed(message=str(error)))
+        return await _settle(session, calls, RunFailed(message=str(error)))
     repeats = log.run.repeats if log.run else {}
     await _unless_cancelled(run, tool_wave(run, bound, step.calls, repeats))
     return False

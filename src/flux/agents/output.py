@@ -7,7 +7,6 @@ import re
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, PydanticUserError, ValidationError
-from pydantic_core import ErrorDetails
 
 from flux.errors import InvalidInput, OutputInvalid
 from flux.models.base import OutputSchema
@@ -78,13 +77,13 @@ def _message(name: str, problems: list[str]) -> str:
     return said
 
 
-def _problem(found: ErrorDetails) -> str:
+def _problem(found: Any) -> str:
     """One error as `items.0.price: Input should be a valid number, got "abc"`."""
     place = ".".join(str(step) for step in found["loc"])
     return _line(f"{place}: {found['msg']}{_got(found)}" if place else found["msg"])
 
 
-def _got(found: ErrorDetails) -> str:
+def _got(found: Any) -> str:
     """The value that is wrong, where it is small and has been given."""
     value: Any = found["input"]
     if not isinstance(value, str | int | float | None):

@@ -11,8 +11,13 @@ from pathlib import Path
 from flux import tracing
 from flux.agents.artifacts import Artifacts
 from flux.agents.binding import Binder
+from flux.agents.contract import Contract
+from flux.agents.doorman import Doorman
 from flux.agents.executor import SessionExecutor
 from flux.agents.inline import EXECUTOR
+from flux.agents.logins import Logins
+from flux.agents.mcp_kit import McpKits, mcp_pool
+from flux.agents.mcp_tasks import POOL, SECRETS
 from flux.agents.memories import Memories
 from flux.agents.memory_kit import memory_kits
 from flux.agents.memory_stores import MemoryStores
@@ -25,7 +30,9 @@ from flux.engine.configs import Configs
 from flux.engine.dispatch import Dispatch, EmbeddedDispatch
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.executions import Executions
-from flux.engine.pools import Offer, pools_of, resources_here
+from flux.engine.fleet import Fleet
+from flux.engine.pools import DEFAULT_OFFER, Offer, pools_of, resources_here
+from flux.engine.presence import presence
 from flux.engine.recovery import TICK_SECONDS, Recovery, WorkerLock
 from flux.engine.registration import Workflows
 from flux.engine.retention import Retention
@@ -36,7 +43,7 @@ from flux.engine.secrets import Secrets
 from flux.engine.services import Services
 from flux.engine.source import CatalogCode, SourceLoader
 from flux.engine.ticker import Starter, Ticker
-from flux.engine.upkeep import keep_up
+from flux.engine.upkeep import PAUSE_SECONDS, keep_up, stopped_by, survive
 from flux.errors import MissingPackage
 from flux.models.bundled import scripted
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
@@ -44,6 +51,7 @@ from flux.settings import Settings
 from flux.store.database import CommitObserver, Database
 from flux.store.feed import Feed
 from flux.store.opening import open_database
+from flux.store.workers import Presence
 from flux.tools.base import Tool
 from flux.tools.web import WebFetch
 
@@ -65,11 +73,14 @@ class Process:
         workspace: Path,
         environment: Mapping[str, str],
         tools: Mapping[str, Tool] | None = None,
-        labels: Mapping[str, str] | None = None,
+        offer: Offer = DEFAULT_OFFER,
+        who: Presence | None = None,
     ) -> None:
-        self.offer = offer = Offer(pools_of(labels or {}), resources_here())
+        self.offer = offer
         self.settings = settings
         self.worker_id = lock.id
+        self.who = who = who or Presence(lock.id)
+        shared = not settings.database.startswith("sqlite:")
         self.database = database
         self.models = models
         self.binder = Binder(models, workspace, environment, {**_web_tools(settings), **(tools or {})})
@@ -77,72 +88,104 @@ class Process:
         self.dispatch = dispatch
         self.secrets = Secrets(database, settings.home, settings.secret_key)
         self.configs = Configs(database)
+        self.mcp = mcp_pool(settings, environment, self.binder.workspace)
         self.memory_stores = MemoryStores(database, self.secrets.requested, settings)
         self.agents = Agents(database, self.binder, (self.memory_stores.prepared,))
         self.memories = Memories(self.memory_stores, self.agents)
         admission = Admission(database, self.feed, self.dispatch)
-        self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes)
-        self.artifacts = Artifacts(database, self.sessions)
         self.workflows = Workflows(database)
         self.executions = Executions(database, self.feed, admission, self.workflows.found)
+        cancel = self.executions.cancel_children
+        self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes, cancel)
+        self.logins = Logins(self.secrets, self.sessions)
+        self.doorman = Doorman(self.logins, self.mcp.callback)
+        if settings.database.startswith("sqlite:") and settings.public_url is None:
+            self.mcp.on_login = self.doorman.open
+        self.artifacts = Artifacts(database, self.sessions)
+        self.contract = Contract(database, self.sessions, self.executions)
         starter = Starter(self.dispatch, self.workflows.found, self.agents.workspace)
         self.ticker = Ticker(database, self.feed, self.dispatch, starter)
         self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
+        self.workers = Fleet(database, lock, settings.dead_after, always=shared, drain_here=self.drain)
+        self.runner = Runner(database, self.feed, self.dispatch, self._executors(), who, offer)
+        self.feed.on_foreign_write = self.runner.changed_elsewhere
+        self.recovery = self._recovery(lock, shared)
+        self.retention = Retention(database, settings.retention_days * 86_400)
+        #: The worker of this process has stopped for good: somebody asked it to drain.
+        self.drained = asyncio.Event()
+
+    def _executors(self) -> dict[str, Executor]:
         services, sources = self._services(), SourceLoader()
         sessions = SessionExecutor(
-            database,
+            self.database,
             self.binder,
-            models,
-            settings,
+            self.models,
+            self.settings,
             before=(TaskTools(services), ToolFilesKit(sources, services), SkillsKit(self.binder)),
-            after=(memory_kits(self.memory_stores),),
+            after=(memory_kits(self.memory_stores), McpKits(self.mcp, self.secrets)),
         )
         services.kept.put(EXECUTOR, sessions)
-        executors: dict[str, Executor] = {
-            "session": sessions,
-            "workflow": WorkflowExecutor(CatalogCode(database, sources), services, settings.run_failures),
-        }
-        self.runner = Runner(database, self.feed, self.dispatch, executors, lock.id, offer)
-        self.feed.on_foreign_write = self.runner.all_changed
-        self.recovery = Recovery(
-            database,
-            self.dispatch,
-            self.runner,
-            lock,
-            pools=offer.pools,
-            heartbeat=settings.heartbeat,
-            dead_after=settings.dead_after,
-            tick=TICK_SECONDS if settings.database.startswith("sqlite:") else SHARED_TICK,
-        )
-        self.retention = Retention(database, settings.retention_days * 86_400)
+        code = CatalogCode(self.database, sources)
+        workflows = WorkflowExecutor(code, services, self.settings.run_failures, self.workers.has_others)
+        return {"session": sessions, "workflow": workflows}
 
     def _services(self) -> Services:
-        return Services(
+        services = Services(
             self.database,
             self.executions.start_child,
             self.executions.cancel_children,
             self.secrets.requested,
             self.configs.requested,
         )
+        services.kept.put(POOL, self.mcp)
+        services.kept.put(SECRETS, self.secrets)
+        return services
+
+    def _recovery(self, lock: WorkerLock, shared: bool) -> Recovery:
+        return Recovery(
+            self.database,
+            self.dispatch,
+            self.runner,
+            lock,
+            pools=self.offer.pools,
+            heartbeat=self.settings.heartbeat,
+            dead_after=self.settings.dead_after,
+            tick=SHARED_TICK if shared else TICK_SECONDS,
+            always=shared,
+        )
+
+    def drain(self) -> None:
+        """Let the worker of this process take nothing new, finish or hand over, and stop."""
+        self.recovery.draining.set()
 
     async def work(self) -> None:
-        """Run what has work until cancelled; then finish or hand over within the grace period."""
+        """Work, again after a pause where that broke, until somebody asks this worker to drain."""
+        while not self.recovery.draining.is_set():
+            if not await survive("the worker broke", self._work()):
+                await asyncio.sleep(PAUSE_SECONDS)
+        self.drained.set()
+
+    async def _work(self) -> None:
+        """Run what has work until cancelled or drained; then finish or hand over within the grace period."""
         upkeep = (
-            self.recovery.beat_while_busy(),
+            self.recovery.keep_beating(),
             self.recovery.watch(),
             self.retention.watch(),
+            keep_up("deltas are not tidied up", self.feed.tidy),
             self.ticker.run(),
         )
         keeping = [asyncio.create_task(work) for work in upkeep]
         try:
-            await self.dispatch.work(
-                self.offer.pools,
-                self.runner,
-                concurrency=self.settings.concurrency,
-                grace=self.settings.grace,
-                fits=self.offer.fits,
-            )
+            await self.recovery.show()
+            async with stopped_by(self.recovery.draining):
+                await self.dispatch.work(
+                    self.offer.pools,
+                    self.runner,
+                    concurrency=self.settings.concurrency,
+                    grace=self.settings.grace,
+                    fits=self.offer.fits,
+                )
         finally:
             # Until here: who still finishes its runs is alive.
             for task in keeping:
@@ -157,7 +200,7 @@ def _web_tools(settings: Settings) -> dict[str, Tool]:
 
 
 @asynccontextmanager
-async def open_process(
+async def open_process(  # noqa: PLR0913 - all that differs between processes
     settings: Settings,
     *,
     environment: Mapping[str, str],
@@ -167,13 +210,15 @@ async def open_process(
     observer: CommitObserver | None = None,
     worker: bool = True,
     labels: Mapping[str, str] | None = None,
+    name: str | None = None,
 ) -> AsyncIterator[Process]:
     """Open everything, work while the context is open, close everything.
 
     `factories` make models of further prefixes; `tools` made in code can be named by definitions; `labels`
-    say which pools the worker serves.
+    say which pools the worker serves; `name` is what the worker is to be called.
 
     :raises DatabaseUnavailable, DatabaseLocked, DatabaseTooNew: the database cannot be used
+    :raises WorkerExists: a living worker has this name
     """
     async with AsyncExitStack() as stack:
         traced = tracing.configure(environment)
@@ -190,6 +235,7 @@ async def open_process(
             stalled_after=settings.model_stall,
         )
         stack.push_async_callback(models.aclose)
+        offer = Offer(pools_of(labels or {}), await asyncio.to_thread(resources_here)) if worker else DEFAULT_OFFER
         process = Process(
             settings,
             database,
@@ -199,12 +245,17 @@ async def open_process(
             workspace=workspace,
             environment=environment,
             tools=tools,
-            labels=labels,
+            offer=offer,
+            who=presence(lock.id, name, labels or {}, offer.resources, settings.concurrency),
         )
         stack.push_async_callback(process.memory_stores.close)
         stack.push_async_callback(process.feed.close)
+        stack.push_async_callback(process.mcp.close)
+        stack.push_async_callback(process.doorman.close)
+        if name is not None:
+            await process.workers.join(process.who)
         if worker:
-            task = asyncio.create_task(keep_up("the worker broke", process.work), name="worker")
+            task = asyncio.create_task(process.work(), name="worker")
             stack.push_async_callback(_stop, task)
         yield process
 

@@ -7,15 +7,16 @@ import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 
-from msgspec.structs import replace
-
+from flux.agents import stored
 from flux.agents.binding import Binder
 from flux.agents.definition import MOST_STEPS, AgentDefinition
 from flux.agents.plans import edited
 from flux.engine.admission import Admission, NewMessage, NewSession
+from flux.engine.agent_workflows import session_of
 from flux.engine.answers import Admitted, Decision
 from flux.errors import (
     AgentNotFound,
+    Conflict,
     DefinitionInvalid,
     InterruptNotFound,
     InvalidInput,
@@ -58,7 +59,7 @@ class Agents:
     async def put(self, scope: Scope, definition: AgentDefinition, *, create: bool, update: bool) -> AgentVersion:
         """Check a definition and store it as the newest version.
 
-        :raises DefinitionInvalid: something in it does not exist here
+        :raises DefinitionInvalid: something in it does not exist here, or cannot be registered
         :raises AgentExists, AgentNotFound: by `create` and `update`
         """
         for prepare in self._prepare:
@@ -66,9 +67,8 @@ class Agents:
         await asyncio.to_thread(self._binder.check, definition)  # a file of tools may be long
         for name in definition.agents:
             await self._check_colleague(scope, definition, name)
-        return await self._database.write(
-            agents.put(scope, definition.name, definition.digest, definition.to_json(), create=create, update=update)
-        )
+        talk = await asyncio.to_thread(stored.conversation, definition) if definition.workflow_file else None
+        return await self._database.write(stored.put(scope, definition, talk, create=create, update=update))
 
     async def get(self, scope: Scope, name: str) -> AgentVersion:
         """The current version of an agent.
@@ -86,6 +86,8 @@ class Agents:
         if found is None and name != definition.name:
             raise DefinitionInvalid(f"agents: there is no agent {name!r}; create it first")
         colleague = AgentDefinition.from_json(found.definition) if found and name != definition.name else definition
+        if colleague.workflow_file is not None:
+            raise DefinitionInvalid(f"agents: {name} talks by a workflow of its own; work cannot be delegated to it")
         if not colleague.description:
             raise DefinitionInvalid(f"agents: {name} has no description, by which a model chooses; give it one")
 
@@ -110,14 +112,23 @@ class Agents:
 
         :raises AgentNotFound: there is none
         """
-        await self._database.write(agents.delete(scope, name))
+        await self._database.write(stored.delete(scope, name))
 
 
 class Sessions:
     """Sessions of stored agents. Every method takes the caller's scope and finds only what is theirs."""
 
-    def __init__(self, database: Database, feed: Feed, admission: Admission, agents: Agents, max_message: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        feed: Feed,
+        admission: Admission,
+        agents: Agents,
+        max_message: int,
+        cancel_children: Callable[[Scope, str], Awaitable[None]],
+    ) -> None:
         self._database = database
+        self._cancel_children = cancel_children
         self._feed = feed
         self._admission = admission
         self._agents = agents
@@ -146,9 +157,11 @@ class Sessions:
         self._check_size(message)
         _check_workspace(workspace)
         found = await self._agents.get(scope, agent)
-        if message is None:
+        session = await self._database.read(session_of(scope, found, session))
+        if session.source_version is not None:
+            _check_options(message)
+        elif message is None:
             self._agents.preload(found)
-        session = replace(session, definition_digest=found.digest, agent_version=found.version)
         return await self._admission.start(scope, session, message, key=key)
 
     async def send(self, scope: Scope, id: str, message: NewMessage, *, key: str | None = None) -> Admitted:
@@ -157,7 +170,8 @@ class Sessions:
         :raises SessionNotFound, SessionEnded, SessionBusy, TooLarge, IdempotencyMismatch: it was not accepted
         """
         self._check_size(message)
-        await self.get(scope, id)
+        if (await self.get(scope, id)).kind == "workflow":
+            _check_options(message)
         return await self._admission.admit(scope, id, message, key=key)
 
     async def answer(self, scope: Scope, id: str, interrupt: str, decision: Decision) -> Admitted:
@@ -184,16 +198,19 @@ class Sessions:
 
         :raises SessionNotFound, SessionEnded: there is no open session
         """
-        await self.get(scope, id)
-        return await self._admission.end(scope, id)
+        row = await self.get(scope, id)
+        ended = await self._admission.end(scope, id)
+        if row.kind == "workflow":
+            await self._cancel_children(scope, id)
+        return ended
 
     async def get(self, scope: Scope, id: str) -> Execution:
         """A session of this owner.
 
         :raises SessionNotFound: there is none
         """
-        row = await self._database.read(executions.get(scope, id))
-        if row is None or row.kind != "session" or row.owner != scope.principal:
+        row = await self._database.single(executions.get(scope, id))
+        if row is None or row.agent is None or row.owner != scope.principal:
             raise SessionNotFound(f"there is no session {id[:80]!r}; `flux agent session list` shows those that exist")
         return row
 
@@ -226,8 +243,11 @@ class Sessions:
 
         :raises SessionNotFound: there is none
         :raises SessionBusy: it has not ended
+        :raises Conflict: it is a part of another one
         """
-        await self.get(scope, id)
+        row = await self.get(scope, id)
+        if row.driver is not None:
+            raise Conflict(f"this session is driven by {row.root}; delete that one")
         if not await self._database.write(executions.delete(scope, id)):
             raise SessionBusy("the session is open; stop it first (`flux agent stop`)")
 
@@ -256,7 +276,7 @@ class Sessions:
         :raises SessionNotFound: there is none
         """
         await self.get(scope, id)
-        return await self._database.read(log.read(scope, id, after, limit))
+        return await self._database.single(log.read(scope, id, after, limit))
 
     def follow(self, scope: Scope, id: str, after: Cursor = START) -> AsyncGenerator[list[Frame], None]:
         """What happens in a session behind a cursor, as it happens. The caller has checked access."""
@@ -278,6 +298,11 @@ class Sessions:
             raise TooLarge(
                 f"the message has {size:,} bytes, the limit is {self._max_message:,}; send a file's path instead"
             )
+
+
+def _check_options(message: NewMessage | None) -> None:
+    if message is not None and message.options.get("model"):
+        raise InvalidInput("model: this agent talks by a workflow of its own, which chooses its models")
 
 
 def _check_workspace(workspace: str | None) -> None:

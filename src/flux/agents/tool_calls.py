@@ -107,7 +107,7 @@ def _problem(bound: Bound, call: ToolCall) -> str | None:
 def _approval(
     run: Run, bound: Bound, state: CallState, args: dict[str, Any], digest: str, rule: str
 ) -> ApprovalRequired:
-    call = state.call
+    call, tool = state.call, bound.tools[state.call.name]
     return ApprovalRequired(
         id=interrupts.interrupt_id(run.id, call.id, state.asked),
         call=call.id,
@@ -116,6 +116,7 @@ def _approval(
         args=args,
         digest=digest,
         reason=rule,
+        grant=tool.grant if tool.alarm else None,
     )
 
 

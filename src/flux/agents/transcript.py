@@ -14,6 +14,7 @@ from flux.events import (
     Cancelled,
     CancelRequested,
     ChatResponse,
+    ChildDone,
     Compacted,
     ContextFrozen,
     Entry,
@@ -36,11 +37,12 @@ from flux.events import (
     spent_by,
 )
 from flux.messages import Message, ToolCall
+from flux.store.executions import Spent
 
 # gc=False: no value here is part of a cycle, and a long log is too much for the collector to walk.
 
 #: What may be in a log beside the entries of its worker.
-FROM_OUTSIDE = frozenset((SessionStarted, UserSaid, CancelRequested, InterruptAnswered))
+FROM_OUTSIDE = frozenset((SessionStarted, UserSaid, CancelRequested, InterruptAnswered, ChildDone))
 #: The results of an answer without calls: one for all of them.
 NO_RESULTS: Mapping[str, ToolDone] = MappingProxyType({})
 
@@ -154,6 +156,7 @@ class Transcript:
         self.started: SessionStarted | None = None
         self.context: ContextFrozen | None = None
         self.plan: tuple[dict[str, Any], ...] = ()
+        self.marks: dict[str, dict[str, Any]] = {}
         #: Of the agent of the newest run.
         self.definition_digest = ""
         self.pending: dict[str, UserSaid] = {}
@@ -164,8 +167,10 @@ class Transcript:
         self.cost = 0.0
         self.prompt_tokens = 0
         self.ended = False
-        #: The calls that have driven a child.
-        self.delegated: set[str] = set()
+        #: The call that drives a child, by the child.
+        self.delegated: dict[str, str] = {}
+        #: What children have used, as far as it is counted here.
+        self.counted: dict[str, Spent] = {}
         self._answers: dict[str, InterruptAnswered] = {}
         self._below: set[str] = set()
         self._cancels: set[str] = set()
@@ -194,6 +199,15 @@ class Transcript:
         waiting = list(self.pending.values())
         return next((said for said in waiting if said.mode != "steer"), waiting[0] if waiting else None)
 
+    def cancels(self, run: str) -> bool:
+        """Whether somebody has asked to stop that run, which may not have begun."""
+        return run in self._cancels
+
+    def _count_below(self, entry: UsageCounted, _: Stored) -> None:
+        if entry.child is not None:
+            self.counted[entry.child] = self.counted.get(entry.child, Spent()).plus(entry.tokens, entry.cost)
+        self._count(entry)
+
     def _count(self, entry: Entry, _: Stored | None = None) -> None:
         tokens, cost = spent_by(entry)
         total = tokens.input + tokens.output
@@ -212,6 +226,7 @@ class Transcript:
 
     def _freeze(self, entry: ContextFrozen, _: Stored) -> None:
         self.context = entry
+        self.marks |= {tool["name"]: tool["mark"] for tool in entry.tools if "mark" in tool}
 
     def _plan(self, entry: Planned, _: Stored) -> None:
         self.plan = entry.steps
@@ -236,9 +251,10 @@ class Transcript:
     def _ask(self, entry: Question, _: Stored) -> None:
         state = self.run.calls.get(entry.call or "") if self.run else None
         within = getattr(entry, "within", None)
-        if entry.session is not None or within is not None:
-            inside = self.run.calls.get(within) if self.run and within else state
-            self._ask_below(inside, entry)
+        if entry.session is not None:
+            self._ask_below(state, entry)
+        elif within is not None:
+            self._ask_below(self.run.calls.get(within) if self.run else None, entry)
         elif state is not None:
             if state.question is not None and state.answer is not None:
                 state.earlier += ((state.question, state.answer),)
@@ -264,13 +280,18 @@ class Transcript:
         return state is not None and state.rested
 
     def _delegate(self, entry: SubagentChanged, _: Stored) -> None:
-        self.delegated.add(entry.call)
+        self.delegated[entry.child] = entry.call
 
     def _rest(self, run: RunState, entry: ToolWaiting, _: int) -> None:
         state = run.calls.get(entry.call)
         if state is not None:
             state.rested = True
             state.resting = None if state.stirred else entry
+
+    def _hear(self, run: RunState, _: ChildDone, __: int) -> None:
+        """An execution has ended for which a call waits, or something that it drives: each looks for itself."""
+        for state in run.open_calls:
+            state.resting, state.stirred = None, True
 
     def _decide(self, entry: InterruptAnswered, stored: Stored) -> None:
         self._answers[entry.id] = entry
@@ -366,7 +387,7 @@ ADD: Mapping[type, Callable[[Transcript, Any, Stored], None]] = {
     Planned: Transcript._plan,
     SubagentChanged: Transcript._delegate,
     SessionEndedEntry: Transcript._end,
-    UsageCounted: Transcript._count,
+    UsageCounted: Transcript._count_below,
     RunStarted: Transcript._start,
     AssistantSaid: Transcript._answer,
     InterruptAnswered: Transcript._decide,
@@ -379,6 +400,7 @@ ADD_TO_RUN: Mapping[type, Callable[[Transcript, RunState, Any, int], None]] = {
     ToolStarted: Transcript._start_tool,
     ToolDone: Transcript._done,
     ToolWaiting: Transcript._rest,
+    ChildDone: Transcript._hear,
     ChatResponse: Transcript._respond,
     RunFailed: Transcript._fail,
     Cancelled: Transcript._cancel,

@@ -35,8 +35,9 @@ class FluxClient:
         self._workspace = workspace
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
+        self._transport = transport or httpx.AsyncHTTPTransport(limits=LIMITS, trust_env=False)
         self._http = httpx.AsyncClient(
-            base_url=base_url, headers=headers, transport=transport, timeout=timeout, limits=LIMITS, trust_env=False
+            base_url=base_url, headers=headers, transport=self._transport, timeout=timeout, trust_env=False
         )
 
     async def __aenter__(self) -> Self:
@@ -48,6 +49,10 @@ class FluxClient:
     async def aclose(self) -> None:
         """Close the connection."""
         await self._http.aclose()
+
+    def with_token(self, token: str | None) -> FluxClient:
+        """The same server in somebody else's name, over the connections of this client, which closes them."""
+        return FluxClient(self.base_url, token, transport=_Shared(self._transport), workspace=self._workspace)
 
     def session(self, id: str, cursor: str | None = None) -> SessionHandle:
         """A handle on a session; nothing is sent. Without a cursor, `send` begins at the session's head."""
@@ -195,6 +200,17 @@ class FluxClient:
             return _decode(content)
         except msgspec.DecodeError as error:
             raise FluxError(f"the answer was no JSON object; is there a Flux server at {self.base_url}?") from error
+
+
+class _Shared(httpx.AsyncBaseTransport):
+    """The transport of another client, which closes it."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        self._transport = transport
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Pass on."""
+        return await self._transport.handle_async_request(request)
 
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode

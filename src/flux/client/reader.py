@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Protocol
 
 import httpx
@@ -82,6 +82,17 @@ class LogReader:
                 if event is not None:
                     yield event
 
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[AsyncGenerator[Event, None]]:
+        """The events behind the cursor over a connection that is there already: what begins now is seen from its start.
+
+        :raises ServerUnreachable, FluxError: as for `events`
+        """
+        async with aclosing(self._live()) as live:
+            await anext(live)
+            async with aclosing(_told(live)) as events:
+                yield events
+
     async def _live(self) -> AsyncGenerator[Event | None, None]:
         """What is behind the cursor and then happens; None when a connection was made or lost."""
         failures = 0
@@ -106,6 +117,12 @@ class LogReader:
             yield None
             await asyncio.sleep(RECONNECT[failures])
             failures += 1
+
+
+async def _told(live: AsyncGenerator[Event | None, None]) -> AsyncGenerator[Event, None]:
+    async for event in live:
+        if event is not None:
+            yield event
 
 
 def _typed(event: ServerEvent) -> Event:

@@ -11,21 +11,24 @@ import functools
 import logging
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import procrastinate
 from procrastinate.jobs import Job
 
 from flux.engine.dispatch import EmbeddedDispatch, Worker
-from flux.engine.upkeep import keep_up
+from flux.engine.upkeep import keep_up, to_the_end
 from flux.errors import DatabaseUnavailable
+from flux.store._postgres import conninfo
 from flux.store.database import Database, Steps, one
 
 #: The lock under which the first process makes procrastinate's tables.
 SCHEMA_LOCK = 0x666C7579
 POLL_SECONDS = 0.5
 #: Seconds that jobs get to notice that their worker leaves; their runs have a grace of their own.
-LEAVE_SECONDS = 0.05
+LEAVE_SECONDS = 0.5
 CONNECTIONS = 4
+HEARD_SECONDS = 1.0
 STOP_SECONDS = 5.0
 
 HINT = """
@@ -110,24 +113,28 @@ class ProcrastinateDispatch:
         """Run jobs until procrastinate's worker exits, as it does when its connection is lost."""
         app = self._app()
         try:
-            async with app.open_async():
-                await self._database.write(one(TIDY))
-                await app.run_worker_async(
-                    queues=[*pools, _QUEUE],
-                    concurrency=concurrency,
-                    fetch_job_polling_interval=POLL_SECONDS,
-                    shutdown_graceful_timeout=LEAVE_SECONDS,
-                    update_heartbeat_interval=self._heartbeat,
-                    stalled_worker_timeout=self._dead_after,
-                    delete_jobs="always",
-                    install_signal_handlers=False,
-                )
+            await app.open_async()
+            await self._database.write(one(TIDY))
+            await app.run_worker_async(
+                queues=[*pools, _QUEUE],
+                concurrency=concurrency,
+                fetch_job_polling_interval=POLL_SECONDS,
+                shutdown_graceful_timeout=LEAVE_SECONDS,
+                update_heartbeat_interval=self._heartbeat,
+                stalled_worker_timeout=self._dead_after,
+                delete_jobs="always",
+                install_signal_handlers=False,
+            )
         except procrastinate.exceptions.ProcrastinateException as error:
             raise DatabaseUnavailable(f"no jobs can be fetched: {error}", debug=repr(error)) from error
+        finally:
+            await to_the_end(app.close_async())  # also when it was stopped while it opened
         raise DatabaseUnavailable("the connection that brings jobs was lost")
 
     def _app(self) -> procrastinate.App:
-        connector = procrastinate.PsycopgConnector(conninfo=self._database.url, min_size=1, max_size=CONNECTIONS)
+        connector = procrastinate.PsycopgConnector(
+            conninfo=conninfo(self._database.url), min_size=1, max_size=CONNECTIONS, configure=_configure
+        )
         app = procrastinate.App(connector=connector)
 
         @app.task(name="run", retry=_AtOnce())
@@ -146,11 +153,21 @@ class ProcrastinateDispatch:
 _QUEUE = "flux-upkeep"
 
 
+async def _configure(connection: Any) -> None:
+    """What becomes of a job is one statement, and need not be on disk: a job is a hint."""
+    await connection.set_autocommit(True)
+    await connection.execute("set synchronous_commit = off")
+
+
 async def _stop(task: asyncio.Task[None]) -> None:
-    """Cancel until it is heard: on Python 3.11 wait_for, which the pool uses, may lose a cancellation."""
+    """Wait for what was cancelled; again until it is heard: on Python 3.11 the pool's wait_for may lose a cancellation.
+
+    Not again at once: that would cut off jobs which are just being finished.
+    """
+    await asyncio.wait((task,), timeout=HEARD_SECONDS)
     while not task.done():
-        task.cancel()
         await asyncio.wait((task,), timeout=STOP_SECONDS)
+        task.cancel()
 
 
 def _make_tables() -> Steps[None]:

@@ -25,21 +25,10 @@ from flux.engine.answers import (
     write_entries,
 )
 from flux.engine.dispatch import Dispatch
-from flux.errors import (
-    Conflict,
-    SessionBusy,
-)
-from flux.events import (
-    Cancelled,
-    CancelRequested,
-    Entry,
-    Mode,
-    SessionEndedEntry,
-    SessionStarted,
-    UserSaid,
-)
+from flux.errors import Conflict, SessionBusy
+from flux.events import Cancelled, CancelRequested, Entry, Mode, SessionEndedEntry, SessionStarted, UserSaid
 from flux.messages import TextPart
-from flux.store import admissions, driven, executions, log, waits
+from flux.store import admissions, conversations, driven, executions, log, waits
 from flux.store.database import Database, Scope, Steps
 from flux.store.feed import Feed
 from flux.store.waits import Woken
@@ -50,16 +39,19 @@ TITLE_CHARS = 80
 #: What was written to logs, by the id of the execution.
 Told = dict[str, tuple[log.LogRow, ...]]
 
-ADMIT = """
+#: Nothing is done but to wait for a message; a workflow that talks may wait for a time besides.
+RESTS = "(state = 'idle' or (state = 'waiting' and waiting_for = 'message'))"
+WAKES = f"({RESTS} or (:wakes = 1 and state = 'waiting' and run_id is not null))"
+
+ADMIT = f"""
 update executions set head = head + 1, updated = :now,
-  due = case when state = 'idle' or (:wakes = 1 and state = 'waiting' and run_id is not null) then :now else due end,
-  run_id = case when state = 'idle' then :run_id else run_id end,
+  due = case when {WAKES} then :now else due end,
+  run_id = case when {RESTS} then :run_id else run_id end,
   title = coalesce(title, cast(:title as text)),
-  waiting_for = case when :wakes = 1 and state = 'waiting' and run_id is not null then null else waiting_for end,
-  state = case when state = 'idle' or (:wakes = 1 and state = 'waiting' and run_id is not null)
-    then 'scheduled' else state end
-where id = :id and tenant = :tenant and driver is null and state <> 'ended' and (:mode <> 'reject' or state = 'idle')
-returning head, epoch, state, run_id, pool"""
+  waiting_for = case when {WAKES} then null else waiting_for end,
+  state = case when {WAKES} then 'scheduled' else state end
+where id = :id and tenant = :tenant and driver is null and state <> 'ended' and (:mode <> 'reject' or {RESTS})
+returning head, epoch, state, run_id, pool"""  # noqa: S608 - of constants
 
 MOVE = "update executions set head = head + 1 where id = :id returning head"
 
@@ -81,7 +73,10 @@ class NewMessage(Struct, frozen=True):
 
 
 class NewSession(Struct, frozen=True):
-    """A session to start. `instance` None: a fresh one; `workspace` None: the worker's own directory."""
+    """A session to start. `instance` None: a fresh one; `workspace` None: the worker's own directory.
+
+    `source_version` is that of the workflow that talks in it; None: the loop of agents does.
+    """
 
     agent: str
     definition_digest: str
@@ -91,6 +86,7 @@ class NewSession(Struct, frozen=True):
     workspace: str | None = None
     pool: str = "default"
     requests: str | None = None
+    source_version: int | None = None
 
 
 class NewWorkflow(Struct, frozen=True, kw_only=True):
@@ -295,8 +291,11 @@ def start_session_steps(
     )
     moved = yield executions.WAKE, {"id": id, "tenant": scope.tenant, "run_id": None}
     rows = yield from write_entries(id, moved[0], [started])
+    if session.source_version is not None:
+        rows += yield from conversations.begin(scope, id, session.agent, session.source_version)
+        yield from dispatch.hint(id, session.pool)
     if message is None:
-        return Admitted(id, moved[0][0]), rows
+        return Admitted(id, rows[-1].seq), rows
     admitted, more = yield from admit_steps(scope, id, message, dispatch)
     return admitted, rows + more
 
@@ -385,7 +384,8 @@ def wake_waiters(scope: Scope, id: str, outcome: str, dispatch: Dispatch) -> Ste
 def tell(feed: Feed, dispatch: Dispatch, woken: Sequence[Woken]) -> None:
     """Show waiters what was written to their logs."""
     for waiter in woken:
-        feed.publish(waiter.id, waiter.rows)
+        for id, rows in waiter.rows.items():
+            feed.publish(id, rows)
         dispatch.nudge(waiter.id)
 
 

@@ -71,19 +71,7 @@ def answer_steps(scope: Scope, id: str, interrupt: str, decision: Decision, disp
     """
     asked, chain = yield from _asked(scope, id, interrupt)
     _check_decision(asked.kind, decision)
-    moved = yield executions.WAKE, {"id": asked.root, "tenant": scope.tenant, "run_id": None}
-    asking = chain[0]
-    won = (
-        bool(moved)
-        and asking.state != "ended"
-        and (yield from interrupts.answer(scope, asking.id, interrupt, answer=decision, by=scope.principal))
-    )
-    if not won:
-        now = yield from interrupts.get(scope, asking.id, interrupt)
-        _refuse(now or asked, decision, scope.principal)
-    if decision.always and (asked.kind, decision.decision) == ("approval", "approve"):
-        tool = msgspec.json.decode(asked.payload)["tool"]
-        yield from interrupts.grant(scope, asking.id, tool, scope.principal)
+    # The rows first, the root before all, as in every statement about a tree: who closes a question holds them too.
     entry = InterruptAnswered(
         id=interrupt,
         decision=decision.decision,
@@ -92,9 +80,19 @@ def answer_steps(scope: Scope, id: str, interrupt: str, decision: Decision, disp
         always=decision.always,
         content=decision.content,
     )
-    rows = {asked.root: (yield from write_entries(asked.root, moved[0], [entry]))}
-    # The root comes first, as in every statement that locks several rows of a tree.
+    moved = yield executions.WAKE, {"id": asked.root, "tenant": scope.tenant, "run_id": None}
+    rows = {asked.root: (yield from write_entries(asked.root, moved[0], [entry]))} if moved else {}
     rows |= yield from driven.tell(scope, [row.id for row in reversed(chain[:-1])], entry)
+    asking = chain[0]
+    won = {asked.root, asking.id} <= rows.keys() and (
+        yield from interrupts.answer(scope, asking.id, interrupt, answer=decision, by=scope.principal)
+    )
+    if not won:
+        now = yield from interrupts.get(scope, asking.id, interrupt)
+        _refuse(now or asked, decision, scope.principal)
+    if decision.always and (asked.kind, decision.decision) == ("approval", "approve"):
+        payload = interrupts.payload_of(asked)
+        yield from interrupts.grant(scope, asking.id, payload.get("grant") or payload["tool"], scope.principal)
     yield from dispatch.hint(asked.root, moved[0][4])
     return Won(Admitted(asked.root, moved[0][0]), rows)
 

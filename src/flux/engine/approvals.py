@@ -47,7 +47,7 @@ async def _open(journal: Journal, body: Body, called: Called) -> ApprovalRequire
     run = journal.run
     args: dict[str, Any] = json_value(dict(called.arguments))
     question = ApprovalRequired(
-        id=interrupts.interrupt_id(run.id, body.call),
+        id=interrupts.interrupt_id(run.id, body.call, journal.stopped),
         call=body.call,
         agent="",
         tool=called.name,

@@ -21,6 +21,11 @@ SWEEP_BATCH = 500
 class Worker(Protocol):
     """What does the work in a process."""
 
+    @property
+    def id(self) -> str:
+        """The id under which it owns executions."""
+        ...
+
     async def run(self, id: str) -> None:
         """Claim an execution and run it until it rests; return at once when it is not to be had."""
         ...
@@ -122,16 +127,16 @@ class EmbeddedDispatch:
         """Run what has work until cancelled, then let runs finish for `grace` seconds."""
         self._worker, self._concurrency = worker, concurrency
         try:
-            await keep_up("dispatch", functools.partial(self._look, pools, fits))
+            await keep_up("dispatch", functools.partial(self._look, pools, fits, worker.id))
         finally:
             self._worker = None
             worker.drain()
             await self._drain(grace)
 
-    async def _look(self, pools: Sequence[str], fits: Callable[[str], bool]) -> None:
+    async def _look(self, pools: Sequence[str], fits: Callable[[str], bool], worker: str) -> None:
         """Start what may be claimed, then wait for the next timer or for news."""
         self._sweep_due.clear()
-        ids, seconds = await self._database.write(executions.sweep(pools, SWEEP_BATCH, fits))
+        ids, seconds = await self._database.write(executions.sweep(pools, SWEEP_BATCH, fits, worker))
         for id in ids:
             self.nudge(id)
         self._more = len(ids) == SWEEP_BATCH

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -22,7 +23,6 @@ from flux.events import (
     RUN_ENDS,
     CancelRequested,
     Entry,
-    InterruptAnswered,
     Question,
     RunEnd,
     RunFailed,
@@ -32,28 +32,29 @@ from flux.events import (
     UserSaid,
     spent_by,
 )
-from flux.messages import Usage
 from flux.store import driven, executions, log
-from flux.store.driven import Driver
+from flux.store.database import Steps
+from flux.store.driven import Awaited, Driver
+from flux.store.executions import Spent
 
 #: How deep children may drive children: the root has depth 0.
 MAX_DEPTH = 4
 
 
 class Ended(Struct, frozen=True):
-    """How the run of a message ended, and what it used: tokens, and US dollars. `before`: it had ended already."""
+    """How the run of a message ended, and what the child has used in all. `before`: it had ended already."""
 
     end: RunEnd
-    usage: Usage = Usage()
-    cost: float = 0.0
+    spent: Spent = Spent()
     before: bool = False
 
 
 class Waiting(Struct, frozen=True):
-    """The child waits for answers to `questions` or, until `due` (seconds since the epoch), for a time."""
+    """The child waits for answers, for the ends of executions, or until `due` (seconds since the epoch)."""
 
     questions: tuple[Question, ...] = ()
     due: float | None = None
+    targets: tuple[str, ...] = ()
 
 
 class Order(Struct, frozen=True):
@@ -74,7 +75,7 @@ def message_of(child: str, key: str) -> str:
 
 
 async def drive(run: Run, id: str, order: Order, executor: Executor, link: Link) -> Ended | Waiting:
-    """Run a child until the run of its message has ended, or it waits. Cancelled, it stops the child first.
+    """Run a child until the run of its message has ended, or it waits. Cancelled, it stops the child as `link` says.
 
     :raises InvalidInput: children would be nested too deeply
     :raises Fenced, DatabaseUnavailable, DatabaseLocked: as `Run.append`
@@ -87,33 +88,35 @@ async def drive(run: Run, id: str, order: Order, executor: Executor, link: Link)
         ended = _ended(log_, order.said.id)
         if ended is not None:
             return replace(ended, before=True)
-        try:
-            child = await _take(run, id, order, link)
-            await _execute(run, child, executor)
-        except SessionEnded:
-            return _LOST
-        except Fenced:
-            # Either the driver is fenced too, which it will notice, or the child was taken away alone.
-            return _LOST
-        return await _rested(run, child, order.said.id, link)
+        while True:
+            try:
+                child = await _take(run, id, order, link)
+                await _execute(run, child, executor, link)
+            except (SessionEnded, Fenced):
+                # Either the driver is fenced too, which it will notice, or the child was taken away alone.
+                return Ended(_LOST, _spent(await _read(run, id)))
+            rested = await _rested(run, child, order.said.id, link)
+            if rested is not None:
+                return rested
 
 
-async def stop(run: Run, id: str, executor: Executor, link: Link) -> None:
-    """Stop a child that nobody drives now: its calls get results, and its open run its end.
+async def stop(run: Run, id: str, executor: Executor, link: Link) -> Spent:
+    """Stop a child that nobody drives now: its calls get results, and its open run its end. Returns what it has used.
 
     :raises Fenced, DatabaseUnavailable, DatabaseLocked: as `Run.append`
     """
     async with run.driving(id):
         row = await run.database.read(executions.get(run.scope, id))
         if row is None or row.run_id is None or row.state == "ended":
-            return
+            return row.spent if row else Spent()
         child = await _take(run, id, None, link)
         with run.holding(child):
             await _stop(run, child, executor)
+        return child.spent
 
 
 async def _take(run: Run, id: str, order: Order | None, link: Link) -> Run:
-    driver = Driver(run.id, run.epoch, run.execution.worker or "")
+    driver = Driver(run.id, run.epoch, run.execution.worker or "", run.execution.root)
     taken = await run.database.write(
         driven.drive(
             run.scope,
@@ -125,16 +128,17 @@ async def _take(run: Run, id: str, order: Order | None, link: Link) -> Run:
         )
     )
     run.feed.publish(id, taken.rows)
+    link.took(taken.execution.spent)
     return Run(taken.execution, run.database, run.feed, run.dispatch, run.draining, link=link, depth=run.depth + 1)
 
 
-async def _execute(run: Run, child: Run, executor: Executor) -> None:
+async def _execute(run: Run, child: Run, executor: Executor, link: Link) -> None:
     """Run the child until it rests."""
     with run.holding(child):
         try:
             await executor(child)
         except asyncio.CancelledError:
-            if not run.draining.is_set():
+            if link.stops:
                 await to_the_end(_stop(run, child, executor))
             raise
 
@@ -147,19 +151,30 @@ async def _stop(run: Run, child: Run, executor: Executor) -> None:
             await executor(child)
 
 
-async def _rested(run: Run, child: Run, message: str, link: Link) -> Ended | Waiting:
-    entries = await _read(run, child.id)
+async def _rested(run: Run, child: Run, message: str, link: Link) -> Ended | Waiting | None:
+    """What the child came to. None: what it waits for came as it went to rest."""
+    if message in child.ends:
+        return Ended(child.ends[message], child.spent)
+    entries, waits = await run.database.read(_found(run, child.id))
     ended = _ended(entries, message)
     if ended is not None:
         return ended
-    questions = _open_questions(entries)
+    if child.left is not None and entries[-1].seq > child.left_at:
+        return None
+    asked = [stored.entry for stored in entries if isinstance(stored.entry, QUESTIONS)]
+    questions = [entry for entry in asked if entry.id in waits.questions]
     missed = [question for question in questions if not link.knows(question.id)]
     if missed:
         await link.saw(missed)
     left = child.left
     if left is None or left.state != "waiting":
         raise FluxError(debug=f"{child.id} rests, and the run of {message} has not ended")
-    return Waiting(tuple(questions), left.due)
+    return Waiting(tuple(questions), left.due, waits.targets)
+
+
+def _found(run: Run, id: str) -> Steps[tuple[list[Stored], Awaited]]:
+    rows = yield from log.read(run.scope, id)
+    return [row.stored() for row in rows], (yield from driven.awaited(run.scope, run.execution.root, id))
 
 
 async def _read(run: Run, id: str) -> list[Stored]:
@@ -168,24 +183,28 @@ async def _read(run: Run, id: str) -> list[Stored]:
 
 def _ended(entries: Sequence[Stored], message: str) -> Ended | None:
     """The end of the run that a message began or joined; None: there is none yet."""
-    inside, usage, cost = False, Usage(), 0.0
+    inside = False
     for stored in entries:
         entry = stored.entry
         if isinstance(entry, RunStarted):
             inside = message in entry.inputs
-        if not inside or not isinstance(entry, Entry):
-            continue
-        tokens, dollars = spent_by(entry)
-        usage, cost = usage + tokens, cost + dollars
-        if isinstance(entry, RUN_ENDS):
-            return Ended(entry, usage, cost)
+        if inside and isinstance(entry, RUN_ENDS):
+            return Ended(entry, _spent(entries))
     return None
 
 
-def _open_questions(entries: Sequence[Stored]) -> list[Question]:
-    answered = {stored.entry.id for stored in entries if isinstance(stored.entry, InterruptAnswered)}
-    asked = (stored.entry for stored in entries if isinstance(stored.entry, QUESTIONS))
-    return [entry for entry in asked if entry.id not in answered]
+def _spent(entries: Sequence[Stored]) -> Spent:
+    spent = Spent()
+    for stored in entries:
+        if isinstance(stored.entry, Entry):
+            spent = spent.plus(*spent_by(stored.entry))
+    return spent
 
 
-_LOST = Ended(RunFailed(message="the session of this sub-agent was ended"))
+def asked_here(question: Question, call: str, child: str) -> Entry:
+    """The copy of a child's question for the log of its driver, where a call waits for it."""
+    copy: Entry = msgspec.structs.replace(question, call=call, session=question.session or child)
+    return copy
+
+
+_LOST = RunFailed(message="the session of this sub-agent was ended")

@@ -20,6 +20,7 @@ from flux.engine.execution import WorkflowExecutor
 from flux.engine.journal import FOR_PEOPLE
 from flux.engine.place import here
 from flux.engine.pools import DEFAULT, Offer, resources_here
+from flux.engine.presence import presence
 from flux.engine.recovery import Recovery, WorkerLock
 from flux.engine.runner import Runner
 from flux.engine.secrets import Secrets
@@ -36,7 +37,7 @@ from flux.store.opening import open_database
 logger = logging.getLogger(__name__)
 
 #: What a script runs: what it has started itself, and what it is told to go on with.
-OFFER = Offer((CALLER, DEFAULT), resources_here())
+POOLS = (CALLER, DEFAULT)
 
 
 class LocalDispatch:
@@ -99,9 +100,10 @@ class LocalDispatch:
 
 
 class Engine:
-    """An open database and what runs workflows on it."""
+    """An open database and what runs workflows on it: `own` first of all, whatever else has its name by now."""
 
-    def __init__(self, settings: Settings, database: Database, lock: WorkerLock) -> None:
+    def __init__(self, settings: Settings, database: Database, lock: WorkerLock, own: Declared) -> None:
+        self._own = own
         self.database = database
         self.feed = Feed(database)
         self.dispatch = LocalDispatch()
@@ -110,15 +112,18 @@ class Engine:
         self.services = Services(
             database, self._start_child, self._cancel_children, secrets.requested, configs.requested
         )
-        executor = WorkflowExecutor(_find_code, self.services, settings.run_failures)
-        self.runner = Runner(database, self.feed, self.dispatch, {"workflow": executor}, lock.id, OFFER)
+        executor = WorkflowExecutor(self._find_code, self.services, settings.run_failures)
+        resources = resources_here()
+        who = presence(lock.id, None, {}, resources, concurrency=1)
+        offer = Offer(POOLS, resources)
+        self.runner = Runner(database, self.feed, self.dispatch, {"workflow": executor}, who, offer)
         self.dispatch.worker = self.runner
         self.recovery = Recovery(
             database,
             self.dispatch,
             self.runner,
             lock,
-            pools=OFFER.pools,
+            pools=POOLS,
             heartbeat=settings.heartbeat,
             dead_after=settings.dead_after,
         )
@@ -188,6 +193,13 @@ class Engine:
     async def _rows(self) -> list[Execution]:
         return [await self.row(one) for one in self.dispatch.ids]
 
+    async def _find_code(self, row: Execution) -> Declared:
+        name = row.workflow or ""
+        found = self._own if name == self._own.qualified_name else declared.find(name)
+        if found is None:
+            raise WorkflowNotFound(f"the workflow {name} is not in this program")
+        return found
+
     async def _start_child(self, scope: Scope, workflow: str, input: Any, *, id: str, parent: str) -> None:
         if declared.find(workflow) is None:
             raise WorkflowNotFound(f"there is no workflow {workflow!r} in this program")
@@ -200,14 +212,14 @@ class Engine:
 
 
 @asynccontextmanager
-async def _engine() -> AsyncIterator[Engine]:
+async def _engine(own: Declared) -> AsyncIterator[Engine]:
     if here() is not None:
         raise InvalidInput("a workflow calls another one with `await call(workflow, input)`, not with run()")
     settings = load_settings(os.environ)
     database = await open_database(settings.database, synchronous=settings.synchronous)
     lock = WorkerLock(settings.home / "workers")
-    engine = Engine(settings, database, lock)
-    beating = asyncio.create_task(engine.recovery.beat_while_busy())
+    engine = Engine(settings, database, lock, own)
+    beating = asyncio.create_task(engine.recovery.keep_beating())
     try:
         await engine.recovery.sweep()  # what a dead process ran can go on here
         yield engine
@@ -224,7 +236,7 @@ async def _engine() -> AsyncIterator[Engine]:
 
 async def run(workflow: Declared, input: Any, execution_id: str | None) -> ExecutionContext[Any]:
     """Run an execution of a workflow until it ends or pauses; see `workflow.run`."""
-    async with _engine() as engine:
+    async with _engine(workflow) as engine:
         if execution_id is None:
             return await engine.until_rest(await engine.start(workflow, input))
         row = await engine.row(execution_id)
@@ -237,16 +249,9 @@ async def run(workflow: Declared, input: Any, execution_id: str | None) -> Execu
 
 async def resume(workflow: Declared, execution_id: str, input: Any, pause: str | None) -> ExecutionContext[Any]:
     """Answer a pause and run on; see `workflow.resume`."""
-    async with _engine() as engine:
+    async with _engine(workflow) as engine:
         row = await engine.row(execution_id)
         if row.state == "ended":
             return await engine.context(execution_id)
         await engine.admission.resume(LOCAL, execution_id, encode_value(input), pause)
         return await engine.until_rest(execution_id)
-
-
-async def _find_code(row: Execution) -> Declared:
-    found = declared.find(row.workflow or "")
-    if found is None:
-        raise WorkflowNotFound(f"the workflow {row.workflow} is not in this program")
-    return found

@@ -11,22 +11,24 @@ from typing import Any
 
 from flux.engine.calls import encoded_error
 from flux.engine.context import ExecutionContext, set_context
+from flux.engine.conversation import Conversation, Step
 from flux.engine.declared import Declared
-from flux.engine.journal import Journal, names_of, set_journal, writing
+from flux.engine.journal import Journal, Parked, names_of, set_journal, writing
 from flux.engine.place import count_branches, enter
-from flux.engine.run import HandOver, Run
+from flux.engine.run import HandOver, Refused, Run
 from flux.engine.services import Services
 from flux.engine.values import encode_value
 from flux.entry import Entry
-from flux.errors import Fenced, FluxError, ValueNotStorable, describe
+from flux.errors import DatabaseLocked, DatabaseUnavailable, Fenced, FluxError, ValueNotStorable, describe
 from flux.events import CancelRequested, Stored
-from flux.store import executions
+from flux.store import driven, executions
 from flux.store.log import Then
 from flux.tracing import span
 from flux.workflow_entries import (
     WorkflowCancelled,
     WorkflowClaimed,
     WorkflowCompleted,
+    WorkflowEnd,
     WorkflowFailed,
     WorkflowPaused,
     WorkflowResumed,
@@ -43,29 +45,41 @@ STOPPED = "its worker stopped while it ran; see the worker's log"
 CANCEL_SECONDS = 10.0
 
 FindCode = Callable[[executions.Execution], Awaitable[Declared]]
+Others = Callable[[executions.Execution], Awaitable[bool]]
+
+
+async def has_no_others(row: executions.Execution) -> bool:
+    """This process is the only one that might run it."""
+    return False
 
 
 class WorkflowExecutor:
-    """Runs executions of workflows; after `failures` without progress one fails."""
+    """Runs executions of workflows; after `failures` without progress one fails.
 
-    def __init__(self, find_code: FindCode, services: Services, failures: int) -> None:
+    `others` says whether other workers might run an execution that this one cannot.
+    """
+
+    def __init__(self, find_code: FindCode, services: Services, failures: int, others: Others = has_no_others) -> None:
         self._find_code = find_code
         self._services = services
         self._failures = failures
+        self._others = others
 
     async def __call__(self, run: Run) -> None:
         """Run a workflow until it ends or waits."""
         journal = Journal(run, self._services)
         await journal.catch_up()
         if run.failures >= self._failures:
-            await _give_up(run, run.failures, run.execution.last_error or STOPPED)
+            await _give_up(journal, run.failures, run.execution.last_error or STOPPED)
             return
         try:
             code = await self._find_code(run.execution)
+        except (DatabaseLocked, DatabaseUnavailable):
+            raise  # it may be a good source
         except FluxError as error:
-            if run.failures + 1 < self._failures:
-                raise  # another worker may have what this one lacks
-            await _give_up(run, run.failures + 1, str(error))
+            if run.failures + 1 < self._failures and await self._others(run.execution):
+                raise Refused(str(error)) from error
+            await _give_up(journal, run.failures + 1, str(error))
             return
         await _Running(journal, code).until_rest()
 
@@ -78,6 +92,7 @@ class _Running:
         self._run = journal.run
         self._code = code
         self._context: ExecutionContext[Any] = ExecutionContext(journal.run.execution, journal.log)
+        self._talk = Conversation(journal) if journal.talks else None
         self._cancelled = any(self._is_cancel(stored) for stored in journal.log)
 
     async def until_rest(self) -> None:
@@ -178,13 +193,13 @@ class _Running:
         if not journal.parked:
             return False
         parked = list(journal.parked.values())
-        kind = names_of(parked)
-        shown = [one.value for one in parked if one.waiting_for == kind]
-        paused = WorkflowPaused(waiting_for=kind, value=shown[0] if len(shown) == 1 else {"open": shown})
-        if await self._run.append(paused, seen=journal.head, then=Then("waiting", due, kind)):
+        step = self._talk.next_step(parked) if self._talk else None
+        entries, then = step or _paused(parked, due)
+        if await self._run.append(*entries, seen=None if _ends(then) else journal.head, then=then) and then:
             return True
         await self._look()
-        journal.note(WorkflowResumed())
+        if then is not None:
+            journal.note(WorkflowResumed())
         journal.look_for_quiet()
         return False
 
@@ -200,10 +215,11 @@ class _Running:
         logger.info("workflow %s failed", self._run.id, exc_info=error)
         await self._leave(WorkflowFailed(message=describe_failure(error), value=encoded_error(error)))
 
-    async def _leave(self, end: Entry) -> None:
+    async def _leave(self, end: WorkflowEnd) -> None:
         outcome = {WorkflowCompleted: "completed", WorkflowFailed: "failed"}.get(type(end), "cancelled")
         entries = await self._journal.rest()
-        await self._run.append(*entries, end, then=Then("ended", outcome=outcome))
+        ends = self._talk.farewell(end) if self._talk else [end]
+        await self._run.append(*entries, *ends, then=Then("ended", outcome=outcome))
 
     async def _cancel(self, main: asyncio.Task[Any]) -> None:
         """Let the code clean up, then stop its children and end."""
@@ -212,7 +228,23 @@ class _Running:
         self._journal.suspended = True
         await stop(main)
         await self._journal.services.cancel_children(self._run.scope, self._run.id)
-        await self._leave(WorkflowCancelled())
+        if self._talk is None:
+            return await self._leave(WorkflowCancelled())
+        return await self._stop_run(self._talk)
+
+    async def _stop_run(self, talk: Conversation) -> None:
+        """The session goes on: the workflow stands where it was before the message of this run.
+
+        :raises HandOver: a message waits for the next run, which begins from the top
+        """
+        entries = await self._journal.rest()
+        stopped, then = talk.stopped()
+        stopping = driven.stop_all(self._run.id)
+        if (
+            not await self._run.append(*entries, *stopped, also=stopping, seen=self._journal.head, then=then)
+            or not then
+        ):
+            raise HandOver
 
     async def _hand_over(self, main: asyncio.Task[Any], writer: asyncio.Task[None]) -> None:
         """Let tasks that are at work finish, begin nothing, and leave the rest to another worker."""
@@ -223,9 +255,22 @@ class _Running:
         raise HandOver
 
 
-async def _give_up(run: Run, failures: int, reason: str) -> None:
-    message = f"given up after {failures} failures in a row: {reason}"
-    await run.append(WorkflowFailed(message=message), then=Then("ended", outcome="failed"))
+def _paused(parked: list[Parked], due: float | None) -> Step:
+    kind = names_of(parked)
+    shown = [one.value for one in parked if one.waiting_for == kind]
+    paused = WorkflowPaused(waiting_for=kind, value=shown[0] if len(shown) == 1 else {"open": shown})
+    return [paused], Then("waiting", due, kind)
+
+
+def _ends(then: Then | None) -> bool:
+    return then is not None and then.state == "ended"
+
+
+async def _give_up(journal: Journal, failures: int, reason: str) -> None:
+    message = f"given up after {failures} failures in a row: {reason}" if failures > 1 else f"given up: {reason}"
+    end = WorkflowFailed(message=message)
+    ends = Conversation(journal).farewell(end) if journal.talks else [end]
+    await journal.run.append(*ends, then=Then("ended", outcome="failed"))
 
 
 async def _called(code: Declared, context: ExecutionContext[Any], given: dict[str, Any]) -> Any:

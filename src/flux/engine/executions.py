@@ -12,6 +12,7 @@ from flux.engine.admission import Admission, NewWorkflow
 from flux.engine.answers import Admitted, Decision
 from flux.engine.values import encode_value
 from flux.errors import ExecutionNotFound, InterruptNotFound, SessionEnded
+from flux.events import ChatResponse
 from flux.store import executions, interrupts, log
 from flux.store.database import Database, Scope, Steps
 from flux.store.executions import Execution
@@ -100,9 +101,11 @@ class Executions:
         if row.state == "ended":
             return None
         try:
-            if row.kind == "session":
-                return await self._admission.end(scope, id)
-            return await self._admission.cancel(scope, id)
+            if row.agent is None:
+                return await self._admission.cancel(scope, id)
+            ended = await self._admission.end(scope, id)
+            await self.cancel_children(scope, id)
+            return ended
         except SessionEnded:  # meanwhile
             return None
 
@@ -111,15 +114,24 @@ class Executions:
 
         :raises ExecutionNotFound: there is none
         """
-        return _own(scope, id, await self._database.read(executions.get(scope, id)))
+        return _own(scope, id, await self._database.single(executions.get(scope, id)))
 
     async def summary(self, scope: Scope, id: str, *, detailed: bool = False) -> dict[str, Any]:
         """An execution as JSON, with its events if `detailed`.
 
         :raises ExecutionNotFound: there is none
         """
-        row, found = await self._database.read(_with_log(scope, id, detailed=detailed))
-        return history.summary(_own(scope, id, row), [one.stored() for one in found], detailed=detailed)
+        row, found, asked = await self._database.read(_with_log(scope, id, detailed=detailed))
+        entries = [one.stored() for one in found]
+        return history.summary(_own(scope, id, row), entries, detailed=detailed, questions=asked)
+
+    async def questions(self, scope: Scope, id: str) -> list[Interrupt]:
+        """The open questions of an execution and of what it drives.
+
+        :raises ExecutionNotFound: there is none
+        """
+        await self.get(scope, id)
+        return await self._database.read(interrupts.list_open(scope, id))
 
     async def page(
         self,
@@ -183,11 +195,22 @@ class Executions:
         return asked
 
 
-def _with_log(scope: Scope, id: str, *, detailed: bool) -> Steps[tuple[Execution | None, list[LogRow]]]:
-    """A row and its log at the same moment; of the log only what a summary needs, unless it is `detailed`."""
+def _with_log(
+    scope: Scope, id: str, *, detailed: bool
+) -> Steps[tuple[Execution | None, list[LogRow], list[Interrupt]]]:
+    """A row, its log, and of a session what it asks, at the same moment.
+
+    Of the log only what a summary needs, unless it is `detailed`.
+    """
     row = yield from executions.get(scope, id)
-    found = log.read(scope, id) if detailed else log.read_types(scope, id, history.SUMMED_UP)
-    return row, (yield from found)
+    is_session = row is not None and row.kind == "session"
+    asked = (yield from interrupts.list_open(scope, id)) if is_session else []
+    if detailed:
+        return row, (yield from log.read(scope, id)), asked
+    found = yield from log.read_types(scope, id, history.SUMMED_UP)
+    if is_session and (newest := (yield from log.newest(scope, id, ChatResponse))):
+        found.append(newest)
+    return row, found, asked
 
 
 def _own(scope: Scope, id: str, row: Execution | None) -> Execution:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,13 +13,16 @@ from flux.engine.values import readable
 from flux.events import (
     ApprovalRequired,
     CancelRequested,
+    ChatResponse,
     InterruptAnswered,
+    SessionEndedEntry,
     Stored,
     ToolDone,
     ToolStarted,
     type_of,
 )
 from flux.store.executions import Execution
+from flux.store.interrupts import Interrupt, payload_of
 from flux.workflow_entries import (
     TaskEntry,
     TaskFailed,
@@ -31,7 +34,11 @@ from flux.workflow_entries import (
 )
 
 #: The entries that a summary without events is made of.
-SUMMED_UP = (WorkflowScheduled, WorkflowPaused, WorkflowCompleted, CancelRequested)
+SUMMED_UP = (WorkflowScheduled, WorkflowPaused, WorkflowCompleted, CancelRequested, SessionEndedEntry)
+#: What a session is an execution of.
+AGENT_CHAT = "agents/agent_chat"
+#: What an agent shows before anything is said.
+SILENCE: dict[str, Any] = {"type": "chat_response", "content": None, "turn": 0}
 FINISHED = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 
 
@@ -90,7 +97,7 @@ def events_of(row: Execution, entries: Iterable[Stored]) -> list[ExecutionEvent]
 
 def _event(row: Execution, stored: Stored, asked: dict[str, tuple[str, str]]) -> ExecutionEvent | None:
     entry = stored.entry
-    workflow = row.workflow or f"agents/{row.agent}"
+    workflow = row.workflow or AGENT_CHAT
     match entry:
         case TaskEntry():
             value = {"type": entry.error, "message": entry.message} if isinstance(entry, TaskFailed) else entry.value
@@ -153,7 +160,7 @@ def iso(seconds: float) -> str:
 def listed(row: Execution, *, cancelling: bool = False) -> dict[str, Any]:
     """What a row alone tells of an execution, as JSON."""
     state = state_of(row, cancelling=cancelling)
-    namespace, _, name = (row.workflow or f"agents/{row.agent}").partition("/")
+    namespace, _, name = (row.workflow or AGENT_CHAT).partition("/")
     return {
         "execution_id": row.id,
         "kind": row.kind,
@@ -161,10 +168,11 @@ def listed(row: Execution, *, cancelling: bool = False) -> dict[str, Any]:
         "workflow_namespace": namespace,
         "workflow_name": name,
         "workflow_version": row.source_version,
+        "agent": row.agent,
         "name": row.title or row.id,
         "state": state,
         "waiting_for": row.waiting_for,
-        "error": row.last_error if state == "FAILED" or row.kind == "session" else None,
+        "error": row.last_error if state == "FAILED" or row.agent else None,
         "worker": row.worker,
         "parent": row.parent,
         "head": row.head,
@@ -173,14 +181,29 @@ def listed(row: Execution, *, cancelling: bool = False) -> dict[str, Any]:
     }
 
 
-def summary(row: Execution, entries: list[Stored], *, detailed: bool = False) -> dict[str, Any]:
-    """An execution as JSON. `output` is the pause's while it is paused."""
+def summary(
+    row: Execution, entries: list[Stored], *, detailed: bool = False, questions: Sequence[Interrupt] = ()
+) -> dict[str, Any]:
+    """An execution as JSON. `output` is the pause's while it is paused; `questions` are those that a session asks."""
     shown = listed(row, cancelling=is_cancelling(row, entries))
     shown |= {"input": plain(input_of(entries)), "output": plain(output_of(row, entries)), "pause": None}
     if shown["state"] == "PAUSED" and row.kind == "workflow":
         paused = pause_of(entries) or {}
         shown["pause"] = paused.get("name") if row.waiting_for == "pause" else None
         shown["output"] = plain(paused.get("output", paused))
+    if row.kind == "session":
+        shown |= {"input": {"agent": row.agent}, "output": _said(entries, questions)}
     if detailed:
         shown["events"] = msgspec.to_builtins(events_of(row, entries))
     return shown
+
+
+def _said(entries: list[Stored], questions: Sequence[Interrupt]) -> dict[str, Any]:
+    """What a session shows as an execution: its end, what it asks, or its newest answer."""
+    if questions:
+        hidden = ("v", "state")
+        return {key: value for key, value in payload_of(questions[0]).items() if key not in hidden}
+    for stored in sorted(entries, key=lambda one: one.seq, reverse=True):
+        if isinstance(stored.entry, SessionEndedEntry | ChatResponse):
+            return {key: value for key, value in msgspec.to_builtins(stored.entry).items() if key != "v"}
+    return SILENCE

@@ -23,10 +23,22 @@ from flux.engine.run import Run
 from flux.engine.services import Services
 from flux.entry import Entry
 from flux.errors import DatabaseLocked, DatabaseUnavailable, ExecutionSuspended
-from flux.events import QUESTIONS, ChildDone, Stored, ToolWaiting
+from flux.events import (
+    QUESTIONS,
+    Cancelled,
+    ChildDone,
+    Progress,
+    Question,
+    RunStarted,
+    Stored,
+    Token,
+    ToolWaiting,
+    UsageCounted,
+)
 from flux.events import InterruptAnswered as Answered
 from flux.store import log
 from flux.store.database import Steps
+from flux.store.executions import Spent
 from flux.workflow_entries import TaskCompleted, TaskFailed, TaskRetryFailed, TaskStarted, WorkflowPaused
 
 T = TypeVar("T")
@@ -39,8 +51,12 @@ QUIET_SECONDS = 0.02
 Finished = TaskCompleted | TaskFailed
 #: What people are asked, by the kind of the question.
 FOR_PEOPLE = ("approval", "elicitation", "input", "plan", "pause")
+TALK = ("end", "message")
 #: What a journal reads.
-TOLD = (ToolWaiting, TaskStarted, TaskCompleted, TaskFailed, TaskRetryFailed, Answered, ChildDone, *QUESTIONS)
+TOLD = (
+    *(TaskStarted, TaskCompleted, TaskFailed, TaskRetryFailed),
+    *(Answered, ChildDone, ToolWaiting, UsageCounted, *QUESTIONS),
+)
 TIMED_OUT = object()
 
 
@@ -77,9 +93,17 @@ class Journal:
         self.failed_tries: dict[str, int] = {}
         self.asked: dict[str, Any] = {}
         self.answers: dict[str, Answered] = {}
+        #: Whether the workflow talks for an agent.
+        self.talks = within is None and run.execution.kind == "workflow" and run.execution.agent is not None
+        #: How many runs of its session were stopped; and what was answered in the present one.
+        self.stopped = 0
+        self._answered_now: list[str] = []
         self.ended: dict[str, ChildDone] = {}
         #: The questions of driven children that were asked here too.
         self.asked_below: set[str] = set()
+        #: What driven children have used, as far as it is counted.
+        self._counted: dict[str, Spent] = {}
+        self._looked_back = False
         #: What else wakes a parked call: the end of an execution, or a question -> the key of the call.
         self.also_wakes: dict[str, str] = {}
         self.parked: dict[str, Parked] = {}
@@ -89,6 +113,7 @@ class Journal:
         self.branches: set[asyncio.Future[Any]] = set()
         self._bodies: set[Body] = set()
         self._notes: list[Entry] = []
+        self._soon: asyncio.TimerHandle | None = None
         self._writes: list[_Write] = []
         self._wanted = asyncio.Event()
         self._problem: Exception | None = None
@@ -130,6 +155,9 @@ class Journal:
                 self.head = stored.seq
                 self.log.append(stored)
                 self._add(stored.entry)
+                if self.talks:
+                    self._note_run(stored.entry)
+            self._looked_back = True
             return found
 
     async def _read(self) -> list[Stored]:
@@ -143,7 +171,7 @@ class Journal:
         newest, found = await self.run.database.read(_tasks(self.run))
         for stored in found:
             self._add(stored.entry)
-        self.head = newest
+        self.head, self._looked_back = newest, True
 
     def _add(self, entry: Any) -> None:
         match entry:
@@ -161,29 +189,70 @@ class Journal:
                 self.failed_tries[entry.call] = self.failed_tries.get(entry.call, 0) + 1
             case Answered():
                 self.answers[entry.id] = entry
+                self._answered_now.append(entry.id)
                 self._wake(self.also_wakes.get(entry.id, entry.id), entry)
             case ChildDone():
                 self.ended[entry.child] = entry
                 self._wake(self.also_wakes.get(entry.child, entry.child), entry)
-            case _ if isinstance(entry, QUESTIONS) and entry.session is not None:
-                self.asked_below.add(entry.id)
-            case _ if isinstance(entry, QUESTIONS) and entry.call is not None:
-                self.asked[entry.call] = entry
+            case UsageCounted(child=str(child)) if not self._looked_back:  # the others are its own
+                self._counted[child] = self._counted.get(child, Spent()).plus(entry.tokens, entry.cost)
+            case _ if isinstance(entry, QUESTIONS):
+                self._ask(entry)
+
+    def _ask(self, entry: Question) -> None:
+        if entry.session is not None:
+            self.asked_below.add(entry.id)
+        elif entry.call is not None:
+            self.asked[entry.call] = entry
+
+    def _note_run(self, entry: Any) -> None:
+        """Of a run that was stopped counts no more what was answered in it, and open questions are asked anew."""
+        if isinstance(entry, RunStarted):
+            self._answered_now.clear()
+        if not isinstance(entry, Cancelled):
+            return
+        self.stopped += 1
+        for id in self._answered_now:
+            self.answers.pop(id, None)
+        self._answered_now.clear()
+        self.asked = {call: asked for call, asked in self.asked.items() if asked.id in self.answers}
 
     # Adding to it
+
+    def show(self, value: Any, call: str, name: str = "") -> None:
+        """Show a value to whoever watches; it is not kept. Of a workflow that talks, a token is one of its answer."""
+        match value:
+            case {"token": str(text)} if self.talks:
+                self.run.emit(Token(message_id=call, attempt=self.run.epoch, text=text))
+            case _:
+                self.run.emit(Progress(call=call, value=value, name=name))
 
     def note(self, *entries: Entry) -> None:
         """Write entries soon; nobody waits for them."""
         self._notes.extend(entries)
-        if len(self._notes) == len(entries):
-            self._loop.call_later(NOTE_SECONDS, self._wanted.set)
+        if self._soon is None:
+            self._soon = self._loop.call_later(NOTE_SECONDS, self._wanted.set)
+
+    def _noted(self) -> tuple[Entry, ...]:
+        """What is noted, for whoever writes it now."""
+        notes, self._notes = tuple(self._notes), []
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+        return notes
+
+    def count(self, child: str, spent: Spent) -> None:
+        """Note what a driven child has used in all, as far as that is not counted yet."""
+        more = spent.since(self._counted.get(child, Spent()))
+        if more.tokens.total or more.cost:
+            self._counted[child] = spent
+            self.note(UsageCounted(tokens=more.tokens, cost=more.cost, child=child))
 
     async def record(self, *entries: Entry, also: Steps[None] | None = None) -> None:
         """Write entries; they are durable when this returns. What `also` raises undoes this and comes out here."""
         if self.run.left is not None:
             raise ExecutionSuspended
-        write = _Write((*self._notes, *entries), also, self._loop.create_future())
-        self._notes.clear()
+        write = _Write((*self._noted(), *entries), also, self._loop.create_future())
         self._writes.append(write)
         self._wanted.set()
         await write.done
@@ -209,9 +278,9 @@ class Journal:
 
     async def rest(self) -> list[Entry]:
         """Write what somebody waits for; returns what nobody waits for, to be written with the end."""
-        notes, self._notes = self._notes, []
+        notes = self._noted()
         await self.flush()
-        return notes + self._notes
+        return [*notes, *self._noted()]
 
     async def _append(self, entries: list[Entry], batch: list[_Write]) -> None:
         also = batch[0].also
@@ -226,8 +295,7 @@ class Journal:
     def _take(self) -> list[_Write]:
         """Writes that can share an append: those whose transaction does more stand alone."""
         if not self._writes and self._notes:
-            self._writes.append(_Write(tuple(self._notes), None, self._loop.create_future()))
-            self._notes.clear()
+            self._writes.append(_Write(self._noted(), None, self._loop.create_future()))
         if not self._writes:
             return []
         if self._writes[0].also is not None:
@@ -371,4 +439,4 @@ def set_journal(journal: Journal) -> None:
 def names_of(parked: Iterable[Parked]) -> str:
     """What parked calls wait for, in the words of `waiting_for`."""
     kinds = {one.waiting_for for one in parked}
-    return next((kind for kind in (*FOR_PEOPLE, "child") if kind in kinds), "timer")
+    return next((kind for kind in (*FOR_PEOPLE, *TALK, "child") if kind in kinds), "timer")

@@ -8,11 +8,12 @@ from typing import Any
 
 import msgspec
 
+from flux.engine import conversation
 from flux.engine.journal import TIMED_OUT, Journal, Refused, journal_here
 from flux.engine.place import Place, here
 from flux.engine.values import decode_value, encode_value
 from flux.errors import ExecutionSuspended, InvalidInput
-from flux.events import ChildDone, Paused
+from flux.events import ChildDone, Elicited, Paused
 from flux.store import interrupts, waits
 from flux.store.database import Steps
 from flux.workflow_entries import TaskCompleted, TaskStarted
@@ -44,6 +45,8 @@ async def pause(
     if asked is None:
         due = until.astimezone(UTC).timestamp() if until else journal.now() + _seconds(after) if after else None
         asked = await _ask(journal, call, name, output, due, on_complete)
+    if isinstance(asked, Elicited):
+        return await conversation.elicited(journal, asked, place.body)
     return await _Pause(journal, place, call, asked).answer()
 
 
@@ -74,6 +77,7 @@ class _Pause:
         self._place = place
         self._call = call
         self._asked = asked
+        self._kind = conversation.waits_for(journal, asked.output)
 
     async def answer(self) -> Any:
         """What it is resumed with; None when it woke by itself."""
@@ -82,14 +86,17 @@ class _Pause:
             came = await self._wait()
             if came is not TIMED_OUT and not isinstance(came, ChildDone):
                 return decode_value(came.content)
-            run = journal.run
             ended = TaskCompleted(call=self._call, name=f"pause:{asked.name}")
             try:
-                await journal.record(ended, also=_expire(run.scope, run.id, asked.id))
+                await journal.record(ended, also=self._closing())
             except Refused:  # answered meanwhile
                 await journal.outside(journal.catch_up())
                 continue
             return None
+
+    def _closing(self) -> Steps[None] | None:
+        run = self._journal.run
+        return _expire(run.scope, run.id, self._asked.id) if self._kind == "pause" else None
 
     async def _wait(self) -> Any:
         journal, asked = self._journal, self._asked
@@ -98,20 +105,24 @@ class _Pause:
         if asked.id not in journal.answers and asked.due is not None and asked.due <= journal.now():
             return TIMED_OUT
         shown = {"name": asked.name, "output": asked.output}
+        if self._kind != "pause":
+            shown["id"] = asked.id
         if asked.on is not None:
             journal.also_wakes[asked.on] = asked.id
-        return await journal.park(self._call, asked.id, "pause", shown, asked.due, self._place.body)
+        return await journal.park(self._call, asked.id, self._kind, shown, asked.due, self._place.body)
 
 
 async def _ask(
     journal: Journal, call: str, name: str, output: Any, due: float | None, on_complete: str | None
-) -> Paused:
-    run = journal.run
+) -> Paused | Elicited:
+    run, shown = journal.run, encode_value(output)
+    if journal.talks and (told := await conversation.tell(journal, call, name, shown, due, on_complete)):
+        return told
     asked = Paused(
-        id=interrupts.interrupt_id(run.id, call),
+        id=interrupts.interrupt_id(run.id, call, journal.stopped),
         call=call,
         name=name,
-        output=encode_value(output),
+        output=shown,
         due=due,
         on=on_complete,
         within=journal.within,
@@ -140,7 +151,7 @@ async def _ask(
 async def has_ended(journal: Journal, id: str) -> bool:
     """Whether another execution has ended (or is not there)."""
     run = journal.run
-    return not await journal.outside(run.database.read(waits.open_target(run.scope, id)))
+    return not await journal.outside(run.database.write(waits.open_target(run.scope, id)))
 
 
 def _expire(scope: Any, execution: str, id: str) -> Steps[None]:

@@ -7,7 +7,6 @@ from typing import Any
 from flux.engine.journal import journal_here
 from flux.engine.place import here
 from flux.engine.values import json_value
-from flux.events import Progress
 
 
 async def progress(value: Any) -> None:
@@ -16,4 +15,4 @@ async def progress(value: Any) -> None:
     if journal is None or place is None:
         return
     call, name = (place.body.call, place.body.name) if place.body else (journal.run.id, "")
-    journal.run.emit(Progress(call=call, value=json_value(value), name=name))
+    journal.show(json_value(value), call, name)

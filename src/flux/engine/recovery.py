@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
 #: Ticks between two looks for what dead workers have left behind.
 TIDY_TICKS = 60
+#: Seconds that a worker which is gone is still shown.
+GONE_SECONDS = 3600.0
 #: Seconds that the database gets to forget a worker which leaves.
 LEAVE_SECONDS = 2.0
 
@@ -43,6 +45,10 @@ class WorkerLock:
     def is_free(self, worker: str) -> bool:
         """Whether another worker's file exists and nobody holds its lock."""
         return _is_locked(self._folder / worker) is False
+
+    def is_held(self, worker: str) -> bool:
+        """Whether another worker's file exists and somebody holds its lock."""
+        return _is_locked(self._folder / worker) is True
 
     def free(self) -> list[str]:
         """The workers whose files are here, and whose locks nobody holds."""
@@ -109,12 +115,12 @@ def _locked(path: Path) -> int:
 
 
 class Recovery:
-    """Keeps the heartbeat while runs are owned, hands back what nobody runs, and finds work nobody told of.
+    """Keeps the heartbeat, hands back what nobody runs, and finds work nobody told of.
 
-    Times in seconds; `tick` is between two looks.
+    Times in seconds; `tick` is between two looks. `always`: beat also while no runs are owned.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - whom it serves, and its times
         self,
         database: Database,
         dispatch: Dispatch,
@@ -125,6 +131,7 @@ class Recovery:
         heartbeat: float,
         dead_after: float,
         tick: float = TICK_SECONDS,
+        always: bool = False,
     ) -> None:
         self._database = database
         self._dispatch = dispatch
@@ -134,10 +141,15 @@ class Recovery:
         self._heartbeat = heartbeat
         self._dead_after = dead_after
         self._tick = tick
+        self._always = always
+        #: Somebody asked this worker to stop.
+        self.draining = asyncio.Event()
 
     async def sweep(self) -> int:
         """Hand back what dead workers were running, and what is ours by mistake; returns how many of the first."""
         look = await self._database.read(executions.look(self._pools, self._lock.id, self._dead_after))
+        if look.draining:
+            self.draining.set()
         taken = 0
         for worker, silent in look.owners.items():
             if silent or self._lock.is_free(worker):
@@ -148,15 +160,20 @@ class Recovery:
         return taken
 
     async def tidy(self) -> None:
-        """Remove what dead workers that own nothing have left behind: rows, and files of locks."""
+        """Remove what dead workers that own nothing have left behind: files of locks, and in the end rows."""
         for worker in self._lock.free():
             await self._take_over(worker)
-        if await self._database.read(workers.idle(self._dead_after)):
-            await self._database.write(workers.forget_idle(self._dead_after))
+        for worker in await self._database.read(workers.idle(GONE_SECONDS)):
+            if not self._lock.is_held(worker):  # on SQLite who has nothing to do is not heard of
+                await self._database.write(workers.forget(worker))
 
-    async def beat_while_busy(self) -> None:
-        """Show that this process lives, as long as it owns runs."""
-        await keep_up("no heartbeat", self._beat)
+    async def show(self) -> None:
+        """Be seen in the list of workers from the start."""
+        await survive("cannot sign on", self._beat())
+
+    async def keep_beating(self) -> None:
+        """Show that this process lives: always where its lock tells others nothing, else as long as it owns runs."""
+        await keep_up("no heartbeat", self._beat_in_time)
 
     async def watch(self) -> None:
         """Sweep at once and at every tick; tidy up at once and now and then."""
@@ -175,14 +192,20 @@ class Recovery:
         if ids:
             logger.info("took over %d runs from %s", len(ids), worker)
         if self._lock.is_free(worker):
-            await self._database.write(workers.forget(worker))
+            await self._database.write(workers.mark_gone(worker))
             self._lock.forget(worker)
         return len(ids)
 
-    async def _beat(self) -> None:
-        await self._runner.busy.wait()
-        await self._database.write(workers.beat(self._lock.id))
+    async def _beat_in_time(self) -> None:
+        if not self._always:
+            await self._runner.busy.wait()
+        await self._beat()
         await asyncio.sleep(self._heartbeat)
+
+    async def _beat(self) -> None:
+        """Only who has no row makes one, in a second step: a heartbeat under way must not bring back who has left."""
+        if not await self._database.write(workers.renew(self._runner.id)):
+            await self._database.write(workers.beat(self._runner.who))
 
     async def _forget(self) -> None:
         async with asyncio.timeout(LEAVE_SECONDS):

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import msgspec
 
-from flux.engine.catalog import Source, read_source
+from flux.engine.catalog import Declaration, Source, read_source
 from flux.engine.executions import Found
-from flux.engine.pools import ResourceRequest, pool_of
+from flux.engine.pools import place_of
 from flux.engine.scheduling import put_from_options
-from flux.errors import InvalidInput
+from flux.errors import InvalidInput, SourceInvalid
 from flux.store import workflows
 from flux.store.database import Database, Scope, Steps
-from flux.store.workflows import WorkflowVersion
+from flux.store.workflows import AGENT_CHAT, AGENTS, WorkflowVersion
 
 
 class Workflows:
@@ -43,7 +43,7 @@ class Workflows:
 
         :raises WorkflowNotFound: there is none
         """
-        found = await self._database.read(workflows.get(scope, namespace, name, version, source=source))
+        found = await self._database.single(workflows.get(scope, namespace, name, version, source=source))
         if found is None:
             raise workflows.not_found(namespace, f"{name} version {version}" if version else name)
         return found
@@ -55,7 +55,7 @@ class Workflows:
         """
         namespace, _, name = workflow.partition("/")
         one = await self.get(scope, namespace, name, version, source=False)
-        pool, requests = _place(one.options)
+        pool, requests = place_of(one.options)
         return Found(workflow, one.version, pool, requests)
 
     async def page(
@@ -82,26 +82,13 @@ class Workflows:
         await self._database.write(workflows.delete(scope, namespace, name))
 
 
-def _place(options: str) -> tuple[str, str | None]:
-    """The pool of a workflow, and what it asks of its worker, from its options.
-
-    :raises InvalidInput: they cannot be used
-    """
-    given = msgspec.json.decode(options)
-    pool = pool_of(given.get("affinity") or {})
-    if not given.get("requests"):
-        return pool, None
-    try:
-        return pool, msgspec.convert(given["requests"], ResourceRequest).to_json()
-    except msgspec.ValidationError as error:
-        raise InvalidInput(f"requests: {error}; its fields are cpu, memory (bytes), gpu and packages") from error
-
-
 def register_steps(scope: Scope, source: Source) -> Steps[list[WorkflowVersion]]:
     """Store each workflow of a source, in the order of their names so that two files cannot block each other."""
     stored: list[WorkflowVersion] = []
     for one in source.workflows:
-        _place(one.options)
+        place_of(one.options)
+        if one.namespace == AGENTS:
+            yield from _refuse_agents_own(scope, one.name)
         put = workflows.put(
             scope, one.namespace, one.name, digest=source.digest, source=source.text, options=one.options
         )
@@ -110,3 +97,30 @@ def register_steps(scope: Scope, source: Source) -> Steps[list[WorkflowVersion]]
         if schedule is not None:
             yield from put_from_options(scope, one.namespace, one.name, msgspec.json.encode(schedule).decode())
     return stored
+
+
+def register_for_agent(scope: Scope, agent: str, source: Source, one: Declaration) -> Steps[WorkflowVersion]:
+    """Store a workflow as the one that talks for an agent, whatever it is called in its file.
+
+    :raises InvalidInput: it has options that such a workflow cannot have, or the name is taken
+    """
+    options = msgspec.json.decode(one.options) | {"declared": f"{one.namespace}/{one.name}"}
+    if options.get("schedule") is not None:
+        raise InvalidInput(
+            f"{one.name} has a schedule; give the agent one: `flux schedule create NAME --agent {agent}`"
+        )
+    place_of(one.options)
+    before = yield from workflows.get(scope, AGENTS, agent, source=False)
+    if before is not None and not before.of_agent:
+        raise InvalidInput(f"there is a workflow {AGENTS}/{agent} already; rename one of them")
+    text = msgspec.json.encode(options).decode()
+    return (yield from workflows.put(scope, AGENTS, agent, digest=source.digest, source=source.text, options=text))
+
+
+def _refuse_agents_own(scope: Scope, name: str) -> Steps[None]:
+    """A workflow of an agent is changed with the agent."""
+    if name == AGENT_CHAT:
+        raise SourceInvalid(f"{AGENTS}/{AGENT_CHAT} is reserved; give the file to an agent as its workflow_file")
+    before = yield from workflows.get(scope, AGENTS, name, source=False)
+    if before is not None and before.of_agent:
+        raise SourceInvalid(f"{AGENTS}/{name} talks for the agent {name}; change it with `flux agent update {name}`")

@@ -14,20 +14,20 @@ from flux.errors import Fenced
 from flux.events import (
     ENDS,
     PROGRESS,
-    AssistantSaid,
+    RUN_ENDS,
     CancelRequested,
     DeltaEvent,
     Entry,
-    ModelFailed,
+    RunEnd,
     RunStarted,
     Stored,
-    ToolDone,
     spent_by,
 )
 from flux.metrics import count_entries
 from flux.store import driven, executions, interrupts, log
 from flux.store.database import Database, Steps
-from flux.store.executions import Execution, encode_spent
+from flux.store.deltas import settled_by
+from flux.store.executions import Execution, Spent, encode_spent
 from flux.store.feed import Feed
 from flux.store.interrupts import Interrupt
 from flux.store.log import Then
@@ -54,8 +54,17 @@ class Link(Protocol):
         """The child has shown a delta."""
         ...
 
-    def overdrawn(self) -> str | None:
-        """Why the child may spend no more."""
+    def took(self, spent: Spent) -> None:
+        """The child goes on; it has spent so much already."""
+        ...
+
+    def overdrawn(self, tokens: int, cost: float) -> str | None:
+        """Why the child may spend no more, when those below it have spent so much that its log does not have yet."""
+        ...
+
+    @property
+    def stops(self) -> bool:
+        """Whether who cancels the driving wants the child stopped; else it is left as it is."""
         ...
 
 
@@ -63,6 +72,13 @@ class HandOver(Exception):
     """This process is leaving and starts nothing new: another one goes on with the run.
 
     An executor raises it when it sees `Run.draining`; the runner hands the execution back, and counts no failure.
+    """
+
+
+class Refused(Exception):
+    """This worker cannot run the execution, and another one may: the text says why.
+
+    An executor raises it; the runner hands the execution back, and this worker is not the next to take it.
     """
 
 
@@ -93,6 +109,11 @@ class Run:
         self.failures = execution.failures
         self.spent = execution.spent
         self.left: Then | None = None
+        #: How the runs that began here ended, by the messages which they consumed.
+        self.ends: dict[str, RunEnd] = {}
+        self._inputs: tuple[str, ...] = ()
+        #: The head of the log when it was left.
+        self.left_at = 0
         self.changed = asyncio.Event()
         #: Set when the process begins to leave.
         self.draining = draining or asyncio.Event()
@@ -209,11 +230,12 @@ class Run:
                 woken.extend((yield from wake_waiters(self.scope, self.id, outcome, self.dispatch)))
             return done
 
+        await self.feed.flushed(self.id)
         done = await self.database.write(program())
         count_entries(entries)
         self.spent = spent
         self._note(entries)
-        self.feed.publish(self.id, done.rows, _settled(entries))
+        self.feed.publish(self.id, done.rows, settled_by(entries))
         tell(self.feed, self.dispatch, woken)
         for id, rows in told.items():
             self.feed.publish(id, rows)
@@ -221,7 +243,7 @@ class Run:
         if self.link is not None:
             await self.link.saw(entries)
         if then is not None and done.state == then.state:
-            self.left = then
+            self.left, self.left_at = then, done.head
             return True
         self._others_wrote = self._others_wrote or then is not None
         return then is None
@@ -234,9 +256,9 @@ class Run:
         if self.draining.is_set():
             raise HandOver
 
-    def overdrawn(self) -> str | None:
-        """Why whoever drives this run lets it spend no more."""
-        return self.link.overdrawn() if self.link is not None else None
+    def overdrawn(self, tokens: int = 0, cost: float = 0.0) -> str | None:
+        """Why whoever drives this run lets it spend no more, when those below it have spent so much besides."""
+        return self.link.overdrawn(tokens, cost) if self.link is not None else None
 
     def emit(self, delta: DeltaEvent) -> None:
         """Show a delta to whoever reads this execution."""
@@ -252,7 +274,7 @@ class Run:
         while True:
             await self.changed.wait()
             self.changed.clear()
-            row = await self.database.read(executions.get(self.scope, self.id))
+            row = await self.database.single(executions.get(self.scope, self.id))
             if row is None or row.epoch != self.epoch or row.state != "running":
                 raise Fenced(debug=f"{self.id} left epoch {self.epoch}")
             entries = await self._read(self._watched)
@@ -261,7 +283,7 @@ class Run:
                 return
 
     async def _read(self, after: int) -> list[Stored]:
-        return await self.database.read(log.load(self.scope, self.id, after))
+        return await self.database.single(log.load(self.scope, self.id, after))
 
     def _keep(self, rows: tuple[log.LogRow, ...], entries: tuple[Entry, ...]) -> None:
         for row, entry in zip(rows, entries, strict=True):
@@ -272,13 +294,15 @@ class Run:
     def _note(self, entries: tuple[Entry, ...]) -> None:
         for entry in entries:
             if isinstance(entry, RunStarted):
-                self.run_id = entry.run
+                self.run_id, self._inputs = entry.run, entry.inputs
             elif isinstance(entry, ENDS):
                 self.run_id = None
+                if isinstance(entry, RUN_ENDS):
+                    self.ends |= dict.fromkeys(self._inputs, entry)
             if isinstance(entry, PROGRESS):
                 self.failures = 0
 
-    def _spent_with(self, entries: tuple[Entry, ...]) -> executions.Spent:
+    def _spent_with(self, entries: tuple[Entry, ...]) -> Spent:
         spent = self.spent
         for tokens, cost in map(spent_by, entries):
             spent = spent.plus(tokens, cost) if tokens.total or cost else spent
@@ -292,9 +316,3 @@ def _tell(task: asyncio.Task[bool]) -> None:
     """The caller has left: nobody else hears of it."""
     if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Fenced):
         logger.warning("an append failed while its run was stopped: %s", error)
-
-
-def _settled(entries: tuple[Entry, ...]) -> tuple[str, ...]:
-    """The messages and calls whose deltas these entries replace."""
-    messages = tuple(e.message_id for e in entries if isinstance(e, (AssistantSaid, ModelFailed)))
-    return messages + tuple(e.call for e in entries if isinstance(e, ToolDone))

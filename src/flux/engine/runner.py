@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 
 from flux.engine.dispatch import Dispatch
 from flux.engine.pools import DEFAULT_OFFER, Offer
-from flux.engine.run import Executor, HandOver, Run
+from flux.engine.run import Executor, HandOver, Refused, Run
 from flux.engine.upkeep import PAUSE_SECONDS, being_cancelled, survive, to_the_end
 from flux.errors import DatabaseLocked, DatabaseUnavailable, Fenced, FluxError, describe
-from flux.store import executions, workers
+from flux.store import executions, refusals, workers
 from flux.store.database import Database, Steps
 from flux.store.executions import Execution, Owned
 from flux.store.feed import Feed
+from flux.store.workers import Presence
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ BACKOFFS = (0.0, 1.0, 5.0, 30.0, 60.0)
 
 
 class Runner:
-    """Runs executions in this process, those that `offer` takes. `worker` is the id under which it owns them."""
+    """Runs executions in this process, those that `offer` takes. It owns them under the id of `who`."""
 
     def __init__(
         self,
@@ -33,14 +34,14 @@ class Runner:
         feed: Feed,
         dispatch: Dispatch,
         executors: Mapping[str, Executor],
-        worker: str,
+        who: Presence,
         offer: Offer = DEFAULT_OFFER,
     ) -> None:
         self._database = database
         self._feed = feed
         self._dispatch = dispatch
         self._executors = executors
-        self._worker = worker
+        self.who = who
         self._offer = offer
         self._runs: dict[str, Run] = {}
         #: Executions that are run or being claimed here, each with what tells it that the process leaves.
@@ -48,6 +49,11 @@ class Runner:
         #: Claims whose answer was lost, each with the looks since then: they may have been made.
         self._unanswered: dict[str, int] = {}
         self.busy = asyncio.Event()
+
+    @property
+    def id(self) -> str:
+        """The id under which it owns executions."""
+        return self.who.id
 
     def changed(self, id: str) -> None:
         """Tell a run that somebody else wrote to its log."""
@@ -59,6 +65,13 @@ class Runner:
         """Another process wrote something: let every run look."""
         for run in self._runs.values():
             run.others_wrote()
+
+    def changed_elsewhere(self, id: str | None) -> None:
+        """Another process wrote to the log of an execution; None: to any."""
+        if id is None:
+            self.all_changed()
+        else:
+            self.changed(id)
 
     def drain(self) -> None:
         """Tell every run to start nothing new, and to hand over."""
@@ -98,11 +111,9 @@ class Runner:
         run = Run(execution, self._database, self._feed, self._dispatch, draining)
         self._runs[id] = run
         self.busy.set()
-        self._feed.begin(id, run.epoch, execution.head)
         try:
             await self._execute(run)
         finally:
-            self._feed.end(id)
             del self._runs[id]
             if not self._runs:
                 self.busy.clear()
@@ -110,7 +121,7 @@ class Runner:
             self._dispatch.timers_changed()
 
     async def _claim(self, id: str) -> Execution | None:
-        claiming = asyncio.ensure_future(self._database.write(_claim(id, self._worker, self._offer)))
+        claiming = asyncio.ensure_future(self._database.write(_claim(id, self.who, self._offer)))
         try:
             execution = await asyncio.shield(claiming)
         except asyncio.CancelledError:
@@ -135,12 +146,15 @@ class Runner:
     async def _execute(self, run: Run) -> None:
         """The outermost handler: whatever happens, an execution we own is never just dropped."""
         try:
-            run.start_nothing_while_draining()
-            await self._executors[run.execution.kind](run)
+            await self._work(run)
             if run.left is None:
                 raise FluxError(debug=f"the executor of {run.id} returned without leaving it at rest")
         except Fenced as error:
             logger.info("run of %s stops: %s %s", run.id, error, error.debug)
+        except Refused as refusal:
+            logger.warning("%s is left to other workers: %s", run.id, refusal)
+            refused = refusals.refuse(run.id, run.epoch, self.id, str(refusal))
+            await self._give_back(run.id, run.execution.pool, refused, 0.0)
         except HandOver:
             await self._hand_back(run.id, run.execution.pool, run.epoch, run.failures, failed=False)
         except asyncio.CancelledError:
@@ -156,12 +170,24 @@ class Runner:
                 run.id, run.execution.pool, run.epoch, run.failures, failed=True, reason=describe(error)
             )
 
+    async def _work(self, run: Run) -> None:
+        run.start_nothing_while_draining()
+        await self._feed.catch_up(run.id)
+        self._feed.begin(run.id, run.epoch, run.execution.head)
+        try:
+            await self._executors[run.execution.kind](run)
+        finally:
+            self._feed.end(run.id)
+
     async def _hand_back(
         self, id: str, pool: str, epoch: int, failures: int, *, failed: bool, reason: str | None = None
     ) -> None:
         """Try once: what a database that is away does not take back is found by the sweep, here or elsewhere."""
         backoff = BACKOFFS[min(failures + 1, len(BACKOFFS) - 1)] if failed else 0.0
         given_up = executions.hand_back(id, epoch, failed=failed, backoff=backoff, error=reason)
+        await self._give_back(id, pool, given_up, backoff)
+
+    async def _give_back(self, id: str, pool: str, given_up: Steps[bool], backoff: float) -> None:
         program = _hand_back(id, pool, given_up, backoff, self._dispatch)
         await to_the_end(survive(f"cannot hand back {id} now", self._within_time(program)))
         self._dispatch.timers_changed()
@@ -183,11 +209,11 @@ class _NotForUs(Exception):
     """The execution is one for other workers; raised to undo its claim."""
 
 
-def _claim(id: str, worker: str, offer: Offer) -> Steps[Execution | None]:
+def _claim(id: str, who: Presence, offer: Offer) -> Steps[Execution | None]:
     """Claim with a heartbeat in the same transaction, so that a fresh owner is not taken for a silent one."""
-    execution = yield from executions.claim(id, worker)
+    execution = yield from executions.claim(id, who.id)
     if execution is not None and not offer.takes(execution.pool, execution.requests):
         raise _NotForUs
     if execution is not None:
-        yield from workers.beat(worker)
+        yield from workers.stay(who)
     return execution

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib
 import os
 import uuid
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flux.engine.configs import check_name
-from flux.errors import SecretNotFound
+from flux.errors import SecretNotFound, SecretUnreadable
 from flux.store import secrets
 from flux.store.database import Database, Scope, Steps
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 #: Shorter ones are not looked for in texts: too much would match.
 MIN_REDACTED = 6
 REDACTED = "***"
+#: Before the names of what is kept for a person; no secret that a person sets can have such a name.
+KEPT = "~"
+NOWHERE = "~sealed"
 
 
 class Secrets:
@@ -61,6 +65,11 @@ class Secrets:
         wanted = list(names)
         if not wanted:
             return {}
+        if any(name.startswith(KEPT) for name in wanted):
+            raise SecretNotFound(f"names that begin with {KEPT} are no names of secrets")
+        return await self._opened(scope, wanted)
+
+    async def _opened(self, scope: Scope, wanted: list[str]) -> dict[str, str]:
         sealed = await self._database.read(_all(scope, wanted))
         found: dict[str, str] = {}
         for name, text in sealed.items():
@@ -75,12 +84,44 @@ class Secrets:
 
         :raises SecretNotFound: it is not set
         """
-        if not await self._database.write(secrets.remove(scope, name)):
+        if name.startswith(KEPT) or not await self._database.write(secrets.remove(scope, name)):
             raise SecretNotFound(f"there is no secret {name!r}; `flux secrets list` shows those that are set")
 
     async def names(self, scope: Scope, after: str = "", limit: int = 50) -> list[str]:
         """Names of secrets in order, behind `after`."""
         return await self._database.read(secrets.names(scope, after, limit))
+
+    async def keep(self, scope: Scope, name: str, value: str) -> None:
+        """Keep something of ours for a person, such as a token: nobody else reads it, and no list shows it."""
+        own = _own(scope, name)
+        sealer = await self._sealer(own, create=True)
+        await self._database.write(secrets.put(scope, own, sealer.seal(scope, own, value)))
+
+    async def kept(self, scope: Scope, name: str) -> str | None:
+        """What was kept for a person, None when nothing was.
+
+        :raises SecretUnreadable: it was encrypted with another key
+        """
+        try:
+            return (await self._opened(scope, [_own(scope, name)])).popitem()[1]
+        except SecretNotFound:
+            return None
+
+    async def unkeep(self, scope: Scope, name: str) -> bool:
+        """Keep it no longer; False when it was not kept."""
+        return await self._database.write(secrets.remove(scope, _own(scope, name)))
+
+    async def seal(self, text: str) -> str:
+        """A text that only `unseal` reads, in any process that has the key."""
+        return (await self._sealer(NOWHERE, create=True)).seal(Scope(NOWHERE, NOWHERE), NOWHERE, text)
+
+    async def unseal(self, sealed: str) -> str | None:
+        """What was sealed; None when this was not sealed with our key."""
+        sealer = await self._sealer(NOWHERE, create=True)
+        try:
+            return sealer.open(Scope(NOWHERE, NOWHERE), NOWHERE, sealed)
+        except (SecretUnreadable, ValueError):
+            return None
 
     def redact(self, text: str) -> str:
         """A text without the secrets that this process has given out: for logs, traces and errors."""
@@ -105,6 +146,10 @@ class Secrets:
         except FileNotFoundError as error:
             raise sealing.unreadable(name, f"with a key that is not here: there is no {self._file}") from error
         return sealer
+
+
+def _own(scope: Scope, name: str) -> str:
+    return f"{KEPT}{hashlib.sha256(scope.principal.encode()).hexdigest()[:16]}.{name}"
 
 
 def _all(scope: Scope, names: list[str]) -> Steps[dict[str, str | None]]:

@@ -59,9 +59,10 @@ class SourceLoader:
         :raises SourceUnusable: its source cannot be loaded here, or has no such workflow
         """
         module = await self.module(_code(found))
+        wanted = found.declared
         for value in list(vars(module).values()):
             # Asked of the type: a module may hold objects that answer to any name.
-            if hasattr(type(value), "qualified_name") and value.qualified_name == found.qualified_name:
+            if hasattr(type(value), "qualified_name") and value.qualified_name == wanted:
                 live: Declared = value
                 return live
         raise _unusable(_code(found), "when it is loaded, it has no such workflow at its top level")
@@ -127,7 +128,7 @@ class CatalogCode:
         if known is not None and self._loader.has_loaded(known):
             return await self._loader.workflow(known)
         namespace, _, name = (row.workflow or "").partition("/")
-        found = await self._database.read(workflows.get(row.scope, namespace, name, row.source_version))
+        found = await self._database.single(workflows.get(row.scope, namespace, name, row.source_version))
         if found is None:
             raise workflows.not_found(namespace, name)
         self._remember(row, found)

@@ -23,6 +23,7 @@ from flux.engine.admission import (
     start_session_steps,
     start_workflow_steps,
 )
+from flux.engine.agent_workflows import session_of
 from flux.engine.answers import Written
 from flux.engine.dispatch import Dispatch
 from flux.engine.executions import FindWorkflow
@@ -84,6 +85,7 @@ class Starter:
             if found is None:
                 raise AgentNotFound(f"there is no agent {agent!r}; `flux agent list` shows those that exist")
             new = NewSession(agent, found.digest, found.version, instance, workspace=self._workspace)
+            new = yield from session_of(schedule.scope, found, new)
             try:
                 return (yield from start_session_steps(schedule.scope, new, message, self._dispatch))
             except SessionExists:  # another transaction was faster, unless it belongs to somebody else

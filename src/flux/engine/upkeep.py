@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, NoReturn, TypeVar
 
 from flux.errors import DatabaseLocked, DatabaseUnavailable
@@ -45,6 +46,26 @@ async def keep_up(problem: str, step: Callable[[], Awaitable[object]]) -> NoRetu
     while True:
         if not await survive(problem, step()):
             await asyncio.sleep(PAUSE_SECONDS)
+
+
+@asynccontextmanager
+async def stopped_by(event: asyncio.Event) -> AsyncIterator[None]:
+    """Cancel the body once an event is set, and go on behind it. Who cancels the whole is heard as ever."""
+    try:
+        async with asyncio.timeout(None) as limit:
+            watcher = asyncio.create_task(_expire(limit, event))
+            try:
+                yield
+            finally:
+                watcher.cancel()
+    except TimeoutError:
+        if not limit.expired():
+            raise
+
+
+async def _expire(limit: asyncio.Timeout, event: asyncio.Event) -> None:
+    await event.wait()
+    limit.reschedule(asyncio.get_running_loop().time())
 
 
 async def to_the_end(work: Coroutine[Any, Any, T]) -> T:

@@ -23,10 +23,12 @@ from flux.server.routes import (
     executions,
     health,
     memories,
+    oauth,
     runs,
     schedules,
     secrets,
     sessions,
+    workers,
     workflows,
 )
 from flux.server.sse import HEARTBEAT_SECONDS
@@ -58,11 +60,13 @@ def create_app(
     app.include_router(artifacts.router)
     app.include_router(agents.router)
     app.include_router(schedules.router)
+    app.include_router(workers.router)
     app.include_router(workflows.router)
     app.include_router(runs.router)
     app.include_router(executions.router)
     app.include_router(configs.router)
     app.include_router(secrets.router)
+    app.include_router(oauth.router)
     app.include_router(memories.router)
     app.add_exception_handler(FluxError, _flux_error)
     app.add_exception_handler(RequestValidationError, _invalid)

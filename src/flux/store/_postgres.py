@@ -13,8 +13,9 @@ import psycopg
 import psycopg_pool
 from psycopg import sql as pgsql
 
-from flux.errors import DatabaseUnavailable, InvalidInput
-from flux.store.database import CommitObserver, Steps, check_version, hide_password
+from flux.errors import DatabaseUnavailable, InvalidInput, SettingsInvalid
+from flux.store._listen import listen
+from flux.store.database import CommitObserver, Heard, Steps, check_version, hide_password
 from flux.store.migrations import upgrade
 from flux.store.schema import FLUX, Schema
 
@@ -25,6 +26,17 @@ NOW = "extract(epoch from statement_timestamp())::float8"
 #: Serialises the first creation of the schema by several processes.
 SCHEMA_LOCK = 0x666C7578
 CLOSE_SECONDS = 5.0
+#: What the network may do without our noticing, unless the URL says otherwise: silence for some 20 seconds.
+PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,
+}
+#: A transaction whose process is frozen or cut off gives up its locks, so that others can take over its runs.
+GIVE_UP_LOCKS = "set idle_in_transaction_session_timeout = '5s'"
+SNAPSHOT = "begin isolation level repeatable read read only"
 #: The server or the connection is gone, or takes no writes (a standby, or a primary that was replaced).
 GONE = (
     psycopg.OperationalError,
@@ -38,6 +50,8 @@ GONE = (
 class PostgresDatabase:
     """The shared database: many processes."""
 
+    shared = True
+
     def __init__(
         self, url: str, *, observer: CommitObserver | None = None, connections: int = 8, schema: Schema = FLUX
     ) -> None:
@@ -46,10 +60,11 @@ class PostgresDatabase:
         self._observer = observer
         self._under_way: set[asyncio.Task[Any]] = set()
         self._pool = psycopg_pool.AsyncConnectionPool(
-            url,
+            conninfo(url),
             min_size=1,
             max_size=connections,
             open=False,
+            configure=_configure,
             kwargs={"autocommit": True, "prepare_threshold": 2},
         )
 
@@ -80,13 +95,17 @@ class PostgresDatabase:
         """Run a program on one read-only snapshot."""
         return await self._finish(self._read(steps))
 
+    async def single(self, steps: Steps[T]) -> T:
+        """Run a program of one statement by itself: a quarter of the ways to the server and back."""
+        return await self._finish(self._single(steps))
+
     async def scan(self, steps: Steps[T]) -> T:
         """The same as `read`: nobody waits for a long one."""
         return await self.read(steps)
 
-    async def version(self) -> int:
-        """A digest of which transactions are over; changes when anybody has written."""
-        return await self._finish(self._version())
+    async def listen(self, heard: Heard) -> None:
+        """Hear the bells of other processes, on a connection of its own."""
+        await listen(self.url, heard)
 
     async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Do something to its end, also when the caller is cancelled.
@@ -96,8 +115,13 @@ class PostgresDatabase:
         """
         task = asyncio.create_task(work)
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        task.add_done_callback(self._finished)
         return await asyncio.shield(task)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # who asked may be gone: then nobody is told
 
     async def _write(self, steps: Steps[T]) -> T:
         with self._translated():
@@ -112,16 +136,17 @@ class PostgresDatabase:
 
     async def _read(self, steps: Steps[T]) -> T:
         with self._translated():
-            async with self._pool.connection() as connection, connection.transaction():
-                await connection.execute("set transaction isolation level repeatable read read only")
-                return await _drive(connection, steps)
+            async with self._pool.connection() as connection:
+                await connection.execute(SNAPSHOT)
+                try:
+                    return await _drive(connection, steps)
+                finally:
+                    await connection.execute("rollback")
 
-    async def _version(self) -> int:
+    async def _single(self, steps: Steps[T]) -> T:
         with self._translated():
             async with self._pool.connection() as connection:
-                cursor = await connection.execute("select hashtextextended(txid_current_snapshot()::text, 0)")
-                row = await cursor.fetchone()
-                return int(row[0]) if row else 0
+                return await _drive(connection, _only_one(steps))
 
     async def close(self) -> None:
         """Finish what is under way, and give back every connection."""
@@ -157,6 +182,23 @@ class PostgresDatabase:
                 behind = False
         if behind:
             upgrade(self.url)
+
+
+def conninfo(url: str) -> str:
+    """What to connect with: a URL, and how soon a dead network is noticed.
+
+    :raises SettingsInvalid: it is no URL
+    """
+    try:
+        given = psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        reason = f"database_url {hide_password(url)!r} cannot be read; as in postgresql://user@host:5432/name"
+        raise SettingsInvalid(reason, debug=str(error)) from error
+    return psycopg.conninfo.make_conninfo(url, **{name: PATIENCE[name] for name in PATIENCE if name not in given})
+
+
+async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
+    await connection.execute(cast(Any, GIVE_UP_LOCKS))
 
 
 async def schema_of(url: str) -> str | None:
@@ -198,6 +240,16 @@ async def _drive(connection: psycopg.AsyncConnection[Any], steps: Steps[T]) -> T
             sql, parameters = steps.send(await cursor.fetchall() if cursor.description else [])
     except StopIteration as stop:
         return cast(T, stop.value)
+
+
+def _only_one(steps: Steps[T]) -> Steps[T]:
+    """The program, which must end behind its first statement."""
+    try:
+        rows = yield next(steps)
+        steps.send(rows)
+    except StopIteration as stop:
+        return cast(T, stop.value)
+    raise RuntimeError("a program of more than one statement needs a transaction")
 
 
 @functools.cache

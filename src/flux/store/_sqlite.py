@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import quote
 
 from flux.errors import DatabaseLocked, DatabaseUnavailable
-from flux.store.database import CommitObserver, Row, Steps, check_version
+from flux.store.database import CommitObserver, Heard, Row, Steps, check_version
 from flux.store.memory_schema import Kind
 from flux.store.migrations import upgrade
 from flux.store.schema import FLUX, Schema
@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 BUSY_SECONDS = 10.0
 GROUP = 64
+#: Seconds between two looks for commits of other processes.
+POLL_SECONDS = 0.1
 
 
 class _Job(NamedTuple):
@@ -38,6 +40,8 @@ class _Job(NamedTuple):
 
 class SqliteDatabase:
     """The embedded database: one file."""
+
+    shared = False
 
     def __init__(
         self,
@@ -85,12 +89,28 @@ class SqliteDatabase:
         """Run a short program on the reader's snapshot; readers wait for nobody, so right here."""
         return self._read(self._read_connection, steps)
 
+    async def single(self, steps: Steps[T]) -> T:
+        """The same as `read`."""
+        return await self.read(steps)
+
     async def scan(self, steps: Steps[T]) -> T:
         """Run a long program on a snapshot of its own, beside everything else."""
         self._check_open()
         return await asyncio.get_running_loop().run_in_executor(
             self._scanner, lambda: self._read(self._scan_connection, steps)
         )
+
+    async def listen(self, heard: Heard) -> None:
+        """Look for commits by other processes."""
+        seen: int | None = None
+        while True:
+            now = seen
+            with suppress(DatabaseLocked, DatabaseUnavailable):
+                now = await self.version()
+            foreign, seen = now != seen, now  # at first too: something may have come before this look
+            if foreign:
+                heard(None)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def version(self) -> int:
         """SQLite's counter of commits by others, as the writer's connection sees it."""

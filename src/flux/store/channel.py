@@ -10,7 +10,12 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
+import msgspec
+
 from flux.errors import InvalidInput
+from flux.store.database import Row, Scope
+from flux.store.deltas import Piece, Pulled, settled_in
+from flux.store.log import LogRow
 
 MAX_FRAMES = 8_000
 """Frames that a channel holds at most."""
@@ -59,15 +64,38 @@ class Frame(NamedTuple):
     subject: str = ""
 
 
+def entry_frame(row: LogRow, n: int = 0) -> Frame:
+    """The frame of an entry: its stored JSON with its place in front."""
+    return entry_of(n, row.seq, row.type, row.run, row.epoch, row.at, row.body)
+
+
+def entry_of(n: int, seq: int, type: str, run: str | None, epoch: int, at: float, body: str) -> Frame:
+    """The same, of the columns of a row."""
+    quoted = "null" if run is None else f'"{run}"'
+    data = f'{{"seq":{seq},"epoch":{epoch},"run_id":{quoted},"at":{at:.3f},{body[1:]}'.encode()
+    # Opening a long session makes thousands of these; this is twice as fast as calling the classes.
+    return _made(Frame, (_made(Cursor, (seq, epoch, n)), type, data, True, ""))
+
+
+_made = tuple.__new__
+_pieces = msgspec.json.Decoder(list[msgspec.Raw])
+
+
 class Reader:
     """How far one reader is: its index among the frames ever held, last entry, last delta."""
 
     def __init__(self, index: int, born: int, after: Cursor) -> None:
         self.index = index
+        self.place = after
         self.born = born  # the index of the first frame that is newer than the reader
         self.seq = after.seq
         self.delta = (after.epoch, after.n)
         self.behind = True  # the log may hold entries that the channel does not
+
+    def within(self, head: int, epoch: int) -> None:
+        """Who comes from a place that the log has not reached begins at its head."""
+        if self.seq > head or self.delta[0] > epoch:
+            self.seq, self.delta = min(self.seq, head), (0, 0)
 
 
 class Channel:
@@ -78,11 +106,15 @@ class Channel:
         self.start = 0
         self.size = 0
         self.head = 0
+        self.known = False  # whether `head` is a place in the log, from which others' work is pulled
+        self.gone = False  # whether the execution was deleted
         self.epoch = 0
         self.n = 0
         self.runs = 0
+        self.scope: Scope | None = None  # of one who reads
         self.readers: set[Reader] = set()
         self._unsettled: dict[str, int] = {}  # the number of the first delta of each subject in flight
+        self._settled: dict[str, int] = {}  # the entry that replaced the deltas of a subject
         self._worth = _LEAST_WORTH
         self._waiting: set[asyncio.Future[None]] = set()
 
@@ -91,18 +123,72 @@ class Channel:
         """The index of the next frame."""
         return self.start + len(self.frames)
 
-    def join(self, after: Cursor) -> Reader:
+    @property
+    def pulled(self) -> bool:
+        """Whether nothing runs in this process that would fill it."""
+        return self.runs <= 0
+
+    @property
+    def floor(self) -> int:
+        """The entry behind which all that are known are held."""
+        return next((frame.cursor.seq - 1 for frame in self.frames if frame.entry), self.head)
+
+    def join(self, scope: Scope, after: Cursor) -> Reader:
         """A new reader; it sees what comes, and of what is held the deltas in flight."""
+        self.scope = scope
         reader = Reader(self.start, self.end, after)
         self.readers.add(reader)
         return reader
 
     def begin(self, epoch: int, head: int) -> None:
-        """A run begins: what earlier epochs streamed stays with who saw it."""
+        """A run begins in this process."""
         self.runs += 1
-        self._unsettled.clear()
+        self.known = True
+        self._turn(epoch)
         self.trim()
-        self.epoch, self.n, self.head = epoch, 0, max(head, self.head)
+        if head > self.head:
+            self.head = head
+            self.look_again()
+
+    def _turn(self, epoch: int) -> None:
+        """Another epoch: what earlier ones streamed stays with who saw it."""
+        self._unsettled.clear()
+        self.epoch, self.n = epoch, 0
+
+    def absorb(self, pulled: Pulled | None) -> None:
+        """Hold what another process wrote, in the order in which it came; None: the execution was deleted."""
+        if not self.pulled:
+            return  # a run has begun here meanwhile
+        if pulled is None:
+            self.gone = True
+            self.wake()
+            return
+        if not self.known:
+            self.known, self.head = True, pulled.place
+        for item in pulled.items:
+            if isinstance(item, Piece):
+                self._hold(item)
+            elif item.seq > self.head:
+                self.enter(item)
+                self.settle(settled_in(item), item.seq)
+        if pulled.epoch > self.epoch:
+            self._turn(pulled.epoch)
+        self.trim()
+
+    def _hold(self, piece: Piece) -> None:
+        if piece.epoch > self.epoch:
+            self._turn(piece.epoch)
+        for n, data in enumerate(_pieces.decode(piece.frames), piece.n):
+            if n > self.n:
+                self.n = n
+                # Its writer may not have known all entries that are held here, and shown, by now.
+                cursor = Cursor(self.head, piece.epoch, n)
+                self.put(Frame(cursor, piece.type, bytes(data), False, piece.subject))
+
+    def enter(self, row: LogRow) -> None:
+        """Hold an entry."""
+        self.head = max(self.head, row.seq)
+        self.put(entry_frame(row, self.n if row.epoch == self.epoch else 0))
 
     def put(self, frame: Frame) -> None:
         """Hold a frame, and tell who waits."""
@@ -112,15 +198,16 @@ class Channel:
         self.size += len(frame.data)
         if len(self.frames) > MAX_FRAMES or self.size > MAX_BYTES:
             self._make_room()
-        self._wake()
+        self.wake()
 
     def look_again(self) -> None:
         """Somebody else may have written to the log."""
         for reader in self.readers:
             reader.behind = True
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let waiting readers look."""
         for future in self._waiting:
             if not future.done():
                 future.set_result(None)
@@ -158,6 +245,21 @@ class Channel:
             reader.index += 1
         return batch, False
 
+    def reading(self, reader: Reader, rows: list[Row], new: bool) -> list[Frame]:
+        """What a reader sees who has read these entries in the log.
+
+        To who was here before, what is held comes first: the log may have entries whose pieces it has not seen yet.
+        """
+        batch: list[Frame] = []
+        for row in rows:
+            if not (new or self.lost(reader)):
+                batch += self.take(reader)[0]
+            if row[0] > reader.seq:
+                reader.seq = row[0]
+                epoch, n = reader.delta
+                batch.append(entry_of(n if row[3] == epoch else 0, *row))
+        return batch
+
     def lost(self, reader: Reader) -> bool:
         """Whether frames were dropped before the reader saw them."""
         return reader.index < self.start
@@ -166,17 +268,19 @@ class Channel:
         """Whether a delta was not shown before, and is not replaced by an entry already shown."""
         if (frame.cursor.epoch, frame.cursor.n) <= reader.delta:
             return False
-        return self._in_flight(frame) or (reader.index >= reader.born and frame.cursor.seq >= reader.seq)
+        replaced = max(self._settled.get(frame.subject, 0), frame.cursor.seq + 1)
+        return self._in_flight(frame) or (reader.index >= reader.born and replaced > reader.seq)
 
     def _in_flight(self, frame: Frame) -> bool:
         """Whether this is a delta whose entry is still to come."""
         _, epoch, n = frame.cursor
         return not frame.entry and epoch == self.epoch and self._unsettled.get(frame.subject, n + 1) <= n
 
-    def settle(self, subjects: tuple[str, ...]) -> None:
-        """The entries of these deltas are durable: from now on only those who were here see the deltas."""
+    def settle(self, subjects: tuple[str, ...], seq: int) -> None:
+        """The entries of these deltas, `seq` or later, are durable: only those who were here still see the deltas."""
         for subject in subjects:
             self._unsettled.pop(subject, None)
+            self._settled[subject] = seq
 
     def trim(self) -> None:
         """Drop what nobody needs any more, once there is so much of it that the look is worth it."""
@@ -194,6 +298,8 @@ class Channel:
         self.frames[: len(passed)] = kept
         self.start += len(passed) - len(kept)
         self.size -= _bytes(passed) - _bytes(kept)
+        subjects = {frame.subject for frame in self.frames}
+        self._settled = {subject: seq for subject, seq in self._settled.items() if subject in subjects}
         self._worth = 2 * len(kept) + _LEAST_WORTH
 
     def _make_room(self) -> None:

@@ -6,7 +6,7 @@ SQL is the same text on both databases: named parameters, and `:now` for the dat
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from flux.errors import DatabaseTooNew
@@ -15,6 +15,7 @@ from flux.store.schema import VERSION
 T = TypeVar("T")
 Row = tuple[Any, ...]
 Steps = Generator[tuple[str, Mapping[str, Any]], list[Row], T]
+Heard = Callable[[str | None], None]
 
 
 class Scope(NamedTuple):
@@ -43,6 +44,8 @@ class Database(Protocol):
     """A database. `write` programs are atomic; what a program raises rolls it back and comes out here."""
 
     url: str
+    #: Whether processes on several machines work on it: deltas and bells go through it then.
+    shared: bool
 
     async def write(self, steps: Steps[T]) -> T:
         """Run a program in a write transaction.
@@ -56,12 +59,22 @@ class Database(Protocol):
         """Run a short program that only reads, on one snapshot."""
         ...
 
+    async def single(self, steps: Steps[T]) -> T:
+        """Run a program of one statement, which needs no transaction around it; where processes share, also a write.
+
+        Nobody observes it, and where one process has the database, it only reads.
+        """
+        ...
+
     async def scan(self, steps: Steps[T]) -> T:
         """Run a program that reads much, on one snapshot, without holding up others."""
         ...
 
-    async def version(self) -> int:
-        """A number that changes when another process has written."""
+    async def listen(self, heard: Heard) -> None:
+        """Tell what comes from other processes, until cancelled: a bell they rang, or None: look at everything.
+
+        Where nothing rings, or may not have been heard, None comes now and then.
+        """
         ...
 
     async def close(self) -> None:

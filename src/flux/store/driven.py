@@ -10,6 +10,9 @@ from flux.store import executions, log
 from flux.store.database import Row, Scope, Steps
 from flux.store.executions import COLUMNS, NOTHING_SPENT, Execution
 
+#: The root is locked first, as in every statement about a tree: who ends or reaps it must see what is driven now.
+LOCK = "update executions set updated = :now where id = :root and tenant = :tenant returning id"
+
 #: Locks the driver's row, and proves that it is still ours.
 HOLD = """
 update executions set updated = :now where id = :id and tenant = :tenant and epoch = :epoch and state = 'running'
@@ -38,18 +41,38 @@ returning {COLUMNS}"""
 DESCENDANTS = """
 select id, run_id, turns from executions where root = :root and driver is not null and state <> 'ended' order by id"""
 
+MEMBERS = "select id, driver from executions where root = :root and driver is not null and tenant = :tenant"
+
+TARGETS = """
+select w.execution_id, w.target from waits w join executions e on e.id = w.execution_id
+where e.root = :root and e.driver is not null order by w.target"""
+
 END = """
 update executions set state = 'ended', outcome = :outcome, epoch = epoch + 1, head = head + :n, worker = null,
   due = null, waiting_for = null, run_id = null, updated = :now
 where id = :id and state <> 'ended' returning head, epoch"""
 
 
+STOP = """
+update executions set state = 'idle', epoch = epoch + 1, head = head + 1, worker = null, due = null,
+  waiting_for = null, run_id = null, updated = :now
+where id = :id returning head, epoch"""
+
+
 class Driver(Struct, frozen=True):
-    """Who drives: its id and the epoch in which it owns itself."""
+    """Who drives: its id, the epoch in which it owns itself, and the root of its tree."""
 
     id: str
     epoch: int
     worker: str
+    root: str
+
+
+class Awaited(Struct, frozen=True):
+    """What a driven session and those below it wait for: open questions, and executions that have not ended."""
+
+    questions: frozenset[str]
+    targets: tuple[str, ...]
 
 
 class Taken(Struct, frozen=True):
@@ -69,6 +92,8 @@ def drive(
     :raises Fenced: the driver does not own itself any more
     :raises SessionEnded: the child was ended
     """
+    if driver.root != driver.id:
+        yield LOCK, {"root": driver.root, "tenant": scope.tenant}
     held = yield HOLD, {"id": driver.id, "tenant": scope.tenant, "epoch": driver.epoch}
     if not held:
         raise Fenced(debug=f"{driver.id} drives {id} in epoch {driver.epoch}")
@@ -132,6 +157,35 @@ def chain(scope: Scope, id: str) -> Steps[list[Execution]]:
         id = row.driver
 
 
+def children(scope: Scope, root: str, driver: str) -> Steps[list[Execution]]:
+    """The sessions below `root` that `driver` drives itself, oldest first."""
+    rows = yield (
+        f"select {COLUMNS} from executions where root = :root and driver = :driver and tenant = :tenant"
+        " order by created, id",
+        {"root": root, "driver": driver, "tenant": scope.tenant},
+    )
+    return [Execution(*row) for row in rows]
+
+
+def awaited(scope: Scope, root: str, id: str) -> Steps[Awaited]:
+    """What a session that `root` drives waits for."""
+    of_root = {"root": root, "tenant": scope.tenant}
+    members: list[Row] = yield MEMBERS, of_root
+    drivers: dict[str, str] = dict(members)
+    asked: list[Row] = yield "select id, execution_id from interrupts where root = :root and state = 'open'", of_root
+    targets: list[Row] = yield TARGETS, of_root
+
+    def below(one: str | None) -> bool:
+        while one is not None and one != id:
+            one = drivers.get(one)
+        return one is not None
+
+    return Awaited(
+        frozenset(question for question, asker in asked if id in drivers and below(asker)),
+        tuple(target for waiter, target in targets if id in drivers and below(waiter)),
+    )
+
+
 def tell(scope: Scope, ids: list[str], entry: Entry) -> Steps[dict[str, tuple[log.LogRow, ...]]]:
     """Put an entry into the logs of executions that are not ended; what was written, by id."""
     told: dict[str, tuple[log.LogRow, ...]] = {}
@@ -141,6 +195,16 @@ def tell(scope: Scope, ids: list[str], entry: Entry) -> Steps[dict[str, tuple[lo
             head, epoch, run = moved[0]
             told[id] = yield from log.insert(id, [entry], head, run, epoch)
     return told
+
+
+def stop_all(root: str) -> Steps[None]:
+    """Stop what children of a root have begun; they can be driven again. The caller owns the root."""
+    rows: list[Row] = yield DESCENDANTS, {"root": root}
+    for id, run, _ in rows:
+        if run is not None:
+            stopped = yield STOP, {"id": id}
+            yield from log.insert(id, [Cancelled()], stopped[0][0], run, stopped[0][1])
+            yield log.CLOSE_INTERRUPTS, {"id": id}
 
 
 def end_all(root: str, outcome: str, reason: str) -> Steps[dict[str, tuple[log.LogRow, ...]]]:

@@ -25,6 +25,10 @@ class Spent(Struct, frozen=True, omit_defaults=True):
         """With one more model call."""
         return Spent(self.tokens + tokens, self.cost + (cost or 0.0))
 
+    def since(self, before: Spent) -> Spent:
+        """What was used after it had been `before`."""
+        return Spent(self.tokens - before.tokens, max(0.0, self.cost - before.cost))
+
 
 class Execution(Struct, frozen=True):
     """One row. `due`, `created` and `updated` are in seconds since the epoch."""
@@ -93,9 +97,17 @@ on conflict do nothing returning created"""
 #: The pool of executions that only a process with their code can run: the script that started them.
 CALLER = "caller"
 
+#: Who could not load the source of an execution leaves it to others, for so many seconds.
+AVOID_SECONDS = 30.0
+#: The workers to be avoided are one text too, `|a||b|`.
+WANTED = (
+    "(avoid is null or replace(avoid, '|' || cast(:worker as text) || '|', '') = avoid"
+    f" or due <= :now - {AVOID_SECONDS})"
+)
+
 CLAIM = f"""
 update executions set state = 'running', worker = :worker, epoch = epoch + 1, waiting_for = null, updated = :now
-where id = :id and state = 'scheduled' and due <= :now and driver is null
+where id = :id and state = 'scheduled' and due <= :now and driver is null and {WANTED}
 returning {COLUMNS}"""
 
 #: The head moves for an entry from outside; a waiting execution wakes.
@@ -231,9 +243,10 @@ def get(scope: Scope, id: str) -> Steps[Execution | None]:
 
 
 def open_children(scope: Scope, parent: str) -> Steps[list[str]]:
-    """The executions that an execution started and that have not ended."""
+    """The executions that an execution started and that have not ended; what it drives is a part of itself."""
     rows = yield (
-        "select id from executions where parent = :parent and tenant = :tenant and state <> 'ended' order by created",
+        "select id from executions where parent = :parent and tenant = :tenant and state <> 'ended'"
+        " and driver is null order by created",
         {"parent": parent, "tenant": scope.tenant},
     )
     return [row[0] for row in rows]
@@ -241,7 +254,7 @@ def open_children(scope: Scope, parent: str) -> Steps[list[str]]:
 
 LIST = f"""
 select {COLUMNS} from executions e
-where tenant = :tenant and kind = 'session' and owner = :owner and driver is null
+where tenant = :tenant and agent is not null and owner = :owner and driver is null
   and (cast(:agent as text) is null or agent = :agent)
   and (cast(:state as text) is null or state = :state)
   and (cast(:instance as text) is null or instance = :instance)
@@ -302,7 +315,7 @@ def list_executions(
     condition = SHOWN_STATES[state] if state else "1 = 1"
     rows = yield (
         f"select {COLUMNS} from executions where tenant = :tenant and owner = :owner and driver is null and {condition}"
-        " and (cast(:workflow as text) is null or workflow = :workflow)"
+        " and (cast(:workflow as text) is null or coalesce(workflow, 'agents/agent_chat') = :workflow)"
         " and (cast(:agent as text) is null or agent = :agent)"
         " and (cast(:created as double precision) is null or created < :created"
         " or (created = :created and id < :after))"
@@ -330,10 +343,10 @@ def set_title(scope: Scope, id: str, title: str) -> Steps[bool]:
 
 
 def delete(scope: Scope, id: str) -> Steps[bool]:
-    """Remove a session that has ended, or in which nothing was ever said, with all it left behind."""
+    """Remove a session that has ended, or in which nothing was ever said, with all it drove and left behind."""
     rows = yield (
-        "delete from executions where id = :id and tenant = :tenant"
-        " and (state = 'ended' or (state = 'idle' and head <= 1 and driver is null)) returning id",
+        "delete from executions where id = :id and tenant = :tenant and driver is null"
+        " and (state = 'ended' or (state = 'idle' and head <= 1)) returning id",
         {"id": id, "tenant": scope.tenant},
     )
     if rows:
@@ -341,16 +354,18 @@ def delete(scope: Scope, id: str) -> Steps[bool]:
     return bool(rows)
 
 
-def delete_rest(id: str) -> Steps[None]:
-    """Remove what an execution left behind."""
-    for table in ("events", "interrupts", "grants", "admissions", "waits", "artifacts"):
-        yield f"delete from {table} where execution_id = :id", {"id": id}
+def delete_rest(root: str) -> Steps[None]:
+    """Remove what an execution that is gone drove, and what all of them left behind."""
+    rows = yield "delete from executions where root = :root and driver is not null returning id", {"root": root}
+    for id in (root, *(row[0] for row in rows)):
+        for table in ("events", "interrupts", "grants", "admissions", "waits", "artifacts"):
+            yield f"delete from {table} where execution_id = :id", {"id": id}
 
 
 def sweep(
-    pools: Sequence[str], limit: int, fits: Callable[[str], bool] = bool
+    pools: Sequence[str], limit: int, fits: Callable[[str], bool] = bool, worker: str = ""
 ) -> Steps[tuple[list[str], float | None]]:
-    """Wake timers; the ids that may be claimed now, oldest first, and seconds until the next timer.
+    """Wake timers; the ids that `worker` may claim now, oldest first, and seconds until the next timer.
 
     `fits` says of the requests of an execution whether they can be met here; others are left out.
     """
@@ -359,7 +374,7 @@ def sweep(
     served = {"pools": joined(pools), "at": at}
     yield TIMER, served
     refused = yield from _refused(fits)
-    rows = yield CLAIMABLE, {**served, "refused": refused, "limit": limit}
+    rows = yield CLAIMABLE, {**served, "refused": refused, "worker": worker, "limit": limit}
     ids = [row[0] for row in rows]
     rows = yield NEXT_SCHEDULED, {**served, "refused": refused}
     scheduled = rows[0][0]
@@ -381,7 +396,7 @@ def joined(pools: Sequence[str]) -> str:
 
 
 CLAIMABLE = f"""
-select id from executions where state = 'scheduled' and due <= :at and {SERVED} and {FITS}
+select id from executions where state = 'scheduled' and due <= :at and {SERVED} and {FITS} and {WANTED}
 order by due limit :limit"""
 
 NEXT_SCHEDULED = f"select min(due) from executions where state = 'scheduled' and due > :at and {SERVED} and {FITS}"
@@ -401,12 +416,14 @@ class Owned(Struct, frozen=True):
 class Look(Struct, frozen=True):
     """What there is to do: whether something may be claimed, who owns runs, and what `worker` itself owns.
 
-    `owners` has the other workers, each with whether it has been silent for too long.
+    `owners` has the other workers, each with whether it has been silent for too long. `draining`: somebody asked
+    this worker to stop.
     """
 
     work: bool
     owners: dict[str, bool]
     own: list[Owned]
+    draining: bool = False
 
 
 OWNERS = """
@@ -414,10 +431,11 @@ select e.worker, coalesce(max(w.seen), 0) <= :now - :dead_after from executions 
 where e.state = 'running' and e.driver is null group by e.worker"""
 
 WORK = f"""
-select exists (select 1 from executions where state = 'scheduled' and due <= :now and {SERVED})
+select exists (select 1 from executions where state = 'scheduled' and due <= :now and {SERVED} and {WANTED})
   or exists (
     select 1 from executions
-    where state = 'waiting' and due is not null and due <= :now and driver is null and {SERVED})"""
+    where state = 'waiting' and due is not null and due <= :now and driver is null and {SERVED}),
+  (select state from workers where id = cast(:worker as text))"""
 
 OWNED = (
     "select id, pool, epoch, failures from executions where state = 'running' and worker = :worker and driver is null"
@@ -426,21 +444,23 @@ OWNED = (
 
 def look(pools: Sequence[str], worker: str, dead_after: float) -> Steps[Look]:
     """See what there is to do for `worker`; who was not heard of for `dead_after` seconds is silent."""
-    rows = yield WORK, {"pools": joined(pools)}
-    work = bool(rows[0][0])
+    rows = yield WORK, {"pools": joined(pools), "worker": worker}
+    work, draining = bool(rows[0][0]), rows[0][1] == "draining"
     rows = yield OWNERS, {"dead_after": dead_after}
     owners: dict[str, bool] = {row[0]: bool(row[1]) for row in rows}
     own: list[Row] = []
     if owners.pop(worker, None) is not None:
         own = yield OWNED, {"worker": worker}
-    return Look(work, owners, [Owned(*row) for row in own])
+    return Look(work, owners, [Owned(*row) for row in own], draining)
 
 
 def reap(worker: str, backoffs: tuple[float, ...]) -> Steps[list[str]]:
     """Hand back what a dead worker was running; `backoffs[n]` in seconds after n earlier failures."""
+    # Two that take over from the same worker do it one after the other: they could lock its rows in different orders.
+    yield "update workers set state = state where id = :worker", {"worker": worker}
     rows = yield (
         "select distinct failures from executions where state = 'running' and worker = :worker and driver is null"
-        " order by failures",  # two that take over from the same worker lock its rows in the same order
+        " order by failures",
         {"worker": worker},
     )
     reaped: list[str] = []

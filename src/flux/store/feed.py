@@ -4,26 +4,36 @@ While somebody runs or reads an execution, a channel holds its recent frames in 
 has its own index into it, so none holds up another. Entries are the truth: where a reader finds a gap
 (another process wrote, commits were published out of order, or it was so slow that the channel had to
 drop frames), it reads the log.
+
+A channel is filled by the run in this process. Where processes share a database and none runs here, it
+is filled with what is pulled from there when a bell rings: entries and deltas of one moment.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from flux.errors import DatabaseLocked, DatabaseUnavailable
 from flux.events import DeltaEvent, Reasoning, Token, encode, type_of
-from flux.store import executions, log
-from flux.store.channel import START, Channel, Cursor, Frame, Reader
+from flux.store import deltas, executions, log
+from flux.store.channel import START, Channel, Cursor, Frame, Reader, entry_frame
 from flux.store.database import Database, Scope, Steps
-from flux.store.log import LogRow
+from flux.store.log import NO_LIMIT, LogRow
+from flux.store.pulls import Pulls
+from flux.store.stream import Stream
 
 __all__ = ["START", "Cursor", "Feed", "Frame", "entry_frame"]
 
-POLL_SECONDS = 0.1
 PAGE = 500
+#: Seconds that a process goes on listening when nobody reads or runs anything any more.
+LINGER_SECONDS = 60.0
+#: Seconds between two requests to stop listening.
+STOP_SECONDS = 0.5
+#: Seconds after which the deltas of dead writers are removed.
+LEFT_SECONDS = 30.0
 
 
 class Feed:
@@ -32,25 +42,38 @@ class Feed:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._channels: dict[str, Channel] = {}
-        self._ids = 0
         self._readers = 0
-        self._poller: asyncio.Task[None] | None = None
+        self._listener: asyncio.Task[None] | None = None
+        self._lingering: asyncio.TimerHandle | None = None
+        self._stream = Stream(database) if database.shared else None
+        self._pulls = Pulls(database)
         #: Set while somebody reads.
         self.reading = asyncio.Event()
-        #: Called when another process has written to the database.
-        self.on_foreign_write: Callable[[], None] = _nothing
+        #: Called when another process has written: with the execution, or None where that is not known.
+        self.on_foreign_write: Callable[[str | None], None] = _nothing
+
+    async def catch_up(self, id: str) -> None:
+        """Before a run begins here: take up what other processes have streamed to who reads it here."""
+        channel = self._channels.get(id)
+        if channel is not None and channel.readers and self._pulled(channel):
+            with suppress(DatabaseLocked, DatabaseUnavailable):
+                await self._pulls.now(id, channel, channel.head)
 
     def begin(self, id: str, epoch: int, head: int) -> None:
         """A run of this process begins in `epoch`; what earlier epochs streamed stays with who saw it."""
         channel = self._channels.setdefault(id, Channel())
         channel.begin(epoch, head)
-        self._watch()
+        self._listen()
 
     def end(self, id: str) -> None:
         """The run is over in this process."""
         channel = self._channels.get(id)
         if channel is not None:
             channel.runs -= 1
+            if self._stream is not None:
+                self._stream.over(id, channel.epoch)
+                if channel.readers and channel.pulled:
+                    self._pulls.soon(id, channel)
             self._drop_unused(id, channel)
 
     def emit(self, id: str, delta: DeltaEvent) -> None:
@@ -61,17 +84,30 @@ class Feed:
         channel.n += 1
         subject = delta.message_id if isinstance(delta, (Token, Reasoning)) else delta.call
         cursor = Cursor(channel.head, channel.epoch, channel.n)
-        channel.put(Frame(cursor, type_of(delta), _numbered(encode(delta), channel.n), False, subject))
+        frame = Frame(cursor, type_of(delta), _numbered(encode(delta), channel.n), False, subject)
+        channel.put(frame)
+        if self._stream is not None:
+            self._stream.show(id, frame)
+
+    async def flushed(self, id: str) -> None:
+        """Return when what was emitted is there for other processes: an entry must not come before its deltas."""
+        if self._stream is not None:
+            await self._stream.flushed(id)
 
     def publish(self, id: str, rows: tuple[LogRow, ...], settled: tuple[str, ...] = ()) -> None:
         """Show committed entries; `settled` names the messages and calls whose deltas they replace."""
         channel = self._channels.get(id)
-        if channel is None:
+        if self._stream is not None and rows and rows[0].seq > 1:  # nobody can know of a new one yet
+            self._stream.ring(id)
+            self._stream.settle(id, rows[0].epoch, settled)
+        if channel is None or not rows:
+            return
+        if self._pulled(channel) and not (channel.known and rows[0].seq == channel.head + 1):
+            self._pulls.soon(id, channel)
             return
         for row in rows:
-            channel.head = max(channel.head, row.seq)
-            channel.put(entry_frame(row, channel.n if row.epoch == channel.epoch else 0))
-        channel.settle(settled)
+            channel.enter(row)
+        channel.settle(settled, rows[0].seq)
         channel.trim()
 
     async def follow(self, scope: Scope, id: str, after: Cursor = START) -> AsyncGenerator[list[Frame], None]:
@@ -80,26 +116,19 @@ class Feed:
         A cursor ahead of the log (its log was replaced by an older backup) means the log's head. Who
         reads so slowly that the channel has to drop frames misses deltas, never an entry.
         """
-        channel = self._channels.setdefault(id, Channel())
-        reader = channel.join(after)
-        self._readers += 1
-        self.reading.set()
-        self._watch()
-        try:
-            if after != START:
+        with self._joined(scope, id, after) as (channel, reader):
+            if self._pulled(channel):
+                await self._look_first(id, channel, reader)
+            elif after != START:
                 await self._within_log(scope, id, reader)
             gap, new = False, True
-            while True:
+            while not channel.gone:
                 known, before = gap, reader.seq
                 if reader.behind:
                     reader.behind = False
-                    # To who was here, what is held comes first: pieces of entries that the log may have by now.
-                    held, _ = ([], True) if new or channel.lost(reader) else channel.take(reader)
-                    new = False
-                    if held:
-                        yield held
-                    async for batch in self._missing(scope, id, reader):
+                    async for batch in self._missing(scope, id, channel, reader, self._upto(channel, gap), new):
                         yield batch
+                    new = False
                 lost = channel.lost(reader)
                 batch, gap = channel.take(reader)
                 if gap and known and not lost and reader.seq == before:
@@ -109,6 +138,16 @@ class Feed:
                     yield batch
                 elif not reader.behind:
                     await channel.news(reader)
+
+    @contextmanager
+    def _joined(self, scope: Scope, id: str, after: Cursor) -> Iterator[tuple[Channel, Reader]]:
+        channel = self._channels.setdefault(id, Channel())
+        reader = channel.join(scope, after)
+        self._readers += 1
+        self.reading.set()
+        self._listen()
+        try:
+            yield channel, reader
         finally:
             channel.readers.discard(reader)
             self._readers -= 1
@@ -116,76 +155,112 @@ class Feed:
                 self.reading.clear()
             self._drop_unused(id, channel)
 
-    async def _within_log(self, scope: Scope, id: str, reader: Reader) -> None:
-        row = await self._database.read(executions.get(scope, id))
-        if row is not None and (reader.seq > row.head or reader.delta[0] > row.epoch):
-            reader.seq, reader.delta = min(reader.seq, row.head), (0, 0)
+    def _pulled(self, channel: Channel) -> bool:
+        """Whether a channel is filled with what other processes write."""
+        return self._stream is not None and channel.pulled
 
-    async def _missing(self, scope: Scope, id: str, reader: Reader) -> AsyncGenerator[list[Frame], None]:
-        while True:
-            rows = await self._database.read(_rows(scope, id, reader.seq))
-            if rows:
-                reader.seq = rows[-1][0]
-                epoch, n = reader.delta
-                yield [_entry(n if row[3] == epoch else 0, *row) for row in rows]
-            if len(rows) < PAGE:
+    async def _look_first(self, id: str, channel: Channel, reader: Reader) -> None:
+        """Fill the channel up to now. Who comes back to a place is shown what was streamed since, done or not."""
+        fresh = not channel.known
+        await self._pulls.now(id, channel, reader.seq)
+        if self._pulled(channel):
+            if reader.place != START:
+                reader.within(channel.head, channel.epoch)
+                reader.born = channel.start
+            elif fresh:
+                reader.born = channel.end
+
+    def _upto(self, channel: Channel, gap: bool) -> int:
+        """How far a reader reads the log: what is pulled into a channel comes from there."""
+        if not self._pulled(channel):
+            return NO_LIMIT
+        return channel.head if gap else channel.floor
+
+    async def _within_log(self, scope: Scope, id: str, reader: Reader) -> None:
+        row = await self._database.single(executions.get(scope, id))
+        if row is not None:
+            reader.within(row.head, row.epoch)
+
+    async def _missing(
+        self, scope: Scope, id: str, channel: Channel, reader: Reader, upto: int, new: bool
+    ) -> AsyncGenerator[list[Frame], None]:
+        while reader.seq < upto:
+            limit = min(PAGE, upto - reader.seq)
+            rows = await self._database.single(_rows(scope, id, reader.seq, limit))
+            if batch := channel.reading(reader, rows, new):
+                yield batch
+            if len(rows) < limit:
                 return
 
     def _drop_unused(self, id: str, channel: Channel) -> None:
         if channel.runs <= 0 and not channel.readers and self._channels.get(id) is channel:
             del self._channels[id]
-        if not self._channels and self._poller is not None:
-            self._poller.cancel()
-            self._poller = None
+        if not self._channels and self._listener is not None:
+            if self._stream is None:
+                self._stop_listening()
+            elif self._lingering is None:
+                loop = asyncio.get_running_loop()
+                self._lingering = loop.call_later(LINGER_SECONDS, self._stop_listening)
 
-    def _watch(self) -> None:
-        if self._poller is None:
-            self._poller = asyncio.create_task(self._poll())
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            self._listener.cancel()
+            self._listener = None
 
-    async def _poll(self) -> None:
-        """Notice what other processes write, while somebody reads."""
-        seen: int | None = None
-        while True:
-            now = seen
-            with suppress(DatabaseLocked, DatabaseUnavailable):
-                now = await self._database.version()
-            foreign, seen = now != seen, now  # at first too: something may have come before this look
-            if foreign:
-                for channel in self._channels.values():
-                    channel.look_again()
-                self.on_foreign_write()
-            await asyncio.sleep(POLL_SECONDS)
+    def _listen(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
+        if self._listener is None:
+            self._listener = asyncio.create_task(self._database.listen(self._hear))
+
+    def _hear(self, bell: str | None) -> None:
+        """Another process has written: look at what its bell names, or at everything."""
+        if bell is None:
+            for id in list(self._channels):
+                self._look(id)
+            self.on_foreign_write(None)
+            return
+        who, *ids = bell.split("\n")
+        if self._stream is not None and who != self._stream.name:
+            for id in ids:
+                self._look(id)
+                self.on_foreign_write(id)
+
+    def _look(self, id: str) -> None:
+        channel = self._channels.get(id)
+        if channel is None:
+            return
+        if not self._pulled(channel):
+            channel.look_again()
+        elif channel.readers:
+            self._pulls.soon(id, channel)
+
+    async def tidy(self) -> None:
+        """Remove deltas whose writers are gone; takes its time."""
+        if self._stream is not None:
+            await self._database.write(deltas.tidy(LEFT_SECONDS))
+        await asyncio.sleep(LEFT_SECONDS)
 
     async def close(self) -> None:
-        """Stop watching."""
-        if self._poller is not None:
-            self._poller.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._poller
-            self._poller = None
+        """Stop listening, and leave nothing behind."""
+        if self._stream is not None:
+            await self._stream.close()
+        await self._pulls.close()
+        if self._lingering is not None:
+            self._lingering.cancel()
+        while self._listener is not None and not self._listener.done():
+            self._listener.cancel()  # until it is heard: on Python 3.11 wait_for may lose a cancellation
+            await asyncio.wait((self._listener,), timeout=STOP_SECONDS)
+        self._listener = None
 
 
-def entry_frame(row: LogRow, n: int = 0) -> Frame:
-    """The frame of an entry: its stored JSON with its place in front."""
-    return _entry(n, row.seq, row.type, row.run, row.epoch, row.at, row.body)
-
-
-def _entry(n: int, seq: int, type: str, run: str | None, epoch: int, at: float, body: str) -> Frame:
-    quoted = "null" if run is None else f'"{run}"'
-    data = f'{{"seq":{seq},"epoch":{epoch},"run_id":{quoted},"at":{at:.3f},{body[1:]}'.encode()
-    # Opening a long session makes thousands of these; this is twice as fast as calling the classes.
-    return _made(Frame, (_made(Cursor, (seq, epoch, n)), type, data, True, ""))
-
-
-_made = tuple.__new__
-
-
-def _rows(scope: Scope, id: str, after: int) -> Steps[list[tuple[Any, ...]]]:
+def _rows(scope: Scope, id: str, after: int, limit: int) -> Steps[list[tuple[Any, ...]]]:
     """A page of the log as it is stored."""
-    return (yield log.READ, {"id": id, "tenant": scope.tenant, "after": after, "limit": PAGE})
+    return (yield log.READ, {"id": id, "tenant": scope.tenant, "after": after, "limit": limit})
 
 
-def _nothing() -> None:
+def _nothing(id: str | None) -> None:
     pass
 
 

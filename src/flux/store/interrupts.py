@@ -132,7 +132,10 @@ def list_open(scope: Scope, execution_id: str) -> Steps[list[Interrupt]]:
 def list_approvals(
     scope: Scope, *, execution: str | None, state: str | None, after: tuple[float, str] | None, limit: int
 ) -> Steps[list[Interrupt]]:
-    """Approvals of the scope's executions, newest first; `state` open, approved, rejected, or any other of a row."""
+    """Approvals of the scope's executions, or of one and all that it drives, newest first.
+
+    `state` is open, approved, rejected, or any other of a row.
+    """
     conditions = {
         "approved": 'i.answer like \'{"decision":"approve"%\'',
         "rejected": 'i.answer like \'{"decision":"reject"%\'',
@@ -141,7 +144,7 @@ def list_approvals(
     rows = yield (
         f"select {FIELDS} from interrupts i join executions e on e.id = i.execution_id"
         f" where i.kind = 'approval' and e.tenant = :tenant and e.owner = :owner and {condition}"
-        " and (cast(:execution as text) is null or i.execution_id = :execution)"
+        " and (cast(:execution as text) is null or i.execution_id = :execution or i.root = :execution)"
         " and (cast(:created as double precision) is null or i.created < :created"
         " or (i.created = :created and i.id < :after)) order by i.created desc, i.id desc limit :limit",
         {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Struct
 
@@ -26,10 +28,10 @@ from flux.store.database import Scope, Steps
 from flux.store.executions import State
 from flux.workflow_entries import WorkflowFailed
 
-INSERT = """
-insert into events (execution_id, seq, type, run_id, epoch, at, body, words)
-values (:id, :seq, :type, :run_id, :epoch, :now, :body, :words)
-returning at"""
+INSERT = "insert into events (execution_id, seq, type, run_id, epoch, at, body, words) values {} returning at"
+INSERTED = "(:id, :seq_{n}, :type_{n}, :run_id, :epoch, :now, :body_{n}, :words_{n})"
+#: Entries that are stored by one statement.
+TOGETHER = 50
 
 #: The run leaves: a state is given, and the head is still the one its writer has seen.
 LEAVES = "cast(:then as text) is not null and (:seen < 0 or head = :seen)"
@@ -141,7 +143,7 @@ def append(
             "ends": int(ends is not None),
             "run_id": started,
             "resets": int(any(isinstance(entry, PROGRESS) for entry in entries)),
-            "turns": sum(isinstance(entry, ChatResponse) for entry in entries),
+            "turns": sum(isinstance(entry, ChatResponse) and entry.turn > 0 for entry in entries),
             "usage": usage,
             "error": ends.message if isinstance(ends, (RunFailed, WorkflowFailed)) else None,
         },
@@ -158,13 +160,25 @@ def append(
 def insert(id: str, entries: Sequence[Entry], head: int, run: str | None, epoch: int) -> Steps[tuple[LogRow, ...]]:
     """Store entries so that the last one gets seq `head`; the caller has moved the head."""
     written: list[LogRow] = []
-    first = head - len(entries) + 1
-    for seq, entry in enumerate(entries, first):
-        type, body = type_of(entry), encode(entry).decode()
-        place = {"id": id, "seq": seq, "type": type, "run_id": run, "epoch": epoch}
-        rows = yield INSERT, {**place, "body": body, "words": _words(entry)}
-        written.append(LogRow(seq, type, run, epoch, rows[0][0], body))
+    for at in range(0, len(entries), TOGETHER):
+        written += yield from _insert(id, entries[at : at + TOGETHER], head - len(entries) + 1 + at, run, epoch)
     return tuple(written)
+
+
+def _insert(id: str, entries: Sequence[Entry], first: int, run: str | None, epoch: int) -> Steps[list[LogRow]]:
+    parameters: dict[str, Any] = {"id": id, "run_id": run, "epoch": epoch}
+    stored: list[tuple[int, str, str]] = []
+    for n, entry in enumerate(entries):
+        seq, type, body = first + n, type_of(entry), encode(entry).decode()
+        parameters |= {f"seq_{n}": seq, f"type_{n}": type, f"body_{n}": body, f"words_{n}": _words(entry)}
+        stored.append((seq, type, body))
+    rows = yield _insert_many(len(entries)), parameters
+    return [LogRow(seq, type, run, epoch, rows[0][0], body) for seq, type, body in stored]
+
+
+@functools.cache
+def _insert_many(count: int) -> str:
+    return INSERT.format(", ".join(INSERTED.format(n=n) for n in range(count)))
 
 
 def read(scope: Scope, id: str, after: int = 0, limit: int | None = None) -> Steps[list[LogRow]]:
@@ -190,6 +204,16 @@ def last(scope: Scope, id: str) -> Steps[LogRow | None]:
         "select seq, type, run_id, epoch, at, body from events where execution_id = :id and exists"
         " (select 1 from executions where id = :id and tenant = :tenant) order by seq desc limit 1",
         {"id": id, "tenant": scope.tenant},
+    )
+    return LogRow(*rows[0]) if rows else None
+
+
+def newest(scope: Scope, id: str, type: type[Entry]) -> Steps[LogRow | None]:
+    """The newest entry of a type."""
+    rows = yield (
+        "select seq, type, run_id, epoch, at, body from events where execution_id = :id and type = :type and exists"
+        " (select 1 from executions where id = :id and tenant = :tenant) order by seq desc limit 1",
+        {"id": id, "tenant": scope.tenant, "type": str(type.__struct_config__.tag)},
     )
     return LogRow(*rows[0]) if rows else None
 

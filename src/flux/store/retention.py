@@ -18,12 +18,8 @@ def delete_expired(seconds: float, limit: int) -> Steps[int]:
     """
     rows = yield EXPIRED, {"seconds": seconds, "limit": limit}
     for (root,) in rows:
-        members = yield (
-            "delete from executions where id = :id or (root = :id and driver is not null) returning id",
-            {"id": root},
-        )
-        for (id,) in members:
-            yield from executions.delete_rest(id)
+        yield "delete from executions where id = :id", {"id": root}
+        yield from executions.delete_rest(root)
     return len(rows)
 
 

@@ -16,7 +16,8 @@ create table executions (
   workflow text, source_version integer,
   state text not null, outcome text, waiting_for text,
   head integer not null, epoch integer not null, run_id text, worker text, due double precision,
-  pool text not null, requests text, failures integer not null, parent text, driver text, root text not null,
+  pool text not null, requests text, avoid text, failures integer not null,
+  parent text, driver text, root text not null,
   turns integer not null, usage text not null, last_error text,
   created double precision not null, updated double precision not null
 );
@@ -47,7 +48,12 @@ create table grants (
   execution_id text not null, tool text not null, by text not null, primary key (execution_id, tool)
 );
 
-create table workers (id text primary key, seen double precision not null, labels text not null);
+create table workers (
+  id text primary key, name text not null, host text not null, pid integer not null, version text not null,
+  labels text not null, resources text not null, concurrency integer not null,
+  state text not null, started double precision not null, seen double precision not null
+);
+create unique index workers_named on workers (name);
 
 create table admissions (
   tenant text not null, principal text not null, key text not null, body_digest text not null,
@@ -121,20 +127,34 @@ create table artifacts (
 create index artifacts_listed on artifacts (execution_id, created, id)
 """
 
+#: What only processes that share a database need. Lost with a crash of the server, as it may be.
+ON_POSTGRES = """
+create unlogged table deltas (
+  execution_id text not null, epoch integer not null, n integer not null, last integer not null,
+  seq integer not null, type text not null, subject text not null, frames text not null,
+  at double precision not null, primary key (execution_id, epoch, n)
+)
+"""
+
 
 class Schema(NamedTuple):
-    """What a database holds: the tables of `text` and those of memories; the table `versions` tells its version."""
+    """What a database holds: the tables of `text` and those of memories; the table `versions` tells its version.
+
+    `on_postgres`: tables that only processes which share a database need.
+    """
 
     versions: str
     version: str
     text: str = ""
+    on_postgres: str = ""
 
     def statements(self, kind: Kind) -> list[str]:
         """The schema, statement by statement."""
-        whole = f"{self.text.rstrip()};\n{memory_tables(kind)}"
+        own = self.text if kind != "postgresql" else f"{self.text.rstrip()};\n{self.on_postgres}"
+        whole = f"{own.rstrip()};\n{memory_tables(kind)}"
         return [part.strip() for part in whole.split(";\n") if part.strip()]
 
 
-FLUX = Schema("alembic_version", VERSION, SCHEMA)
+FLUX = Schema("alembic_version", VERSION, SCHEMA, ON_POSTGRES)
 #: A database for memories alone, beside Flux's own.
 MEMORIES = Schema("flux_memory_version", "0001")

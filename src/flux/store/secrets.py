@@ -33,9 +33,10 @@ def remove(scope: Scope, name: str) -> Steps[bool]:
 
 
 def names(scope: Scope, after: str = "", limit: int = 50) -> Steps[list[str]]:
-    """Names that are set, in order, behind `after`."""
+    """Names that people set, in order, behind `after`."""
     rows = yield (
-        "select name from secrets where tenant = :tenant and name > :after order by name limit :limit",
+        "select name from secrets where tenant = :tenant and name > :after and name not like '~%'"
+        " order by name limit :limit",
         {"tenant": scope.tenant, "after": after, "limit": limit},
     )
     return [row[0] for row in rows]

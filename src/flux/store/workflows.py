@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 from msgspec import Struct
 
 from flux.errors import WorkflowNotFound
 from flux.store.database import Scope, Steps
 
+#: The namespace of workflows that talk for agents, and the name there that stands for agents without one.
+AGENTS = "agents"
+AGENT_CHAT = "agent_chat"
 #: Sorts behind every version.
 NEWEST = 2**31 - 1
 
@@ -30,6 +34,16 @@ class WorkflowVersion(Struct, frozen=True):
     def qualified_name(self) -> str:
         """The name with its namespace: "namespace/name"."""
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def declared(self) -> str:
+        """What its file calls it: the same, unless it talks for an agent, whose name it has then."""
+        return str(msgspec.json.decode(self.options).get("declared", self.qualified_name))
+
+    @property
+    def of_agent(self) -> bool:
+        """Whether it talks for an agent."""
+        return "declared" in msgspec.json.decode(self.options)
 
 
 COLUMNS = "v.namespace, v.name, v.version, v.digest, v.source, v.options, v.author, v.created"
@@ -138,9 +152,22 @@ def delete(scope: Scope, namespace: str, name: str) -> Steps[None]:
 
     :raises WorkflowNotFound: there is no such workflow
     """
-    rows = yield DELETE, _key(scope, namespace, name)
-    if not rows:
+    if not (yield from drop(scope, namespace, name)):
         raise not_found(namespace, name)
+
+
+def drop(scope: Scope, namespace: str, name: str) -> Steps[bool]:
+    """The same, and no error when there is no such workflow: False."""
+    return bool((yield DELETE, _key(scope, namespace, name)))
+
+
+def of_digest(scope: Scope, namespace: str, name: str, digest: str) -> Steps[WorkflowVersion | None]:
+    """The newest version with this source, without it; also of a workflow that was deleted since."""
+    rows = yield (
+        f"select {LISTED} from workflow_versions v where {ONE} and v.digest = :digest order by v.version desc limit 1",
+        _key(scope, namespace, name) | {"digest": digest},
+    )
+    return WorkflowVersion(*rows[0]) if rows else None
 
 
 def not_found(namespace: str, name: str) -> WorkflowNotFound:

@@ -107,7 +107,9 @@ class Tool(Struct, frozen=True):
     `parameters` is a JSON Schema object. `effect` says what running it again may do. `timeout` is in
     seconds, None for no limit of its own. `run` gets arguments that passed the schema; what it raises
     is shown to the model as a failure or, of a tool that is `part_of_run`, stops the run, which is tried again.
-    Of a longer result than `max_output_chars` the model reads head and tail.
+    Of a longer result than `max_output_chars` the model reads head and tail. `mark` is kept with its schema in the
+    log. `alarm`: why a person must look at a call first, whatever was allowed before; what they then allow for good
+    holds for this alarm alone.
     """
 
     name: str
@@ -120,6 +122,13 @@ class Tool(Struct, frozen=True):
     max_output_chars: int = MAX_RESULT
     source: str = "builtin"
     part_of_run: bool = False
+    mark: dict[str, Any] = {}
+    alarm: str = ""
+
+    @property
+    def grant(self) -> str:
+        """What an "always" allows."""
+        return f"{self.name}#{self.alarm}" if self.alarm else self.name
 
     def named(self, name: str) -> Tool:
         """The same tool under another name."""

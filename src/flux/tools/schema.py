@@ -57,6 +57,16 @@ def validate(schema: Schema, args: Mapping[str, Any]) -> Checked:
     return Checked(repaired, (*strangers, *found))
 
 
+def faults(schema: Schema, value: Any) -> tuple[str, ...]:
+    """What is wrong with a JSON value by a schema, or with the schema itself; nothing is repaired."""
+    try:
+        return tuple(_sentence(error) for error in _validator(_encoded(schema)).iter_errors(value))
+    except jsonschema_rs.ValidationError as error:
+        return (f"the schema cannot be used: {_cut(error.message)}",)
+    except RecursionError:
+        return ("the value, or the schema, is nested without end",)
+
+
 def _strangers(schema: Schema, args: Mapping[str, Any]) -> list[str]:
     if "properties" not in schema or any(schema.get(word) not in (None, False) for word in _COMPOSED):
         return []
@@ -206,8 +216,12 @@ def schema_of(function: Callable[..., Any]) -> dict[str, Any]:
 def signature_of(function: Callable[..., Any], hidden: Collection[str] = ()) -> Signature:
     """What a function takes, but for `hidden` parameters, which somebody else fills.
 
-    DefinitionInvalid when it has `*args`, `**kwargs` or unusable hints.
+    A function that knows more than its hints say has it as `tool_signature`. DefinitionInvalid when it has
+    `*args`, `**kwargs` or unusable hints.
     """
+    own = getattr(function, "tool_signature", None)
+    if isinstance(own, Signature):
+        return own
     name = getattr(function, "__name__", type(function).__name__)
     try:
         hints = get_type_hints(function, include_extras=True)

@@ -21,6 +21,7 @@ from flux.store.database import Database
 from flux.store.executions import Execution
 from flux.store.feed import Feed, Frame
 from flux.store.log import Then
+from flux.store.workers import Presence
 from tests.integration.states import ANN, a_session
 
 GUARD = 20
@@ -64,7 +65,7 @@ class Engine:
         self.admission = Admission(database, self.feed, self.dispatch)
         self.executor = executor
         self.ran: list[str] = []
-        self.runner = Runner(database, self.feed, self.dispatch, {"session": self._execute}, worker, offer)
+        self.runner = Runner(database, self.feed, self.dispatch, {"session": self._execute}, Presence(worker), offer)
 
     async def _execute(self, run: Run) -> None:
         self.ran.append(run.id)

@@ -8,7 +8,7 @@ import pytest
 
 from flux.engine.admission import NewMessage
 from flux.engine.answers import Admitted, Decision
-from flux.errors import Conflict, InterruptDecided, InterruptNotFound, InvalidInput, SessionNotFound
+from flux.errors import InterruptDecided, InterruptNotFound, InvalidInput, SessionNotFound
 from flux.events import ChatResponse, InterruptAnswered
 from flux.store import interrupts
 from flux.store.database import Database, Scope
@@ -186,15 +186,18 @@ async def test_an_expired_question_takes_no_answer_and_an_answered_one_does_not_
 
 
 @pytest.mark.behaviour("engine:answer:driven")
-async def test_a_question_of_a_driven_session_is_not_answered_there_but_names_its_root(sessions: Sessions) -> None:
+@pytest.mark.parametrize("through", ["asker", "root"])
+async def test_an_answer_to_a_driven_session_is_in_its_log_and_its_root_s(sessions: Sessions, through: str) -> None:
     id = await sessions.driven()
     question = await sessions.ask(await sessions.row(id), "q-driven")
-    before = await sessions.row(id)
-    root = await sessions.row(before.root)
-    with pytest.raises(Conflict, match=root.id):
-        await sessions.admission.answer(ANN, id, question, Decision("answer"))
-    assert (await sessions.row(id), await sessions.row(root.id)) == (before, root)
-    assert [q.id for q in await sessions.database.read(interrupts.list_open(ANN, id))] == [question]
+    root = (await sessions.row(id)).root
+    admitted = await sessions.admission.answer(ANN, id if through == "asker" else root, question, Decision("answer"))
+    assert admitted.id == root
+    for each in (id, root):
+        entry = (await sessions.entries(each))[-1]
+        assert isinstance(entry, InterruptAnswered)
+        assert entry.id == question
+    assert await sessions.database.read(interrupts.list_open(ANN, root)) == []
 
 
 @pytest.mark.behaviour("engine:waiting-for:cleared")

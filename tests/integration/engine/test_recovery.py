@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from flux.engine.recovery import WorkerLock, is_alive
+from flux.engine.recovery import GONE_SECONDS, WorkerLock, is_alive
 from flux.engine.run import Run
 from flux.store import workers
 from flux.store.database import Database, one
@@ -36,7 +36,7 @@ async def owned_by(database: Database, worker: str, *, silent_for: float = 0) ->
     sessions = Sessions(database)
     id = await sessions.scheduled()
     await sessions.claim(id, worker)
-    await database.write(workers.beat(worker))
+    await database.write(workers.beat(workers.Presence(worker)))
     await database.write(one("update workers set seen = seen - :s where id = :id", s=silent_for, id=worker))
     return id
 
@@ -96,7 +96,7 @@ async def test_a_worker_is_alive_from_its_first_claim(
 ) -> None:
     """It has had no time yet for a heartbeat of its own, and was silent before, having nothing to do."""
     alive, lock = WorkerLock(folder), WorkerLock(folder)
-    await database.write(workers.beat(alive.id))
+    await database.write(workers.beat(workers.Presence(alive.id)))
     await database.write(one("update workers set seen = seen - 1000"))
     begun = asyncio.Event()
 
@@ -163,7 +163,7 @@ async def test_a_busy_worker_is_heard_and_an_idle_one_writes_nothing(database: D
         await asyncio.Event().wait()
 
     engine = Engine(database, busy, worker=lock.id)
-    beating = asyncio.create_task(engine.recovery(lock, heartbeat=0.01).beat_while_busy())
+    beating = asyncio.create_task(engine.recovery(lock, heartbeat=0.01).keep_beating())
     async with engine.working(grace=0):
         assert await database.read(one("select id from workers")) == []
         await engine.start()
@@ -268,9 +268,9 @@ async def test_the_sweep_and_the_heartbeat_outlive_what_breaks_in_them(
     async with engine.working(grace=0):
         await engine.start()
         await begun.wait()
-        unreliable.only, unreliable.error, unreliable.failures = "beat", ZeroDivisionError("a bug"), 3
+        unreliable.only, unreliable.error, unreliable.failures = "renew", ZeroDivisionError("a bug"), 3
         await database.write(one("update workers set seen = 0"))
-        beating = asyncio.create_task(recovery.beat_while_busy())
+        beating = asyncio.create_task(recovery.keep_beating())
         while await database.read(workers.silent(lock.id, 20)):
             await anyio.lowlevel.checkpoint()
         unreliable.only, unreliable.failures = "reap", 2
@@ -292,12 +292,23 @@ async def test_what_dead_workers_left_behind_is_removed_when_they_own_nothing(da
     lock, frozen = WorkerLock(folder), WorkerLock(folder)
     (folder / "dead-1").touch()
     for worker in ("dead-1", "elsewhere-1", frozen.id, lock.id):
-        await database.write(workers.beat(worker))
+        await database.write(workers.beat(workers.Presence(worker)))
     await owned_by(database, "elsewhere-2", silent_for=30)
     await database.write(one("update workers set seen = seen - 30 where id = 'elsewhere-1'"))
-    await Engine(database, worker=lock.id).recovery(lock).tidy()
-    left = {row[0] for row in await database.read(one("select id from workers"))}
-    assert left == {frozen.id, lock.id, "elsewhere-2"}
+    recovery = Engine(database, worker=lock.id).recovery(lock)
+    await recovery.tidy()
+    left: dict[str, str] = dict(await database.read(one("select id, state from workers")))
+    assert left == {
+        "dead-1": "gone",
+        "elsewhere-1": "active",
+        "elsewhere-2": "active",
+        frozen.id: "active",
+        lock.id: "active",
+    }
+    await database.write(one("update workers set seen = seen - :s", s=GONE_SECONDS))
+    await recovery.tidy()
+    left = dict(await database.read(one("select id, state from workers")))
+    assert set(left) == {"elsewhere-2", frozen.id, lock.id}  # it owns something, and their locks are held
     assert {path.name for path in folder.iterdir()} == {frozen.id, lock.id}
     for held in (lock, frozen):
         held.release()

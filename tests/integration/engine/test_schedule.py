@@ -131,7 +131,7 @@ async def test_a_worker_sees_who_owns_what_and_whether_there_is_work(sessions: S
     for worker in ("b", "c"):
         await sessions.claim(await sessions.scheduled(), worker)
         await sessions.claim(await sessions.scheduled(), worker)
-    await sessions.database.write(workers.beat("b"))
+    await sessions.database.write(workers.beat(workers.Presence("b")))
     await sessions.backed_off()
     await sessions.waiting()
     await sessions.driven()

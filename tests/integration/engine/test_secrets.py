@@ -11,7 +11,7 @@ import pytest
 from flux.engine.configs import Configs
 from flux.engine.secrets import Secrets
 from flux.errors import ConfigNotFound, InvalidInput, SecretNotFound, SecretUnreadable, Unavailable
-from flux.store.database import Database, one
+from flux.store.database import Database, Scope, one
 from tests.integration.states import ANN, EVE
 
 KEY = base64.b64encode(bytes(32)).decode()
@@ -92,3 +92,38 @@ async def test_secrets_are_taken_out_of_texts(database: Database, tmp_path: Path
     assert secrets.redact(text) == text
     await secrets.requested(ANN, ["a", "b", "c"])
     assert secrets.redact(text) == "***, ***, no"
+
+
+@pytest.mark.behaviour("secrets:kept:apart")
+async def test_what_is_kept_for_a_person_is_read_by_nobody_else_and_shown_in_no_list(
+    database: Database, tmp_path: Path
+) -> None:
+    secrets = Secrets(database, tmp_path)
+    colleague = Scope(ANN.tenant, "colleague")
+    assert await secrets.kept(ANN, "mcp.one") is None
+    await secrets.keep(ANN, "mcp.one", "token")
+    await secrets.keep(ANN, "mcp.one", "newer")
+    await secrets.set(ANN, "mcp.one", "of the tenant")
+    assert await Secrets(database, tmp_path).kept(ANN, "mcp.one") == "newer"
+    assert [await secrets.kept(scope, "mcp.one") for scope in (colleague, EVE)] == [None, None]
+    assert await secrets.names(ANN) == ["mcp.one"]
+    (hidden,) = [
+        row[0] for row in await database.read(one("select name from secrets where name like :kept", kept="~%"))
+    ]
+    with pytest.raises(SecretNotFound):
+        await secrets.requested(ANN, [hidden])
+    with pytest.raises(SecretNotFound):
+        await secrets.remove(ANN, hidden)
+    with pytest.raises(InvalidInput):
+        await secrets.set(ANN, hidden, "mine")
+    assert await secrets.unkeep(ANN, "mcp.one")
+    assert not await secrets.unkeep(ANN, "mcp.one")
+
+
+@pytest.mark.behaviour("secrets:kept:apart")
+async def test_a_sealed_text_is_opened_by_whoever_has_the_key(database: Database, tmp_path: Path) -> None:
+    sealed = await Secrets(database, tmp_path / "a").seal("state ü")
+    assert "state" not in sealed
+    assert await Secrets(database, tmp_path / "a").unseal(sealed) == "state ü"
+    other = Secrets(database, tmp_path / "b")
+    assert [await other.unseal(text) for text in (sealed, "", "nonsense", "1.x.y", "é.1.2")] == [None] * 5

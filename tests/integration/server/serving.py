@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from flux.client.transport import InProcessTransport
 from flux.models.base import Model
 from flux.server.app import create_app
 from flux.settings import Settings, load_settings
+from flux.tools.base import Tool
 
 ASGI = Callable[
     [
@@ -143,8 +144,9 @@ def settings_of(home: Path, database_url: str = "") -> Settings:
 
 @asynccontextmanager
 async def serving(
-    home: Path, *, in_process: bool, port: int = 0, database_url: str = "", worker: bool = True, **models: Model
-) -> AsyncIterator[Served]:
+    home: Path, *, in_process: bool, port: int = 0, database_url: str = "", worker: bool = True,
+    tools: Mapping[str, Tool] | None = None, **models: Model,
+) -> AsyncIterator[Served]:  # fmt: skip
     """A server on `home`, and its database unless told; the workspace of its agents is there too."""
     known: dict[str, Model] = dict(models)
     workspace = home / "workspace"
@@ -155,6 +157,7 @@ async def serving(
         environment=environment,
         workspace=workspace,
         factories={"test": known.__getitem__},
+        tools=tools,
         worker=worker,
     ) as process:
         app = create_app(process)

@@ -65,10 +65,10 @@ async def test_an_execution_is_shown_with_its_events(stored: Served) -> None:
 async def test_a_session_is_seen_as_an_execution(stored: Served) -> None:
     id = await rested(stored, "Hello.")
     shown = await call(stored, "GET", f"/executions/{id}?detailed=true", 200)
-    assert (shown["kind"], shown["state"], shown["output"]) == ("session", "PAUSED", None)
-    assert shown["workflow"].startswith("agents/agent")
+    assert (shown["kind"], shown["state"], shown["output"]["content"]) == ("session", "PAUSED", "Hello.")
+    assert shown["workflow"] == "agents/agent_chat"
     assert shown["events"] == []
-    agent = shown["workflow_name"]
+    agent = shown["agent"]
     (row,) = (await call(stored, "GET", f"/executions?agent={agent}", 200))["items"]
     assert row["execution_id"] == id
     model = Held([Reply("never")])

@@ -22,7 +22,7 @@ RUN = "/workflows/default"
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits long for a timer, a child or a worker."""
-    monkeypatch.setattr("flux.server.routes.runs.PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr("flux.server.waiting.PATIENCE_SECONDS", 1.0)
 
 
 async def streamed(served: Served, path: str, body: Any = None) -> list[ServerEvent]:

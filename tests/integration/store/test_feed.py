@@ -18,7 +18,7 @@ from flux.errors import InvalidInput
 from flux.events import AssistantSaid, Token, UsageCounted
 from flux.messages import Usage
 from flux.store import configs, executions, log
-from flux.store.database import Database, Steps
+from flux.store.database import Database, Heard, Steps
 from flux.store.feed import START, Cursor, Feed, Frame, entry_frame
 from flux.store.log import Then
 from tests.integration.states import ANN, HELLO, WORKER, Sessions, a_session
@@ -340,7 +340,7 @@ async def test_a_reader_that_is_busy_while_another_process_writes_misses_nothing
     here, there = Sessions(database), Sessions(other_database)
     id = await here.idle()
     feed, noticed = Feed(database), asyncio.Event()
-    feed.on_foreign_write = noticed.set
+    feed.on_foreign_write = lambda _: noticed.set()
     async with contextlib.aclosing(feed.follow(ANN, id)) as batches:
         await next_of(batches)
         with anyio.fail_after(GUARD):
@@ -358,9 +358,9 @@ class LateLook:
         self._database = database
         self.go = asyncio.Event()
 
-    async def version(self) -> int:
+    async def listen(self, heard: Heard) -> None:
         await self.go.wait()
-        return await self._database.version()
+        await self._database.listen(heard)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._database, name)
@@ -388,8 +388,8 @@ class LateRead:
         self.asked, self.go = asyncio.Event(), asyncio.Event()
         self.go.set()
 
-    async def read(self, steps: Steps[Any]) -> Any:
-        rows = await self._database.read(steps)
+    async def single(self, steps: Steps[Any]) -> Any:
+        rows = await self._database.single(steps)
         self.asked.set()
         await self.go.wait()
         return rows
@@ -434,7 +434,9 @@ async def test_the_stream_of_a_session_that_is_deleted_ends(database: Database, 
         await admission.end(ANN, id)
         await database.write(executions.delete(ANN, id))
         with anyio.fail_after(GUARD):
-            assert [frame async for batch in batches for frame in batch] == []
+            seen = [frame.type async for batch in batches for frame in batch]
+        # Whether it was looked for before it was gone is a matter of luck, but not where only this process looks.
+        assert not seen or database.shared
 
 
 @pytest.mark.behaviour("events:feed:cursor")

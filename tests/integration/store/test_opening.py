@@ -193,7 +193,6 @@ async def test_a_lock_of_another_process_fails_writes_while_reads_go_on(
             await database.write(configs.put(ANN, "a", "2"))
         assert await database.read(configs.get(ANN, "a")) == "1"
         assert await database.scan(configs.get(ANN, "a")) == "1"
-        await database.version()
         second = await open_database(sqlite_url)
         assert await second.read(one("select count(*) from configs")) == [(1,)]
         await second.close()

@@ -22,6 +22,7 @@ from flux.store import executions, log
 from flux.store.database import LOCAL, Database, Scope
 from flux.store.executions import Execution
 from flux.store.feed import Feed
+from flux.store.workers import Presence
 
 GUARD = 20
 RESTS = ("ended", "waiting")
@@ -41,7 +42,9 @@ class Machine:
             database, self.executions.start_child, self.executions.cancel_children, self._lookup, self._lookup
         )
         self.executor = WorkflowExecutor(_code, services, 3)
-        self.runner = Runner(database, self.feed, self.dispatch, {"workflow": self.executor}, f"w-{uuid.uuid4()}")
+        self.runner = Runner(
+            database, self.feed, self.dispatch, {"workflow": self.executor}, Presence(f"w-{uuid.uuid4()}")
+        )
 
     async def _lookup(self, scope: Scope, names: Sequence[str]) -> dict[str, Any]:
         return {name: self._values[name] for name in names}

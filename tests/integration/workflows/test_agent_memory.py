@@ -25,7 +25,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-@workflow
+@workflow.with_options(namespace="agent_memory")
 async def remembers(ctx: ExecutionContext[str]) -> str:
     """One agent notes something down, another one recalls it."""
     shared = long_term_memory(provider=sqlite("team/notes.db"), scope="user:123")

@@ -92,7 +92,7 @@ async def inquire(about: str) -> str:
     return str(await pause("colleague", {"about": about}))
 
 
-@workflow
+@workflow.with_options(namespace="inline")
 async def asks(ctx: ExecutionContext[Any]) -> Any:
     """One agent, asked once."""
     tools = {"weather": weather, "wipe": wipe, "inquire": inquire}
@@ -206,7 +206,7 @@ async def test_an_agent_that_is_tried_again_goes_on_in_its_session(lab: Lab) -> 
     assert len(model.requests) == 3
 
 
-@workflow
+@workflow.with_options(namespace="inline")
 async def crowd(ctx: ExecutionContext[Any]) -> Any:
     """Several agents at once."""
     one_ = await agent("First.", model="test/a", name="a", tools=[weather])
@@ -254,7 +254,7 @@ async def test_cancelling_the_workflow_stops_the_agent(lab: Lab) -> None:
     assert row.state == "ended"
 
 
-@workflow
+@workflow.with_options(namespace="inline")
 async def boss(ctx: ExecutionContext[Any]) -> Any:
     """An agent that delegates to another one."""
     clerk = await agent("Do.", model="test/clerk", name="clerk", description="does it", tools=[weather])
@@ -327,7 +327,7 @@ class Mood(BaseModel):
     score: float
 
 
-@workflow
+@workflow.with_options(namespace="inline")
 async def judges(ctx: ExecutionContext[Any]) -> Any:
     """An agent whose answers have a format, and a pause behind it."""
     judge = await agent("Judge.", model="test/main", name="judge", response_format=Mood)
@@ -371,7 +371,7 @@ async def test_after_three_answers_that_do_not_fit_the_task_fails(lab: Lab) -> N
     assert len(model.requests) == 3
 
 
-@workflow
+@workflow.with_options(namespace="inline")
 async def lists(ctx: ExecutionContext[Any]) -> Any:
     """An agent with bundled tools."""
     clerk = await agent("", model="test/main", name="clerk", tools=[*directory(workspace="."), weather])
@@ -391,7 +391,7 @@ async def test_bundled_tools_may_be_given_beside_tasks(lab: Lab, tmp_path: Path)
     assert "rm -rf" in " ".join(DEFAULT_BLOCKLIST)
 
 
-@workflow
+@workflow.with_options(namespace="inline")
 async def remembers(ctx: ExecutionContext[Any]) -> Any:
     """Two agents that share what was said, and one that does not."""
     memory = working_memory(window=3)

@@ -14,8 +14,9 @@ Warn = Callable[[str], None]
 
 
 def inline(fields: Mapping[str, Any], base: Path, *, strict: bool, warn: Warn) -> dict[str, Any]:
-    """The fields with what their paths, relative to `base`, hold: tools_file, `file` entries of tools, skills_dir.
+    """The fields with what their paths, relative to `base`, hold.
 
+    These are tools_file, workflow_file, `file` entries of tools, and skills_dir.
     `strict`: a skill that breaks the published rules is an error, not a warning.
 
     :raises DefinitionInvalid: a file cannot be read
@@ -23,6 +24,8 @@ def inline(fields: Mapping[str, Any], base: Path, *, strict: bool, warn: Warn) -
     made = dict(fields)
     if isinstance(made.get("tools_file"), str):
         made["tools_file"] = tool_file(base / Path(made["tools_file"]).expanduser())
+    if isinstance(made.get("workflow_file"), str):
+        made["workflow_file"] = tool_file(base / Path(made["workflow_file"]).expanduser())
     if isinstance(made.get("tools"), list):
         made["tools"] = [_entry(entry, base) for entry in made["tools"]]
     directory = made.pop("skills_dir", None)
@@ -51,7 +54,7 @@ def beside(directory: Path) -> dict[str, Any]:
 
 
 def tool_file(path: Path) -> dict[str, str]:
-    """A file of tools as a definition stores it.
+    """A file of Python as a definition stores it.
 
     :raises DefinitionInvalid: it cannot be read
     """

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query, Request
 from pydantic import AfterValidator
 
-from flux.agents.definition import define
+from flux.agents.definition import AgentDefinition, define
 from flux.agents.sessions import Agents
 from flux.errors import DefinitionInvalid
 from flux.server.context import process_of, scope_of
@@ -44,8 +44,10 @@ async def list_agents(
 @router.get("/{name}")
 async def get_agent(request: Request, name: str) -> dict[str, Any]:
     """The current version of an agent."""
-    agents = process_of(request).agents
-    return _told(agents, await agents.get(scope_of(request), name))
+    process, scope = process_of(request), scope_of(request)
+    found = await process.agents.get(scope, name)
+    notes = process.mcp.troubles(AgentDefinition.from_json(found.definition).mcp_servers, *scope)
+    return _told(process.agents, found) | ({"notes": notes} if notes else {})
 
 
 @router.get("/{name}/versions")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from flux.errors import InvalidInput, UnsupportedYet
+from flux.errors import InvalidInput
 from flux.surfaces.cli.connect import connect, run
 from flux.surfaces.cli.find import find_session
 from flux.surfaces.cli.options import (
@@ -30,8 +30,8 @@ FIELDS = (
     click.option("--description", help="What the agent is for."),
     click.option("--tools", multiple=True, metavar="NAME", help="A tool or group of tools; may be repeated."),
     click.option("--tools-file", type=click.Path(), help="A Python file: its top-level @task functions are tools."),
-    click.option("--workflow-file", type=click.Path(), hidden=True),
-    click.option("--mcp-server", "mcp_servers", multiple=True, hidden=True),
+    click.option("--workflow-file", type=click.Path(), help="A Python file whose workflow talks for the agent."),
+    click.option("--mcp-server", "mcp_servers", multiple=True, metavar="URL", help="An MCP server; may be repeated."),
     click.option("--skills-dir", type=click.Path(), help="A directory of skills; they are stored with the agent."),
     click.option("--strict", is_flag=True, help="Refuse skills that break the published rules."),
     click.option("--planning/--no-planning", default=None, help="Let the agent make plans and work by them."),
@@ -128,7 +128,7 @@ def show(name: str, effective: bool, format_: str, server: str | None) -> None:
         print_json(found | {"digests": digests(definition)})
         return
     click.echo(f"# version {found['version']}, digest {found['digest']}, {when(found['created_at'])}")
-    for problem in found["problems"]:
+    for problem in (*found["problems"], *found.get("notes", ())):
         click.echo(f"# {problem}")
     if effective:
         definition = AgentDefinition.model_validate(definition.model_dump())
@@ -162,21 +162,21 @@ def delete(name: str, server: str | None) -> None:
 @click.option("--session", "session_id", metavar="ID", help="Go on with a session.")
 @click.option("--model", help="Use this model (provider/model).")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="With web: the page's port; 0: any."
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="With web and api: the port; 0: any."
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="With web: the address to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="With web and api: the address to listen on.")
 @click.option("--allow-remote", is_flag=True, help="Allow an address that other machines can reach.")
 @server_option
 def start(name: str, mode: str, session_id: str | None, model: str | None, server: str | None, **where: Any) -> int:
-    """Talk to an agent."""
+    """Talk to an agent, here or on a page, or serve it over HTTP."""
     if mode == "web":
         from flux.surfaces.cli.page import Shown, page
 
         return page(settings_for(server), Shown(name, session_id, model), **where)
-    if mode != "terminal":
-        raise UnsupportedYet(
-            f"--mode {mode} is not available yet; use --mode terminal, or the HTTP API of `flux start server`"
-        )
+    if mode == "api":
+        from flux.surfaces.cli.api import serve
+
+        return serve(settings_for(server), name, session_id, model, **where)
     return run(_talk(server, name, session_id, model))
 
 
@@ -201,6 +201,7 @@ def _fields(flags: dict[str, Any]) -> dict[str, Any]:
         flags["system_prompt"] = prompt_file.read_text()
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     given |= {name: list(value) for name, value in given.items() if isinstance(value, tuple)}
+    given |= {"mcp_servers": [{"url": url} for url in given["mcp_servers"]]} if "mcp_servers" in given else {}
     given = inline(given, Path(), strict=strict, warn=_warn)
     return (load_fields(file, os.environ, strict=strict, warn=_warn) if file else {}) | given
 

@@ -73,7 +73,7 @@ CLI = "flux.surfaces.cli"
         "secrets": (f"{CLI}.secrets:secrets", "Set and look up secrets of workflows."),
         "start": (f"{CLI}.start:start", "Start a server or a worker."),
         "server": (f"{CLI}.start:server", "The server, the other way round."),
-        "worker": (f"{CLI}.start:worker", "Workers of their own."),
+        "worker": (f"{CLI}.worker:worker", "Start workers, see those there are, let one go."),
         "health": (f"{CLI}.doctor:health", "Ask a server whether it is well."),
         "db": (f"{CLI}.db:db", "The schema of the database."),
         "doctor": (f"{CLI}.doctor:doctor", "What is configured, what is missing, how to fix it."),

@@ -61,28 +61,26 @@ def start_server(host: str | None, port: int | None, no_worker: bool, allow_remo
     run(_serve(settings, worker=not no_worker, remote=remote), long_lived=True)
 
 
-@click.group()
-def worker() -> None:
-    """Workers of their own."""
-
-
 @click.command()
+@click.argument("name", required=False)
 @click.option("--label", "labels", metavar="KEY=VALUE", multiple=True, help="What this worker is; may be repeated.")
-def start_worker(labels: tuple[str, ...]) -> None:
-    """Start a worker: a process that runs agents and serves nobody (needs Postgres)."""
+def start_worker(name: str | None, labels: tuple[str, ...]) -> None:
+    """Start a worker: a process that runs agents and serves nobody (needs Postgres).
+
+    NAME is what `flux worker list` calls it; without one it is called by its host and process.
+    """
     settings = settings_for()
     if settings.database.startswith("sqlite:"):
         raise InvalidInput(
             "a worker of its own needs Postgres: set FLUX_DATABASE_URL=postgresql://...; "
             "on SQLite `flux start server` runs agents too"
         )
-    run(_work(settings, _labels(labels)), long_lived=True)
+    run(_work(settings, name, _labels(labels)), long_lived=True)
 
 
 start.add_command(start_server, "server")
 start.add_command(start_worker, "worker")
 server.add_command(start_server, "start")
-worker.add_command(start_worker, "start")
 
 
 def _labels(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -98,15 +96,18 @@ def _labels(pairs: tuple[str, ...]) -> dict[str, str]:
     return labels
 
 
-async def _work(settings: Settings, labels: dict[str, str]) -> None:
+async def _work(settings: Settings, name: str | None, labels: dict[str, str]) -> None:
+    """Work until cancelled or drained."""
     from flux.agents.process import open_process
 
     log_to_stderr()
-    opening = open_process(settings, environment=os.environ, workspace=Path.cwd(), labels=labels)
+    opening = open_process(settings, environment=os.environ, workspace=Path.cwd(), labels=labels, name=name)
     async with opening as process:
         settle_memory()
-        click.echo(f"Flux worker {process.worker_id} (pools: {' '.join(process.offer.pools)})")
-        await asyncio.Event().wait()
+        pools = " ".join(process.offer.pools)
+        click.echo(f"Flux worker {process.who.name} (id: {process.worker_id}, pools: {pools})")
+        await process.drained.wait()
+    click.echo(f"Flux worker {process.who.name} has been drained")
 
 
 async def _serve(settings: Settings, *, worker: bool, remote: bool) -> None:

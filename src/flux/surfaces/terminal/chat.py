@@ -85,6 +85,8 @@ async def _talk(
             conversation.ready = asyncio.create_task(_load_markdown(view))
         if resumed is not None:
             await talk.catch_up(resumed)
+        elif (await session.info())["head"] > 1:
+            await conversation.greeted()
         while not conversation.leaving:
             await talk.step()
     finally:

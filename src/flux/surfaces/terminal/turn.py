@@ -127,6 +127,12 @@ class Conversation:
             await self._follow(self._session.until_rest())
             more = bool(self._shown.pending) and not (self._left or self.leaving or self.lost)
 
+    async def greeted(self) -> None:
+        """Show what a session says by itself before anybody has said anything."""
+        if self.ready is not None:
+            await self.ready
+        await self._follow(self._session.until_rest())
+
     async def ask_again(self) -> None:
         """Ask the open questions, and show what follows."""
         self._cancelling = None
