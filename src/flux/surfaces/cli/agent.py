@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from flux.errors import InvalidInput, UnsupportedYet
+from flux.errors import InvalidInput
 from flux.surfaces.cli.connect import connect, run
 from flux.surfaces.cli.find import find_session
 from flux.surfaces.cli.options import (
@@ -162,21 +162,21 @@ def delete(name: str, server: str | None) -> None:
 @click.option("--session", "session_id", metavar="ID", help="Go on with a session.")
 @click.option("--model", help="Use this model (provider/model).")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="With api: the port; 0: any."
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="With web and api: the port; 0: any."
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="With api: the address to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="With web and api: the address to listen on.")
 @click.option("--allow-remote", is_flag=True, help="Allow an address that other machines can reach.")
 @server_option
 def start(name: str, mode: str, session_id: str | None, model: str | None, server: str | None, **where: Any) -> int:
-    """Talk to an agent, or serve it over HTTP."""
+    """Talk to an agent, here or on a page, or serve it over HTTP."""
+    if mode == "web":
+        from flux.surfaces.cli.page import Shown, page
+
+        return page(settings_for(server), Shown(name, session_id, model), **where)
     if mode == "api":
         from flux.surfaces.cli.api import serve
 
         return serve(settings_for(server), name, session_id, model, **where)
-    if mode != "terminal":
-        raise UnsupportedYet(
-            f"--mode {mode} is not available yet; use --mode terminal, or the HTTP API of `flux start server`"
-        )
     return run(_talk(server, name, session_id, model))
 
 
