@@ -98,8 +98,9 @@ class Runner:
         for row in owned:
             if row.id not in self._held:
                 failed = row.id not in self._unanswered
-                logger.warning("%s is called ours and does not run here; handed back", row.id)
-                await self._hand_back(row.id, row.pool, row.epoch, row.failures, failed=failed)
+                backoff = _backoff(row.failures, failed)
+                given_up = executions.hand_back(row.id, row.epoch, failed=failed, backoff=backoff)
+                await self._give_back(row.id, row.pool, _telling(row.id, given_up), backoff)
         # This look may have been before a claim was made: one that it did not see is remembered for one look more.
         seen = {row.id for row in owned}
         self._unanswered = {id: 1 for id, looks in self._unanswered.items() if id not in seen and not looks}
@@ -183,7 +184,7 @@ class Runner:
         self, id: str, pool: str, epoch: int, failures: int, *, failed: bool, reason: str | None = None
     ) -> None:
         """Try once: what a database that is away does not take back is found by the sweep, here or elsewhere."""
-        backoff = BACKOFFS[min(failures + 1, len(BACKOFFS) - 1)] if failed else 0.0
+        backoff = _backoff(failures, failed)
         given_up = executions.hand_back(id, epoch, failed=failed, backoff=backoff, error=reason)
         await self._give_back(id, pool, given_up, backoff)
 
@@ -195,6 +196,18 @@ class Runner:
     async def _within_time(self, program: Steps[bool]) -> None:
         async with asyncio.timeout(HAND_BACK_SECONDS):
             await self._database.write(program)
+
+
+def _backoff(failures: int, failed: bool) -> float:
+    return BACKOFFS[min(failures + 1, len(BACKOFFS) - 1)] if failed else 0.0
+
+
+def _telling(id: str, given_up: Steps[bool]) -> Steps[bool]:
+    """A run that was just ending is no stray, and nothing to tell of."""
+    done = yield from given_up
+    if done:
+        logger.warning("%s is called ours and does not run here; handed back", id)
+    return done
 
 
 def _hand_back(id: str, pool: str, given_up: Steps[bool], backoff: float, dispatch: Dispatch) -> Steps[bool]:
