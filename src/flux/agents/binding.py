@@ -46,6 +46,7 @@ class Bound:
         self.definition = definition
         self.tools = {} if definition.approval_mode == "never" else _together(tools, kits)
         self.resources = {scheme: read for kit in kits for scheme, read in kit.resources.items()}
+        self.absent = {start: why for kit in kits for start, why in kit.absent.items()}
         self._models = models
         self._sandbox = sandbox
         self._sections = [kit.prompt for kit in kits]

@@ -20,7 +20,7 @@ class Kit(Struct, frozen=True):
 
     The section is Markdown with its own heading; a function of it is asked whenever the prompt is frozen.
     A part that changes by itself says so: `stale` when it would bring something else by now, `outdates` when a
-    frozen prompt has to be made anew for what it brings.
+    frozen prompt has to be made anew for what it brings. `absent` says why tools whose names begin so are not here.
     """
 
     tools: tuple[Tool, ...] = ()
@@ -28,6 +28,7 @@ class Kit(Struct, frozen=True):
     resources: Mapping[str, Resource] = {}
     stale: Callable[[], bool] | None = None
     outdates: Callable[[ContextFrozen], bool] | None = None
+    absent: Mapping[str, str] = {}
 
 
 class Given(Struct, frozen=True):

@@ -67,6 +67,7 @@ class McpKits:
             section,
             stale=lambda: any(part.stale for part in parts),
             outdates=lambda context: _outdated(context, tools, section),
+            absent={part.start: part.absent for part in parts if part.trouble},
         )
 
 
@@ -84,6 +85,8 @@ class _Part:
             raise Unavailable(f"the MCP server {name}, which this agent requires, cannot be used: {link.trouble}")
         self._login = tool_name(name, "log_in")
         remedy = f"; {self._login} asks for that" if link.wants_login else ""
+        self.start = tool_name(name, "")
+        self.absent = f"The MCP server {name} cannot be used now: {link.trouble}{remedy}"
         self.trouble = f"- {name}: {link.trouble}{remedy}" if link.trouble else ""
 
     @property

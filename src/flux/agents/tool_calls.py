@@ -97,7 +97,8 @@ async def _gate(run: Run, bound: Bound, fresh: Iterable[CallState]) -> list[Call
 def _problem(bound: Bound, call: ToolCall) -> str | None:
     tool = bound.tools.get(call.name)
     if tool is None:
-        return f"There is no tool {call.name!r}. Tools: {', '.join(sorted(bound.tools)) or 'none'}."
+        why = next((f" {why}." for start, why in bound.absent.items() if call.name.startswith(start)), "")
+        return f"There is no tool {call.name!r}.{why} Tools: {', '.join(sorted(bound.tools)) or 'none'}."
     if call.invalid is not None:
         return f"The arguments are not a JSON object: {call.invalid[:500]}"
     errors = validate(tool.parameters, call.args).errors

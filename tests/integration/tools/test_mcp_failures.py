@@ -224,6 +224,14 @@ async def test_a_server_that_is_down_comes_back_by_itself(world: World, monkeypa
 
 
 @pytest.mark.behaviour("mcp:failures:down")
+async def test_a_call_of_a_server_that_is_down_says_why_there_is_no_such_tool(world: World) -> None:
+    async with hostile(Hostile(GOOD, good=good)) as url:
+        pass
+    (found,) = await run(world, url, "good")
+    assert "The MCP server h cannot be used now: cannot reach 127.0.0.1" in found
+
+
+@pytest.mark.behaviour("mcp:failures:down")
 async def test_a_server_that_never_answers_holds_a_session_up_for_its_timeout_alone(world: World) -> None:
     class Silent(Hostile):
         async def respond(self, method: str, params: dict[str, Any]) -> Any:

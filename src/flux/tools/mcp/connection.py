@@ -69,6 +69,7 @@ class Connection:
         self._ready: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
         self._closing = asyncio.Event()
         self._owner = asyncio.create_task(self._own(), name="mcp connection")
+        self._owner.add_done_callback(_heard_of)
         self._calls = Calls()
         self._broken = False
         #: Its list of tools is not what it was.
@@ -114,8 +115,6 @@ class Connection:
         if not self._owner.done():
             self._owner.cancel()
             await asyncio.wait((self._owner,))
-        if not self._owner.cancelled():
-            self._owner.exception()  # whoever called has heard of it
         self._ready.cancel()
 
     async def tools(self) -> tuple[Listed, ...]:
@@ -207,6 +206,12 @@ class Connection:
     async def _elicited(self, context: ClientRequestContext, params: Any) -> Any:
         nobody = types.ErrorData(code=types.INVALID_REQUEST, message="no call is running that could ask anybody")
         return await self._calls.answer(params) or nobody
+
+
+def _heard_of(owner: asyncio.Task[None]) -> None:
+    """Why a connection ended is told to whoever needs it, by `lost`."""
+    if not owner.cancelled():
+        owner.exception()
 
 
 class Target:
