@@ -13,8 +13,7 @@ from flux.client import FluxClient
 from flux.client.transport import InProcessTransport
 from flux.events import ChatResponse
 from flux.models.scripted import Reply, ScriptedModel, echo
-from flux.surfaces.web.app import STATIC, create_page, end_streams
-from flux.surfaces.web.guard import MAX_BODY
+from flux.surfaces.web.app import MAX_BODY, STATIC, create_page, end_streams
 from tests.integration.server.serving import serving
 
 Refused = tuple[int, str]

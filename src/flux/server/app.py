@@ -14,7 +14,9 @@ from starlette.exceptions import HTTPException
 import flux
 from flux.agents.process import Process
 from flux.errors import FluxError, InvalidInput, NotFound
-from flux.server.guard import Guard
+from flux.http.envelope import error_body
+from flux.http.guard import Guard
+from flux.http.streaming import HEARTBEAT_SECONDS
 from flux.server.measure import Counts, RequestCounter
 from flux.server.routes import (
     agents,
@@ -31,8 +33,7 @@ from flux.server.routes import (
     workers,
     workflows,
 )
-from flux.server.sse import HEARTBEAT_SECONDS
-from flux.server.wire import ERRORS, Body, error_body
+from flux.server.wire import ERRORS, Body
 from flux.suggest import nearest
 
 logger = logging.getLogger(__name__)

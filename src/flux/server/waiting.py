@@ -18,8 +18,9 @@ from flux.engine.conversation import MESSAGE
 from flux.engine.executions import Executions
 from flux.engine.journal import FOR_PEOPLE
 from flux.events import InterruptAnswered, UserSaid, decode
+from flux.http.streaming import first_done, gone
 from flux.server.context import process_of, stream
-from flux.server.sse import Begun, gone
+from flux.server.sse import Begun
 from flux.store.database import Scope
 from flux.store.feed import Cursor, Frame
 from flux.watch import RunWatch
@@ -89,19 +90,13 @@ class Waiter:
 
     async def _rest(self, place: Cursor) -> None:
         """Return when it rests or nobody begins it, the caller leaves, or the server is about to stop."""
-        waits = [
+        done = await first_done(
             asyncio.create_task(self._drain(place)),
             asyncio.create_task(gone(self._request.receive)),
             asyncio.create_task(self._request.app.state.closing.wait()),
-        ]
-        try:
-            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in waits:
-                task.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+        )
+        for task in done:
+            task.result()
 
     async def _drain(self, place: Cursor) -> None:
         async with aclosing(self._until_rest(place, PATIENCE_SECONDS)) as batches:

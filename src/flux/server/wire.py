@@ -11,7 +11,7 @@ import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from flux.agents.memory_choice import shown
-from flux.errors import FluxError, InvalidInput
+from flux.errors import InvalidInput
 from flux.events import AssistantSaid, Mode, ToolDone, UserSaid, decode
 from flux.store.agents import AgentVersion
 from flux.store.executions import Execution
@@ -168,11 +168,6 @@ def names_page(found: list[str], limit: int) -> dict[str, Any]:
     """A page of names; `found` has one more than `limit` when there are more."""
     more = encode_cursor(found[limit - 1]) if len(found) > limit else None
     return page([{"name": name} for name in found[:limit]], more)
-
-
-def error_body(error: FluxError) -> dict[str, Any]:
-    """The one error envelope."""
-    return {"error": {"type": error.type, "message": str(error), "details": error.details}}
 
 
 def session_row(row: Execution) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import httpx_sse
 from starlette.applications import Starlette
 
 from flux.client.transport import InProcessTransport
+from flux.http.guard import Guard
 from flux.models.base import Model
-from flux.server.guard import Guard
 from flux.surfaces.api.app import create_api
 from tests.integration.server.serving import Served
 

@@ -22,9 +22,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flux.client import FluxClient
 from flux.errors import ExecutionNotFound, FluxError, InvalidInput, NotFound, Unauthorized
+from flux.http.streaming import HEARTBEAT_SECONDS
 from flux.suggest import unknown
 from flux.surfaces.api import talk
-from flux.surfaces.api.streaming import HEARTBEAT_SECONDS, Stream
+from flux.surfaces.api.streaming import Stream
 from flux.surfaces.frames import error_frame
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""A response of server-sent events: sent as they come, with a heartbeat against idle proxies."""
+"""A response of server-sent events that collects ahead of a slow reader."""
 
 from __future__ import annotations
 
@@ -6,20 +6,15 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-HEARTBEAT_SECONDS = 15.0
+from flux.http.streaming import HEARTBEAT_SECONDS, Streaming, first_done, gone
+
 #: Pieces that may wait for a slow reader before the source has to wait too.
 AHEAD = 100
-HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache, no-transform"),
-    (b"x-accel-buffering", b"no"),
-]
 
 
-class Stream(Response):
+class Stream(Streaming):
     """Sends pieces until they end, the reader leaves, or `closing` is set: then `farewell` is the last one.
 
     `source` is closed at the end, whoever made it; `heartbeat` is in seconds.
@@ -29,14 +24,10 @@ class Stream(Response):
         self, pieces: AsyncGenerator[bytes, None], source: AsyncExitStack, closing: asyncio.Event, *,
         farewell: bytes = b"", heartbeat: float = HEARTBEAT_SECONDS,
     ) -> None:  # fmt: skip
-        self.status_code = 200
-        self.background = None
+        super().__init__(closing, heartbeat)
         self._pieces = pieces
         self._source = source
-        self._closing = closing
         self._farewell = farewell
-        self._heartbeat_seconds = heartbeat
-        self._quiet = True
         self._waiting: list[bytes] = []
         self._changed = asyncio.Event()
         self._ended = False
@@ -44,25 +35,25 @@ class Stream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send; close the source when either side is done."""
         async with self._source:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": HEADERS})
+            await self._start(send)
+            # The pump is the first to be stopped, and last to be heard: what it raised counts when all was sent.
             pumping = asyncio.create_task(self._pump())
             sending = asyncio.create_task(self._send_all(send))
-            leaving, closing = asyncio.create_task(_gone(receive)), asyncio.create_task(self._closing.wait())
-            tasks = [pumping, sending, leaving, closing, asyncio.create_task(self._heartbeat(send))]
+            leaving, closing = asyncio.create_task(gone(receive)), asyncio.create_task(self._closing.wait())
+            beating = asyncio.create_task(self._heartbeat(send))
             try:
-                done, _ = await asyncio.wait(tasks[1:], return_when=asyncio.FIRST_COMPLETED)
+                done = await first_done(sending, leaving, closing, beating)
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                pumping.cancel()
+                await asyncio.gather(pumping, return_exceptions=True)
             if leaving in done:
                 return
             if sending in done:
                 sending.result()
                 pumping.result()
             else:
-                await send({"type": "http.response.body", "body": self._farewell, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+                await self._send(send, self._farewell)
+            await self._finish(send)
 
     async def _pump(self) -> None:
         """Collect pieces. Those that are there at once go out together."""
@@ -83,24 +74,10 @@ class Stream(Response):
                 await self._changed.wait()
                 continue
             pieces, self._waiting = self._waiting, []
-            self._quiet = False
-            await send({"type": "http.response.body", "body": b"".join(pieces), "more_body": True})
+            await self._send(send, b"".join(pieces))
             self._tell()
 
     def _tell(self) -> None:
         """Wake whoever waits for a change."""
         self._changed.set()
         self._changed = asyncio.Event()
-
-    async def _heartbeat(self, send: Send) -> None:
-        while True:
-            await asyncio.sleep(self._heartbeat_seconds)
-            if self._quiet:
-                await send({"type": "http.response.body", "body": b": ping\n\n", "more_body": True})
-            self._quiet = True
-
-
-async def _gone(receive: Receive) -> None:
-    """Return when the caller has left."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -52,8 +52,8 @@ def serve(settings: Settings, agent: str, session: str | None, model: str | None
 async def _serve(settings: Settings, agent: str, address: Address, model: str | None) -> None:
     import uvicorn
 
+    from flux.http.guard import Guard
     from flux.server.app import BODY_PER_MESSAGE_BYTE
-    from flux.server.guard import Guard
     from flux.surfaces.api.app import create_api, end_streams
 
     log_to_stderr()

@@ -25,10 +25,13 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from flux.client import FluxClient
-from flux.errors import FluxError, InvalidInput, NotFound, ServerUnreachable, TooLarge
-from flux.surfaces.web.guard import MAX_BODY, Guard, error_body
+from flux.errors import FluxError, InvalidInput, NotFound, ServerUnreachable
+from flux.http.envelope import error_body
+from flux.http.guard import Guard
+from flux.surfaces.web.shield import Shield
 
 STATIC = Path(__file__).parent / "static"
+MAX_BODY = 7_000_000
 STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 #: A browser asks each time whether a file has changed, and mostly hears that it has not.
 ASK_AGAIN = {"Cache-Control": "no-cache"}
@@ -65,7 +68,7 @@ def create_page(
     ]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Guard, hosts=hosts)],
+        middleware=[Middleware(Shield), Middleware(Guard, hosts=hosts, max_body=MAX_BODY)],
         exception_handlers={FluxError: _flux_error, HTTPException: _http_error},
     )
     app.state.closing = page.closing
@@ -203,11 +206,7 @@ async def _relay(chunks: AsyncGenerator[bytes, None], closing: asyncio.Event) ->
 
 async def _body(request: Request) -> dict[str, Any]:
     """The JSON object of a request; nothing is an empty one."""
-    content = b""
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > MAX_BODY:
-            raise TooLarge(f"the request body is larger than {MAX_BODY:,} bytes")
+    content = await request.body()
     if not content:
         return {}
     if not request.headers.get("content-type", "").startswith("application/json"):

@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flux.errors import FluxError, Forbidden, InvalidInput, TooLarge
-from flux.server.wire import error_body
+from flux.http.envelope import error_body
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -32,12 +32,12 @@ class Guard:
             return
         refusal = self._refusal(Headers(scope=scope)) or _unclean(scope)
         if refusal is not None:
-            await _refuse(refusal, send)
+            await refuse(refusal, send)
             return
         try:
             await self._app(scope, _Counted(receive, self._max_body), send)
         except TooLarge as error:
-            await _refuse(error, send)
+            await refuse(error, send)
 
     def _refusal(self, headers: Headers) -> FluxError | None:
         length = headers.get("content-length", "")
@@ -92,7 +92,8 @@ def _netloc(origin: str) -> str:
         return ""
 
 
-async def _refuse(error: FluxError, send: Send) -> None:
+async def refuse(error: FluxError, send: Send) -> None:
+    """Answer with an error."""
     body = json.dumps(error_body(error)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
