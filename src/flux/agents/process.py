@@ -27,7 +27,7 @@ from flux.agents.task_tools import TaskTools
 from flux.agents.tools_kit import ToolFilesKit
 from flux.engine.admission import Admission
 from flux.engine.configs import Configs
-from flux.engine.dispatch import Dispatch, EmbeddedDispatch
+from flux.engine.dispatch import Dispatch, Duty, EmbeddedDispatch
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.executions import Executions
 from flux.engine.fleet import Fleet
@@ -179,13 +179,13 @@ class Process:
         try:
             await self.recovery.show()
             async with stopped_by(self.recovery.draining):
-                await self.dispatch.work(
-                    self.offer.pools,
-                    self.runner,
+                duty = Duty(
+                    pools=self.offer.pools,
                     concurrency=self.settings.concurrency,
                     grace=self.settings.grace,
                     fits=self.offer.fits,
                 )
+                await self.dispatch.work(self.runner, duty)
         finally:
             # Until here: who still finishes its runs is alive.
             for task in keeping:

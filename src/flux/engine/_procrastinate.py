@@ -10,13 +10,13 @@ import asyncio
 import functools
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import procrastinate
 from procrastinate.jobs import Job
 
-from flux.engine.dispatch import EmbeddedDispatch, Worker
+from flux.engine.dispatch import Duty, EmbeddedDispatch, Worker
 from flux.engine.upkeep import keep_up, to_the_end
 from flux.errors import DatabaseUnavailable
 from flux.store._postgres import conninfo
@@ -85,21 +85,11 @@ class ProcrastinateDispatch:
         """Look at the timers again."""
         self._local.timers_changed()
 
-    async def work(
-        self,
-        pools: Sequence[str],
-        worker: Worker,
-        *,
-        concurrency: int,
-        grace: float,
-        fits: Callable[[str], bool] = bool,
-    ) -> None:
-        """Run what has work until cancelled, then let runs finish for `grace` seconds."""
-        local = asyncio.create_task(
-            self._local.work(pools, worker, concurrency=concurrency, grace=grace, fits=fits), name="dispatch"
-        )
+    async def work(self, worker: Worker, duty: Duty) -> None:
+        """Run what has work until cancelled, then let runs finish for a while."""
+        local = asyncio.create_task(self._local.work(worker, duty), name="dispatch")
         fetching = asyncio.create_task(
-            keep_up("no jobs are fetched", functools.partial(self._fetch, pools, concurrency)), name="jobs"
+            keep_up("no jobs are fetched", functools.partial(self._fetch, duty.pools, duty.concurrency)), name="jobs"
         )
         try:
             await asyncio.wait((local, fetching), return_when=asyncio.FIRST_COMPLETED)

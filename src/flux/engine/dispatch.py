@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
+from msgspec import Struct
+
 from flux.engine.upkeep import keep_up
 from flux.store import executions
 from flux.store.database import Database, Steps
@@ -39,6 +41,19 @@ class Worker(Protocol):
         ...
 
 
+class Duty(Struct, frozen=True, kw_only=True):
+    """What a process works on: executions of `pools`, so many at once.
+
+    What `fits` says no to, by the text of its requests, is left to others. `grace`: seconds that runs get to
+    finish when the process leaves.
+    """
+
+    pools: Sequence[str]
+    concurrency: int
+    grace: float
+    fits: Callable[[str], bool] = bool
+
+
 class Dispatch(Protocol):
     """Brings executions with work to workers."""
 
@@ -57,19 +72,8 @@ class Dispatch(Protocol):
         """An execution may be due, now or at a later time: look."""
         ...
 
-    async def work(
-        self,
-        pools: Sequence[str],
-        worker: Worker,
-        *,
-        concurrency: int,
-        grace: float,
-        fits: Callable[[str], bool] = bool,
-    ) -> None:
-        """Run what has work in these pools until cancelled, then let runs finish for `grace` seconds.
-
-        What `fits` says no to, by the text of its requests, is left to others.
-        """
+    async def work(self, worker: Worker, duty: Duty) -> None:
+        """Run what has work until cancelled, then let runs finish for a while."""
         ...
 
 
@@ -115,28 +119,20 @@ class EmbeddedDispatch:
         await rest.wait()
         return self._worker is not None
 
-    async def work(
-        self,
-        pools: Sequence[str],
-        worker: Worker,
-        *,
-        concurrency: int,
-        grace: float,
-        fits: Callable[[str], bool] = bool,
-    ) -> None:
-        """Run what has work until cancelled, then let runs finish for `grace` seconds."""
-        self._worker, self._concurrency = worker, concurrency
+    async def work(self, worker: Worker, duty: Duty) -> None:
+        """Run what has work until cancelled, then let runs finish for a while."""
+        self._worker, self._concurrency = worker, duty.concurrency
         try:
-            await keep_up("dispatch", functools.partial(self._look, pools, fits, worker.id))
+            await keep_up("dispatch", functools.partial(self._look, duty, worker.id))
         finally:
             self._worker = None
             worker.drain()
-            await self._drain(grace)
+            await self._drain(duty.grace)
 
-    async def _look(self, pools: Sequence[str], fits: Callable[[str], bool], worker: str) -> None:
+    async def _look(self, duty: Duty, worker: str) -> None:
         """Start what may be claimed, then wait for the next timer or for news."""
         self._sweep_due.clear()
-        ids, seconds = await self._database.write(executions.sweep(pools, SWEEP_BATCH, fits, worker))
+        ids, seconds = await self._database.write(executions.sweep(duty.pools, SWEEP_BATCH, duty.fits, worker))
         for id in ids:
             self.nudge(id)
         self._more = len(ids) == SWEEP_BATCH

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from flux.engine.answers import Decision
 from flux.engine.configs import Configs
 from flux.engine.context import ExecutionContext
 from flux.engine.declared import Declared
-from flux.engine.dispatch import Worker
+from flux.engine.dispatch import Duty, Worker
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.journal import FOR_PEOPLE
 from flux.engine.place import here
@@ -69,15 +69,7 @@ class LocalDispatch:
     def timers_changed(self) -> None:
         """Who runs this looks at the timers whenever nothing runs."""
 
-    async def work(
-        self,
-        pools: Sequence[str],
-        worker: Worker,
-        *,
-        concurrency: int,
-        grace: float,
-        fits: Callable[[str], bool] = bool,
-    ) -> None:
+    async def work(self, worker: Worker, duty: Duty) -> None:
         """Nothing by itself."""
 
     async def until_nothing_runs(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import anyio
 
 from flux.engine.admission import Admission, NewMessage
-from flux.engine.dispatch import Dispatch, EmbeddedDispatch
+from flux.engine.dispatch import Dispatch, Duty, EmbeddedDispatch
 from flux.engine.pools import DEFAULT_OFFER, Offer
 from flux.engine.recovery import Recovery, WorkerLock
 from flux.engine.run import Executor, Run
@@ -98,10 +98,8 @@ class Engine:
     @contextlib.asynccontextmanager
     async def working(self, *, concurrency: int = 8, grace: float = GUARD) -> AsyncIterator[None]:
         """Work until the end of the block, then stop as on SIGTERM."""
-        work = self.dispatch.work(
-            self.offer.pools, self.runner, concurrency=concurrency, grace=grace, fits=self.offer.fits
-        )
-        task = asyncio.create_task(work)
+        duty = Duty(pools=self.offer.pools, concurrency=concurrency, grace=grace, fits=self.offer.fits)
+        task = asyncio.create_task(self.dispatch.work(self.runner, duty))
         try:
             with anyio.fail_after(GUARD):
                 yield

@@ -10,7 +10,7 @@ from flux.engine import declared
 from flux.engine.admission import Admission, NewWorkflow
 from flux.engine.answers import Decision
 from flux.engine.context import ExecutionContext
-from flux.engine.dispatch import EmbeddedDispatch
+from flux.engine.dispatch import Duty, EmbeddedDispatch
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.executions import Executions, Found
 from flux.engine.runner import Runner
@@ -122,7 +122,7 @@ async def _code(row: Execution) -> Any:
 async def working(database: Database, **more: Any) -> AsyncIterator[Machine]:
     """A process that works, until the context ends; then it leaves as at SIGTERM."""
     machine = Machine(database, **more)
-    work = asyncio.create_task(machine.dispatch.work(("default",), machine.runner, concurrency=64, grace=2))
+    work = asyncio.create_task(machine.dispatch.work(machine.runner, Duty(pools=("default",), concurrency=64, grace=2)))
     try:
         yield machine
     finally:
