@@ -7,7 +7,7 @@ from typing import Any
 from flux.engine.admission import Admission, NewMessage, NewSession
 from flux.engine.dispatch import EmbeddedDispatch
 from flux.events import ApprovalRequired, ChatResponse, Entry, InputRequired, RunStarted
-from flux.store import executions, interrupts, log
+from flux.store import executions, interrupts, log, ownership
 from flux.store.database import Database, Scope, one
 from flux.store.executions import Execution
 from flux.store.feed import Feed
@@ -53,7 +53,7 @@ class Sessions:
         return await self.database.write(log.append(self.scope, row.id, row.epoch, row.run_id, entries, **options))
 
     async def claim(self, id: str, worker: str = WORKER) -> Execution:
-        found = await self.database.write(executions.claim(id, worker))
+        found = await self.database.write(ownership.claim(id, worker))
         assert found is not None
         return found
 
@@ -103,13 +103,13 @@ class Sessions:
     async def backed_off(self) -> str:
         """Scheduled for later, because its run failed."""
         row = await self.row(await self.running())
-        assert await self.database.write(executions.hand_back(row.id, row.epoch, failed=True, backoff=HOUR))
+        assert await self.database.write(ownership.hand_back(row.id, row.epoch, failed=True, backoff=HOUR))
         return row.id
 
     async def backed_off_now(self) -> str:
         """Scheduled again at once, because its run failed."""
         row = await self.row(await self.running())
-        assert await self.database.write(executions.hand_back(row.id, row.epoch, failed=True, backoff=0))
+        assert await self.database.write(ownership.hand_back(row.id, row.epoch, failed=True, backoff=0))
         return row.id
 
     async def ended(self) -> str:

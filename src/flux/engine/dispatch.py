@@ -12,7 +12,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from flux.engine.upkeep import keep_up
-from flux.store import executions
+from flux.store import ownership
 from flux.store.database import Database, Steps
 
 logger = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ class EmbeddedDispatch:
     async def _look(self, duty: Duty, worker: str) -> None:
         """Start what may be claimed, then wait for the next timer or for news."""
         self._sweep_due.clear()
-        ids, seconds = await self._database.write(executions.sweep(duty.pools, SWEEP_BATCH, duty.fits, worker))
+        ids, seconds = await self._database.write(ownership.sweep(duty.pools, SWEEP_BATCH, duty.fits, worker))
         for id in ids:
             self.nudge(id)
         self._more = len(ids) == SWEEP_BATCH

@@ -18,7 +18,7 @@ from pathlib import Path
 from flux.engine.dispatch import Dispatch
 from flux.engine.runner import BACKOFFS, Runner
 from flux.engine.upkeep import keep_up, survive
-from flux.store import executions, workers
+from flux.store import ownership, workers
 from flux.store.database import Database
 
 logger = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ class Recovery:
 
     async def sweep(self) -> int:
         """Hand back what dead workers were running, and what is ours by mistake; returns how many of the first."""
-        look = await self._database.read(executions.look(self._pools, self._lock.id, self._dead_after))
+        look = await self._database.read(ownership.look(self._pools, self._lock.id, self._dead_after))
         if look.draining:
             self.draining.set()
         taken = 0
@@ -188,7 +188,7 @@ class Recovery:
         await survive("cannot sign off", self._forget())
 
     async def _take_over(self, worker: str) -> int:
-        ids = await self._database.write(executions.reap(worker, BACKOFFS))
+        ids = await self._database.write(ownership.reap(worker, BACKOFFS))
         if ids:
             logger.info("took over %d runs from %s", len(ids), worker)
         if self._lock.is_free(worker):

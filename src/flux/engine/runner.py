@@ -11,10 +11,11 @@ from flux.engine.pools import DEFAULT_OFFER, Offer
 from flux.engine.run import Executor, HandOver, Refused, Run
 from flux.engine.upkeep import PAUSE_SECONDS, being_cancelled, survive, to_the_end
 from flux.errors import DatabaseLocked, DatabaseUnavailable, Fenced, FluxError, describe
-from flux.store import executions, refusals, workers
+from flux.store import ownership, refusals, workers
 from flux.store.database import Database, Steps
-from flux.store.executions import Execution, Owned
+from flux.store.executions import Execution
 from flux.store.feed import Feed
+from flux.store.ownership import Owned
 from flux.store.workers import Presence
 
 logger = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ class Runner:
             if row.id not in self._held:
                 failed = row.id not in self._unanswered
                 backoff = _backoff(row.failures, failed)
-                given_up = executions.hand_back(row.id, row.epoch, failed=failed, backoff=backoff)
+                given_up = ownership.hand_back(row.id, row.epoch, failed=failed, backoff=backoff)
                 await self._give_back(row.id, row.pool, _telling(row.id, given_up), backoff)
         # This look may have been before a claim was made: one that it did not see is remembered for one look more.
         seen = {row.id for row in owned}
@@ -185,7 +186,7 @@ class Runner:
     ) -> None:
         """Try once: what a database that is away does not take back is found by the sweep, here or elsewhere."""
         backoff = _backoff(failures, failed)
-        given_up = executions.hand_back(id, epoch, failed=failed, backoff=backoff, error=reason)
+        given_up = ownership.hand_back(id, epoch, failed=failed, backoff=backoff, error=reason)
         await self._give_back(id, pool, given_up, backoff)
 
     async def _give_back(self, id: str, pool: str, given_up: Steps[bool], backoff: float) -> None:
@@ -224,7 +225,7 @@ class _NotForUs(Exception):
 
 def _claim(id: str, who: Presence, offer: Offer) -> Steps[Execution | None]:
     """Claim with a heartbeat in the same transaction, so that a fresh owner is not taken for a silent one."""
-    execution = yield from executions.claim(id, who.id)
+    execution = yield from ownership.claim(id, who.id)
     if execution is not None and not offer.takes(execution.pool, execution.requests):
         raise _NotForUs
     if execution is not None:

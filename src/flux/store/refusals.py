@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from flux.store.database import Steps
-from flux.store.executions import FENCE_CHILDREN
+from flux.store.ownership import FENCE_CHILDREN
 
 AVOIDED = "coalesce(replace(avoid, '|' || cast(:worker as text) || '|', '') <> avoid, false)"
 

@@ -18,7 +18,7 @@ from flux.engine.answers import Decision
 from flux.errors import InterruptDecided, SessionBusy
 from flux.events import Entry, Mode, Stored, ToolDone, UserSaid
 from flux.models.base import ModelRequest
-from flux.store import executions, log
+from flux.store import log, ownership
 from flux.store.database import LOCAL
 from flux.testing import Call, Reply, ScriptedModel
 from flux.tools.base import Tool, ToolContext
@@ -109,7 +109,7 @@ class Chaos:
     async def _crash(self, world: World, id: str) -> None:
         """Everything a worker runs is taken from it, as if it had died or been frozen."""
         dead = self._chance.choice(self._worlds)
-        await world.process.database.write(executions.reap(dead.process.worker_id, (0.0,)))
+        await world.process.database.write(ownership.reap(dead.process.worker_id, (0.0,)))
         world.process.dispatch.timers_changed()
 
     async def settle(self, id: str) -> None:

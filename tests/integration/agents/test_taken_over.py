@@ -11,7 +11,7 @@ import pytest
 from flux.events import AssistantSaid, ContextFrozen, ModelFailed, RunFailed
 from flux.messages import ModelFailure, TextDelta
 from flux.models.base import ModelEvent, ModelRequest
-from flux.store import executions, workers
+from flux.store import ownership, workers
 from flux.store.database import LOCAL, one
 from flux.testing import Reply, ScriptedModel
 from tests.integration.agents.world import GUARD, World, of, opened
@@ -37,7 +37,7 @@ class Held(ScriptedModel):
 
 async def take_away(world: World) -> None:
     """The worker is declared dead; the run goes back and is claimed again."""
-    await world.process.database.write(executions.reap(world.process.worker_id, (0.0,)))
+    await world.process.database.write(ownership.reap(world.process.worker_id, (0.0,)))
     world.process.dispatch.timers_changed()
     world.process.runner.all_changed()
 

@@ -9,7 +9,7 @@ import pytest
 from flux.errors import Conflict, Fenced, SessionEnded, SessionNotFound
 from flux.events import Cancelled, CancelRequested, ChatResponse, RunStarted, SessionEndedEntry, UsageCounted
 from flux.messages import Usage
-from flux.store import executions, interrupts
+from flux.store import executions, interrupts, ownership
 from flux.store.database import Database, Steps, one
 from flux.store.log import Then
 from tests.integration.states import ANN, EVE, HELLO, Sessions, a_session, admission_on
@@ -110,7 +110,7 @@ async def test_the_worker_of_an_ended_session_is_fenced(sessions: Sessions) -> N
     await sessions.admission.end(ANN, row.id)
     with pytest.raises(Fenced):
         await sessions.append(row, UsageCounted(tokens=Usage()))
-    assert not await sessions.database.write(executions.hand_back(row.id, row.epoch, failed=True, backoff=0))
+    assert not await sessions.database.write(ownership.hand_back(row.id, row.epoch, failed=True, backoff=0))
     assert (await sessions.row(row.id)).state == "ended"
 
 

@@ -14,7 +14,7 @@ from flux.engine.dispatch import EmbeddedDispatch
 from flux.errors import Fenced, InterruptDecided, SessionEnded
 from flux.events import Cancelled, ChildDone, InputRequired, SessionStarted, UserSaid
 from flux.messages import TextPart
-from flux.store import driven, executions, interrupts, log, waits
+from flux.store import driven, executions, interrupts, log, ownership, waits
 from flux.store.database import Database, Steps, one
 from flux.store.driven import Driver, Taken
 from flux.store.log import Then
@@ -137,7 +137,7 @@ async def test_a_child_driven_while_its_root_is_reaped_is_fenced(tree: Tree, dee
     driver = await middle(tree) if deep else Driver(root.id, root.epoch, WORKER, root.id)
     async with holding(tree) as letting:
         first = await tree.held(driving(driver, "low"), "insert into executions")
-        second = asyncio.create_task(tree.database.write(executions.reap(WORKER, (0.0,))))
+        second = asyncio.create_task(tree.database.write(ownership.reap(WORKER, (0.0,))))
         drove, reaped = await tree.meet(first, second, letting)
     assert reaped == [tree.root]
     assert isinstance(drove, Taken | Fenced), drove
@@ -152,7 +152,7 @@ async def test_a_child_driven_while_its_root_is_reaped_is_fenced(tree: Tree, dee
 async def test_a_root_that_is_being_ended_or_reaped_drives_nothing_more(tree: Tree) -> None:
     driver = await middle(tree)
     async with holding(tree) as letting:
-        first = await tree.held(executions.reap(WORKER, (0.0,)), "update executions set state = 'scheduled'")
+        first = await tree.held(ownership.reap(WORKER, (0.0,)), "update executions set state = 'scheduled'")
         second = asyncio.create_task(tree.drive(driver, "low"))
         _, drove = await tree.meet(first, second, letting)
     assert isinstance(drove, Fenced), drove

@@ -8,7 +8,7 @@ from flux.engine.pools import Offer, Resources
 from flux.errors import Fenced
 from flux.events import UsageCounted
 from flux.messages import Usage
-from flux.store import executions, workers
+from flux.store import ownership, workers
 from flux.store.database import one
 from flux.store.log import Then
 from tests.integration.states import HOUR, WORKER, Sessions
@@ -22,7 +22,7 @@ async def test_the_sweep_wakes_what_is_due_and_tells_when_the_next_is(sessions: 
     await sessions.append(due, then=Then("waiting", due=time.time() - 1, waiting_for="retry"))
     await sessions.append(later, then=Then("waiting", due=time.time() + 100))
     await sessions.append(forever, then=Then("waiting"))
-    ids, seconds = await sessions.database.write(executions.sweep(("default",), 10))
+    ids, seconds = await sessions.database.write(ownership.sweep(("default",), 10))
     assert ids == [due.id]
     assert seconds is not None
     assert 90 < seconds <= 100
@@ -36,7 +36,7 @@ async def test_a_backed_off_session_is_the_next_timer_and_a_driven_child_is_none
     await sessions.backed_off()
     child = await sessions.driven()
     await sessions.database.write(one("update executions set state = 'waiting', due = 1.0 where id = :id", id=child))
-    ids, seconds = await sessions.database.write(executions.sweep(("default",), 10))
+    ids, seconds = await sessions.database.write(ownership.sweep(("default",), 10))
     assert ids == []
     assert seconds is not None
     assert HOUR - 60 < seconds <= HOUR
@@ -51,7 +51,7 @@ async def test_the_sweep_gives_the_oldest_of_its_pool_first_and_no_more_than_ask
             one("update executions set due = :due, pool = :pool where id = :id", id=id, due=float(n), pool="own")
         )
     await sessions.scheduled()
-    assert await sessions.database.write(executions.sweep(("own",), 3)) == (ids[:0:-1], None)
+    assert await sessions.database.write(ownership.sweep(("own",), 3)) == (ids[:0:-1], None)
 
 
 @pytest.mark.behaviour("engine:reap:hands-back")
@@ -59,7 +59,7 @@ async def test_the_runs_of_a_dead_worker_are_scheduled_again_with_back_off_and_f
     once, twice = await sessions.scheduled(), await sessions.backed_off_now()
     rows = [await sessions.claim(id, "dead") for id in (once, twice)]
     alive = await sessions.claim(await sessions.scheduled(), "alive")
-    reaped = await sessions.database.write(executions.reap("dead", BACKOFFS))
+    reaped = await sessions.database.write(ownership.reap("dead", BACKOFFS))
     assert sorted(reaped) == sorted([once, twice])
     for row, failures, backoff in zip(rows, (1, 2), (0.0, 60.0), strict=True):
         after = await sessions.row(row.id)
@@ -69,9 +69,9 @@ async def test_the_runs_of_a_dead_worker_are_scheduled_again_with_back_off_and_f
         assert backoff - 5 < after.due - after.updated <= backoff
         with pytest.raises(Fenced):
             await sessions.append(row, UsageCounted(tokens=Usage()))
-        assert not await sessions.database.write(executions.hand_back(row.id, row.epoch, failed=True, backoff=0))
+        assert not await sessions.database.write(ownership.hand_back(row.id, row.epoch, failed=True, backoff=0))
     assert await sessions.row(alive.id) == alive
-    assert await sessions.database.write(executions.reap("dead", BACKOFFS)) == []
+    assert await sessions.database.write(ownership.reap("dead", BACKOFFS)) == []
 
 
 @pytest.mark.behaviour("engine:reap:back-off-grows")
@@ -79,7 +79,7 @@ async def test_the_back_off_of_a_run_that_kills_its_process_grows_to_the_last_st
     id, waits = await sessions.scheduled(), []
     for n in range(5):
         await sessions.claim(id, f"w{n}")
-        await sessions.database.write(executions.reap(f"w{n}", BACKOFFS))
+        await sessions.database.write(ownership.reap(f"w{n}", BACKOFFS))
         row = await sessions.row(id)
         waits.append(round((row.due or 0) - row.updated, 3))
         await sessions.database.write(one("update executions set due = 0 where id = :id", id=id))
@@ -93,7 +93,7 @@ async def test_reaping_fences_the_children_that_run_inside(sessions: Sessions) -
     before = await sessions.row(child)
     root = await sessions.row(before.root)
     assert root.worker == before.worker
-    reaped = await sessions.database.write(executions.reap(root.worker or "", BACKOFFS))
+    reaped = await sessions.database.write(ownership.reap(root.worker or "", BACKOFFS))
     after = await sessions.row(child)
     assert reaped == [root.id]
     assert (after.state, after.epoch) == (before.state, before.epoch + 1)
@@ -105,7 +105,7 @@ async def test_handing_back_schedules_and_counts_only_failures(sessions: Session
     child = await sessions.driven()
     row = await sessions.row((await sessions.row(child)).root)
     before = await sessions.row(child)
-    assert await sessions.database.write(executions.hand_back(row.id, row.epoch, failed=failed, backoff=30))
+    assert await sessions.database.write(ownership.hand_back(row.id, row.epoch, failed=failed, backoff=30))
     after = await sessions.row(row.id)
     assert (after.state, after.worker, after.epoch) == ("scheduled", None, row.epoch + 1)
     assert (after.failures, after.run_id) == (int(failed), row.run_id)
@@ -117,16 +117,16 @@ async def test_handing_back_schedules_and_counts_only_failures(sessions: Session
 @pytest.mark.parametrize("state", ["idle", "scheduled", "waiting", "backed_off", "ended"])
 async def test_what_does_not_run_is_not_handed_back(sessions: Sessions, state: str) -> None:
     row = await sessions.row(await getattr(sessions, state)())
-    assert not await sessions.database.write(executions.hand_back(row.id, row.epoch, failed=True, backoff=0))
+    assert not await sessions.database.write(ownership.hand_back(row.id, row.epoch, failed=True, backoff=0))
     assert await sessions.row(row.id) == row
 
 
 @pytest.mark.behaviour("engine:recovery:look")
 async def test_a_worker_sees_who_owns_what_and_whether_there_is_work(sessions: Sessions) -> None:
-    async def look() -> executions.Look:
-        return await sessions.database.read(executions.look(("default",), "a", 20))
+    async def look() -> ownership.Look:
+        return await sessions.database.read(ownership.look(("default",), "a", 20))
 
-    assert await look() == executions.Look(False, {}, [])
+    assert await look() == ownership.Look(False, {}, [])
     mine = await sessions.claim(await sessions.scheduled(), "a")
     for worker in ("b", "c"):
         await sessions.claim(await sessions.scheduled(), worker)
@@ -135,8 +135,8 @@ async def test_a_worker_sees_who_owns_what_and_whether_there_is_work(sessions: S
     await sessions.backed_off()
     await sessions.waiting()
     await sessions.driven()
-    own = [executions.Owned(mine.id, mine.pool, mine.epoch, mine.failures)]
-    assert await look() == executions.Look(False, {"b": False, "c": True, WORKER: True}, own)
+    own = [ownership.Owned(mine.id, mine.pool, mine.epoch, mine.failures)]
+    assert await look() == ownership.Look(False, {"b": False, "c": True, WORKER: True}, own)
     id = await sessions.scheduled()
     assert (await look()).work
     await sessions.claim(id, "a")
@@ -163,7 +163,7 @@ async def test_a_worker_finds_the_work_of_its_pools_that_it_can_do(sessions: Ses
 
     async def found(*pools: str, gpu: int = 0) -> set[str]:
         offer = Offer(pools, Resources(gpu=gpu))
-        claimable, _ = await sessions.database.write(executions.sweep(offer.pools, 10, offer.fits))
+        claimable, _ = await sessions.database.write(ownership.sweep(offer.pools, 10, offer.fits))
         return {name for name, id in ids.items() if id in claimable}
 
     assert await found("default") == {"default"}

@@ -29,7 +29,7 @@ from flux.errors import (
     WorkflowNotFound,
 )
 from flux.events import UserSaid
-from flux.store import agents, executions, log, schedules
+from flux.store import agents, executions, log, ownership, schedules
 from flux.store.database import Database, Scope, one
 from flux.store.executions import Execution
 from flux.store.feed import Feed
@@ -89,7 +89,7 @@ class World:
 
     async def end(self, run: ScheduleRun) -> None:
         """Let what was started come to its end: a workflow ends, a session rests."""
-        row = await self.database.write(executions.claim(run.execution_id or "", "w"))
+        row = await self.database.write(ownership.claim(run.execution_id or "", "w"))
         assert row is not None
         then = Then("ended", outcome="completed") if row.kind == "workflow" else Then("idle")
         await self.database.write(log.append(row.scope, row.id, row.epoch, row.run_id, [], then=then))

@@ -18,9 +18,9 @@ from flux.engine.scheduling import NewSchedule
 from flux.engine.ticker import Starter
 from flux.errors import DefinitionInvalid, InvalidInput, WorkerExists, WorkerNotFound
 from flux.settings import Settings
-from flux.store import executions, log, refusals, workers
+from flux.store import executions, log, ownership, refusals, workers
 from flux.store.database import LOCAL, Database, one
-from flux.store.executions import AVOID_SECONDS
+from flux.store.ownership import AVOID_SECONDS
 from flux.store.workers import Presence
 from flux.testing import Call, Reply
 from flux.tools.function import tool_of
@@ -221,8 +221,8 @@ async def test_what_one_worker_cannot_run_goes_to_another(database: Database, ot
             bad.dispatch.timers_changed()
             for _ in range(20):
                 await anyio.lowlevel.checkpoint()
-        assert not (await database.read(executions.look(("default",), "bad", 20))).work
-        assert (await database.read(executions.look(("default",), "good", 20))).work
+        assert not (await database.read(ownership.look(("default",), "bad", 20))).work
+        assert (await database.read(ownership.look(("default",), "good", 20))).work
         async with good.working():
             await good.at_rest(id)
     assert (bad.ran, good.ran) == ([id], [id])
@@ -284,7 +284,7 @@ async def test_a_source_that_is_lacking_here_is_left_to_who_lives_and_serves_its
     await here.workflows.register(LOCAL, LACKS)
     id = (await here.executions.start(LOCAL, "default/lacks", None)).id
     await until(lambda: _state(here, id, "scheduled", failures=1))
-    other = await here.database.write(executions.claim(id, "elsewhere-1"))
+    other = await here.database.write(ownership.claim(id, "elsewhere-1"))
     assert other is not None
     assert "imports 'nowhere_to_be_found'" in (other.last_error or "")
     assert await here.database.read(refusals.others(id, "elsewhere-1", 20)) == []

@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 import flux
-from flux.store import executions, workers
+from flux.store import ownership, workers
 from flux.store.workers import Presence
 from tests.integration.server.serving import Served
 from tests.integration.server.test_sessions import call, refused
@@ -54,7 +54,7 @@ async def test_a_worker_elsewhere_is_asked_to_drain(in_memory: Served) -> None:
     asked = await call(in_memory, "POST", "/workers/far/drain", 200)
     assert (asked["name"], asked["state"], asked["running"]) == ("far", "draining", 0)
     await in_memory.process.database.write(workers.beat(Presence("id-far", "far")))
-    assert (await in_memory.process.database.read(executions.look(("default",), "id-far", 20))).draining
+    assert (await in_memory.process.database.read(ownership.look(("default",), "id-far", 20))).draining
     assert (await call(in_memory, "POST", "/workers/far/drain", 200))["state"] == "draining"
     assert await refused(in_memory, "POST", "/workers/nobody/drain", 404) == "worker_not_found"
     assert await refused(in_memory, "GET", "/workers/nobody", 404) == "worker_not_found"

@@ -17,7 +17,7 @@ from flux.engine.run import Run
 from flux.errors import DatabaseUnavailable
 from flux.events import AssistantSaid, Token, UsageCounted
 from flux.messages import Usage
-from flux.store import executions, log
+from flux.store import executions, log, ownership
 from flux.store.database import Database, Steps, one
 from flux.store.feed import START, Cursor, Feed, Frame, entry_frame
 from flux.store.log import Then
@@ -121,7 +121,7 @@ class Story:
             assert row is not None
             if row.state == "idle":
                 await self.admission.admit(ANN, self.id, HELLO)
-            claimed = await self.database.write(executions.claim(self.id, WORKER))
+            claimed = await self.database.write(ownership.claim(self.id, WORKER))
             assert claimed is not None
             self.run, self.count = Run(claimed, self.database, self.worker, EmbeddedDispatch(self.database)), 0
             self.worker.begin(self.id, claimed.epoch, claimed.head)
@@ -152,7 +152,7 @@ class Story:
     async def hand_back(self, _: int) -> None:
         run = await self.begun()
         await self.worker.flushed(self.id)
-        await self.database.write(executions.hand_back(self.id, run.epoch, failed=False, backoff=0))
+        await self.database.write(ownership.hand_back(self.id, run.epoch, failed=False, backoff=0))
         self.stopped()
 
     def stopped(self) -> None:
@@ -366,7 +366,7 @@ async def test_what_a_dead_writer_left_behind_is_removed_and_not_shown(
     story = await reading(databases)
     await story.others[1].tidy()
     assert await held(databases[1]) == [(story.id, 1)]  # its writer lives
-    await databases[1].write(executions.reap(WORKER, (0.0,)))
+    await databases[1].write(ownership.reap(WORKER, (0.0,)))
     late = Person(story.id)
     late.read(story.others[1])
     await late.until(2)
@@ -383,7 +383,7 @@ async def test_what_a_dead_writer_left_behind_is_removed_and_not_shown(
 @pytest.mark.behaviour("feed:elsewhere:fenced")
 async def test_who_lost_an_execution_shows_nothing_more_of_it(databases: list[Database]) -> None:
     story = await reading(databases)
-    await databases[1].write(executions.reap(WORKER, (0.0,)))
+    await databases[1].write(ownership.reap(WORKER, (0.0,)))
     await story.token(0)
     await story.worker.flushed(story.id)
     assert await databases[1].single(one("select max(last) from deltas")) == [(1,)]

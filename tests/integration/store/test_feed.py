@@ -17,7 +17,7 @@ from flux.engine.run import Run
 from flux.errors import InvalidInput
 from flux.events import AssistantSaid, Token, UsageCounted
 from flux.messages import Usage
-from flux.store import configs, executions, log
+from flux.store import configs, executions, log, ownership
 from flux.store.database import Database, Heard, Steps
 from flux.store.feed import START, Cursor, Feed, Frame, entry_frame
 from flux.store.log import Then
@@ -112,7 +112,7 @@ class Story:
             assert row is not None
             if row.state == "idle":
                 await self.admission.admit(ANN, self.id, HELLO)
-            claimed = await self.database.write(executions.claim(self.id, WORKER))
+            claimed = await self.database.write(ownership.claim(self.id, WORKER))
             assert claimed is not None
             self.run, self.count = Run(claimed, self.database, self.feed, EmbeddedDispatch(self.database)), 0
             self.feed.begin(self.id, claimed.epoch, claimed.head)
@@ -153,7 +153,7 @@ class Story:
 
     async def hand_back(self, _: int) -> None:
         run = await self.begun()
-        await self.database.write(executions.hand_back(self.id, run.epoch, failed=False, backoff=0))
+        await self.database.write(ownership.hand_back(self.id, run.epoch, failed=False, backoff=0))
         self.stopped()
 
     def stopped(self) -> None:

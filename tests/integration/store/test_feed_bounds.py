@@ -12,7 +12,7 @@ from flux.engine.dispatch import EmbeddedDispatch
 from flux.engine.run import Run
 from flux.events import AssistantSaid, Token, ToolOutput, UsageCounted
 from flux.messages import TextPart, Usage
-from flux.store import channel, executions, log
+from flux.store import channel, log, ownership
 from flux.store.channel import MAX_BYTES, MAX_FRAMES, Channel
 from flux.store.database import Database
 from flux.store.feed import Cursor, Feed, Frame
@@ -25,7 +25,7 @@ async def running(database: Database) -> tuple[Run, Feed]:
     here = Sessions(database)
     id = await here.idle()
     await here.admission.admit(ANN, id, HELLO)
-    claimed = await database.write(executions.claim(id, WORKER))
+    claimed = await database.write(ownership.claim(id, WORKER))
     assert claimed is not None
     feed = Feed(database)
     feed.begin(id, claimed.epoch, claimed.head)

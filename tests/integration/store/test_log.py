@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flux.errors import Fenced
 from flux.events import AssistantSaid, Cancelled, ChatResponse, Entry, RunFailed, RunStarted, ToolDone, UsageCounted
 from flux.messages import TextPart, Usage, text_of
-from flux.store import executions, interrupts, log
+from flux.store import executions, interrupts, log, ownership
 from flux.store.database import Database
 from flux.store.executions import Execution
 from flux.store.log import Then
@@ -49,7 +49,7 @@ class Claimant:
             await getattr(self, step)()
 
     async def claim(self) -> None:
-        row = await self.database.write(executions.claim(self.id, self.name))
+        row = await self.database.write(ownership.claim(self.id, self.name))
         if row is not None:
             self.mine = row
             self.epochs.append(row.epoch)
@@ -72,11 +72,11 @@ class Claimant:
 
     async def reap(self) -> None:
         rival = random.choice(self.rivals)
-        await self.database.write(executions.reap(rival.name, (0.0,)))
+        await self.database.write(ownership.reap(rival.name, (0.0,)))
 
     async def hand_back(self) -> None:
         if self.mine is not None:
-            await self.database.write(executions.hand_back(self.id, self.mine.epoch, failed=False, backoff=0))
+            await self.database.write(ownership.hand_back(self.id, self.mine.epoch, failed=False, backoff=0))
 
     async def admit(self) -> None:
         await self.sessions.admission.admit(ANN, self.id, HELLO)
@@ -134,7 +134,7 @@ async def test_only_what_is_scheduled_and_due_can_be_claimed(database: Database,
     sessions = Sessions(database)
     id = await getattr(sessions, state)()
     before = await sessions.row(id)
-    assert await database.write(executions.claim(id, "w")) is None
+    assert await database.write(ownership.claim(id, "w")) is None
     assert await sessions.row(id) == before
 
 

@@ -13,7 +13,7 @@ from flux.errors import DatabaseUnavailable, ExecutionError
 from flux.events import Cancelled, CancelRequested, ChatResponse, UserSaid
 from flux.messages import ToolResult, Usage
 from flux.models.scripted import Call, Reply, ScriptedModel, Turn
-from flux.store import executions, interrupts
+from flux.store import interrupts, ownership
 from flux.store.database import LOCAL, Database, one
 from flux.store.interrupts import Interrupt
 from flux.tasks import call, parallel
@@ -410,7 +410,7 @@ async def test_a_driver_that_was_taken_for_dead_says_nothing_more_in_its_childre
         await asyncio.wait_for(begun.wait(), 20)
         bossy(second, Reply("alive"))
         owner = (await zombie.row(id)).worker or ""
-        assert await other_database.write(executions.reap(owner, (0.0,))) == [id]
+        assert await other_database.write(ownership.reap(owner, (0.0,))) == [id]
         machine.dispatch.nudge(id)
         context = await machine.until(id, "ended")
         assert context.output == "led"
