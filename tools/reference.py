@@ -14,7 +14,8 @@ import click
 import msgspec
 
 from flux.agents.definition import LATER, AgentDefinition
-from flux.events import DELTA_TYPES, ENTRY_TYPES
+from flux.deltas import DELTA_TYPES
+from flux.events import ENTRY_TYPES
 from flux.settings import GUARDED, Provider, Settings
 from flux.surfaces.cli.main import cli
 from tools.meanings import COMMANDS, DEFINITION, EVENTS, NOT_WRITTEN, ONLY_VARIABLES, OPTIONS, PROVIDERS, SETTINGS

@@ -11,7 +11,12 @@ from typing import Any, Literal, Union, get_args
 import msgspec
 from msgspec import Struct
 
-from flux.entry import Entry as Entry  # noqa: PLC0414 - everybody takes it from here
+from flux.deltas import DeltaEvent as DeltaEvent  # noqa: PLC0414 - everybody takes these from here
+from flux.deltas import Progress as Progress  # noqa: PLC0414
+from flux.deltas import Reasoning as Reasoning  # noqa: PLC0414
+from flux.deltas import Token as Token  # noqa: PLC0414
+from flux.deltas import ToolOutput as ToolOutput  # noqa: PLC0414
+from flux.entry import Entry as Entry  # noqa: PLC0414
 from flux.entry import entry_types
 from flux.errors import DatabaseTooNew
 from flux.messages import AssistantPart, StopReason, TextPart, ToolCall, Usage
@@ -315,49 +320,6 @@ ENTRY_TYPES = entry_types()
 UPCASTS: Mapping[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 
-class Token(Struct, frozen=True, tag_field="type", tag="token"):
-    """A piece of an answer's visible text."""
-
-    message_id: str
-    attempt: int
-    text: str
-
-
-class Reasoning(Struct, frozen=True, tag_field="type", tag="reasoning"):
-    """A piece of an answer's reasoning."""
-
-    message_id: str
-    attempt: int
-    text: str
-
-
-class ToolOutput(Struct, frozen=True, tag_field="type", tag="tool_output"):
-    """A piece of what a running tool prints."""
-
-    call: str
-    text: str
-
-
-class Progress(Struct, frozen=True, tag_field="type", tag="progress"):
-    """A value a running task or tool reports."""
-
-    call: str
-    value: Any
-    name: str = ""
-
-
-class SubagentDelta(Struct, frozen=True, tag_field="type", tag="subagent_delta"):
-    """What a child session shows, to the readers of the one that drives it."""
-
-    call: str
-    session: str
-    event: Token | Reasoning | ToolOutput | Progress | SubagentDelta
-
-
-DeltaEvent = Token | Reasoning | ToolOutput | Progress | SubagentDelta
-DELTA_TYPES: dict[str, type] = {cls.__struct_config__.tag: cls for cls in get_args(DeltaEvent)}
-
-
 class Stored(Struct, frozen=True, gc=False):
     """An entry in its place: `seq` in the log, the writer's `epoch`, and `at` (seconds since the epoch)."""
 
@@ -376,7 +338,6 @@ _encoder = msgspec.json.Encoder(enc_hook=str)
 _head = msgspec.json.Decoder(_Head)
 _any = msgspec.json.Decoder()
 _entry: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Union[tuple(ENTRY_TYPES.values())])  # noqa: UP007 - of a list
-_delta: msgspec.json.Decoder[DeltaEvent] = msgspec.json.Decoder(DeltaEvent)
 
 
 def type_of(event: Entry | UnknownEntry | DeltaEvent) -> str:
@@ -437,8 +398,3 @@ def upcast(name: str, version: int, target: int, body: dict[str, Any]) -> dict[s
         body = UPCASTS[name, version](body)
         version += 1
     return body | {"v": target}
-
-
-def decode_delta(body: bytes | str) -> DeltaEvent:
-    """The delta of its JSON."""
-    return _delta.decode(body)

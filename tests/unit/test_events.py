@@ -10,21 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flux import events
+from flux.deltas import DELTA_TYPES, SubagentDelta, decode_delta
 from flux.errors import DatabaseTooNew
-from flux.events import (
-    DELTA_TYPES,
-    ENTRY_TYPES,
-    CancelRequested,
-    DeltaEvent,
-    Entry,
-    SubagentDelta,
-    Token,
-    UnknownEntry,
-    decode,
-    decode_delta,
-    encode,
-    type_of,
-)
+from flux.events import ENTRY_TYPES, CancelRequested, DeltaEvent, Entry, Token, UnknownEntry, decode, encode, type_of
 
 TRIES = ("RETRY", "FALLBACK", "ROLLBACK")
 ENTRY_NAMES = [

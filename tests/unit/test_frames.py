@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from flux.deltas import SubagentDelta
 from flux.events import (
     AssistantSaid,
     Cancelled,
@@ -20,7 +21,6 @@ from flux.events import (
     RunFailed,
     SessionEndedEntry,
     SubagentChanged,
-    SubagentDelta,
     Token,
     ToolDone,
     ToolOutput,

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from flux.deltas import DELTA_TYPES
 from flux.errors import SettingsInvalid
-from flux.events import DELTA_TYPES, ENTRY_TYPES
+from flux.events import ENTRY_TYPES
 from flux.settings import Settings, load_settings
 from tools.meanings import NOT_WRITTEN, ONLY_VARIABLES, SETTINGS
 from tools.reference import FOLDER, main, pages, stale

@@ -12,6 +12,7 @@ from msgspec import Struct
 from flux.agents.definition import AgentDefinition
 from flux.agents.kits import Given, Kit
 from flux.agents.loop import Session
+from flux.deltas import SubagentDelta
 from flux.engine import driving
 from flux.engine.driving import MAX_DEPTH, Order, Waiting, asked_here
 from flux.engine.run import Run
@@ -25,7 +26,6 @@ from flux.events import (
     RunEnd,
     SessionStarted,
     SubagentChanged,
-    SubagentDelta,
     UsageCounted,
     UserSaid,
     spent_by,

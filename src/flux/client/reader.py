@@ -12,8 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from flux.client.sse import Parser, ServerEvent
+from flux.deltas import DELTA_TYPES, decode_delta
 from flux.errors import ServerUnreachable, Unavailable
-from flux.events import DELTA_TYPES, DeltaEvent, Entry, UnknownEntry, decode, decode_delta
+from flux.events import DeltaEvent, Entry, UnknownEntry, decode
 
 #: Seconds to wait after the n-th connection in a row that failed or ended; then it gives up.
 RECONNECT = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from flux.deltas import SubagentDelta
 from flux.events import (
     QUESTIONS,
     RUN_ENDS,
@@ -30,7 +31,6 @@ from flux.events import (
     RunFailed,
     SessionEndedEntry,
     SubagentChanged,
-    SubagentDelta,
     Token,
     ToolDone,
     ToolOutput,

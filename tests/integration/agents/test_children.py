@@ -7,8 +7,9 @@ from typing import Any
 import anyio
 import pytest
 
+from flux.deltas import decode_delta
 from flux.errors import SessionNotFound
-from flux.events import ApprovalRequired, Cancelled, RunFailed, RunStarted, SubagentChanged, UserSaid, decode_delta
+from flux.events import ApprovalRequired, Cancelled, RunFailed, RunStarted, SubagentChanged, UserSaid
 from flux.messages import Usage
 from flux.models.scripted import Call, Reply, Turn
 from flux.store.database import LOCAL, one

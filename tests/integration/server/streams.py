@@ -7,7 +7,7 @@ from typing import Any
 
 from flux.client import FluxClient
 from flux.client.sse import ServerEvent, parse
-from flux.events import DELTA_TYPES
+from flux.deltas import DELTA_TYPES
 
 ACCEPT = {"Accept": "text/event-stream"}
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from flux.deltas import DELTA_TYPES
 from flux.errors import error_tree
-from flux.events import DELTA_TYPES, ENTRY_TYPES
+from flux.events import ENTRY_TYPES
 from tests.integration.server.serving import Served
 
 PAGE = (Path(__file__).parents[3] / "docs/reference/http.md").read_text()

@@ -14,9 +14,10 @@ from flux.agents.binding import Binder
 from flux.agents.executor import SessionExecutor
 from flux.agents.inline import EXECUTOR
 from flux.agents.task_tools import TaskTools
+from flux.deltas import decode_delta
 from flux.engine.answers import Decision
 from flux.errors import DefinitionInvalid, InvalidInput
-from flux.events import ApprovalRequired, Cancelled, ModelFailed, Progress, UserSaid, decode_delta
+from flux.events import ApprovalRequired, Cancelled, ModelFailed, Progress, UserSaid
 from flux.messages import ModelFailure, ToolResult, Usage, text_of
 from flux.models.base import ModelRequest
 from flux.models.registry import ModelRegistry
