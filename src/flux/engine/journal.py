@@ -19,27 +19,20 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from flux.engine.place import Body, Place
+from flux.engine.recorded import TOLD, Recorded
 from flux.engine.run import Run
 from flux.engine.services import Services
 from flux.entry import Entry
 from flux.errors import DatabaseLocked, DatabaseUnavailable, ExecutionSuspended
 from flux.events import (
-    QUESTIONS,
-    Cancelled,
-    ChildDone,
     Progress,
-    Question,
-    RunStarted,
     Stored,
     Token,
-    ToolWaiting,
     UsageCounted,
 )
-from flux.events import InterruptAnswered as Answered
 from flux.store import log
 from flux.store.database import Steps
 from flux.store.executions import Spent
-from flux.workflow_entries import TaskCompleted, TaskFailed, TaskRetryFailed, TaskStarted, WorkflowPaused
 
 T = TypeVar("T")
 
@@ -48,15 +41,9 @@ NOTE_SECONDS = 0.1
 #: Seconds that nothing must happen before a workflow with several branches is put away.
 QUIET_SECONDS = 0.02
 
-Finished = TaskCompleted | TaskFailed
 #: What people are asked, by the kind of the question.
 FOR_PEOPLE = ("approval", "elicitation", "input", "plan", "pause")
 TALK = ("end", "message")
-#: What a journal reads.
-TOLD = (
-    *(TaskStarted, TaskCompleted, TaskFailed, TaskRetryFailed),
-    *(Answered, ChildDone, ToolWaiting, UsageCounted, *QUESTIONS),
-)
 TIMED_OUT = object()
 
 
@@ -77,33 +64,16 @@ class _Write(Struct, frozen=True):
     done: asyncio.Future[None]
 
 
-class Journal:
+class Journal(Recorded):
     """What one execution's log says of its tasks, and the way to add to it. `within`: only those of one tool call."""
 
     def __init__(self, run: Run, services: Services, within: str | None = None) -> None:
+        row = run.execution
+        super().__init__(within, within is None and row.kind == "workflow" and row.agent is not None)
         self.run = run
-        self.within = within
         self.services = services
         self.head = 0
         self.log: list[Stored] = []
-        self.started: dict[str, TaskStarted] = {}
-        #: Calls that began to act, and have neither come to something nor been put away with what they wait for.
-        self.in_flight: set[str] = set()
-        self.finished: dict[str, Finished] = {}
-        self.failed_tries: dict[str, int] = {}
-        self.asked: dict[str, Any] = {}
-        self.answers: dict[str, Answered] = {}
-        #: Whether the workflow talks for an agent.
-        self.talks = within is None and run.execution.kind == "workflow" and run.execution.agent is not None
-        #: How many runs of its session were stopped; and what was answered in the present one.
-        self.stopped = 0
-        self._answered_now: list[str] = []
-        self.ended: dict[str, ChildDone] = {}
-        #: The questions of driven children that were asked here too.
-        self.asked_below: set[str] = set()
-        #: What driven children have used, as far as it is counted.
-        self._counted: dict[str, Spent] = {}
-        self._looked_back = False
         #: What else wakes a parked call: the end of an execution, or a question -> the key of the call.
         self.also_wakes: dict[str, str] = {}
         self.parked: dict[str, Parked] = {}
@@ -154,10 +124,8 @@ class Journal:
             for stored in found:
                 self.head = stored.seq
                 self.log.append(stored)
-                self._add(stored.entry)
-                if self.talks:
-                    self._note_run(stored.entry)
-            self._looked_back = True
+                self._hear(stored.entry)
+            self.looked_back = True
             return found
 
     async def _read(self) -> list[Stored]:
@@ -170,52 +138,14 @@ class Journal:
         """Read what the log says of tasks, and nothing else: of a session it may be long."""
         newest, found = await self.run.database.read(_tasks(self.run))
         for stored in found:
-            self._add(stored.entry)
-        self.head, self._looked_back = newest, True
+            self._hear(stored.entry)
+        self.head, self.looked_back = newest, True
 
-    def _add(self, entry: Any) -> None:
-        match entry:
-            case TaskStarted():
-                self.started[entry.call] = entry
-                self.in_flight.add(entry.call)
-            case TaskCompleted() | TaskFailed():
-                self.finished[entry.call] = entry
-                self.in_flight.discard(entry.call)
-            case WorkflowPaused():
-                self.in_flight.clear()
-            case ToolWaiting(call=self.within):
-                self.in_flight.clear()
-            case TaskRetryFailed():
-                self.failed_tries[entry.call] = self.failed_tries.get(entry.call, 0) + 1
-            case Answered():
-                self.answers[entry.id] = entry
-                self._answered_now.append(entry.id)
-                self._wake(self.also_wakes.get(entry.id, entry.id), entry)
-            case ChildDone():
-                self.ended[entry.child] = entry
-                self._wake(self.also_wakes.get(entry.child, entry.child), entry)
-            case UsageCounted(child=str(child)) if not self._looked_back:  # the others are its own
-                self._counted[child] = self._counted.get(child, Spent()).plus(entry.tokens, entry.cost)
-            case _ if isinstance(entry, QUESTIONS):
-                self._ask(entry)
-
-    def _ask(self, entry: Question) -> None:
-        if entry.session is not None:
-            self.asked_below.add(entry.id)
-        elif entry.call is not None:
-            self.asked[entry.call] = entry
-
-    def _note_run(self, entry: Any) -> None:
-        """Of a run that was stopped counts no more what was answered in it, and open questions are asked anew."""
-        if isinstance(entry, RunStarted):
-            self._answered_now.clear()
-        if not isinstance(entry, Cancelled):
-            return
-        self.stopped += 1
-        for id in self._answered_now:
-            self.answers.pop(id, None)
-        self._answered_now.clear()
-        self.asked = {call: asked for call, asked in self.asked.items() if asked.id in self.answers}
+    def _hear(self, entry: Any) -> None:
+        """Add an entry, and wake the call that waited for it."""
+        id = self.add(entry)
+        if id is not None:
+            self._wake(self.also_wakes.get(id, id), entry)
 
     # Adding to it
 
@@ -243,9 +173,9 @@ class Journal:
 
     def count(self, child: str, spent: Spent) -> None:
         """Note what a driven child has used in all, as far as that is not counted yet."""
-        more = spent.since(self._counted.get(child, Spent()))
+        more = spent.since(self.counted.get(child, Spent()))
         if more.tokens.total or more.cost:
-            self._counted[child] = spent
+            self.counted[child] = spent
             self.note(UsageCounted(tokens=more.tokens, cost=more.cost, child=child))
 
     async def record(self, *entries: Entry, also: Steps[None] | None = None) -> None:
