@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from flux.agents.memory import DatabaseMemories
-from flux.agents.recall import indexed
+from flux.agents.memory.recall import indexed
+from flux.agents.memory.store import DatabaseMemories
 from flux.store import memories
 from flux.store.database import LOCAL, Steps
 from flux.store.opening import open_database

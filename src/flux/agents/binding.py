@@ -12,8 +12,8 @@ import msgspec
 
 from flux.agents.definition import AgentDefinition
 from flux.agents.kits import Kit
-from flux.agents.memory_choice import TOOL_NAMES as MEMORY_TOOLS
-from flux.agents.plans import TOOLS as PLAN_TOOLS
+from flux.agents.memory.choice import TOOL_NAMES as MEMORY_TOOLS
+from flux.agents.planning.plan import TOOLS as PLAN_TOOLS
 from flux.agents.shipped import check_files, check_names, is_file
 from flux.errors import DefinitionInvalid, FluxError, MissingKey
 from flux.events import ContextFrozen

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator, model_validator
 
-from flux.agents.memory_choice import LongTermMemory
+from flux.agents.memory.choice import LongTermMemory
 from flux.agents.workflow_file import PATH_OR_FILE, WorkflowFile
 from flux.engine.pools import pool_of
 from flux.errors import DefinitionInvalid, InvalidInput, UnsupportedYet

@@ -13,7 +13,7 @@ from flux.agents.delegation import Delegation
 from flux.agents.kept import KnownLimits, Recent
 from flux.agents.kits import Given
 from flux.agents.loop import IDLE, KitMaker, Session, run_session
-from flux.agents.plan_kit import plan_kit
+from flux.agents.planning.kit import plan_kit
 from flux.agents.shipped import shipped_bytes
 from flux.agents.steps import Finish, Idle, Park, Policy, Settle, used_tokens
 from flux.agents.transcript import Transcript

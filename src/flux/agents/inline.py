@@ -19,9 +19,9 @@ from flux.agents.binding import Binder
 from flux.agents.definition import define
 from flux.agents.executor import SessionExecutor
 from flux.agents.kits import Given
-from flux.agents.memory_choice import LongTermMemory
-from flux.agents.memory_kit import memory_kits
-from flux.agents.memory_stores import MemoryStores
+from flux.agents.memory.choice import LongTermMemory
+from flux.agents.memory.kit import memory_kits
+from flux.agents.memory.providers import MemoryStores
 from flux.agents.output import output_schema, parse_output
 from flux.agents.skills_kit import SkillsKit
 from flux.agents.task_tools import TaskTools

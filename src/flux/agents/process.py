@@ -12,15 +12,15 @@ from flux import tracing
 from flux.agents.artifacts import Artifacts
 from flux.agents.binding import Binder
 from flux.agents.contract import Contract
-from flux.agents.doorman import Doorman
 from flux.agents.executor import SessionExecutor
 from flux.agents.inline import EXECUTOR
-from flux.agents.logins import Logins
-from flux.agents.mcp_kit import McpKits, mcp_pool
-from flux.agents.mcp_tasks import POOL, SECRETS
-from flux.agents.memories import Memories
-from flux.agents.memory_kit import memory_kits
-from flux.agents.memory_stores import MemoryStores
+from flux.agents.mcp.doorman import Doorman
+from flux.agents.mcp.kit import McpKits, mcp_pool
+from flux.agents.mcp.logins import Logins
+from flux.agents.mcp.tasks import POOL, SECRETS
+from flux.agents.memory.kit import memory_kits
+from flux.agents.memory.providers import MemoryStores
+from flux.agents.memory.service import Memories
 from flux.agents.sessions import Agents, Sessions
 from flux.agents.skills_kit import SkillsKit
 from flux.agents.task_tools import TaskTools

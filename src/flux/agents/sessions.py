@@ -10,7 +10,7 @@ from typing import Any
 from flux.agents import stored
 from flux.agents.binding import Binder
 from flux.agents.definition import MOST_STEPS, AgentDefinition
-from flux.agents.plans import edited
+from flux.agents.planning.plan import edited
 from flux.engine.admission import Admission, NewMessage, NewSession
 from flux.engine.agent_workflows import session_of
 from flux.engine.answers import Admitted, Decision

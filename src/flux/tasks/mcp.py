@@ -1,5 +1,5 @@
 """MCP servers in workflows: import paths that users know."""
 
-from flux.agents.mcp_tasks import bearer, mcp, oauth
+from flux.agents.mcp.tasks import bearer, mcp, oauth
 
 __all__ = ["bearer", "mcp", "oauth"]

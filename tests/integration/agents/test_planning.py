@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flux.agents.definition import define
-from flux.agents.plans import TOOLS
+from flux.agents.planning.plan import TOOLS
 from flux.errors import DefinitionInvalid, InterruptDecided, PlanInvalid
 from flux.events import ChatResponse, Compacted, ContextFrozen, Entry, Planned, PlanReview, ToolDone
 from flux.messages import ToolResult

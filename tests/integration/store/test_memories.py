@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flux.agents.memory import MAX_KEY, MAX_VALUE, DatabaseMemories, MemoryStore, ProcessMemories
-from flux.agents.recall import words_of
+from flux.agents.memory.recall import words_of
+from flux.agents.memory.store import MAX_KEY, MAX_VALUE, DatabaseMemories, MemoryStore, ProcessMemories
 from flux.errors import DatabaseUnavailable, InvalidInput, TooLarge
 from flux.store.database import Database, one
 from flux.store.memories import REMEMBERED, Memory

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from starlette.responses import PlainTextResponse, Response
 
-from flux.agents.logins import PersonVault
+from flux.agents.mcp.logins import PersonVault
 from flux.errors import DefinitionInvalid
 from flux.events import ApprovalRequired, ContextFrozen, RunFailed, ToolDone
 from flux.server.app import create_app

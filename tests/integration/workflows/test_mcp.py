@@ -12,7 +12,7 @@ from flux import ExecutionContext, pause, workflow
 from flux.agents.binding import Binder
 from flux.agents.executor import SessionExecutor
 from flux.agents.inline import EXECUTOR
-from flux.agents.mcp_tasks import POOL, SECRETS
+from flux.agents.mcp.tasks import POOL, SECRETS
 from flux.agents.task_tools import TaskTools
 from flux.engine.secrets import Secrets
 from flux.errors import DefinitionInvalid, InvalidInput, ToolExecutionError

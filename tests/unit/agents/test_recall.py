@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux.agents.recall import MAX_WORD, asked, indexed, ranked, words_of
+from flux.agents.memory.recall import MAX_WORD, asked, indexed, ranked, words_of
 
 pytestmark = pytest.mark.behaviour("memory:store:search")
 

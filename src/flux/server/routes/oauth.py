@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from flux.agents.doorman import HEADERS, finished
+from flux.agents.mcp.doorman import HEADERS, finished
 from flux.server.context import process_of
 
 router = APIRouter(prefix="/oauth", include_in_schema=False)

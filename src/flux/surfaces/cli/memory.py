@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from flux.agents.memory import check_key
+from flux.agents.memory.store import check_key
 from flux.client.memories import MemoriesClient
 from flux.surfaces.cli.connect import connect, run
 from flux.surfaces.cli.named import print_text

@@ -1,7 +1,7 @@
 """Memory of agents in code: `agent(..., working_memory=working_memory(), long_term_memory=long_term_memory(...))`."""
 
-from flux.agents.memory import MemoryStore
-from flux.agents.memory_choice import LongTermMemory, in_memory, long_term_memory, postgresql, sqlite
+from flux.agents.memory.choice import LongTermMemory, in_memory, long_term_memory, postgresql, sqlite
+from flux.agents.memory.store import MemoryStore
 from flux.agents.window import WorkingMemory, working_memory
 
 __all__ = [

@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from flux.agents.definition import AgentDefinition, define
-from flux.agents.memory import DatabaseMemories, MemoryStore, ProcessMemories
-from flux.agents.memory_choice import BY_NAME, FIELD, HIDDEN, POSTGRES, LongTermMemory, with_subagents
+from flux.agents.memory.choice import BY_NAME, FIELD, HIDDEN, POSTGRES, LongTermMemory, with_subagents
+from flux.agents.memory.store import DatabaseMemories, MemoryStore, ProcessMemories
 from flux.engine.services import Lookup
 from flux.errors import (
     DatabaseLocked,

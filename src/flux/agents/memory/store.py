@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from flux.agents.recall import asked, begins, indexed, ranked, search
+from flux.agents.memory.recall import asked, begins, indexed, ranked, search
 from flux.errors import DatabaseLocked, DatabaseUnavailable, InvalidInput, TooLarge, Unavailable
 from flux.store import memories
 from flux.store.database import Database, Scope, Steps

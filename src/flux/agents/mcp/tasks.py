@@ -16,8 +16,8 @@ from msgspec import Struct
 from pydantic import ValidationError
 
 from flux.agents.definition import faults_of
-from flux.agents.logins import PersonVault
-from flux.agents.mcp_kit import mcp_pool
+from flux.agents.mcp.kit import mcp_pool
+from flux.agents.mcp.logins import PersonVault
 from flux.engine.journal import Journal, journal_here
 from flux.engine.pause import pause
 from flux.engine.secrets import Secrets

@@ -11,9 +11,9 @@ import msgspec
 from flux.agents.kept import Recent
 from flux.agents.kits import Kit
 from flux.agents.loop import KitMaker, Session
-from flux.agents.memory import MemoryStore
-from flux.agents.memory_choice import LongTermMemory
-from flux.agents.memory_stores import MemoryStores
+from flux.agents.memory.choice import LongTermMemory
+from flux.agents.memory.providers import MemoryStores
+from flux.agents.memory.store import MemoryStore
 from flux.errors import InvalidInput, NotFound, TooLarge, Unavailable
 from flux.store.database import Scope
 from flux.store.memories import Memory

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from flux.agents.definition import AgentDefinition
 from flux.agents.kits import Kit
 from flux.agents.loop import Session
-from flux.agents.plans import Plan, Step, drafted, edited
+from flux.agents.planning.plan import Plan, Step, drafted, edited
 from flux.errors import PlanInvalid
 from flux.events import Planned, PlanReview
 from flux.tools.base import Answer, Done, Failed, NeedsInput, Tool, ToolContext, ToolOutcome

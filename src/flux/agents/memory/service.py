@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from flux.agents.definition import AgentDefinition
-from flux.agents.memory import MemoryStore, check_key
-from flux.agents.memory_stores import MemoryStores
+from flux.agents.memory.providers import MemoryStores
+from flux.agents.memory.store import MemoryStore, check_key
 from flux.agents.sessions import Agents
 from flux.errors import InvalidInput, MemoryNotFound
 from flux.store.database import Scope

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flux.agents.kits import Kit
-from flux.agents.logins import PersonVault
 from flux.agents.loop import Session
+from flux.agents.mcp.logins import PersonVault
 from flux.agents.transcript import Transcript
 from flux.engine.secrets import Secrets
 from flux.errors import Unavailable

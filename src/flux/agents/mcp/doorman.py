@@ -7,7 +7,7 @@ import html
 from contextlib import suppress
 from urllib.parse import parse_qs, urlsplit
 
-from flux.agents.logins import Logins
+from flux.agents.mcp.logins import Logins
 from flux.errors import FluxError
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Flux</title>
