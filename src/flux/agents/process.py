@@ -47,6 +47,7 @@ from flux.engine.upkeep import PAUSE_SECONDS, keep_up, stopped_by, survive
 from flux.errors import MissingPackage
 from flux.models.bundled import scripted
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
+from flux.redaction import Known, password_of
 from flux.settings import Settings
 from flux.store.database import CommitObserver, Database
 from flux.store.feed import Feed
@@ -86,7 +87,9 @@ class Process:
         self.binder = Binder(models, workspace, environment, {**_web_tools(settings), **(tools or {})})
         self.feed = Feed(database)
         self.dispatch = dispatch
-        self.secrets = Secrets(database, settings.home, settings.secret_key)
+        self.known = Known()
+        self.known.add(*_given(settings), *models.keys())
+        self.secrets = Secrets(database, settings.home, settings.secret_key, self.known)
         self.configs = Configs(database)
         self.mcp = mcp_pool(settings, environment, self.binder.workspace)
         self.memory_stores = MemoryStores(database, self.secrets.requested, settings)
@@ -199,6 +202,11 @@ def _web_tools(settings: Settings) -> dict[str, Tool]:
     return {"web_fetch": WebFetch(settings.web_fetch_hosts).tool()} if settings.web_fetch_hosts else {}
 
 
+def _given(settings: Settings) -> tuple[str | None, ...]:
+    """What the settings hold that nobody must see."""
+    return settings.auth_token, settings.secret_key, password_of(settings.database)
+
+
 @asynccontextmanager
 async def open_process(  # noqa: PLR0913 - all that differs between processes
     settings: Settings,
@@ -248,6 +256,7 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
             offer=offer,
             who=presence(lock.id, name, labels or {}, offer.resources, settings.concurrency),
         )
+        stack.callback(process.known.forget)
         stack.push_async_callback(process.memory_stores.close)
         stack.push_async_callback(process.feed.close)
         stack.push_async_callback(process.mcp.close)

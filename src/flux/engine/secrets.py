@@ -5,38 +5,41 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import importlib
+import json
 import os
 import uuid
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flux.engine.configs import check_name
 from flux.errors import SecretNotFound, SecretUnreadable
+from flux.redaction import Known
 from flux.store import secrets
 from flux.store.database import Database, Scope, Steps
 
 if TYPE_CHECKING:
     from flux.engine.sealing import Sealer
 
-#: Shorter ones are not looked for in texts: too much would match.
-MIN_REDACTED = 6
-REDACTED = "***"
 #: Before the names of what is kept for a person; no secret that a person sets can have such a name.
 KEPT = "~"
 NOWHERE = "~sealed"
+#: What is secret of a login.
+TOKENS = frozenset(
+    {"access_token", "refresh_token", "id_token", "client_secret", "registration_access_token", "verifier"}
+)
 
 
 class Secrets:
     """The secrets of every tenant. The key is `key`, else that in the file secret.key of `home`."""
 
-    def __init__(self, database: Database, home: Path, key: str | None = None) -> None:
+    def __init__(self, database: Database, home: Path, key: str | None = None, known: Known | None = None) -> None:
         self._database = database
         self._file = home / "secret.key"
         self._key = key
         self._made: Sealer | None = None
-        self._known: set[str] = set()
+        self.known = known or Known()
 
     async def set(self, scope: Scope, name: str, value: str) -> None:
         """Set a secret; the first one makes the key.
@@ -76,7 +79,8 @@ class Secrets:
             if text is None:
                 raise SecretNotFound(f"there is no secret {name!r}; `flux secrets set {name}` sets it")
             found[name] = (await self._sealer(name, create=False)).open(scope, name, text)
-        self._known.update(value for value in found.values() if len(value) >= MIN_REDACTED)
+        for name, value in found.items():
+            self.known.add(*(_tokens(value) if name.startswith(KEPT) else (value,)))
         return found
 
     async def remove(self, scope: Scope, name: str) -> None:
@@ -123,12 +127,6 @@ class Secrets:
         except (SecretUnreadable, ValueError):
             return None
 
-    def redact(self, text: str) -> str:
-        """A text without the secrets that this process has given out: for logs, traces and errors."""
-        for value in sorted(self._known, key=len, reverse=True):
-            text = text.replace(value, REDACTED)
-        return text
-
     async def _sealer(self, name: str, *, create: bool) -> Sealer:
         if self._made is None:
             self._made = await asyncio.to_thread(self._load, name, create)
@@ -146,6 +144,22 @@ class Secrets:
         except FileNotFoundError as error:
             raise sealing.unreadable(name, f"with a key that is not here: there is no {self._file}") from error
         return sealer
+
+
+def _tokens(kept: str) -> Iterable[str]:
+    """What is secret of something kept, which is JSON with addresses and names in it too."""
+    try:
+        found = json.loads(kept)
+    except ValueError:
+        return [kept]
+    return _leaves(found)
+
+
+def _leaves(found: Any) -> Iterable[str]:
+    for name, value in found.items() if isinstance(found, dict) else ():
+        if name in TOKENS and isinstance(value, str):
+            yield value
+        yield from _leaves(value)
 
 
 def _own(scope: Scope, name: str) -> str:

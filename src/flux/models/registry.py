@@ -113,6 +113,12 @@ class ModelRegistry(Models):
         self._made.move_to_end((name, endpoint))
         return found
 
+    def keys(self) -> list[str]:
+        """Every key of a provider that the environment holds."""
+        own = [one.api_key_env for one in self._providers.values() if one.api_key_env]
+        variables = (*own, *(variable for known in BUILT_IN.values() for variable in known.keys))
+        return [key for variable in variables if (key := self._environment.get(variable))]
+
     def check(self, name: str) -> None:
         """Raise what `get` would raise; loads no SDK."""
         provider, model = self._split(name)

@@ -121,7 +121,12 @@ async def _serve(settings: Settings, *, worker: bool, remote: bool) -> None:
         async with open_process(settings, environment=os.environ, workspace=Path.cwd(), worker=worker) as process:
             app = create_app(process, hosts=None if remote else frozenset())
             config = uvicorn.Config(
-                app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=LEAVE_SECONDS
+                app,
+                log_level="warning",
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                timeout_graceful_shutdown=LEAVE_SECONDS,
             )
             url = url_of(listener)
             settle_memory()
