@@ -6,6 +6,7 @@ import asyncio
 import importlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from flux import tracing
@@ -31,6 +32,7 @@ from flux.engine.dispatch import Dispatch, Duty, EmbeddedDispatch
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.executions import Executions
 from flux.engine.fleet import Fleet
+from flux.engine.key_source import KeySource
 from flux.engine.pools import DEFAULT_OFFER, Offer, pools_of, resources_here
 from flux.engine.presence import presence
 from flux.engine.recovery import TICK_SECONDS, Recovery, WorkerLock
@@ -49,7 +51,7 @@ from flux.models.bundled import scripted
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
 from flux.redaction import Known, password_of
 from flux.settings import Settings
-from flux.store.database import CommitObserver, Database
+from flux.store.database import LOCAL, CommitObserver, Database
 from flux.store.feed import Feed
 from flux.store.opening import open_database
 from flux.store.workers import Presence
@@ -89,10 +91,11 @@ class Process:
         self.dispatch = dispatch
         self.known = Known()
         self.known.add(*_given(settings), *models.keys())
-        self.secrets = Secrets(database, settings.home, settings.secret_key, self.known)
+        self.secrets = Secrets(database, KeySource.of(settings), self.known)
+        models.secret = partial(self.secrets.get, LOCAL)
         self.configs = Configs(database)
         self.mcp = mcp_pool(settings, environment, self.binder.workspace)
-        self.memory_stores = MemoryStores(database, self.secrets.requested, settings)
+        self.memory_stores = MemoryStores(database, self.secrets.requested, settings, self.known)
         self.agents = Agents(database, self.binder, (self.memory_stores.prepared,))
         self.memories = Memories(self.memory_stores, self.agents)
         admission = Admission(database, self.feed, self.dispatch)
@@ -241,6 +244,7 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
             provider_settings(settings.providers),
             {"scripted": scripted, **(factories or {})},
             stalled_after=settings.model_stall,
+            keys=settings.keys,
         )
         stack.push_async_callback(models.aclose)
         offer = Offer(pools_of(labels or {}), await asyncio.to_thread(resources_here)) if worker else DEFAULT_OFFER
