@@ -47,7 +47,7 @@ from flux.engine.source import CatalogCode, SourceLoader
 from flux.engine.ticker import Starter, Ticker
 from flux.engine.upkeep import PAUSE_SECONDS, keep_up, stopped_by, survive
 from flux.errors import MissingPackage
-from flux.models.bundled import scripted
+from flux.models.bundled import scripted_in
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
 from flux.redaction import Known, password_of
 from flux.settings import Settings
@@ -242,7 +242,7 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
         models = ModelRegistry(
             environment,
             provider_settings(settings.providers),
-            {"scripted": scripted, **(factories or {})},
+            {"scripted": scripted_in(workspace), **(factories or {})},
             stalled_after=settings.model_stall,
             keys=settings.keys,
         )

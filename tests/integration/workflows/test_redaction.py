@@ -3,6 +3,7 @@
 import pytest
 
 from flux import ExecutionContext, task, workflow
+from flux.errors import ExecutionError
 from flux.redaction import Known
 from flux.store.database import Database
 from tests.integration.workflows.machine import working
@@ -23,7 +24,7 @@ async def hidden(ctx: ExecutionContext[str]) -> list[str]:
     told = await tells("hunter2-hunter2")
     try:
         await breaks("hunter2-hunter2")
-    except Exception as error:  # noqa: BLE001 - what it says is looked at
+    except ExecutionError as error:
         return [told["token"], str(error)]
     return []
 
