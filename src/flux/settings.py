@@ -29,8 +29,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     """What an operator can set; times in seconds, sizes in bytes. `home` holds all state.
 
     `retention_days`: what has ended for so long is deleted; 0 keeps it for good. `web_fetch_hosts`: names, with
-    or without a port, that agents may fetch pages from although they are not public. `secret_key_command` prints
-    the key of secrets. `keys` names the secret that holds the key of a provider: `[flux.ai.keys]`.
+    or without a port, that agents, and logins at MCP servers, may reach although they are not public.
+    `secret_key_command` prints the key of secrets. `keys` names the secret that holds the key of a provider:
+    `[flux.ai.keys]`.
     """
 
     home: Path

@@ -74,7 +74,7 @@ def test_a_script_is_a_file_of_the_folder_and_of_no_other(tmp_path: Path) -> Non
     (folder / "bomb.yaml").write_text("- text: &a ok\n- text: *a")
     scripted("below/ok.yaml", folder)
     for name in ("../keys.yaml", str(outside), "link.yaml", "below/../../keys.yaml", "../none.yaml"):
-        with pytest.raises(DefinitionInvalid, match="it must be in the directory of this process$"):
+        with pytest.raises(DefinitionInvalid, match=r"it must be in the directory of this process$"):
             scripted(name, folder)
     for name, why in (("none.yaml", "no such file"), ("large.yaml", "more than"), ("bomb.yaml", "aliases")):
         with pytest.raises(DefinitionInvalid, match=why):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -226,13 +226,14 @@ class Target:
         auth: httpx2.Auth | None,
         *,
         old: bool,
+        hosts: Sequence[str] = (),
     ) -> None:
         self._server = server
         self._old = old
         self._cwd = cwd
         self._environment = environment
         self._auth = auth
-        self._careful = Careful(server.url, headers) if server.url is not None else None
+        self._careful = Careful(server.url, headers, hosts=hosts) if server.url is not None else None
         #: Why the program at the other end is gone.
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 

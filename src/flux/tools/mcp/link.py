@@ -180,7 +180,13 @@ class Link:
     async def _connect(self) -> Connection:
         try:
             target = Target(
-                self.server, self._pool.cwd, await self._variables(), self._headers, self._login(), old=self._old
+                self.server,
+                self._pool.cwd,
+                await self._variables(),
+                self._headers,
+                self._login(),
+                old=self._old,
+                hosts=self._pool.hosts,
             )
         except FluxError as error:
             raise Down(str(error)) from error
@@ -249,7 +255,7 @@ class Link:
     def _login(self) -> Login | None:
         if self.server.auth != "oauth":
             return None
-        return Login(self.server, self.vault, self._pool.callback, self._pool.document)
+        return Login(self.server, self.vault, self._pool.callback, self._pool.document, self._pool.hosts)
 
     async def _headers(self) -> Mapping[str, str]:
         """What is sent with every request, as it is now."""

@@ -55,7 +55,10 @@ class McpPool:
         callback: str = "http://localhost:8000/oauth/callback",
         document: str | None = None,
         idle: float = 300.0,
+        hosts: Sequence[str] = (),
     ) -> None:
+        #: Hosts that may be reached although they are not public.
+        self.hosts = hosts
         self.environment = {name: environment[name] for name in ENVIRONMENT if name in environment}
         self.environment.setdefault("PATH", "/usr/local/bin:/usr/bin:/bin")
         self.cwd = cwd
