@@ -33,6 +33,7 @@ from flux.engine.execution import WorkflowExecutor
 from flux.engine.executions import Executions
 from flux.engine.fleet import Fleet
 from flux.engine.key_source import KeySource
+from flux.engine.limits import Limits
 from flux.engine.pools import DEFAULT_OFFER, Offer, pools_of, resources_here
 from flux.engine.presence import presence
 from flux.engine.recovery import TICK_SECONDS, Recovery, WorkerLock
@@ -98,7 +99,7 @@ class Process:
         self.memory_stores = MemoryStores(database, self.secrets.requested, settings, self.known)
         self.agents = Agents(database, self.binder, (self.memory_stores.prepared,))
         self.memories = Memories(self.memory_stores, self.agents)
-        admission = Admission(database, self.feed, self.dispatch)
+        admission = Admission(database, self.feed, self.dispatch, Limits.of(settings))
         self.workflows = Workflows(database)
         self.executions = Executions(database, self.feed, admission, self.workflows.found)
         cancel = self.executions.cancel_children

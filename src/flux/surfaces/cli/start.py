@@ -114,6 +114,7 @@ async def _serve(settings: Settings, *, worker: bool, remote: bool) -> None:
     import uvicorn
 
     from flux.agents.process import open_process
+    from flux.http.bounded import bounded
     from flux.server.app import create_app, end_streams
 
     log_to_stderr()
@@ -122,6 +123,7 @@ async def _serve(settings: Settings, *, worker: bool, remote: bool) -> None:
             app = create_app(process, hosts=None if remote else frozenset())
             config = uvicorn.Config(
                 app,
+                http=bounded(settings.max_header_bytes),
                 log_level="warning",
                 log_config=None,
                 access_log=False,
