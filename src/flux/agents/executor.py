@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from flux.agents.artifacts import artifact_kit
 from flux.agents.binding import Binder, Bound
-from flux.agents.definition import AgentDefinition
+from flux.agents.definition import AgentDefinition, Budget, Limit
 from flux.agents.delegation import Delegation
 from flux.agents.kept import KnownLimits, Recent
 from flux.agents.kits import Given
@@ -90,6 +90,10 @@ class SessionExecutor:
             return bound.equipped(kits) if kits else bound
 
         policy = Policy(definition, self._settings.run_failures, self._settings.run_timeout)
+        if definition.budget is not None and given is None:
+            policy = replace(policy, newest=await self._newest_budget(run, definition))
+        if policy.budget is not None and policy.budget.agent != Limit():
+            run.account = definition.name
         transcript = self._transcripts.take(run.id) or Transcript()
         session = Session(run, transcript, bind, policy, self._settings.model_attempts, self._delegation.stop, given)
         await self._limit(session)
@@ -107,6 +111,16 @@ class SessionExecutor:
                 return
             found = await self._limits.ask(session.run, model)
         session.policy = replace(session.policy, window=found.context, output=found.output)
+
+    async def _newest_budget(self, run: Run, definition: AgentDefinition) -> Budget | None:
+        """The budget that the agent has by now: one that is raised counts for sessions that go on too."""
+        found = await self._database.read(agents.get(run.scope, run.execution.agent or ""))
+        if found is None or found.version == run.execution.agent_version:
+            return definition.budget
+        try:
+            return AgentDefinition.from_json(found.definition).budget
+        except DefinitionInvalid:  # of a newer Flux
+            return definition.budget
 
     async def _definition(self, run: Run) -> AgentDefinition:
         row = run.execution
