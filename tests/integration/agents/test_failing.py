@@ -168,7 +168,7 @@ async def test_after_its_tool_calls_an_agent_must_answer_and_keeps_its_tools_in_
 async def test_a_used_up_budget_ends_the_run_and_the_next_has_its_own(world: World) -> None:
     script = in_turn(
         Reply("", calls=(Call("look"),), usage=Usage(30, 0)),
-        Reply("", calls=(Call("look"),), usage=Usage(90, 0)),
+        Reply("", calls=(Call("look"),), usage=Usage(10, 80)),
         Reply("fine", usage=Usage(60, 0)),
     )
     await world.agent(script, tools=["look"], budget={"run": {"max_tokens": 100}})
