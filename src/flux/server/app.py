@@ -22,6 +22,7 @@ from flux.server.measure import Counts, RequestCounter
 from flux.server.routes import (
     agents,
     artifacts,
+    audit,
     configs,
     executions,
     health,
@@ -71,6 +72,7 @@ def create_app(
     app.include_router(secrets.router)
     app.include_router(oauth.router)
     app.include_router(memories.router)
+    app.include_router(audit.router)
     app.add_exception_handler(FluxError, _flux_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)

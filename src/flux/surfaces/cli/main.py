@@ -72,6 +72,7 @@ CLI = "flux.surfaces.cli"
         "config": (f"{CLI}.config:config", "Set and look up configuration values of workflows."),
         "memory": (f"{CLI}.memory:memory", "Look at what agents noted down, and forget it."),
         "secrets": (f"{CLI}.secrets:secrets", "Set and look up secrets of workflows."),
+        "audit": (f"{CLI}.audit:audit", "See who decided, changed, started or read what."),
         "start": (f"{CLI}.start:start", "Start a server or a worker."),
         "server": (f"{CLI}.start:server", "The server, the other way round."),
         "worker": (f"{CLI}.worker:worker", "Start workers, see those there are, let one go."),
