@@ -42,12 +42,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     output = getattr(session.config, "workeroutput", None)  # of a process that runs a share of the tests
     if output is not None:
-        output["lacking"] = sorted(session.config.stash[LACKING])
+        lacking = session.config.stash[LACKING]
+        output["lacking"] = sorted(lacking)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    node.config.stash[LACKING] |= set(getattr(node, "workeroutput", {}).get("lacking", ()))
+    node.config.stash[LACKING].update(getattr(node, "workeroutput", {}).get("lacking", ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
