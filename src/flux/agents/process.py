@@ -21,6 +21,8 @@ from flux.agents.mcp.tasks import POOL, SECRETS
 from flux.agents.memory.kit import memory_kits
 from flux.agents.memory.providers import MemoryStores
 from flux.agents.memory.service import Memories
+from flux.agents.project.code import code_of, found_in
+from flux.agents.project.discovery import Project
 from flux.agents.sessions import Agents, Sessions
 from flux.agents.skills_kit import SkillsKit
 from flux.agents.task_tools import TaskTools
@@ -75,8 +77,10 @@ class Process:
         tools: Mapping[str, Tool] | None = None,
         offer: Offer = DEFAULT_OFFER,
         who: Presence | None = None,
+        project: Project | None = None,
     ) -> None:
         self.offer = offer
+        self.project = project
         self.settings = settings
         self.worker_id = lock.id
         self.who = who = who or Presence(lock.id)
@@ -94,7 +98,8 @@ class Process:
         self.memories = Memories(self.memory_stores, self.agents)
         admission = Admission(database, self.feed, self.dispatch)
         self.workflows = Workflows(database)
-        self.executions = Executions(database, self.feed, admission, self.workflows.found)
+        find = found_in(project, self.workflows.found)
+        self.executions = Executions(database, self.feed, admission, find)
         cancel = self.executions.cancel_children
         self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes, cancel)
         self.logins = Logins(self.secrets, self.sessions)
@@ -103,10 +108,10 @@ class Process:
             self.mcp.on_login = self.doorman.open
         self.artifacts = Artifacts(database, self.sessions)
         self.contract = Contract(database, self.sessions, self.executions)
-        starter = Starter(self.dispatch, self.workflows.found, self.agents.workspace)
+        starter = Starter(self.dispatch, find, self.agents.workspace)
         self.ticker = Ticker(database, self.feed, self.dispatch, starter)
         self.workflows.on_registered = self.ticker.changed
-        self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
+        self.schedules = Schedules(database, self.ticker, find, settings.max_message_bytes)
         self.workers = Fleet(database, lock, settings.dead_after, always=shared, drain_here=self.drain)
         self.runner = Runner(database, self.feed, self.dispatch, self._executors(), who, offer)
         self.feed.on_foreign_write = self.runner.changed_elsewhere
@@ -126,7 +131,7 @@ class Process:
             after=(memory_kits(self.memory_stores), McpKits(self.mcp, self.secrets)),
         )
         services.kept.put(EXECUTOR, sessions)
-        code = CatalogCode(self.database, sources)
+        code = code_of(self.project, CatalogCode(self.database, sources))
         workflows = WorkflowExecutor(code, services, self.settings.run_failures, self.workers.has_others)
         return {"session": sessions, "workflow": workflows}
 
@@ -211,11 +216,13 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
     worker: bool = True,
     labels: Mapping[str, str] | None = None,
     name: str | None = None,
+    project: Project | None = None,
 ) -> AsyncIterator[Process]:
     """Open everything, work while the context is open, close everything.
 
     `factories` make models of further prefixes; `tools` made in code can be named by definitions; `labels`
-    say which pools the worker serves; `name` is what the worker is to be called.
+    say which pools the worker serves; `name` is what the worker is to be called; the agents and workflows of
+    `project` run here too.
 
     :raises DatabaseUnavailable, DatabaseLocked, DatabaseTooNew: the database cannot be used
     :raises WorkerExists: a living worker has this name
@@ -235,7 +242,7 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
             stalled_after=settings.model_stall,
         )
         stack.push_async_callback(models.aclose)
-        offer = Offer(pools_of(labels or {}), await asyncio.to_thread(resources_here)) if worker else DEFAULT_OFFER
+        offer = await _offer(labels or {}, project) if worker else DEFAULT_OFFER
         process = Process(
             settings,
             database,
@@ -247,6 +254,7 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
             tools=tools,
             offer=offer,
             who=presence(lock.id, name, labels or {}, offer.resources, settings.concurrency),
+            project=project,
         )
         stack.push_async_callback(process.memory_stores.close)
         stack.push_async_callback(process.feed.close)
@@ -258,6 +266,11 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
             task = asyncio.create_task(process.work(), name="worker")
             stack.push_async_callback(_stop, task)
         yield process
+
+
+async def _offer(labels: Mapping[str, str], project: Project | None) -> Offer:
+    pools = (*pools_of(labels), *((project.pool,) if project else ()))
+    return Offer(pools, await asyncio.to_thread(resources_here))
 
 
 async def _dispatch(database: Database, settings: Settings) -> Dispatch:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flux import create_agent
-from flux.agents.project import load_project
+from flux.agents.project.discovery import load_project
 from flux.errors import ProjectUnusable
 
 AGENT = 'from flux import create_agent\ndefault = create_agent(lambda ctx: {"model": "scripted/demo"})\n'
