@@ -98,6 +98,12 @@ class AnswerInterrupt(Body):
     content: Json = None
 
 
+class StartRun(Body):
+    """POST /workflows/{name}."""
+
+    payload: Json = None
+
+
 class Rename(Body):
     """PUT /sessions/{id}/name."""
 
