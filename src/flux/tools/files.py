@@ -45,7 +45,7 @@ class FileTools:
         self,
         config: GroupConfig,
         names: FileNames = FileNames(),
-        lines: int | None = None,  # noqa: B008 - frozen
+        lines: int | None = None,
     ) -> None:
         self._config = config
         self._names = names
