@@ -20,7 +20,7 @@ from flux.events import ContextFrozen
 from flux.messages import Message, ToolCall
 from flux.models.base import Model, ModelRequest, Models, ToolSchema
 from flux.sandboxes.base import Sandbox
-from flux.sandboxes.local import LocalSandbox
+from flux.sandboxes.host import LocalSandbox
 from flux.suggest import unknown
 from flux.tools.base import Tool, ToolContext
 from flux.tools.groups import resolve

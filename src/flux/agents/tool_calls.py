@@ -269,6 +269,13 @@ def _done(call: ToolCall, outcome: Outcome, content: str, artifact: str | None =
     )
 
 
+def lost(state: CallState) -> ToolDone:
+    """The result of a call whose process is gone."""
+    if not state.started:
+        return _done(state.call, "cancelled", "[cancelled before it ran]")
+    return _done(state.call, "interrupted", INTERRUPTED)
+
+
 def cancelled(state: CallState) -> ToolDone:
     """The result of a call whose run was stopped."""
     text = "[cancelled while it ran; its outcome is unknown]" if state.started else "[cancelled before it ran]"

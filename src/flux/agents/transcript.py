@@ -116,7 +116,8 @@ Item = UserItem | AnswerItem | SummaryItem
 class RunState(Struct, gc=False):
     """The run that is open in the log.
 
-    `failures` are those of the model call that is due. `active_since` is when it started, or was last
+    `failures` are those of the model call that is due. `reminded` counts what the loop has told the model itself,
+    `detached`: nothing of it is part of the conversation. `active_since` is when it started, or was last
     answered by a person, or may retry, in seconds since the epoch. `overflowed`: the prompt is known to be
     too long.
     """
@@ -136,6 +137,8 @@ class RunState(Struct, gc=False):
     compacted: bool = False
     overflowed: bool = False
     cancelled: bool = False
+    detached: bool = False
+    reminded: int = 0
     repeats: dict[str, int] = {}
 
     @property
@@ -223,6 +226,8 @@ class Transcript:
 
     def _say(self, entry: UserSaid, _: Stored) -> None:
         self.pending[entry.id] = entry
+        if self.run is not None and entry.options.get("reminder"):
+            self.run.reminded += 1
 
     def _freeze(self, entry: ContextFrozen, _: Stored) -> None:
         self.context = entry
@@ -315,6 +320,7 @@ class Transcript:
             active_since=stored.at,
             definition_digest=entry.definition_digest,
             cancelled=entry.run in self._cancels,
+            detached=first is not None and bool(first.options.get("detached")),
         )
         self._consume(entry.inputs, stored.seq)
 
@@ -336,8 +342,9 @@ class Transcript:
         run.compacted = run.overflowed = False
         run.model_calls += 1
         run.iterations += bool(entry.calls)
-        self.prompt_tokens = entry.usage.total
-        self.items.append(AnswerItem(stored.seq, entry))
+        if not run.detached:
+            self.prompt_tokens = entry.usage.total
+            self.items.append(AnswerItem(stored.seq, entry))
 
     def _gate(self, run: RunState, entry: Gated, _: int) -> None:
         run.calls[entry.call].gate = entry
@@ -351,7 +358,7 @@ class Transcript:
         if state is None or state.done is not None:
             return
         state.done = entry
-        for item in reversed(self.items):
+        for item in reversed(self.items if not run.detached else ()):
             if isinstance(item, AnswerItem):
                 item.results = {**item.results, entry.call: entry}
                 break
@@ -373,7 +380,7 @@ class Transcript:
     def _consume(self, ids: tuple[str, ...], seq: int) -> None:
         for id in ids:
             said = self.pending.pop(id, None)
-            if said is not None:
+            if said is not None and not (self.run is not None and self.run.detached):
                 self.items.append(UserItem(seq, said))
 
 

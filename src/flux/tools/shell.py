@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from flux.sandboxes.base import ExecResult
+from flux.sandboxes.base import ShellResult
 from flux.tools.base import Done, Failed, Tool, ToolContext, ToolOutcome
 from flux.tools.kept import kept
 from flux.tools.text import Tap, clip
@@ -69,7 +69,7 @@ def _holds(command: str, entry: str) -> bool:
     return bool(words) and re.search(rf"(?<![\w.-]){words}(?![\w.-])", command) is not None
 
 
-async def _report(result: ExecResult, max_chars: int, context: ToolContext) -> str:
+async def _report(result: ShellResult, max_chars: int, context: ToolContext) -> str:
     """What the command did; where its output is cut, the whole is kept."""
     room = max(max_chars - _HEADINGS, _HEADINGS // 2)
     stderr = clip(result.stderr, room // 3)
