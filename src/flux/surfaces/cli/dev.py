@@ -100,6 +100,8 @@ async def _watch(root: Path, bound: socket.socket, remote: bool) -> None:
             files = await changed
         finally:
             await _stop(server, ended)
+            changed.cancel()
+            await asyncio.wait((changed,))
         click.echo(f"{files} changed; starting again.", err=True)
 
 
