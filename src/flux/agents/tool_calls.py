@@ -175,7 +175,6 @@ class _Call:
             answers=self._asking.answers(),
             ask=self._asking.ask,
             keep=self._keeper.keep,
-            tools=self._bound.tools,
         )
 
     async def _finalise(self, outcome: ToolOutcome, tool: Tool, context: ToolContext) -> None:

@@ -9,6 +9,7 @@ from typing import Any, final
 from msgspec import Struct
 
 from flux.agents.calls import CallState, RunState
+from flux.agents.results import SCHEME
 from flux.events import (
     QUESTIONS,
     AssistantSaid,
@@ -44,6 +45,8 @@ from flux.store.executions import Spent
 
 #: What may be in a log beside the entries of its worker.
 FROM_OUTSIDE = frozenset((SessionStarted, UserSaid, CancelRequested, InterruptAnswered, ChildDone))
+#: How the address of something that was kept begins.
+KEPT = f"{SCHEME}://"
 #: The results of an answer without calls: one for all of them.
 NO_RESULTS: Mapping[str, ToolDone] = MappingProxyType({})
 
@@ -102,6 +105,8 @@ class Transcript:
         self.cost = 0.0
         self.prompt_tokens = 0
         self.ended = False
+        #: Something long was kept beside the log, or a call told the address of such a thing.
+        self.kept = False
         #: The call that drives a child, by the child.
         self.delegated: dict[str, str] = {}
         #: What children have used, as far as it is counted here.
@@ -268,6 +273,7 @@ class Transcript:
     def _done(self, run: RunState, entry: ToolDone, _: int) -> None:
         if not run.finish_call(entry):
             return
+        self.kept = self.kept or entry.artifact is not None or KEPT in entry.content
         for item in reversed(self.items):
             if isinstance(item, AnswerItem):
                 item.results = {**item.results, entry.call: entry}
