@@ -127,6 +127,22 @@ class SessionHandle(LogReader):
         """Stop the present run; the session stays usable."""
         return await self._client.post(f"/sessions/{self.id}/cancel")
 
+    async def fork(self, at: int | None = None, *, name: str | None = None, key: str | None = None) -> SessionHandle:
+        """A new session that begins as a copy of this one, up to and with the entry `at` (a seq); None: all of it.
+
+        Its handle begins behind what was copied.
+
+        :raises InvalidInput: the session has no entry `at`
+        :raises SessionExists, IdempotencyMismatch: the name is taken, or the key was used with another body
+        """
+        body = {name_: value for name_, value in (("at", at), ("name", name)) if value is not None}
+        row = await self._client.post(f"/sessions/{self.id}/fork", body, key=key)
+        return SessionHandle(self._client, row["id"], str(row["seq"]))
+
+    async def rename(self, title: str) -> dict[str, Any]:
+        """Change the title; the session's row."""
+        return await self._client.put(f"/sessions/{self.id}/name", {"name": title})
+
     async def stop(self) -> dict[str, Any]:
         """End the session for good."""
         return await self._client.post(f"/sessions/{self.id}/stop")
