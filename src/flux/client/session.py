@@ -66,6 +66,10 @@ class SessionHandle(LogReader):
             async for event in events:
                 yield event
 
+    def watch(self, message: str) -> None:
+        """Follow the run of a message that was posted; `until_rest` watches it from where this handle has read to."""
+        self._watch = RunWatch(message)
+
     @property
     def state(self) -> str:
         """How the run this handle follows stands, as far as it was read: working, waiting or ended."""
