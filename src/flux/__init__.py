@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from flux.client import FluxClient as FluxClient
+    from flux.client import PyFlueClient as PyFlueClient
+    from flux.client import SyncFluxClient as SyncFluxClient
     from flux.engine.context import ExecutionContext as ExecutionContext
     from flux.engine.flow import call as call
     from flux.engine.options import TaskMetadata as TaskMetadata
@@ -21,7 +24,10 @@ if TYPE_CHECKING:
 #: What `flux` offers, and where it is: found when it is asked for, so that `import flux` costs nothing.
 _PLACES = {
     "ExecutionContext": "flux.engine.context",
+    "FluxClient": "flux.client",
+    "PyFlueClient": "flux.client",
     "ResourceRequest": "flux.engine.pools",
+    "SyncFluxClient": "flux.client",
     "TaskMetadata": "flux.engine.options",
     "call": "flux.engine.flow",
     "cron": "flux.engine.schedules",
