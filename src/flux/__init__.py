@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from flux.agents.define.tool import define_tool as define_tool
     from flux.agents.define.tool import tool as tool
     from flux.agents.definition import ThinkingLevel as ThinkingLevel
+    from flux.client import FluxClient as FluxClient
+    from flux.client import PyFlueClient as PyFlueClient
+    from flux.client import SyncFluxClient as SyncFluxClient
     from flux.engine.context import ExecutionContext as ExecutionContext
     from flux.engine.flow import call as call
     from flux.engine.options import TaskMetadata as TaskMetadata
@@ -45,10 +48,13 @@ _PLACES = {
     "CompactionConfig": "flux.agents.define.profile",
     "CreatedAgent": "flux.agents.define.agent",
     "ExecutionContext": "flux.engine.context",
+    "FluxClient": "flux.client",
     "McpServerConnection": "flux.agents.define.mcp",
+    "PyFlueClient": "flux.client",
     "ResourceRequest": "flux.engine.pools",
     "Skill": "flux.tools.skill",
     "SkillReference": "flux.agents.define.skills",
+    "SyncFluxClient": "flux.client",
     "TaskMetadata": "flux.engine.options",
     "ThinkingLevel": "flux.agents.definition",
     "ToolCallContext": "flux.agents.define.tool",
