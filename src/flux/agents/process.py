@@ -6,6 +6,7 @@ import asyncio
 import importlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from flux import tracing
@@ -33,6 +34,7 @@ from flux.engine.dispatch import Dispatch, Duty, EmbeddedDispatch
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.executions import Executions
 from flux.engine.fleet import Fleet
+from flux.engine.key_source import KeySource
 from flux.engine.pools import DEFAULT_OFFER, Offer, pools_of, resources_here
 from flux.engine.presence import presence
 from flux.engine.recovery import TICK_SECONDS, Recovery, WorkerLock
@@ -47,10 +49,11 @@ from flux.engine.source import CatalogCode, SourceLoader
 from flux.engine.ticker import Starter, Ticker
 from flux.engine.upkeep import PAUSE_SECONDS, keep_up, stopped_by, survive
 from flux.errors import MissingPackage
-from flux.models.bundled import scripted
+from flux.models.bundled import scripted_in
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
+from flux.redaction import Known, password_of
 from flux.settings import Settings
-from flux.store.database import CommitObserver, Database
+from flux.store.database import LOCAL, CommitObserver, Database
 from flux.store.feed import Feed
 from flux.store.opening import open_database
 from flux.store.workers import Presence
@@ -83,42 +86,60 @@ class Process:
         self.project = project
         self.settings = settings
         self.worker_id = lock.id
-        self.who = who = who or Presence(lock.id)
-        shared = not settings.database.startswith("sqlite:")
+        self.who = who or Presence(lock.id)
         self.database = database
         self.models = models
         self.binder = Binder(models, workspace, environment, {**_web_tools(settings), **(tools or {})})
         self.feed = Feed(database)
         self.dispatch = dispatch
-        self.secrets = Secrets(database, settings.home, settings.secret_key)
-        self.configs = Configs(database)
         self.mcp = mcp_pool(settings, environment, self.binder.workspace)
-        self.memory_stores = MemoryStores(database, self.secrets.requested, settings)
+        #: The worker of this process has stopped for good: somebody asked it to drain.
+        self.drained = asyncio.Event()
+        self._keep_secrets()
+        self._open_services()
+        self._open_worker(lock)
+
+    @property
+    def _shared(self) -> bool:
+        """Whether other processes may work on this database."""
+        return not self.settings.database.startswith("sqlite:")
+
+    def _keep_secrets(self) -> None:
+        self.known = Known()
+        self.known.add(*_given(self.settings), *self.models.keys())
+        self.secrets = Secrets(self.database, KeySource.of(self.settings), self.known)
+        self.models.secret = partial(self.secrets.get, LOCAL)
+        self.configs = Configs(self.database)
+
+    def _open_services(self) -> None:
+        """What surfaces ask for, each with the caller's scope."""
+        database, limit = self.database, self.settings.max_message_bytes
+        self.memory_stores = MemoryStores(database, self.secrets.requested, self.settings, self.known)
         self.agents = Agents(database, self.binder, (self.memory_stores.prepared,))
         self.memories = Memories(self.memory_stores, self.agents)
-        admission = Admission(database, self.feed, self.dispatch)
         self.workflows = Workflows(database)
-        find = found_in(project, self.workflows.found)
+        admission = Admission(database, self.feed, self.dispatch)
+        find = found_in(self.project, self.workflows.found)
         self.executions = Executions(database, self.feed, admission, find)
-        cancel = self.executions.cancel_children
-        self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes, cancel)
+        self.sessions = Sessions(database, self.feed, admission, self.agents, limit, self.executions.cancel_children)
         self.logins = Logins(self.secrets, self.sessions)
         self.doorman = Doorman(self.logins, self.mcp.callback)
-        if settings.database.startswith("sqlite:") and settings.public_url is None:
+        if not self._shared and self.settings.public_url is None:
             self.mcp.on_login = self.doorman.open
         self.artifacts = Artifacts(database, self.sessions)
         self.contract = Contract(database, self.sessions, self.executions)
-        starter = Starter(self.dispatch, find, self.agents.workspace)
-        self.ticker = Ticker(database, self.feed, self.dispatch, starter)
+        self.ticker = Ticker(database, self.feed, self.dispatch, Starter(self.dispatch, find, self.agents.workspace))
         self.workflows.on_registered = self.ticker.changed
-        self.schedules = Schedules(database, self.ticker, find, settings.max_message_bytes)
-        self.workers = Fleet(database, lock, settings.dead_after, always=shared, drain_here=self.drain)
-        self.runner = Runner(database, self.feed, self.dispatch, self._executors(), who, offer)
+        self.schedules = Schedules(database, self.ticker, find, limit)
+
+    def _open_worker(self, lock: WorkerLock) -> None:
+        """What runs executions here, and what watches over that."""
+        database, settings = self.database, self.settings
+        self.workers = Fleet(database, lock, settings.dead_after, always=self._shared, drain_here=self.drain)
+        self.runner = Runner(database, self.feed, self.dispatch, self._executors(), self.who, self.offer)
         self.feed.on_foreign_write = self.runner.changed_elsewhere
-        self.recovery = self._recovery(lock, shared)
+        self.recovery = self._recovery(lock, self._shared)
         self.retention = Retention(database, settings.retention_days * 86_400)
-        #: The worker of this process has stopped for good: somebody asked it to drain.
-        self.drained = asyncio.Event()
 
     def _executors(self) -> dict[str, Executor]:
         services, sources = self._services(), SourceLoader()
@@ -204,6 +225,11 @@ def _web_tools(settings: Settings) -> dict[str, Tool]:
     return {"web_fetch": WebFetch(settings.web_fetch_hosts).tool()} if settings.web_fetch_hosts else {}
 
 
+def _given(settings: Settings) -> tuple[str | None, ...]:
+    """What the settings hold that nobody must see."""
+    return settings.auth_token, settings.secret_key, password_of(settings.database)
+
+
 @asynccontextmanager
 async def open_process(  # noqa: PLR0913 - all that differs between processes
     settings: Settings,
@@ -238,8 +264,9 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
         models = ModelRegistry(
             environment,
             provider_settings(settings.providers),
-            {"scripted": scripted, **(factories or {})},
+            {"scripted": scripted_in(workspace), **(factories or {})},
             stalled_after=settings.model_stall,
+            keys=settings.keys,
         )
         stack.push_async_callback(models.aclose)
         offer = await _offer(labels or {}, project) if worker else DEFAULT_OFFER
@@ -256,6 +283,7 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
             who=presence(lock.id, name, labels or {}, offer.resources, settings.concurrency),
             project=project,
         )
+        stack.callback(process.known.forget)
         stack.push_async_callback(process.memory_stores.close)
         stack.push_async_callback(process.feed.close)
         stack.push_async_callback(process.mcp.close)

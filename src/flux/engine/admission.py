@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from flux import redaction
 from flux.engine.answers import (
     Admitted,
     AlreadyWon,
@@ -324,7 +325,7 @@ def admit_steps(scope: Scope, id: str, message: NewMessage, dispatch: Dispatch) 
             "mode": message.mode,
             "wakes": int(message.mode == "interrupt"),
             "run_id": fresh,
-            "title": _title(message.text),
+            "title": _title(redaction.text(message.text)),
         },
     )
     if not moved:

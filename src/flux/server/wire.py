@@ -147,6 +147,12 @@ class PutConfig(Body):
     value: Json
 
 
+class RotateKey(Body):
+    """POST /secrets/rotate-key. `forget_unreadable`: remove secrets that no key here can read."""
+
+    forget_unreadable: bool = False
+
+
 class PutSecret(Body):
     """PUT /secrets/{name}."""
 

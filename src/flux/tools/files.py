@@ -47,7 +47,7 @@ class FileTools:
     def __init__(
         self,
         config: GroupConfig,
-        names: FileNames = FileNames(),
+        names: FileNames = FileNames(),  # noqa: B008 - it is frozen
         lines: int | None = None,
     ) -> None:
         self._config = config

@@ -161,7 +161,12 @@ async def serve(
     async with opening as process:
         app = create_app(process, hosts=None if remote else frozenset())
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=LEAVE_SECONDS
+            app,
+            log_level="warning",
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=LEAVE_SECONDS,
         )
         url = url_of(listener)
         settle_memory()
