@@ -27,7 +27,7 @@ from flux.agents.task_tools import TaskTools
 from flux.agents.tools_kit import ToolFilesKit
 from flux.engine.admission import Admission
 from flux.engine.configs import Configs
-from flux.engine.dispatch import Dispatch, Duty, EmbeddedDispatch
+from flux.engine.dispatch import CallerDispatch, Dispatch, Duty, EmbeddedDispatch
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.executions import Executions
 from flux.engine.fleet import Fleet
@@ -49,6 +49,7 @@ from flux.models.bundled import scripted
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
 from flux.settings import Settings
 from flux.store.database import CommitObserver, Database
+from flux.store.executions import CALLER
 from flux.store.feed import Feed
 from flux.store.opening import open_database
 from flux.store.workers import Presence
@@ -108,14 +109,16 @@ class Process:
         self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
         self.workers = Fleet(database, lock, settings.dead_after, always=shared, drain_here=self.drain)
-        self.runner = Runner(database, self.feed, self.dispatch, self._executors(), who, offer)
+        self.session_executor, executors = self._executors()
+        settle = self.session_executor.settle
+        self.runner = Runner(database, self.feed, self.dispatch, executors, who, offer, settle)
         self.feed.on_foreign_write = self.runner.changed_elsewhere
         self.recovery = self._recovery(lock, shared)
         self.retention = Retention(database, settings.retention_days * 86_400)
         #: The worker of this process has stopped for good: somebody asked it to drain.
         self.drained = asyncio.Event()
 
-    def _executors(self) -> dict[str, Executor]:
+    def _executors(self) -> tuple[SessionExecutor, dict[str, Executor]]:
         services, sources = self._services(), SourceLoader()
         sessions = SessionExecutor(
             self.database,
@@ -128,7 +131,7 @@ class Process:
         services.kept.put(EXECUTOR, sessions)
         code = CatalogCode(self.database, sources)
         workflows = WorkflowExecutor(code, services, self.settings.run_failures, self.workers.has_others)
-        return {"session": sessions, "workflow": workflows}
+        return sessions, {"session": sessions, "workflow": workflows}
 
     def _services(self) -> Services:
         services = Services(
@@ -209,13 +212,15 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
     tools: Mapping[str, Tool] | None = None,
     observer: CommitObserver | None = None,
     worker: bool = True,
+    caller: bool = False,
     labels: Mapping[str, str] | None = None,
     name: str | None = None,
 ) -> AsyncIterator[Process]:
     """Open everything, work while the context is open, close everything.
 
     `factories` make models of further prefixes; `tools` made in code can be named by definitions; `labels`
-    say which pools the worker serves; `name` is what the worker is to be called.
+    say which pools the worker serves; `name` is what the worker is to be called. `caller`: no worker, but a
+    program that runs sessions for its own code.
 
     :raises DatabaseUnavailable, DatabaseLocked, DatabaseTooNew: the database cannot be used
     :raises WorkerExists: a living worker has this name
@@ -236,18 +241,23 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
         )
         stack.push_async_callback(models.aclose)
         offer = Offer(pools_of(labels or {}), await asyncio.to_thread(resources_here)) if worker else DEFAULT_OFFER
+        dispatch = await _dispatch(database, settings)
+        if caller:
+            offer, worker, dispatch = Offer((CALLER,)), False, CallerDispatch(dispatch)
         process = Process(
             settings,
             database,
             models,
             lock,
-            await _dispatch(database, settings),
+            dispatch,
             workspace=workspace,
             environment=environment,
             tools=tools,
             offer=offer,
             who=presence(lock.id, name, labels or {}, offer.resources, settings.concurrency),
         )
+        if isinstance(dispatch, CallerDispatch):
+            dispatch.worker = process.runner
         stack.push_async_callback(process.memory_stores.close)
         stack.push_async_callback(process.feed.close)
         stack.push_async_callback(process.mcp.close)
