@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 
-from flux.agents.transcript import CallState, RunState
+from flux.agents.calls import CallState, RunState
 from flux.events import ChatResponse, RunEnd, RunFailed, UserSaid
 from flux.messages import TextPart
 

@@ -23,6 +23,7 @@ class Kit(Struct, frozen=True):
     The section is Markdown with its own heading; a function of it is asked whenever the prompt is frozen.
     A part that changes by itself says so: `stale` when it would bring something else by now, `outdates` when a
     frozen prompt has to be made anew for what it brings. `absent` says why tools whose names begin so are not here.
+    `readable`: there is something behind its readers now, so a model needs a tool that reads addresses.
     """
 
     tools: tuple[Tool, ...] = ()
@@ -31,6 +32,7 @@ class Kit(Struct, frozen=True):
     stale: Callable[[], bool] | None = None
     outdates: Callable[[ContextFrozen], bool] | None = None
     absent: Mapping[str, str] = {}
+    readable: bool = False
 
 
 class Code(Struct, frozen=True):

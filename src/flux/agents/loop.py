@@ -15,6 +15,7 @@ import msgspec
 
 from flux.agents import asked, prompt
 from flux.agents.binding import Bound
+from flux.agents.calls import CallState
 from flux.agents.compaction import SummaryFailed, summarise
 from flux.agents.kits import Given, Kit
 from flux.agents.model_calls import Attempt, Partial, call_model, message_id, wait_until
@@ -36,7 +37,7 @@ from flux.agents.steps import (
     tries,
 )
 from flux.agents.tool_calls import cancelled, lost, tool_wave
-from flux.agents.transcript import CallState, Transcript, UserItem
+from flux.agents.transcript import Transcript, UserItem
 from flux.agents.window import windowed
 from flux.engine.run import Run
 from flux.errors import FluxError

@@ -7,8 +7,9 @@ import math
 from msgspec import Struct
 
 from flux.agents.asked import end_by_calls, wants_reminder
+from flux.agents.calls import CallState, RunState
 from flux.agents.definition import AgentDefinition, Limit
-from flux.agents.transcript import AnswerItem, CallState, RunState, SummaryItem, Transcript, UserItem
+from flux.agents.transcript import AnswerItem, SummaryItem, Transcript, UserItem
 from flux.events import AssistantSaid, ChatResponse, ModelFailed, RunEnd, RunFailed, UserSaid
 from flux.events import Cancelled as CancelledEntry
 from flux.messages import text_of

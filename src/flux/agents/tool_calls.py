@@ -13,9 +13,9 @@ from typing import Any
 
 from flux.agents import gate
 from flux.agents.binding import Bound
+from flux.agents.calls import CallState
 from flux.agents.questions import Asking, open_questions
 from flux.agents.results import Keeper
-from flux.agents.transcript import CallState
 from flux.engine.run import Run
 from flux.engine.upkeep import being_cancelled
 from flux.events import (
@@ -175,7 +175,6 @@ class _Call:
             answers=self._asking.answers(),
             ask=self._asking.ask,
             keep=self._keeper.keep,
-            tools=self._bound.tools,
         )
 
     async def _finalise(self, outcome: ToolOutcome, tool: Tool, context: ToolContext) -> None:

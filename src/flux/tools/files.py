@@ -22,6 +22,9 @@ from flux.tools.workspace import GroupConfig, builtin
 MAX_FILE = 50_000_000
 """Bytes of the largest file that is read or edited."""
 
+READER = "read_file"
+"""The tool that reads addresses too."""
+
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
 _READ_ONLY = "{} can only be read"
 
@@ -154,7 +157,7 @@ def resource_reader() -> Tool:
         """Read what stands behind an address. Each line is shown with its number and a tab before it.
 
         Args:
-            path: An address such as skill://name/path that a tool gave.
+            path: An address such as skill://name/path or artifact://id that a tool gave.
             offset: How many lines to skip.
             limit: How many lines to show at most; 0 for as many as fit.
         """
