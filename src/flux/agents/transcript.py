@@ -20,6 +20,7 @@ from flux.events import (
     Compacted,
     ContextFrozen,
     Entry,
+    Forked,
     Gated,
     InterruptAnswered,
     ModelFailed,
@@ -190,6 +191,13 @@ class Transcript:
     def _end(self, _: SessionEndedEntry, __: Stored) -> None:
         self.ended = True
 
+    def _fork(self, _: Forked, __: Stored) -> None:
+        """A copy begins with what was said before, and with nothing else: no open work, children or bills."""
+        self.run, self.ended = None, False
+        self.pending, self.delegated, self.counted = {}, {}, {}
+        self._cancels = set()
+        self.tokens, self.cost = 0, 0.0
+
     def _ask(self, entry: Question, _: Stored) -> None:
         state = self.run.calls.get(entry.call or "") if self.run else None
         within = getattr(entry, "within", None)
@@ -307,6 +315,7 @@ ADD: Mapping[type, Callable[[Transcript, Any, Stored], None]] = {
     ContextFrozen: Transcript._freeze,
     CancelRequested: Transcript._request_cancel,
     Compacted: Transcript._compact,
+    Forked: Transcript._fork,
     Planned: Transcript._plan,
     SubagentChanged: Transcript._delegate,
     SessionEndedEntry: Transcript._end,

@@ -51,6 +51,10 @@ class Server(Protocol):
         """POST a JSON object."""
         ...
 
+    async def put(self, path: str, body: Any, **query: Any) -> dict[str, Any]:
+        """PUT a JSON object."""
+        ...
+
     async def download(self, path: str) -> bytes:
         """GET bytes."""
         ...

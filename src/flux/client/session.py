@@ -66,6 +66,10 @@ class SessionHandle(LogReader):
             async for event in events:
                 yield event
 
+    def watch(self, message: str) -> None:
+        """Follow the run of a message that was posted; `until_rest` watches it from where this handle has read to."""
+        self._watch = RunWatch(message)
+
     @property
     def state(self) -> str:
         """How the run this handle follows stands, as far as it was read: working, waiting or ended."""
@@ -126,6 +130,22 @@ class SessionHandle(LogReader):
     async def cancel(self) -> dict[str, Any]:
         """Stop the present run; the session stays usable."""
         return await self._client.post(f"/sessions/{self.id}/cancel")
+
+    async def fork(self, at: int | None = None, *, name: str | None = None, key: str | None = None) -> SessionHandle:
+        """A new session that begins as a copy of this one, up to and with the entry `at` (a seq); None: all of it.
+
+        Its handle begins behind what was copied.
+
+        :raises InvalidInput: the session has no entry `at`
+        :raises SessionExists, IdempotencyMismatch: the name is taken, or the key was used with another body
+        """
+        body = {name_: value for name_, value in (("at", at), ("name", name)) if value is not None}
+        row = await self._client.post(f"/sessions/{self.id}/fork", body, key=key)
+        return SessionHandle(self._client, row["id"], str(row["seq"]))
+
+    async def rename(self, title: str) -> dict[str, Any]:
+        """Change the title; the session's row."""
+        return await self._client.put(f"/sessions/{self.id}/name", {"name": title})
 
     async def stop(self) -> dict[str, Any]:
         """End the session for good."""

@@ -22,7 +22,7 @@ from flux.errors import (
     SessionNotFound,
     Unavailable,
 )
-from flux.events import QUESTIONS, InputRequired, InterruptAnswered, Paused, Question, RunStarted, decode
+from flux.events import QUESTIONS, InputRequired, InterruptAnswered, Mode, Paused, Question, RunStarted, decode
 from flux.surfaces.api.telling import OfAnswer, OfMessage, Telling
 from flux.surfaces.frames import Frame, error_frame
 
@@ -54,8 +54,16 @@ class Answer(Struct, frozen=True):
     content: Any = None
 
 
+class Message(Struct, frozen=True):
+    """A message to send; the same `key` sends it once."""
+
+    text: str
+    mode: Mode = "queue"
+    key: str | None = None
+
+
 async def chat(
-    caller: Caller, stack: AsyncExitStack, session: str | None, text: str, *, key: str | None
+    caller: Caller, stack: AsyncExitStack, session: str | None, said: Message
 ) -> AsyncGenerator[bytes, None]:
     """Send a message, in a new session unless one is named; the frames of its run. It is durable when this returns.
 
@@ -63,12 +71,13 @@ async def chat(
 
     :raises FluxError: it was not accepted
     """
+    key = said.key
     handle, past, fresh = await _opened(caller, session, key)
     begin = int(handle.cursor or 0)
     try:
         events = await stack.enter_async_context(handle.connected())
         ours = derived(key, "message")
-        sent = await patiently(lambda: handle.post(text, model=caller.model, key=ours))
+        sent = await patiently(lambda: handle.post(said.text, mode=said.mode, model=caller.model, key=ours))
     except FluxError:
         if fresh:
             with suppress(FluxError):
@@ -78,7 +87,7 @@ async def chat(
     if begin >= sent["seq"]:  # accepted before this request looked
         handle, past = caller.client.session(handle.id, str(sent["seq"] - 1)), []
         events = await stack.enter_async_context(handle.connected())
-    telling = OfMessage(caller.agent, past, message, attached=attached)
+    telling = OfMessage(caller.agent, past, message, attached=attached, joins=said.mode == "steer")
     return _stream(handle.id, telling, [], events)
 
 
