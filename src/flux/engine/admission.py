@@ -325,7 +325,7 @@ def admit_steps(scope: Scope, id: str, message: NewMessage, dispatch: Dispatch) 
             "mode": message.mode,
             "wakes": int(message.mode == "interrupt"),
             "run_id": fresh,
-            "title": _title(redaction.text(message.text)),
+            "title": title_of(redaction.text(message.text)),
         },
     )
     if not moved:
@@ -400,7 +400,8 @@ def tell(feed: Feed, dispatch: Dispatch, woken: Sequence[Woken]) -> None:
         dispatch.nudge(waiter.id)
 
 
-def _title(text: str) -> str | None:
+def title_of(text: str) -> str | None:
+    """The title that a message gives its session."""
     lines = (" ".join("".join(c if c.isprintable() else " " for c in line).split()) for line in text.splitlines())
     line = next(filter(None, lines), None)
     return line if line is None or len(line) <= TITLE_CHARS else line[: TITLE_CHARS - 1] + "…"
