@@ -38,6 +38,8 @@ FluxError
 │   ├── NotPaused                the execution waits for no answer of this kind
 │   └── IdempotencyMismatch
 ├── TooLarge                413
+├── HeadersTooLarge         431
+├── TooManyRequests         429  a limit is reached; `details.retry_after` says in how many seconds to come again
 ├── Unavailable             503  something Flux needs is missing or down
 │   ├── MissingKey               a model provider has no key
 │   ├── MissingPackage           an optional package is not installed
@@ -301,6 +303,20 @@ class IdempotencyMismatch(Conflict):
     """This Idempotency-Key was used before with another body; use a new key."""
 
     type = "idempotency_mismatch"
+
+
+class HeadersTooLarge(FluxError):
+    """The headers are too large."""
+
+    type = "headers_too_large"
+    status = 431
+
+
+class TooManyRequests(FluxError):
+    """There is too much under way; come again later."""
+
+    type = "too_many_requests"
+    status = 429
 
 
 class TooLarge(FluxError):

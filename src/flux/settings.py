@@ -31,7 +31,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     `retention_days`: what has ended for so long is deleted; 0 keeps it for good. `web_fetch_hosts`: names, with
     or without a port, that agents, and logins at MCP servers, may reach although they are not public.
     `secret_key_command` prints the key of secrets. `keys` names the secret that holds the key of a provider:
-    `[flux.ai.keys]`.
+    `[flux.ai.keys]`. Of the limits `max_…`, 0 is none: `max_runs` and `max_requests_per_second` hold for each
+    principal, `max_queued_messages` for each session, `max_queued_runs` for all that wait for a worker.
     """
 
     home: Path
@@ -55,6 +56,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     retention_days: Annotated[float, Meta(ge=0)] = 0.0
     elicitation_window: Annotated[float, Meta(ge=0)] = 30.0
     max_message_bytes: Annotated[int, Meta(ge=1)] = 1_000_000
+    max_header_bytes: Annotated[int, Meta(ge=1024)] = 65_536
+    max_requests_per_second: Annotated[float, Meta(ge=0)] = 0.0
+    max_runs: Annotated[int, Meta(ge=0)] = 0
+    max_queued_messages: Annotated[int, Meta(ge=0)] = 1_000
+    max_queued_runs: Annotated[int, Meta(ge=0)] = 100_000
+    max_readers: Annotated[int, Meta(ge=0)] = 20_000
+    max_readers_per_principal: Annotated[int, Meta(ge=0)] = 10_000
     web_fetch_hosts: tuple[str, ...] = ()
     providers: dict[str, Provider] = {}
     keys: dict[str, str] = {}

@@ -35,6 +35,7 @@ from flux.engine.execution import WorkflowExecutor
 from flux.engine.executions import Executions
 from flux.engine.fleet import Fleet
 from flux.engine.key_source import KeySource
+from flux.engine.limits import Limits
 from flux.engine.pools import DEFAULT_OFFER, Offer, pools_of, resources_here
 from flux.engine.presence import presence
 from flux.engine.recovery import TICK_SECONDS, Recovery, WorkerLock
@@ -119,7 +120,7 @@ class Process:
         self.agents = Agents(database, self.binder, (self.memory_stores.prepared,))
         self.memories = Memories(self.memory_stores, self.agents)
         self.workflows = Workflows(database)
-        admission = Admission(database, self.feed, self.dispatch)
+        admission = Admission(database, self.feed, self.dispatch, Limits.of(self.settings))
         find = found_in(self.project, self.workflows.found)
         self.executions = Executions(database, self.feed, admission, find)
         self.sessions = Sessions(database, self.feed, admission, self.agents, limit, self.executions.cancel_children)

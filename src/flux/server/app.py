@@ -14,9 +14,10 @@ from starlette.exceptions import HTTPException
 import flux
 from flux.agents.process import Process
 from flux.errors import FluxError, InvalidInput, NotFound
-from flux.http.envelope import error_body
+from flux.http.envelope import error_body, error_headers
 from flux.http.guard import Guard
 from flux.http.streaming import HEARTBEAT_SECONDS
+from flux.server.limits import ServerLimits
 from flux.server.measure import Counts, RequestCounter
 from flux.server.routes import (
     agents,
@@ -57,6 +58,7 @@ def create_app(
     app.state.process = process
     app.state.heartbeat = heartbeat
     app.state.closing = asyncio.Event()
+    app.state.limits = ServerLimits(process.settings)
     app.include_router(health.router)
     app.include_router(sessions.router)
     app.include_router(artifacts.router)
@@ -78,7 +80,10 @@ def create_app(
     app.add_exception_handler(Exception, _unexpected)
     app.state.counts = Counts(process.database, process.settings.dead_after)
     app.add_middleware(
-        Guard, hosts=hosts, max_body=BODY_PER_MESSAGE_BYTE * process.settings.max_message_bytes + 100_000
+        Guard,
+        hosts=hosts,
+        max_body=BODY_PER_MESSAGE_BYTE * process.settings.max_message_bytes + 100_000,
+        max_headers=process.settings.max_header_bytes,
     )
     app.add_middleware(RequestCounter)
     return app
@@ -90,7 +95,7 @@ def end_streams(app: FastAPI) -> None:
 
 
 def _envelope(error: FluxError) -> JSONResponse:
-    return JSONResponse(error_body(error), error.status)
+    return JSONResponse(error_body(error), error.status, headers=error_headers(error))
 
 
 async def _flux_error(request: Request, raised: Exception) -> JSONResponse:

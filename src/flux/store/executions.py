@@ -323,3 +323,22 @@ def delete_rest(root: str) -> Steps[None]:
 
 def _like(text: str) -> str:
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def waiting(limit: int) -> Steps[int]:
+    """How many executions of all tenants wait for a worker, counted up to `limit`."""
+    rows = yield (
+        "select count(*) from (select 1 from executions where state = 'scheduled' limit :limit) as waiting",
+        {"limit": limit},
+    )
+    return int(rows[0][0])
+
+
+def under_way(scope: Scope, limit: int) -> Steps[int]:
+    """How many runs of the principal are scheduled or running, counted up to `limit`."""
+    rows = yield (
+        "select count(*) from (select 1 from executions where (state = 'scheduled' or state = 'running')"
+        " and tenant = :tenant and owner = :owner and driver is null limit :limit) as under_way",
+        {"tenant": scope.tenant, "owner": scope.principal, "limit": limit},
+    )
+    return int(rows[0][0])

@@ -18,7 +18,7 @@ create table executions (
   head integer not null, epoch integer not null, run_id text, worker text, due double precision,
   pool text not null, requests text, avoid text, failures integer not null,
   parent text, driver text, root text not null,
-  turns integer not null, usage text not null, last_error text,
+  turns integer not null, usage text not null, last_error text, queued integer not null default 0,
   created double precision not null, updated double precision not null
 );
 create unique index executions_open on executions (tenant, agent, instance, name) where state <> 'ended';

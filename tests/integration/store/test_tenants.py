@@ -127,6 +127,7 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "executions.list_executions": (lambda s, id, q: executions.list_executions(s, agent="helper"), []),
     "executions.open_children": (lambda s, id, q: executions.open_children(s, "parent"), []),
     "executions.list_sessions": (lambda s, id, q: executions.list_sessions(s, agent="helper", q="hello"), []),
+    "executions.under_way": (lambda s, id, q: executions.under_way(s, 5), 0),
     "executions.set_title": (lambda s, id, q: executions.set_title(s, id, "mine"), False),
     "forks.fork": (lambda s, id, q: forks.fork(s, id, COPY), SessionNotFound),
     "interrupts.answer": (lambda s, id, q: interrupts.answer(s, id, q, answer="yes", by="eve"), False),
