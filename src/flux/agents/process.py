@@ -31,8 +31,10 @@ from flux.engine.dispatch import Dispatch, Duty, EmbeddedDispatch
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.executions import Executions
 from flux.engine.fleet import Fleet
+from flux.engine.identity import Identities
 from flux.engine.pools import DEFAULT_OFFER, Offer, pools_of, resources_here
 from flux.engine.presence import presence
+from flux.engine.principals import Principals
 from flux.engine.recovery import TICK_SECONDS, Recovery, WorkerLock
 from flux.engine.registration import Workflows
 from flux.engine.retention import Retention
@@ -88,6 +90,9 @@ class Process:
         self.dispatch = dispatch
         self.secrets = Secrets(database, settings.home, settings.secret_key)
         self.configs = Configs(database)
+        auth = settings.auth
+        self.identities = Identities(database, enabled=auth.enabled, default_roles=auth.default_user_roles)
+        self.principals = Principals(database, self.identities)
         self.mcp = mcp_pool(settings, environment, self.binder.workspace)
         self.memory_stores = MemoryStores(database, self.secrets.requested, settings)
         self.agents = Agents(database, self.binder, (self.memory_stores.prepared,))
