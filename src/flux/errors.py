@@ -25,6 +25,8 @@ FluxError
 │   ├── ConfigNotFound
 │   ├── ArtifactNotFound
 │   ├── MemoryNotFound
+│   ├── PrincipalNotFound
+│   ├── RoleNotFound
 │   └── StoredValueNotFound      a value kept outside the log is gone
 ├── Conflict                409  the request met a state it cannot apply to
 │   ├── SessionEnded
@@ -227,6 +229,18 @@ class MemoryNotFound(NotFound):
     """There is no such memory; `flux memory list` shows those that exist."""
 
     type = "memory_not_found"
+
+
+class PrincipalNotFound(NotFound):
+    """There is no such principal; `flux principals list` shows those that exist."""
+
+    type = "principal_not_found"
+
+
+class RoleNotFound(NotFound):
+    """There is no such role; `flux roles list` shows those that exist."""
+
+    type = "role_not_found"
 
 
 class StoredValueNotFound(NotFound):

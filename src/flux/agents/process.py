@@ -34,10 +34,12 @@ from flux.engine.dispatch import CallerDispatch, Dispatch, Duty, EmbeddedDispatc
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.executions import Executions
 from flux.engine.fleet import Fleet
+from flux.engine.identity import Identities
 from flux.engine.key_source import KeySource
 from flux.engine.limits import Limits
 from flux.engine.pools import DEFAULT_OFFER, Offer, pools_of, resources_here
 from flux.engine.presence import presence
+from flux.engine.principals import Principals
 from flux.engine.recovery import TICK_SECONDS, Recovery, WorkerLock
 from flux.engine.registration import Workflows
 from flux.engine.retention import Retention
@@ -112,6 +114,9 @@ class Process:
         self.secrets = Secrets(self.database, KeySource.of(self.settings), self.known)
         self.models.secret = partial(self.secrets.get, LOCAL)
         self.configs = Configs(self.database)
+        auth = self.settings.auth
+        self.identities = Identities(self.database, enabled=auth.enabled, default_roles=auth.default_user_roles)
+        self.principals = Principals(self.database, self.identities)
 
     def _open_services(self) -> None:
         """What surfaces ask for, each with the caller's scope."""
