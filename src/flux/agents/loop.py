@@ -215,7 +215,7 @@ async def _call(session: Session, step: CallModel) -> bool:
     )
     partial = Partial()
     run.start_nothing_while_draining()
-    entry = await _unless_cancelled(run, _attempt(session, step, attempt, partial))
+    entry = await unless_cancelled(run, _attempt(session, step, attempt, partial))
     if entry is None:
         stopped = partial.entry(attempt, step.model)
         if stopped is not None:
@@ -270,7 +270,7 @@ async def _use_tools(session: Session, step: Tools) -> bool:
         calls = log.run.open_calls if log.run else []
         return await _settle(session, calls, RunFailed(message=str(error)))
     repeats = log.run.repeats if log.run else {}
-    await _unless_cancelled(run, tool_wave(run, bound, step.calls, repeats))
+    await unless_cancelled(run, tool_wave(run, bound, step.calls, repeats))
     return False
 
 
@@ -283,7 +283,7 @@ async def _compact(session: Session, step: Compact) -> bool:
     except FluxError as error:
         return await _end(session, RunFailed(message=str(error)))
     try:
-        entry = await _unless_cancelled(session.run, summarise(session.log, step.upto, model))
+        entry = await unless_cancelled(session.run, summarise(session.log, step.upto, model))
     except SummaryFailed as error:
         return await _end(session, RunFailed(message=str(error), retryable=True))
     if entry is not None:
@@ -291,7 +291,7 @@ async def _compact(session: Session, step: Compact) -> bool:
     return False
 
 
-async def _unless_cancelled(run: Run, work: Coroutine[Any, Any, T]) -> T | None:
+async def unless_cancelled(run: Run, work: Coroutine[Any, Any, T]) -> T | None:
     """The result of work, or None when somebody asks to stop the run; the work is then cancelled.
 
     :raises Fenced: the execution was taken away meanwhile; the work is then cancelled too

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from flux.agents.process import Process, open_process
 from flux.engine.admission import NewSession, start_session_steps, title_of
 from flux.engine.run import Executor
 from flux.engine.upkeep import to_the_end
-from flux.errors import FluxError, SessionBusy, SessionExists, SessionNotFound
+from flux.errors import FluxError, SessionBusy, SessionEnded, SessionExists, SessionNotFound
 from flux.events import Entry, Stored
 from flux.models.registry import ModelFactory
 from flux.settings import Settings, load_settings
@@ -21,6 +22,7 @@ from flux.store import callers, executions, log
 from flux.store.channel import Cursor
 from flux.store.database import LOCAL, Scope, one
 from flux.store.executions import CALLER, Execution
+from flux.tools.cancel import CancelSignal
 
 #: Seconds between two looks at a session that somebody else is just giving back.
 LOOK_SECONDS = 0.2
@@ -33,6 +35,7 @@ class Host:
         self.process = process
         self.scope = scope
         self._busy: set[str] = set()
+        self._working: set[asyncio.Task[Any]] = set()
         self._going_on: dict[str, asyncio.Task[Execution]] = {}
 
     async def find(self, agent: str, instance: str, name: str) -> Execution | None:
@@ -76,6 +79,32 @@ class Host:
             raise SessionNotFound("there is no such session any more; it was deleted")
         return row
 
+    async def close(self) -> None:
+        """End what is under way."""
+        working = {task for task in (*self._working, *self._going_on.values()) if not task.done()}
+        for task in working:
+            task.cancel()
+        if working:
+            await asyncio.wait(working)
+
+    def _note_work(self) -> None:
+        task = asyncio.current_task()
+        if task is not None and task not in self._working:
+            self._working.add(task)
+            task.add_done_callback(self._working.discard)
+
+    async def delete(self, id: str) -> None:
+        """Remove a session.
+
+        :raises SessionBusy: it is working
+        """
+        row = await self.row(id)
+        if row.state not in ("idle", "ended"):
+            raise SessionBusy("the session is working or waits for an answer; cancel() it first")
+        with suppress(SessionEnded):
+            await self.process.sessions.end(self.scope, id)
+        await self.process.sessions.delete(self.scope, id)
+
     def occupy(self, id: str) -> None:
         """Begin an operation in a session; `leave` ends it.
 
@@ -90,28 +119,50 @@ class Host:
         self._busy.discard(id)
 
     async def run(
-        self, id: str, entries: Sequence[Entry], work: Executor, *, run_id: str | None = None, text: str = ""
+        self,
+        id: str,
+        entries: Sequence[Entry],
+        work: Executor,
+        signal: CancelSignal,
+        *,
+        run_id: str,
+        text: str = "",
     ) -> list[Stored]:
         """Take a session, write its first entries, and let `work` run it until it rests; what was written since.
 
-        `run_id` is that of the run which begins. The session's first `text` becomes its title.
+        `run_id` is that of the run which begins, and which `signal` stops. The first `text` becomes the title.
 
         :raises SessionBusy, SessionEnded, SessionNotFound: it cannot be taken
         """
         await self._gone_on(id)
+        self._note_work()
         program = callers.enter(self.scope, id, self.process.who, entries, run_id, title_of(text))
         self.process.session_executor.own[id] = work
         try:
             entered = await self.process.database.write(program)
             self.process.feed.publish(id, entered.rows)
-            await self.process.runner.run_taken(entered.execution)
-            await self._until_rest(id)
+            with self._stopped_by(signal, id):
+                await self.process.runner.run_taken(entered.execution)
+                await self._until_rest(id)
         except asyncio.CancelledError:
             await to_the_end(self._abandon(id))
             raise
         finally:
             self.process.session_executor.own.pop(id, None)
         return await self.written(id, entered.execution.head - len(entries))
+
+    @contextmanager
+    def _stopped_by(self, signal: CancelSignal, id: str) -> Iterator[None]:
+        stopping: list[asyncio.Task[object]] = []
+        forget = signal.then(lambda _: stopping.append(asyncio.create_task(self._stop(id), name=f"stop {id}")))
+        try:
+            yield
+        finally:
+            forget()
+
+    async def _stop(self, id: str) -> None:
+        with suppress(SessionEnded, SessionNotFound):
+            await self.process.sessions.cancel(self.scope, id)
 
     async def written(self, id: str, after: int = 0) -> list[Stored]:
         """The entries of a session, or of one that it has driven."""
@@ -179,10 +230,53 @@ class Host:
         return float(now)
 
 
-_hosts: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], AsyncGenerator[Host, None]]] = (
-    WeakKeyDictionary()
-)
-_opened: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], asyncio.Task[Host]]] = WeakKeyDictionary()
+class Keeper:
+    """Holds a host open, in a task of its own: a loop that ends cancels that, so nobody has to close anything."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._closing = asyncio.Event()
+        self._host: asyncio.Future[Host] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._keep(settings), name="flux host")
+        self._task.add_done_callback(self._tell)
+
+    @property
+    def open(self) -> bool:
+        """Whether it can be used, or may become so."""
+        return not self._task.done() and not self._closing.is_set()
+
+    async def host(self) -> Host:
+        """The host, once it is open."""
+        return await asyncio.shield(self._host)
+
+    async def close(self) -> None:
+        """Close it; what is under way is ended first."""
+        self._closing.set()
+        await asyncio.wait((self._task,))
+
+    async def _keep(self, settings: Settings) -> None:
+        async with open_process(
+            settings, environment=os.environ, workspace=Path.cwd(), factories=factories, caller=True
+        ) as process:
+            beating = asyncio.create_task(process.recovery.keep_beating())
+            host = Host(process)
+            try:
+                await process.recovery.sweep()  # what a process like this one has left when it died
+                self._host.set_result(host)
+                await self._closing.wait()
+            finally:
+                await host.close()
+                beating.cancel()
+                await asyncio.wait((beating,))
+                await process.recovery.leave()
+
+    def _tell(self, task: asyncio.Task[None]) -> None:
+        if not self._host.done():
+            error = None if task.cancelled() else task.exception()
+            self._host.set_exception(error or FluxError("the loop has ended"))
+            self._host.exception()  # who waits for it hears of it
+
+
+_keepers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], Keeper]] = WeakKeyDictionary()
 #: Models of further prefixes, for every host that is opened from now on.
 factories: dict[str, ModelFactory] = {}
 
@@ -190,42 +284,14 @@ factories: dict[str, ModelFactory] = {}
 async def host() -> Host:
     """The host of this loop, for the settings as they are now; it is closed with the loop, or by `close_hosts`."""
     settings = load_settings(os.environ)
-    loop, key = asyncio.get_running_loop(), (settings.database, str(settings.home))
-    opened = _opened.setdefault(loop, {})
-    if key not in opened or _failed(opened[key]):
-        generator = _open(settings)
-        _hosts.setdefault(loop, {})[key] = generator
-        opened[key] = asyncio.create_task(_first(generator), name="open host")
-    return await asyncio.shield(opened[key])
-
-
-def _failed(task: asyncio.Task[Host]) -> bool:
-    return task.done() and (task.cancelled() or task.exception() is not None)
+    keepers = _keepers.setdefault(asyncio.get_running_loop(), {})
+    key = (settings.database, str(settings.home))
+    if key not in keepers or not keepers[key].open:
+        keepers[key] = Keeper(settings)
+    return await keepers[key].host()
 
 
 async def close_hosts() -> None:
-    """Close what `host` has opened in this loop. What code has left running is settled."""
-    loop = asyncio.get_running_loop()
-    _opened.pop(loop, None)
-    for generator in _hosts.pop(loop, {}).values():
-        await generator.aclose()
-
-
-async def _first(generator: AsyncGenerator[Host, None]) -> Host:
-    return await anext(generator)
-
-
-async def _open(settings: Settings) -> AsyncGenerator[Host, None]:
-    # A generator, because a loop that ends closes those that are still open: nobody has to.
-    workspace = Path.cwd()
-    async with open_process(
-        settings, environment=os.environ, workspace=workspace, factories=factories, caller=True
-    ) as process:
-        beating = asyncio.create_task(process.recovery.keep_beating())
-        try:
-            await process.recovery.sweep()  # what a process like this one has left when it died
-            yield Host(process)
-        finally:
-            beating.cancel()
-            await asyncio.wait((beating,))
-            await process.recovery.leave()
+    """Close what `host` has opened in this loop. What code has left running is ended."""
+    for keeper in _keepers.pop(asyncio.get_running_loop(), {}).values():
+        await keeper.close()

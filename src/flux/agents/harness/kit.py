@@ -144,6 +144,8 @@ def check_tools(tools: Sequence[Tool]) -> None:
     """
     seen: dict[str, Tool] = {}
     for tool in tools:
+        if tool.name in (TASK, ACTIVATE_SKILL) and tool.source not in ("agents", "builtin"):
+            raise DefinitionInvalid(f"tools: {tool.name} is a built-in tool too; rename it", field="tools")
         if tool.name in seen:
             raise DefinitionInvalid(
                 f"tools: two are called {tool.name}: of {seen[tool.name].source}, {tool.source}", field="tools"
