@@ -119,6 +119,16 @@ create table configs (
   primary key (tenant, name)
 );
 
+create table spendings (
+  tenant text not null, agent text not null, tokens bigint not null, cost double precision not null,
+  primary key (tenant, agent)
+);
+
+create table reservations (
+  tenant text not null, agent text not null, execution_id text not null, tokens bigint not null,
+  cost double precision not null, primary key (tenant, agent, execution_id)
+);
+
 create table artifacts (
   id text primary key, tenant text not null, execution_id text not null, name text not null,
   media_type text not null, size integer not null, digest text not null, data bytea not null,

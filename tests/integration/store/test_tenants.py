@@ -14,6 +14,7 @@ from flux.store import (
     admissions,
     agents,
     artifacts,
+    budgets,
     configs,
     conversations,
     deltas,
@@ -40,6 +41,7 @@ NOUNS: list[ModuleType] = [
     admissions,
     agents,
     artifacts,
+    budgets,
     configs,
     conversations,
     deltas,
@@ -179,6 +181,9 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "principals.revoke_key": (lambda s, id, q: principals.revoke_key(s, "ci", "key"), False),
     "principals.roles_of": (lambda s, id, q: principals.roles_of(s, "ci"), []),
     "principals.set_state": (lambda s, id, q: principals.set_state(s, "ci", "disabled"), PrincipalNotFound),
+    "budgets.taken": (lambda s, id, q: budgets.taken(s, "helper", "x"), (0, 0.0)),
+    "budgets.reserve": (lambda s, id, q: budgets.reserve(s, "helper", "own", 1, 0.0), None),
+    "budgets.spend": (lambda s, id, q: budgets.spend(s, "helper", id, 1, 0.0), None),
     "secrets.get": (lambda s, id, q: secrets.get(s, "city"), None),
     "secrets.names": (lambda s, id, q: secrets.names(s), []),
     "secrets.put": (lambda s, id, q: secrets.put(s, "city", "Paris"), None),
@@ -221,6 +226,8 @@ OWNED = (
     "secrets",
     "workflows",
     "workflow_versions",
+    "spendings",
+    "reservations",
 )
 OF_SESSIONS = ("events", "interrupts", "grants", "waits", "schedule_runs")
 
@@ -244,6 +251,8 @@ async def theirs(database: Database) -> tuple[str, str]:
     await database.write(interrupts.grant(ANN, id, "shell", "ann"))
     await database.write(waits.wait_for(ANN, id, "another"))
     await database.write(artifacts.put(ANN, id, 1, "kept", name="long.txt", media_type="text/plain", data=b"all"))
+    await database.write(budgets.spend(ANN, "helper", "other", 5, 0.1))
+    await database.write(budgets.reserve(ANN, "helper", id, 5, 0.1))
     await database.write(agents.put(ANN, "helper", "d1", "{}", create=True, update=True))
     await database.write(schedules.create(ANN, "s1", "nightly", TIMES, 1.0))
     await database.write(schedules.record("s1", 0.0, "started", missed=0, execution_id=id))
