@@ -14,9 +14,9 @@ from typing import Any
 from flux import redaction
 from flux.agents import gate
 from flux.agents.binding import Bound
+from flux.agents.calls import CallState
 from flux.agents.questions import Asking, open_questions
 from flux.agents.results import Keeper
-from flux.agents.transcript import CallState
 from flux.engine.run import Run
 from flux.engine.upkeep import being_cancelled
 from flux.events import (
@@ -176,7 +176,6 @@ class _Call:
             answers=self._asking.answers(),
             ask=self._asking.ask,
             keep=self._keeper.keep,
-            tools=self._bound.tools,
         )
 
     async def _finalise(self, outcome: ToolOutcome, tool: Tool, context: ToolContext) -> None:
@@ -269,6 +268,13 @@ def _done(call: ToolCall, outcome: Outcome, content: str, artifact: str | None =
         content=content,
         artifact=artifact,
     )
+
+
+def lost(state: CallState) -> ToolDone:
+    """The result of a call whose process is gone."""
+    if not state.started:
+        return _done(state.call, "cancelled", "[cancelled before it ran]")
+    return _done(state.call, "interrupted", INTERRUPTED)
 
 
 def cancelled(state: CallState) -> ToolDone:

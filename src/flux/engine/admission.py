@@ -129,8 +129,9 @@ class Admission:
         """
         body = _start_body(session, message)
         await self._crowd.check()
-        program = start_session_steps(scope, session, message, self._dispatch, self._limits)
-        return await self._commit(self._once(scope, key, body, program))
+        return await self.once(
+            scope, key, body, start_session_steps(scope, session, message, self._dispatch, self._limits)
+        )
 
     async def start_workflow(
         self, scope: Scope, new: NewWorkflow, *, key: str | None = None, asked: int | None = None
@@ -142,8 +143,7 @@ class Admission:
         # What the caller sent: the same request may come again after its workflow has a new version.
         body = (new.workflow, new.input, new.id, asked)
         await self._crowd.check()
-        program = start_workflow_steps(scope, new, self._dispatch, self._limits)
-        return await self._commit(self._once(scope, key, body, program))
+        return await self.once(scope, key, body, start_workflow_steps(scope, new, self._dispatch, self._limits))
 
     async def started(
         self, scope: Scope, session: NewSession, message: NewMessage | None, *, key: str
@@ -152,8 +152,7 @@ class Admission:
 
         :raises IdempotencyMismatch: the key was used with another body
         """
-        before = await self._database.read(admissions.find(scope, key, _digest(_start_body(session, message))))
-        return Admitted(before.execution_id, before.seq, repeated=True) if before else None
+        return await self.before(scope, key, _start_body(session, message))
 
     async def admit(self, scope: Scope, id: str, message: NewMessage, *, key: str | None = None) -> Admitted:
         """Accept a message; it is in the log when this returns.
@@ -165,7 +164,7 @@ class Admission:
         """
         await self._crowd.check()
         program = admit_steps(scope, id, message, self._dispatch, self._limits)
-        return await self._commit(self._once(scope, key, (id, message), program))
+        return await self.once(scope, key, (id, message), program)
 
     async def answer(self, scope: Scope, id: str, interrupt: str, decision: Decision) -> Admitted:
         """Answer a question; the first answer wins, and repeating one's own winning answer is no error.
@@ -193,7 +192,7 @@ class Admission:
         """
         told: Told = {}
         program = _noted(resume_steps(scope, id, input, pause, self._dispatch), told)
-        resumed = await self._commit(self._once(scope, key, (id, input, pause), program))
+        resumed = await self.once(scope, key, (id, input, pause), program)
         self._show(told)
         return resumed
 
@@ -218,6 +217,21 @@ class Admission:
         tell(self._feed, self._dispatch, woken)
         self._show(told)
         return ended
+
+    async def once(self, scope: Scope, key: str | None, body: Any, program: Steps[Written]) -> Admitted:
+        """Commit what is accepted from outside, unless its key was used before: then what that admitted.
+
+        :raises IdempotencyMismatch: the key was used with another `body`
+        """
+        return await self._commit(self._once(scope, key, body, program))
+
+    async def before(self, scope: Scope, key: str, body: Any) -> Admitted | None:
+        """What a key admitted before; None when it was not used.
+
+        :raises IdempotencyMismatch: it was used with another `body`
+        """
+        found = await self._database.read(admissions.find(scope, key, _digest(body)))
+        return Admitted(found.execution_id, found.seq, repeated=True) if found else None
 
     async def _commit(self, program: Steps[Written]) -> Admitted:
         admitted, rows = await self._database.write(program)
@@ -335,7 +349,7 @@ def admit_steps(
             "most": limits.session,
             "wakes": int(message.mode == "interrupt"),
             "run_id": fresh,
-            "title": _title(redaction.text(message.text)),
+            "title": title_of(redaction.text(message.text)),
         },
     )
     if not moved:
@@ -415,7 +429,8 @@ def tell(feed: Feed, dispatch: Dispatch, woken: Sequence[Woken]) -> None:
         dispatch.nudge(waiter.id)
 
 
-def _title(text: str) -> str | None:
+def title_of(text: str) -> str | None:
+    """The title that a message gives its session."""
     lines = (" ".join("".join(c if c.isprintable() else " " for c in line).split()) for line in text.splitlines())
     line = next(filter(None, lines), None)
     return line if line is None or len(line) <= TITLE_CHARS else line[: TITLE_CHARS - 1] + "…"

@@ -104,7 +104,7 @@ class Secrets:
         """Note what runs were given in somebody's name: once an hour, as a connection asks with every request."""
         now = time.monotonic()
         for name in names:
-            place = (*scope, name)
+            place = (scope.tenant, scope.principal, name)
             if now - self._noted.get(place, -NOTE_SECONDS) < NOTE_SECONDS:
                 continue
             self._noted[place] = now

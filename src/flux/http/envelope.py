@@ -15,6 +15,8 @@ def error_body(error: FluxError) -> dict[str, Any]:
 
 
 def error_headers(error: FluxError) -> dict[str, str]:
-    """The headers that go with an error: when to come again, in whole seconds."""
+    """The headers that go with an error: how to say who calls, or when to come again, in whole seconds."""
+    if error.status == 401:
+        return {"www-authenticate": "Bearer"}
     seconds = error.details.get("retry_after")
     return {"retry-after": str(max(1, math.ceil(seconds)))} if isinstance(seconds, int | float) else {}

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TypeVar
 
 from fastapi import Request
 from fastapi.responses import Response
 
 from flux.agents.process import Process
 from flux.server.limits import ServerLimits
+from flux.server.rbac import acting
 from flux.server.sse import EventStream
-from flux.store.database import LOCAL, Scope
+from flux.server.wire import MAX_PAGE
+from flux.store.database import Scope
 from flux.store.feed import Frame, entry_frame
 from flux.store.log import LogRow
+
+T = TypeVar("T")
 
 
 def process_of(request: Request) -> Process:
@@ -26,7 +31,7 @@ def scope_of(request: Request) -> Scope:
 
     :raises TooManyRequests: the caller sends too many
     """
-    return counted(request, LOCAL)
+    return counted(request, acting(request))
 
 
 def counted(request: Request, scope: Scope) -> Scope:
@@ -55,6 +60,23 @@ def stream(request: Request, batches: AsyncGenerator[list[Frame], None]) -> Even
     limits.check_reader(scope)
     reading = limits.reading(scope)
     return EventStream(batches, request.app.state.closing, request.app.state.heartbeat, reading)
+
+
+async def chosen(
+    behind: Callable[[T | None, int], Awaitable[list[T]]], readable: Callable[[T], bool] | None, count: int
+) -> list[T]:
+    """The next `count` things of a list that the caller may read; `behind` gives those behind the last one."""
+    if readable is None:
+        return await behind(None, count)
+    found: list[T] = []
+    last: T | None = None
+    while len(found) < count:
+        more = await behind(last, MAX_PAGE)
+        found += filter(readable, more)
+        if len(more) < MAX_PAGE:
+            break
+        last = more[-1]
+    return found[:count]
 
 
 def events_page(rows: list[LogRow], limit: int) -> Response:

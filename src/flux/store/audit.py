@@ -67,11 +67,13 @@ def noted(
     return done
 
 
-def noted_if(scope: Scope, program: Steps[bool], action: str, subject: str) -> Steps[bool]:
+def noted_if(
+    scope: Scope, program: Steps[T], action: str, subject: str, details: Mapping[str, Any] | None = None
+) -> Steps[T]:
     """A program, and a note of it where it did something."""
     done = yield from program
     if done:
-        yield from record(scope, action, subject)
+        yield from record(scope, action, subject, details)
     return done
 
 

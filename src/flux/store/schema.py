@@ -140,7 +140,33 @@ create table artifacts (
   media_type text not null, size integer not null, digest text not null, data bytea not null,
   created double precision not null
 );
-create index artifacts_listed on artifacts (execution_id, created, id)
+create index artifacts_listed on artifacts (execution_id, created, id);
+
+create table artifact_links (
+  execution_id text not null, artifact text not null, primary key (execution_id, artifact)
+);
+create index artifact_links_artifact on artifact_links (artifact);
+
+create table principals (
+  tenant text not null, subject text not null, kind text not null, name text, state text not null,
+  created double precision not null, updated double precision not null, primary key (tenant, subject)
+);
+
+create table principal_roles (
+  tenant text not null, subject text not null, role text not null, by text not null, at double precision not null,
+  primary key (tenant, subject, role)
+);
+
+create table roles (
+  tenant text not null, name text not null, permissions text not null, created double precision not null,
+  updated double precision not null, primary key (tenant, name)
+);
+
+create table api_keys (
+  digest text primary key, tenant text not null, subject text not null, name text not null, by text not null,
+  expires_at double precision, created double precision not null
+);
+create unique index api_keys_named on api_keys (tenant, subject, name)
 """
 
 #: What only processes that share a database need. Lost with a crash of the server, as it may be.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flux.errors import AgentNotFound, Fenced, ScheduleNotFound, SessionNotFound, WorkflowNotFound
+from flux.errors import AgentNotFound, Fenced, PrincipalNotFound, ScheduleNotFound, SessionNotFound, WorkflowNotFound
 from flux.events import CancelRequested, SessionStarted, UsageCounted
 from flux.messages import Usage
 from flux.store import (
@@ -21,9 +21,11 @@ from flux.store import (
     deltas,
     driven,
     executions,
+    forks,
     interrupts,
     log,
     memories,
+    principals,
     schedules,
     secrets,
     waits,
@@ -47,9 +49,11 @@ NOUNS: list[ModuleType] = [
     deltas,
     driven,
     executions,
+    forks,
     interrupts,
     log,
     memories,
+    principals,
     schedules,
     secrets,
     waits,
@@ -74,6 +78,10 @@ def _own_schedule(scope: Scope, id: str, question: str) -> Steps[Any]:
     yield from schedules.create(scope, f"own-{id}", "nightly", TIMES, 1.0)
 
 
+def _own_principal(scope: Scope, id: str, question: str) -> Steps[Any]:
+    yield from principals.create(scope, "ci", "service_account")
+
+
 def _schedule(scope: Scope, id: str, question: str) -> Steps[Any]:
     return schedules.replace(scope, "nightly", TIMES, "paused", None)
 
@@ -90,6 +98,8 @@ def _keep(scope: Scope, id: str, question: str) -> Steps[Any]:
 #: An agent whose workflow is that of another tenant.
 TALKER = AgentVersion("hello", 1, "d1", '{"workflow_file":{"digest":"d1"}}', "eve", 1.0)
 
+COPY = forks.NewFork(id="copy", name="copy", at=1, ending=())
+
 #: Every function that takes a scope, called by a stranger with somebody else's ids; and what comes back.
 CALLS: dict[str, tuple[Call, Any]] = {
     "admissions.claim": (lambda s, id, q: admissions.claim(s, "key", "other digest"), None),
@@ -102,6 +112,7 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "agents.put": (lambda s, id, q: agents.put(s, "helper", "d2", "{}", create=False, update=True), AgentNotFound),
     "agents.versions": (lambda s, id, q: agents.versions(s, "helper"), []),
     "artifacts.get": (lambda s, id, q: artifacts.get(s, id, "kept"), None),
+    "artifacts.link": (lambda s, id, q: artifacts.link(s, id, 9, "copy"), None),
     "artifacts.page": (lambda s, id, q: artifacts.page(s, id), []),
     "artifacts.put": (_keep, Fenced),
     "artifacts.read_in_tree": (lambda s, id, q: artifacts.read_in_tree(s, id, "kept"), None),
@@ -128,6 +139,7 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "executions.list_sessions": (lambda s, id, q: executions.list_sessions(s, agent="helper", q="hello"), []),
     "executions.under_way": (lambda s, id, q: executions.under_way(s, 5), 0),
     "executions.set_title": (lambda s, id, q: executions.set_title(s, id, "mine"), False),
+    "forks.fork": (lambda s, id, q: forks.fork(s, id, COPY), SessionNotFound),
     "interrupts.answer": (lambda s, id, q: interrupts.answer(s, id, q, answer="yes", by="eve"), False),
     "interrupts.expire": (interrupts.expire, False),
     "interrupts.find": (lambda s, id, q: interrupts.find(s, q), None),
@@ -159,6 +171,22 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "audit.noted": (lambda s, id, q: audit.noted(s, secrets.get(s, "city"), "secret.read", "city"), None),
     "audit.noted_if": (lambda s, id, q: audit.noted_if(s, secrets.remove(s, "city"), "secret.remove", "city"), False),
     "audit.page": (lambda s, id, q: audit.page(s), []),
+    "principals.create": (_own_principal, None),
+    "principals.create_key": (lambda s, id, q: principals.create_key(s, "ci", "k", "d2", None), PrincipalNotFound),
+    "principals.delete": (lambda s, id, q: principals.delete(s, "ci"), PrincipalNotFound),
+    "principals.delete_role": (lambda s, id, q: principals.delete_role(s, "reader"), False),
+    "principals.get": (lambda s, id, q: principals.get(s, "ci"), None),
+    "principals.get_role": (lambda s, id, q: principals.get_role(s, "reader"), None),
+    "principals.grant": (lambda s, id, q: principals.grant(s, "ci", "admin"), PrincipalNotFound),
+    "principals.held": (lambda s, id, q: principals.held(s, "ci"), {}),
+    "principals.list_keys": (lambda s, id, q: principals.list_keys(s, "ci"), []),
+    "principals.list_roles": (lambda s, id, q: principals.list_roles(s), []),
+    "principals.page": (lambda s, id, q: principals.page(s, "service_account"), []),
+    "principals.put_role": (lambda s, id, q: principals.put_role(s, "reader", ("*",), create=False), None),
+    "principals.revoke": (lambda s, id, q: principals.revoke(s, "ci", "reader"), False),
+    "principals.revoke_key": (lambda s, id, q: principals.revoke_key(s, "ci", "key"), False),
+    "principals.roles_of": (lambda s, id, q: principals.roles_of(s, "ci"), []),
+    "principals.set_state": (lambda s, id, q: principals.set_state(s, "ci", "disabled"), PrincipalNotFound),
     "budgets.taken": (lambda s, id, q: budgets.taken(s, "helper", "x"), (0, 0.0)),
     "budgets.reserve": (lambda s, id, q: budgets.reserve(s, "helper", "own", 1, 0.0), None),
     "budgets.spend": (lambda s, id, q: budgets.spend(s, "helper", id, 1, 0.0), None),
@@ -193,6 +221,10 @@ OWNED = (
     "agent_versions",
     "artifacts",
     "configs",
+    "principals",
+    "principal_roles",
+    "roles",
+    "api_keys",
     "admissions",
     "memories",
     "memory_writes",
@@ -233,6 +265,10 @@ async def theirs(database: Database) -> tuple[str, str]:
     await database.write(schedules.record("s1", 0.0, "started", missed=0, execution_id=id))
     await database.write(workflows.put(ANN, "default", "hello", digest="d1", source="x", options="{}"))
     await database.write(memories.put(ANN, "helper", "city", '"Rome"', ["rome"], "call"))
+    await database.write(principals.create(ANN, "ci", "service_account"))
+    await database.write(principals.grant(ANN, "ci", "reader"))
+    await database.write(principals.put_role(ANN, "reader", ("agent:*:read",), create=True))
+    await database.write(principals.create_key(ANN, "ci", "key", "d1", None))
     for name in ("city", "other"):
         await database.write(configs.put(ANN, name, "Rome"))
         await database.write(secrets.put(ANN, name, "Rome"))

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from flux.sandboxes.local import LocalSandbox
+from flux.sandboxes.host import LocalSandbox
 from flux.settings import Settings, load_settings
 from flux.tools import web
 from flux.tools.addresses import is_public

@@ -25,7 +25,7 @@ from flux.engine.secrets import Secrets
 from flux.engine.task import task
 from flux.errors import DefinitionInvalid, InvalidInput, ToolExecutionError
 from flux.events import Elicited, InputRequired
-from flux.sandboxes.local import LocalSandbox
+from flux.sandboxes.host import LocalSandbox
 from flux.settings import load_settings
 from flux.tools.base import Answer, Done, Failed, NeedsInput, ToolContext, ToolOutcome
 from flux.tools.mcp.config import McpServer, server_names

@@ -14,10 +14,13 @@ from flux.engine.admission import NewMessage
 from flux.engine.answers import Admitted, Decision
 from flux.events import UserSaid, decode
 from flux.server.context import events_page, process_of, scope_of, stream, wants_events
+from flux.server.rbac import check
+from flux.server.rules import REGISTER, TALK
 from flux.server.sse import Begun
 from flux.server.wire import (
     MAX_PAGE,
     AnswerInterrupt,
+    ForkSession,
     Rename,
     SendMessage,
     StartSession,
@@ -43,6 +46,8 @@ EVENTS = {200: {"content": {"text/event-stream": {}}, "description": "The events
 @router.post("/sessions", status_code=201)
 async def start_session(request: Request, body: StartSession, key: Key = None) -> dict[str, Any]:
     """Start a session; with a message, its first run begins."""
+    # A directory is chosen by who may run code there anyway.
+    check(request, TALK, "agent:{agent}:start", *([REGISTER] if body.workspace else []), agent=body.agent)
     sessions, scope = process_of(request).sessions, scope_of(request)
     message = NewMessage(body.message, options=_options(body.model)) if body.message else None
     admitted = await sessions.start(
@@ -160,6 +165,15 @@ async def cancel_run(request: Request, id: str) -> Response:
 async def stop_session(request: Request, id: str) -> Response:
     """End the session for good."""
     return _accepted(await process_of(request).sessions.end(scope_of(request), id))
+
+
+@router.post("/sessions/{id}/fork", status_code=201)
+async def fork_session(request: Request, id: str, body: ForkSession | None = None, key: Key = None) -> dict[str, Any]:
+    """Start a session that begins as a copy of this one, up to and with the entry `at`."""
+    sessions, scope = process_of(request).sessions, scope_of(request)
+    wanted = body or ForkSession()
+    forked = await sessions.fork(scope, id, wanted.at, name=wanted.name, key=key)
+    return session_row(await sessions.get(scope, forked.id)) | {"seq": forked.seq, "repeated": forked.repeated}
 
 
 @router.put("/sessions/{id}/name")

@@ -61,6 +61,19 @@ class Bounded(httpx2.AsyncByteStream):
         await self._inner.aclose()
 
 
+class Through(httpx2.AsyncBaseTransport):
+    """Sends requests by a client of the application, which stays open."""
+
+    def __init__(self, client: httpx2.AsyncClient) -> None:
+        self._client = client
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request, with what the client adds to its own."""
+        for name, value in self._client.headers.items():
+            request.headers.setdefault(name, value)
+        return await self._client.send(request, stream=True)
+
+
 class Careful(httpx2.AsyncBaseTransport):
     """Sends requests; for those to the server itself, a failure is an answer that says so."""
 
