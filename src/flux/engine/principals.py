@@ -155,7 +155,7 @@ class Principals:
         """
         _check_name("key", name)
         secret = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
-        program = audit.noted(LOCAL, _admin_key(name, digest_of(secret)), "key.create", "admin", {"key": name})
+        program = audit.noted(LOCAL, _admin_key(name, digest_of(secret)), "key.create", FIRST_ADMIN, {"key": name})
         return NewKey(await self._changed(program), secret)
 
     async def roles(self, scope: Scope) -> list[Role]:
