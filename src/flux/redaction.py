@@ -13,7 +13,7 @@ import re
 import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -236,10 +236,11 @@ def _across(found: str, cut: int, hidden: tuple[str, ...]) -> int | None:
     return min((at for at in starts if at != -1), default=None)
 
 
-def password_of(url: str) -> str | None:
-    """The password in a connection string, as it is meant; None when there is none, or the string is no URL."""
+def passwords_of(url: str) -> list[str]:
+    """The passwords in a connection string, as they are meant; none when the string is no URL."""
     try:
-        found = urlsplit(url).password
+        parts = urlsplit(url)
     except ValueError:
-        return None
-    return unquote(found) if found else None
+        return []
+    named = [value for name, value in parse_qsl(parts.query) if name.lower().endswith("password")]
+    return [*([unquote(parts.password)] if parts.password else []), *named]
