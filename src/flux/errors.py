@@ -16,6 +16,7 @@ FluxError
 ├── NotFound                404
 │   ├── SessionNotFound
 │   ├── AgentNotFound
+│   ├── DispatchNotFound
 │   ├── ScheduleNotFound
 │   ├── WorkerNotFound
 │   ├── WorkflowNotFound
@@ -169,6 +170,12 @@ class SessionNotFound(NotFound):
     """There is no such session; `flux agent session list` shows those that exist."""
 
     type = "session_not_found"
+
+
+class DispatchNotFound(NotFound):
+    """There is no such dispatch."""
+
+    type = "dispatch_not_found"
 
 
 class AgentNotFound(NotFound):

@@ -16,6 +16,7 @@ from flux.agents.kept import KnownLimits, Recent
 from flux.agents.kits import Given
 from flux.agents.loop import IDLE, KitMaker, Session, run_session, settle_lost
 from flux.agents.planning.kit import plan_kit
+from flux.agents.project.agents import ProjectAgents
 from flux.agents.shipped import shipped_bytes
 from flux.agents.steps import Finish, Idle, Park, Policy, Settle, used_tokens
 from flux.agents.transcript import Transcript
@@ -52,6 +53,7 @@ class SessionExecutor:
         models: ModelRegistry,
         settings: Settings,
         *,
+        project: ProjectAgents | None = None,
         before: Sequence[KitMaker] = (),
         after: Sequence[KitMaker] = (),
     ) -> None:
@@ -60,6 +62,7 @@ class SessionExecutor:
         self._kits: tuple[KitMaker, ...] = (artifact_kit, *before, self._delegation, code, plan_kit, *after)
         #: Sessions that code of this process runs now, by their ids, and what runs them.
         self.own: dict[str, Executor] = {}
+        self._project = project
         self._database = database
         self._binder = binder
         self._limits = KnownLimits(models)
@@ -73,24 +76,34 @@ class SessionExecutor:
         )
 
     async def __call__(self, run: Run) -> None:
-        """Run a session until it rests: one of a stored agent, or one that code of this process runs."""
+        """Run a session until it rests: of a stored agent, or of the project, or one that code of this process runs."""
         own = self.own.get(run.id)
-        await (self.execute(run, None) if own is None else own(run))
+        if own is not None:
+            await own(run)
+        elif self._project is not None and self._project.has(run.execution):
+            async with self._project.given(run.execution) as given:
+                await self.execute(run, given)
+        else:
+            await self.execute(run, None)
 
     async def settle(self, run: Run) -> None:
         """End what a process that is gone has left of a session which it ran for its own code."""
         await settle_lost(self._session(run, UNREADABLE, _no_agent, None))
 
-    async def execute(self, run: Run, given: Given | None) -> None:
-        """Run a session until it rests; `given` is its agent, where that is not stored."""
+    async def execute(self, run: Run, given: Given | FluxError | None) -> None:
+        """Run a session until it rests; `given` is its agent where that is not stored, or why there is none."""
         if run.failures >= GIVE_UP * self._settings.run_failures:
             await _give_up(run)
             return
         problem: FluxError | None = None
-        try:
-            definition = given.definition if given else await self._definition(run)
-        except (AgentNotFound, DefinitionInvalid) as error:
-            definition, problem = UNREADABLE, DefinitionInvalid(f"this session's agent cannot be read: {error}")
+        if isinstance(given, FluxError):
+            given, problem = None, given
+        definition = UNREADABLE
+        if problem is None:
+            try:
+                definition = given.definition if given else await self._definition(run)
+            except (AgentNotFound, DefinitionInvalid) as error:
+                problem = DefinitionInvalid(f"this session's agent cannot be read: {error}")
 
         async def bind(session: Session) -> Bound:
             if problem is not None:

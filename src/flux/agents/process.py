@@ -22,8 +22,10 @@ from flux.agents.mcp.tasks import POOL, SECRETS
 from flux.agents.memory.kit import memory_kits
 from flux.agents.memory.providers import MemoryStores
 from flux.agents.memory.service import Memories
+from flux.agents.project.agents import ProjectAgents
 from flux.agents.project.code import code_of, found_in
 from flux.agents.project.discovery import Project
+from flux.agents.project.instances import Instances
 from flux.agents.sessions import Agents, Sessions
 from flux.agents.skills_kit import SkillsKit
 from flux.agents.task_tools import TaskTools
@@ -129,6 +131,7 @@ class Process:
         find = found_in(self.project, self.workflows.found)
         self.executions = Executions(database, self.feed, admission, find)
         self.sessions = Sessions(database, self.feed, admission, self.agents, limit, self.executions.cancel_children)
+        self.instances = Instances(self.project, admission, self.sessions)
         self.logins = Logins(self.secrets, self.sessions)
         self.doorman = Doorman(self.logins, self.mcp.callback)
         if not self._shared and self.settings.public_url is None:
@@ -157,6 +160,7 @@ class Process:
             self.binder,
             self.models,
             self.settings,
+            project=ProjectAgents(self.project, self.project.env) if self.project else None,
             before=(TaskTools(services), ToolFilesKit(sources, services), SkillsKit(self.binder)),
             after=(memory_kits(self.memory_stores), McpKits(self.mcp, self.secrets)),
         )
