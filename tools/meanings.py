@@ -208,7 +208,7 @@ EVENTS = {
     "compaction.summary": "The summary",
     "usage.tokens": "The tokens",
     "forked.from": "The id of the other session",
-    "forked.at": "The last seq that was copied",
+    "forked.upto": "The last seq that was copied",
     "forked.dropped": "The ids of messages that no run had taken up: they are not answered here",
     "session_end.turns": "How many answers it gave",
     "progress.value": "The value, any JSON",

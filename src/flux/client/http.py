@@ -96,6 +96,12 @@ class FluxClient:
         row = await self.post("/sessions", {k: v for k, v in body.items() if v is not None}, key=key)
         return self.session(row["id"], "0")
 
+    def sessions(
+        self, *, agent: str | None = None, state: str | None = None, instance: str | None = None, q: str | None = None
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """The rows of sessions, newest first, page by page; `q` searches titles and texts."""
+        return self.pages("/sessions", agent=agent, state=state, instance=instance, q=q)
+
     async def get(self, path: str, **query: Any) -> dict[str, Any]:
         """GET a JSON object.
 
