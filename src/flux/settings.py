@@ -28,7 +28,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """What an operator can set; times in seconds, sizes in bytes. `home` holds all state.
 
     `retention_days`: what has ended for so long is deleted; 0 keeps it for good. `web_fetch_hosts`: names, with
-    or without a port, that agents may fetch pages from although they are not public.
+    or without a port, that agents may fetch pages from although they are not public. `webhook_hosts`: the same for
+    webhooks, also without TLS; `webhook_timeout`: what a receiver gets to answer.
     """
 
     home: Path
@@ -52,6 +53,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     elicitation_window: Annotated[float, Meta(ge=0)] = 30.0
     max_message_bytes: Annotated[int, Meta(ge=1)] = 1_000_000
     web_fetch_hosts: tuple[str, ...] = ()
+    webhook_hosts: tuple[str, ...] = ()
+    webhook_timeout: Annotated[float, Meta(gt=0)] = 15.0
     providers: dict[str, Provider] = {}
 
     @property
@@ -65,7 +68,7 @@ _FILE_KEYS = [f for f in _SCALARS if f not in ("home", "auth_token", "secret_key
 
 
 #: What a folder's own flux.toml may set only once it is trusted.
-GUARDED = frozenset({"server", "database_url", "providers", "web_fetch_hosts"})
+GUARDED = frozenset({"server", "database_url", "providers", "web_fetch_hosts", "webhook_hosts"})
 
 
 def load_settings(environment: Mapping[str, str] | None = None, *, cwd: Path | None = None, **flags: Any) -> Settings:
@@ -80,8 +83,9 @@ def load_settings(environment: Mapping[str, str] | None = None, *, cwd: Path | N
     values |= _from_project(here / "flux.toml", env)
     values |= {name: env[f"FLUX_{name.upper()}"] for name in _SCALARS if env.get(f"FLUX_{name.upper()}")}
     values |= {name: value for name, value in flags.items() if value is not None}
-    if isinstance(values.get("web_fetch_hosts"), str):
-        values["web_fetch_hosts"] = values["web_fetch_hosts"].replace(",", " ").split()
+    for name in ("web_fetch_hosts", "webhook_hosts"):
+        if isinstance(values.get(name), str):
+            values[name] = values[name].replace(",", " ").split()
     try:
         values["home"] = str(Path(values.get("home") or _default_home(env, here)).expanduser().absolute())
         settings = msgspec.convert(values, Settings, strict=False, dec_hook=lambda cls, value: cls(value))

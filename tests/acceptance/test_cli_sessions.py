@@ -28,3 +28,16 @@ def test_a_session_is_forked_renamed_and_sent_to(flux: Flux, tmp_path: Path) -> 
     again = flux("agent", "session", "send", forked["id"], "hi", "--key", "k", "--mode", "queue", "--format", "json")
     assert (json.loads(again.stdout)["seq"], json.loads(again.stdout)["repeated"]) == (sent["seq"], True)
     complains(flux("agent", "session", "send", forked["id"], "no", "--mode", "reject"), 1, "is working")
+
+
+@pytest.mark.behaviour("cli:webhooks")
+def test_webhooks_are_made_listed_and_deleted(flux: Flux) -> None:
+    complains(flux("webhook", "create", "audit", "http://127.0.0.1/hook"), 2, "https://", "webhook_hosts")
+    assert "whsec_" in flux("webhook", "create", "audit", "https://1.1.1.1/hook", "--event", "run.failed").stdout
+    (row,) = json.loads(flux("webhook", "list", "--format", "json").stdout)
+    assert (row["name"], row["events"]) == ("audit", ["run.failed"])
+    assert "URL:     https://1.1.1.1/hook" in flux("webhook", "show", "audit").stdout
+    assert json.loads(flux("webhook", "deliveries", "audit", "--format", "json").stdout) == []
+    complains(flux("webhook", "redeliver", "audit", "msg_1"), 1, "no delivery 'msg_1'")
+    assert flux("webhook", "delete", "audit").returncode == 0
+    complains(flux("webhook", "show", "audit"), 1, "flux webhook list")

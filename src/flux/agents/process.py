@@ -25,6 +25,9 @@ from flux.agents.sessions import Agents, Sessions
 from flux.agents.skills_kit import SkillsKit
 from flux.agents.task_tools import TaskTools
 from flux.agents.tools_kit import ToolFilesKit
+from flux.agents.webhooks.deliverer import Deliverer
+from flux.agents.webhooks.sender import Sender
+from flux.agents.webhooks.service import Webhooks
 from flux.engine.admission import Admission
 from flux.engine.configs import Configs
 from flux.engine.dispatch import Dispatch, Duty, EmbeddedDispatch
@@ -107,6 +110,7 @@ class Process:
         self.ticker = Ticker(database, self.feed, self.dispatch, starter)
         self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
+        self._tell_webhooks()
         self.workers = Fleet(database, lock, settings.dead_after, always=shared, drain_here=self.drain)
         self.runner = Runner(database, self.feed, self.dispatch, self._executors(), who, offer)
         self.feed.on_foreign_write = self.runner.changed_elsewhere
@@ -114,6 +118,12 @@ class Process:
         self.retention = Retention(database, settings.retention_days * 86_400)
         #: The worker of this process has stopped for good: somebody asked it to drain.
         self.drained = asyncio.Event()
+
+    def _tell_webhooks(self) -> None:
+        sender = Sender(self.settings.webhook_hosts, self.settings.webhook_timeout)
+        self.deliverer = Deliverer(self.database, self.secrets, sender, self.settings.webhook_timeout)
+        self.webhooks = Webhooks(self.database, self.secrets, sender, self.deliverer)
+        self.feed.on_hooked = self.deliverer.changed
 
     def _executors(self) -> dict[str, Executor]:
         services, sources = self._services(), SourceLoader()
@@ -174,6 +184,7 @@ class Process:
             self.retention.watch(),
             keep_up("deltas are not tidied up", self.feed.tidy),
             self.ticker.run(),
+            self.deliverer.run(),
         )
         keeping = [asyncio.create_task(work) for work in upkeep]
         try:

@@ -4,5 +4,6 @@ from flux.client.http import FluxClient
 from flux.client.reader import Event
 from flux.client.schedules import SchedulesClient
 from flux.client.session import SessionHandle
+from flux.client.webhooks import WebhooksClient
 
-__all__ = ["Event", "FluxClient", "SchedulesClient", "SessionHandle"]
+__all__ = ["Event", "FluxClient", "SchedulesClient", "SessionHandle", "WebhooksClient"]
