@@ -64,7 +64,7 @@ def test_a_kill_at_any_commit_loses_nothing_that_is_to_be_told(
     commits = judge.calls(whole)[-1].detail["commits"] + MARGIN
     crashes = [f"{when}:{n}" for when, n in itertools.product(("before", "after"), range(1, commits + 1))]
     assert len(crashes) > 20
-    crashes = crashes[:: 6 if database else 2]
+    crashes = crashes[:: 9 if database else 3]
 
     def some(worker: int) -> list[str]:
         homes = (tmp_path / f"{worker}-{n}" for n in itertools.count())
