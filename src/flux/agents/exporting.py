@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Literal
 
-from flux import export
+from flux import export, redaction
 from flux.export import Markdown
 from flux.store import log
 from flux.store.channel import entry_frame
@@ -19,13 +19,8 @@ Redact = Callable[[str], str]
 PAGE = 500
 
 
-def as_it_is(text: str) -> str:
-    """Take nothing out: what is in a log was redacted before."""
-    return text
-
-
 async def exported(
-    database: Database, scope: Scope, session: dict[str, Any], format: Format, redact: Redact = as_it_is
+    database: Database, scope: Scope, session: dict[str, Any], format: Format, redact: Redact = redaction.text
 ) -> AsyncGenerator[bytes, None]:
     """The file of a session, up to its present head. `session` is its row, as the API shows it."""
     markdown = Markdown()

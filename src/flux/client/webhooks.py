@@ -6,13 +6,13 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from flux.client.http import FluxClient
+from flux.client.reader import Server
 
 
 class WebhooksClient:
     """Calls of /webhooks; each returns what the server shows."""
 
-    def __init__(self, client: FluxClient) -> None:
+    def __init__(self, client: Server) -> None:
         self._client = client
 
     async def create(
