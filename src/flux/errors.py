@@ -19,6 +19,7 @@ FluxError
 │   ├── DispatchNotFound
 │   ├── ScheduleNotFound
 │   ├── WorkerNotFound
+│   ├── WebhookNotFound          no such webhook, or no such delivery of it
 │   ├── WorkflowNotFound
 │   ├── ExecutionNotFound
 │   ├── InterruptNotFound
@@ -37,6 +38,7 @@ FluxError
 │   ├── AgentExists
 │   ├── ScheduleExists
 │   ├── WorkerExists
+│   ├── WebhookExists
 │   ├── InterruptDecided
 │   ├── NotPaused                the execution waits for no answer of this kind
 │   └── IdempotencyMismatch
@@ -190,6 +192,12 @@ class ScheduleNotFound(NotFound):
     type = "schedule_not_found"
 
 
+class WebhookNotFound(NotFound):
+    """There is no such webhook; `flux webhook list` shows those that exist."""
+
+    type = "webhook_not_found"
+
+
 class WorkerNotFound(NotFound):
     """There is no such worker; `flux worker list` shows those that exist."""
 
@@ -300,6 +308,12 @@ class ScheduleExists(Conflict):
     """A schedule of this name exists already."""
 
     type = "schedule_exists"
+
+
+class WebhookExists(Conflict):
+    """A webhook of this name exists already."""
+
+    type = "webhook_exists"
 
 
 class WorkerExists(Conflict):

@@ -30,6 +30,9 @@ from flux.agents.sessions import Agents, Sessions
 from flux.agents.skills_kit import SkillsKit
 from flux.agents.task_tools import TaskTools
 from flux.agents.tools_kit import ToolFilesKit
+from flux.agents.webhooks.deliverer import Deliverer
+from flux.agents.webhooks.sender import Sender
+from flux.agents.webhooks.service import Webhooks
 from flux.engine.admission import Admission
 from flux.engine.configs import Configs
 from flux.engine.dispatch import CallerDispatch, Dispatch, Duty, EmbeddedDispatch
@@ -141,6 +144,7 @@ class Process:
         self.ticker = Ticker(database, self.feed, self.dispatch, Starter(self.dispatch, find, self.agents.workspace))
         self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, find, limit)
+        self._tell_webhooks()
 
     def _open_worker(self, lock: WorkerLock) -> None:
         """What runs executions here, and what watches over that."""
@@ -152,6 +156,12 @@ class Process:
         self.feed.on_foreign_write = self.runner.changed_elsewhere
         self.recovery = self._recovery(lock, self._shared)
         self.retention = Retention(database, settings.retention_days * 86_400)
+
+    def _tell_webhooks(self) -> None:
+        sender = Sender(self.settings.webhook_hosts, self.settings.webhook_timeout)
+        self.deliverer = Deliverer(self.database, self.secrets, sender, self.settings.webhook_timeout)
+        self.webhooks = Webhooks(self.database, self.secrets, sender, self.deliverer)
+        self.feed.on_hooked = self.deliverer.changed
 
     def _executors(self) -> tuple[SessionExecutor, dict[str, Executor]]:
         services, sources = self._services(), SourceLoader()
@@ -213,6 +223,7 @@ class Process:
             self.retention.watch(),
             keep_up("deltas are not tidied up", self.feed.tidy),
             self.ticker.run(),
+            self.deliverer.run(),
         )
         keeping = [asyncio.create_task(work) for work in upkeep]
         try:

@@ -30,7 +30,7 @@ from flux.engine.limits import UNLIMITED, Crowd, Limits, check_runs, full
 from flux.errors import Conflict, SessionBusy, SessionExists
 from flux.events import Cancelled, CancelRequested, Entry, Mode, SessionEndedEntry, SessionStarted, UserSaid
 from flux.messages import TextPart
-from flux.store import admissions, callers, conversations, driven, executions, log, waits
+from flux.store import admissions, callers, conversations, driven, executions, log, waits, webhooks
 from flux.store.database import Database, Scope, Steps
 from flux.store.feed import Feed
 from flux.store.waits import Woken
@@ -234,6 +234,7 @@ class Admission:
         woken: list[Woken] = []
         told: Told = {}
         ended = await self._commit(_end(scope, id, reason, self._dispatch, woken, told))
+        self._feed.on_hooked()
         tell(self._feed, self._dispatch, woken)
         self._show(told)
         return ended
@@ -434,6 +435,8 @@ def _end(scope: Scope, id: str, reason: str, dispatch: Dispatch, woken: list[Wok
         entries.insert(0, Cancelled())
     rows = yield from log.insert(id, entries, head, run_id, epoch)
     yield log.CLOSE_INTERRUPTS, {"id": id}
+    if run_id is not None:
+        yield from webhooks.note_end(scope, id, run_id, head, Cancelled())
     told |= yield from driven.end_all(id, "cancelled", reason)
     woken += yield from wake_waiters(scope, id, "cancelled", dispatch)
     return Admitted(id, head), rows

@@ -39,6 +39,7 @@ from flux.server.routes import (
     schedules,
     secrets,
     sessions,
+    webhooks,
     workers,
     workflows,
 )
@@ -77,6 +78,7 @@ def create_app(
     app.include_router(artifacts.router)
     app.include_router(agents.router)
     app.include_router(schedules.router)
+    app.include_router(webhooks.router)
     app.include_router(workers.router)
     app.include_router(workflows.router)
     app.include_router(runs.router)
