@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from flux.sandboxes.base import Sandbox, SandboxFactory
 from flux.sandboxes.host import LocalSandbox
+from flux.sandboxes.limits import Limits
 
 
 class Virtual(Struct, frozen=True):
@@ -38,6 +39,32 @@ class Local(Struct, frozen=True):
         return await asyncio.to_thread(LocalSandbox, os.path.join(workspace, self.cwd or "."), self.env)
 
 
+class Isolated(Struct, frozen=True):
+    """Makes sandboxes that are a directory of this host, for commands that see nothing else of it."""
+
+    workspace: str | None = None
+    network: bool = False
+    limits: Limits = Limits()
+    readable: tuple[str, ...] = ()
+    name: str = "isolated"
+
+    async def open(self, *, workspace: str = ".") -> Sandbox:
+        """One for `self.workspace`, taken from the workspace where it is relative."""
+
+        def made() -> Sandbox:
+            # It needs Linux, also to be imported.
+            isolated_sandbox = import_module("flux.sandboxes.contained").IsolatedSandbox
+            sandbox: Sandbox = isolated_sandbox(
+                os.path.join(workspace, self.workspace or "."),
+                network=self.network,
+                limits=self.limits,
+                readable=self.readable,
+            )
+            return sandbox
+
+        return await asyncio.to_thread(made)
+
+
 def virtual() -> SandboxFactory:
     """Bash and files in memory: no host files, no network, no environment."""
     return Virtual()
@@ -50,3 +77,20 @@ def local(cwd: str | Path | None = None, env: Mapping[str, str] | None = None) -
     process, a command gets the few variables named in `flux.sandboxes.host.ENVIRONMENT`.
     """
     return Local(None if cwd is None else str(Path(cwd).expanduser()), env)
+
+
+def isolated(
+    workspace: str | Path | None = None,
+    *,
+    network: bool = False,
+    limits: Limits | None = None,
+    readable: Iterable[str | Path] = (),
+) -> SandboxFactory:
+    """One directory of this host, and commands in namespaces of their own, made by bubblewrap.
+
+    `workspace` can be written, by default the one of the session; the system's programs and the directories
+    `readable` can be read; the rest is absent. Opening one raises SandboxUnavailable, with the remedy, where
+    bubblewrap cannot do that.
+    """
+    directory = None if workspace is None else str(Path(workspace).expanduser())
+    return Isolated(directory, network, limits or Limits(), tuple(str(Path(one).expanduser()) for one in readable))

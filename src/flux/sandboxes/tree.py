@@ -30,7 +30,7 @@ class Tree:
 
     def real(self, path: str, *, follow: bool = True) -> str:
         """The path below `root`, "/" being the root itself; links are resolved, the last one only with `follow`."""
-        encodable(path, "a path")
+        utf8(path, "a path")
         todo = posixpath.join(self.root, path).split("/")
         base, done, links = self.root.split("/")[1:], list[str](), 0
         todo.reverse()
@@ -137,6 +137,15 @@ class Tree:
             return self.files.stat(real)
         except RuntimeError:
             return None
+
+
+def utf8(text: str, what: str) -> None:
+    """OSError for text that bashkit cannot take; `what` names it."""
+    encodable(text, what)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise OSError(errno.EINVAL, f"{what} must be UTF-8") from error
 
 
 def _empty() -> FileSystem:
