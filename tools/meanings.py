@@ -209,6 +209,7 @@ EVENTS = {
     "usage.tokens": "The tokens",
     "forked.from": "The id of the other session",
     "forked.at": "The last seq that was copied",
+    "forked.dropped": "The ids of messages that no run had taken up: they are not answered here",
     "session_end.turns": "How many answers it gave",
     "progress.value": "The value, any JSON",
     "TextPart.text": "The text",
@@ -241,4 +242,4 @@ EVENTS = {
     "TASK_COMPLETED.value": "The result, in the typed form of values",
 }
 #: Types that a reader may meet later; this version never writes them.
-NOT_WRITTEN = frozenset({"forked"})
+NOT_WRITTEN: frozenset[str] = frozenset()

@@ -4,6 +4,7 @@ FluxError
 ├── InvalidInput            400  what the caller sent cannot be used
 │   ├── DefinitionInvalid        an agent definition is wrong
 │   ├── SourceInvalid            a file cannot be registered as workflows
+│   ├── ProjectUnusable          files of a project cannot be used
 │   ├── UnsupportedYet           a documented field whose machinery is not in this version
 │   ├── ExecutionFinished        the execution has ended already
 │   ├── PlanInvalid              steps that make no plan, or a step that cannot change so
@@ -330,6 +331,12 @@ class SandboxUnavailable(Unavailable):
     """The sandbox cannot work on this machine."""
 
     type = "sandbox_unavailable"
+
+
+class ProjectUnusable(InvalidInput):
+    """Files of the project cannot be used; mend those that are named."""
+
+    type = "project_unusable"
 
 
 class ServerUnreachable(Unavailable):

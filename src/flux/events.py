@@ -275,10 +275,14 @@ class UsageCounted(Entry, frozen=True, tag="usage", kw_only=True):
 
 
 class Forked(Entry, frozen=True, tag="forked", kw_only=True):
-    """This session began as a copy of another."""
+    """This session began as a copy of another, up to and with its seq `at`.
+
+    `dropped` are the ids of messages that no run had taken up there: they are not answered here.
+    """
 
     source: str = msgspec.field(name="from")
     at: int
+    dropped: tuple[str, ...] = ()
 
 
 class SessionEndedEntry(Entry, frozen=True, tag="session_end", kw_only=True):

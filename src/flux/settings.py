@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -28,7 +29,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     """What an operator can set; times in seconds, sizes in bytes. `home` holds all state.
 
     `retention_days`: what has ended for so long is deleted; 0 keeps it for good. `web_fetch_hosts`: names, with
-    or without a port, that agents may fetch pages from although they are not public.
+    or without a port, that agents, and logins at MCP servers, may reach although they are not public.
+    `secret_key_command` prints the key of secrets. `keys` names the secret that holds the key of a provider:
+    `[flux.ai.keys]`.
     """
 
     home: Path
@@ -39,6 +42,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     public_url: str | None = None
     auth_token: str | None = None
     secret_key: str | None = None
+    secret_key_command: tuple[str, ...] = ()
     synchronous: Literal["full", "normal"] = "full"
     heartbeat: Annotated[float, Meta(gt=0)] = 5.0
     dead_after: Annotated[float, Meta(gt=0)] = 20.0
@@ -53,6 +57,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_message_bytes: Annotated[int, Meta(ge=1)] = 1_000_000
     web_fetch_hosts: tuple[str, ...] = ()
     providers: dict[str, Provider] = {}
+    keys: dict[str, str] = {}
 
     @property
     def database(self) -> str:
@@ -60,12 +65,12 @@ class Settings(Struct, frozen=True, kw_only=True):
         return self.database_url or f"sqlite:///{self.home / 'flux.db'}"
 
 
-_SCALARS = [f for f in Settings.__struct_fields__ if f not in ("providers",)]
+_SCALARS = [f for f in Settings.__struct_fields__ if f not in ("providers", "keys")]
 _FILE_KEYS = [f for f in _SCALARS if f not in ("home", "auth_token", "secret_key")]
 
 
 #: What a folder's own flux.toml may set only once it is trusted.
-GUARDED = frozenset({"server", "database_url", "providers", "web_fetch_hosts"})
+GUARDED = frozenset({"server", "database_url", "providers", "keys", "web_fetch_hosts", "secret_key_command"})
 
 
 def load_settings(environment: Mapping[str, str] | None = None, *, cwd: Path | None = None, **flags: Any) -> Settings:
@@ -82,6 +87,8 @@ def load_settings(environment: Mapping[str, str] | None = None, *, cwd: Path | N
     values |= {name: value for name, value in flags.items() if value is not None}
     if isinstance(values.get("web_fetch_hosts"), str):
         values["web_fetch_hosts"] = values["web_fetch_hosts"].replace(",", " ").split()
+    if isinstance(values.get("secret_key_command"), str):
+        values["secret_key_command"] = _words(values["secret_key_command"])
     try:
         values["home"] = str(Path(values.get("home") or _default_home(env, here)).expanduser().absolute())
         settings = msgspec.convert(values, Settings, strict=False, dec_hook=lambda cls, value: cls(value))
@@ -93,6 +100,13 @@ def load_settings(environment: Mapping[str, str] | None = None, *, cwd: Path | N
             f"({settings.heartbeat:g} s each) and than grace ({settings.grace:g} s), or the living count as dead"
         )
     return settings
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise SettingsInvalid(f"settings: secret_key_command: {error}") from error
 
 
 def _default_home(env: Mapping[str, str], here: Path) -> Path:
@@ -137,9 +151,8 @@ def _from_file(path: Path) -> dict[str, Any]:
     flux = _table(path, "flux", table.get("flux", {}))
     _only(path, "setting of [flux]", flux, [*_FILE_KEYS, "ai"])
     ai = _table(path, "flux.ai", flux.get("ai", {}))
-    _only(path, "setting of [flux.ai]", ai, ["providers"])
-    values = {name: flux[name] for name in _FILE_KEYS if name in flux}
-    return values | ({"providers": ai["providers"]} if "providers" in ai else {})
+    _only(path, "setting of [flux.ai]", ai, ["providers", "keys"])
+    return {name: flux[name] for name in _FILE_KEYS if name in flux} | ai
 
 
 def _table(path: Path, name: str, value: Any) -> dict[str, Any]:

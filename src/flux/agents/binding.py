@@ -23,6 +23,7 @@ from flux.sandboxes.base import Sandbox
 from flux.sandboxes.host import LocalSandbox
 from flux.suggest import unknown
 from flux.tools.base import Tool, ToolContext
+from flux.tools.files import READER, resource_reader
 from flux.tools.groups import resolve
 from flux.tools.mcp.config import server_names, tool_name
 from flux.tools.schema import validate
@@ -237,6 +238,8 @@ def _together(tools: Mapping[str, Tool], kits: Sequence[Kit]) -> dict[str, Tool]
         if tool.name in found:
             raise DefinitionInvalid(f"two tools are called {tool.name}: of {found[tool.name].source}, {tool.source}")
         found[tool.name] = tool
+    if READER not in found and any(kit.readable for kit in kits):
+        found[READER] = resource_reader()
     return found
 
 

@@ -150,13 +150,14 @@ class Delegation:
             if one is None:
                 return Failed(f"There is no agent {agent!r} to delegate to. Agents: {', '.join(found)}.")
             text = f"{context}\n\n{instruction}" if context else instruction
-            return await self._drive(session, context_.call, one, text)
+            return await self.drive(session, context_.call, one, text)
 
         # Driven again it goes on where it was, so it may be started again after a crash.
         tool = tool_of(delegate, effect="idempotent", source="agents")
         return msgspec.structs.replace(tool, part_of_run=True)
 
-    async def _drive(self, session: Session, call: str, one: Colleague, text: str) -> ToolOutcome:
+    async def drive(self, session: Session, call: str, one: Colleague, text: str) -> ToolOutcome:
+        """Hand work to an agent, or go on with what a call has handed to it; what that comes to."""
         run, name = session.run, one.definition.name
         id = driving.child_id(run.id, call)
         if id not in session.log.delegated:

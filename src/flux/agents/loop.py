@@ -9,12 +9,13 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
-from flux.agents import prompt
+from flux.agents import asked, prompt
 from flux.agents.binding import Bound
+from flux.agents.calls import CallState
 from flux.agents.compaction import SummaryFailed, summarise
 from flux.agents.kits import Given, Kit
 from flux.agents.model_calls import Attempt, Partial, call_model, message_id, wait_until
@@ -25,6 +26,7 @@ from flux.agents.steps import (
     Idle,
     Park,
     Policy,
+    Remind,
     Settle,
     StartRun,
     Step,
@@ -34,13 +36,14 @@ from flux.agents.steps import (
     over_budget,
     tries,
 )
-from flux.agents.tool_calls import cancelled, tool_wave
-from flux.agents.transcript import CallState, Transcript, UserItem
+from flux.agents.tool_calls import cancelled, lost, tool_wave
+from flux.agents.transcript import Transcript, UserItem
 from flux.agents.window import windowed
 from flux.engine.run import Run
 from flux.errors import FluxError
 from flux.events import AssistantSaid, Cancelled, Entry, ModelFailed, RunEnd, RunFailed, RunStarted
 from flux.messages import Message
+from flux.models.base import ReasoningEffort
 from flux.store.log import Then
 
 T = TypeVar("T")
@@ -146,11 +149,26 @@ async def _take(session: Session, step: Any) -> bool:
             return await _compact(session, step)
         case CallModel():
             return await _call(session, step)
+        case Remind():
+            await run.append(*([asked.reminder(log.run)] if log.run else ()))
         case Finish():
             return await _end(session, step.end)
         case Idle():
             return await run.append(seen=log.head, then=IDLE)
     return False
+
+
+async def settle_lost(session: Session) -> None:
+    """End what a process has left that ran this session for itself and is gone: nothing of it is begun again."""
+    await session.catch_up()
+    run = session.log.run
+    if run is None:
+        await session.run.append(then=IDLE)
+        return
+    stopped = await session.stop_children()
+    calls = [lost(state) for state in run.open_calls]
+    end = RunFailed(message="the process that ran this has ended; what became of its last step is unknown")
+    await session.run.append(*stopped, *calls, end, then=IDLE)
 
 
 async def _settle(session: Session, calls: Sequence[CallState], end: RunEnd) -> bool:
@@ -233,6 +251,9 @@ async def _attempt(
     request = bound.request(context, messages, final=step.final)
     if given is not None and given.output is not None:
         request = msgspec.structs.replace(request, output=given.output)
+    effort = log.run.options.get(asked.THINKING) if log.run else None
+    if effort is not None:
+        request = msgspec.structs.replace(request, reasoning=cast(ReasoningEffort, effort))
     return await call_model(session.run, model, request, attempt, partial, session.now())
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from flux.agents import stored
 from flux.agents.binding import Binder
 from flux.agents.definition import MOST_STEPS, AgentDefinition
+from flux.agents.forking import check_forkable, fork_steps, plan_fork
 from flux.agents.planning.plan import edited
 from flux.engine.admission import Admission, NewMessage, NewSession
 from flux.engine.agent_workflows import session_of
@@ -229,6 +230,23 @@ class Sessions:
         return await self._database.scan(
             executions.list_sessions(scope, agent=agent, state=state, instance=instance, q=q, after=after, limit=limit)
         )
+
+    async def fork(
+        self, scope: Scope, id: str, at: int | None = None, *, name: str | None = None, key: str | None = None
+    ) -> Admitted:
+        """A new session that begins as a copy of this one up to and with the seq `at`; None: all of it.
+
+        :raises SessionNotFound, SessionExists, IdempotencyMismatch: it cannot be made
+        :raises InvalidInput: the session has no entry `at`
+        :raises Conflict: its agent cannot talk anywhere else
+        """
+        body = ("fork", id, at, name)
+        if key is not None and (before := await self._admission.before(scope, key, body)):
+            return before
+        row = await self.get(scope, id)
+        check_forkable(row)
+        program = fork_steps(scope, await plan_fork(self._database, scope, row, at, name=name))
+        return await self._admission.once(scope, key, body, program)
 
     async def rename(self, scope: Scope, id: str, title: str) -> None:
         """Change a session's title.

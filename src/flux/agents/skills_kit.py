@@ -14,7 +14,6 @@ from flux.agents.kits import Kit
 from flux.agents.loop import Session
 from flux.agents.shipped import check_names
 from flux.errors import DefinitionInvalid
-from flux.tools.files import resource_reader
 from flux.tools.skill import Skill
 from flux.tools.skill_files import Loaded, read_directory
 from flux.tools.skills import SCHEME, USE_SKILL, SkillCatalog
@@ -64,10 +63,8 @@ class SkillsKit:
         catalog = SkillCatalog([*own, *untrusted], untrusted=(skill.name for skill in untrusted))
         if not len(catalog):
             return Kit()
-        tools = [catalog.tool()]
-        if "read_file" not in offered and any(skill.files for skill in catalog):
-            tools.append(resource_reader())
-        return Kit(tuple(tools), catalog.prompt(), {SCHEME: catalog.read})
+        files = any(skill.files for skill in catalog)
+        return Kit((catalog.tool(),), catalog.prompt(), {SCHEME: catalog.read}, readable=files)
 
     async def _of_worker(self, definition: AgentDefinition) -> tuple[Skill, ...]:
         if definition.skills_dir is None:

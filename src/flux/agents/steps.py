@@ -6,8 +6,10 @@ import math
 
 from msgspec import Struct
 
+from flux.agents.asked import end_by_calls, wants_reminder
+from flux.agents.calls import CallState, RunState
 from flux.agents.definition import AgentDefinition, Limit
-from flux.agents.transcript import AnswerItem, CallState, RunState, SummaryItem, Transcript, UserItem
+from flux.agents.transcript import AnswerItem, SummaryItem, Transcript, UserItem
 from flux.events import AssistantSaid, ChatResponse, ModelFailed, RunEnd, RunFailed, UserSaid
 from flux.events import Cancelled as CancelledEntry
 from flux.messages import text_of
@@ -80,6 +82,10 @@ class CallModel(Struct, frozen=True):
     not_before: float
 
 
+class Remind(Struct, frozen=True):
+    """Tell the model that its answer is not the one that was asked for."""
+
+
 class Finish(Struct, frozen=True):
     """End the run."""
 
@@ -90,7 +96,7 @@ class Idle(Struct, frozen=True):
     """Nothing to do."""
 
 
-Step = Settle | StartRun | Tools | Park | Compact | CallModel | Finish | Idle
+Step = Settle | StartRun | Tools | Park | Compact | CallModel | Remind | Finish | Idle
 
 
 def next_step(log: Transcript, failures: int, policy: Policy, now: float, overdrawn: str | None = None) -> Step:
@@ -105,14 +111,22 @@ def next_step(log: Transcript, failures: int, policy: Policy, now: float, overdr
     if run.open_calls:
         ready = tuple(state for state in run.open_calls if not state.waiting or _due(state) <= now)
         return Tools(ready) if ready else _park(run)
-    if run.answer is not None and not run.failures and (response := last_word(log, run.answer)):
-        return Finish(response)
+    if run.answer is not None and not run.failures and (step := _answered(log, run, run.answer)):
+        return step
     return _model_step(log, run, policy, now)
+
+
+def _answered(log: Transcript, run: RunState, answer: AssistantSaid) -> Step | None:
+    """What follows from an answer whose calls have results; None: the next model call."""
+    response = end_by_calls(run, log.turns + 1) or last_word(log, answer)
+    if response is not None:
+        return Finish(response)
+    return None if answer.calls or log.steers or not wants_reminder(run) else Remind()
 
 
 def last_word(log: Transcript, answer: AssistantSaid) -> ChatResponse | None:
     """The end of the run if this answer is its last: it asks for no tools, and nobody steers."""
-    if answer.calls or set(log.steers) - set(answer.inputs):
+    if answer.calls or set(log.steers) - set(answer.inputs) or (log.run is not None and wants_reminder(log.run)):
         return None
     return ChatResponse(content=text_of(answer.parts), turn=log.turns + 1)
 

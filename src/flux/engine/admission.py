@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from flux import redaction
 from flux.engine.answers import (
     Admitted,
     AlreadyWon,
@@ -121,10 +122,8 @@ class Admission:
         :raises SessionExists: an open session has this agent, instance and name
         :raises IdempotencyMismatch: the key was used with another body
         """
-        body = _start_body(session, message)
-        return await self._commit(
-            self._once(scope, key, body, start_session_steps(scope, session, message, self._dispatch))
-        )
+        program = start_session_steps(scope, session, message, self._dispatch)
+        return await self.once(scope, key, _start_body(session, message), program)
 
     async def start_workflow(
         self, scope: Scope, new: NewWorkflow, *, key: str | None = None, asked: int | None = None
@@ -135,7 +134,7 @@ class Admission:
         """
         # What the caller sent: the same request may come again after its workflow has a new version.
         body = (new.workflow, new.input, new.id, asked)
-        return await self._commit(self._once(scope, key, body, start_workflow_steps(scope, new, self._dispatch)))
+        return await self.once(scope, key, body, start_workflow_steps(scope, new, self._dispatch))
 
     async def started(
         self, scope: Scope, session: NewSession, message: NewMessage | None, *, key: str
@@ -144,8 +143,7 @@ class Admission:
 
         :raises IdempotencyMismatch: the key was used with another body
         """
-        before = await self._database.read(admissions.find(scope, key, _digest(_start_body(session, message))))
-        return Admitted(before.execution_id, before.seq, repeated=True) if before else None
+        return await self.before(scope, key, _start_body(session, message))
 
     async def admit(self, scope: Scope, id: str, message: NewMessage, *, key: str | None = None) -> Admitted:
         """Accept a message; it is in the log when this returns.
@@ -154,9 +152,7 @@ class Admission:
         :raises SessionBusy: mode "reject", and the session is not idle
         :raises IdempotencyMismatch: the key was used with another body
         """
-        return await self._commit(
-            self._once(scope, key, (id, message), admit_steps(scope, id, message, self._dispatch))
-        )
+        return await self.once(scope, key, (id, message), admit_steps(scope, id, message, self._dispatch))
 
     async def answer(self, scope: Scope, id: str, interrupt: str, decision: Decision) -> Admitted:
         """Answer a question; the first answer wins, and repeating one's own winning answer is no error.
@@ -184,7 +180,7 @@ class Admission:
         """
         told: Told = {}
         program = _noted(resume_steps(scope, id, input, pause, self._dispatch), told)
-        resumed = await self._commit(self._once(scope, key, (id, input, pause), program))
+        resumed = await self.once(scope, key, (id, input, pause), program)
         self._show(told)
         return resumed
 
@@ -209,6 +205,21 @@ class Admission:
         tell(self._feed, self._dispatch, woken)
         self._show(told)
         return ended
+
+    async def once(self, scope: Scope, key: str | None, body: Any, program: Steps[Written]) -> Admitted:
+        """Commit what is accepted from outside, unless its key was used before: then what that admitted.
+
+        :raises IdempotencyMismatch: the key was used with another `body`
+        """
+        return await self._commit(self._once(scope, key, body, program))
+
+    async def before(self, scope: Scope, key: str, body: Any) -> Admitted | None:
+        """What a key admitted before; None when it was not used.
+
+        :raises IdempotencyMismatch: it was used with another `body`
+        """
+        found = await self._database.read(admissions.find(scope, key, _digest(body)))
+        return Admitted(found.execution_id, found.seq, repeated=True) if found else None
 
     async def _commit(self, program: Steps[Written]) -> Admitted:
         admitted, rows = await self._database.write(program)
@@ -314,7 +325,7 @@ def admit_steps(scope: Scope, id: str, message: NewMessage, dispatch: Dispatch) 
             "mode": message.mode,
             "wakes": int(message.mode == "interrupt"),
             "run_id": fresh,
-            "title": _title(message.text),
+            "title": _title(redaction.text(message.text)),
         },
     )
     if not moved:

@@ -26,6 +26,7 @@ from flux.server.routes import (
     health,
     memories,
     oauth,
+    project_runs,
     runs,
     schedules,
     secrets,
@@ -64,6 +65,7 @@ def create_app(
     app.include_router(workers.router)
     app.include_router(workflows.router)
     app.include_router(runs.router)
+    app.include_router(project_runs.router)
     app.include_router(executions.router)
     app.include_router(configs.router)
     app.include_router(secrets.router)

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from flux.errors import SessionExists
 from flux.messages import Usage
+from flux.store import artifacts
 from flux.store.database import Scope, Steps
 
 State = Literal["idle", "scheduled", "running", "waiting", "ended"]
@@ -315,8 +316,9 @@ def delete_rest(root: str) -> Steps[None]:
     """Remove what an execution that is gone drove, and what all of them left behind."""
     rows = yield "delete from executions where root = :root and driver is not null returning id", {"root": root}
     for id in (root, *(row[0] for row in rows)):
-        for table in ("events", "interrupts", "grants", "admissions", "waits", "artifacts"):
+        for table in ("events", "interrupts", "grants", "admissions", "waits"):
             yield f"delete from {table} where execution_id = :id", {"id": id}
+        yield from artifacts.delete_all(id)
 
 
 def _like(text: str) -> str:

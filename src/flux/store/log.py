@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from flux import redaction
 from flux.errors import Fenced
 from flux.events import (
     ENDS,
@@ -168,7 +169,7 @@ def insert(id: str, entries: Sequence[Entry], head: int, run: str | None, epoch:
 def _insert(id: str, entries: Sequence[Entry], first: int, run: str | None, epoch: int) -> Steps[list[LogRow]]:
     parameters: dict[str, Any] = {"id": id, "run_id": run, "epoch": epoch}
     stored: list[tuple[int, str, str]] = []
-    for n, entry in enumerate(entries):
+    for n, entry in enumerate(map(redaction.struct, entries)):
         seq, type, body = first + n, type_of(entry), encode(entry).decode()
         parameters |= {f"seq_{n}": seq, f"type_{n}": type, f"body_{n}": body, f"words_{n}": _words(entry)}
         stored.append((seq, type, body))

@@ -124,7 +124,12 @@ create table artifacts (
   media_type text not null, size integer not null, digest text not null, data bytea not null,
   created double precision not null
 );
-create index artifacts_listed on artifacts (execution_id, created, id)
+create index artifacts_listed on artifacts (execution_id, created, id);
+
+create table artifact_links (
+  execution_id text not null, artifact text not null, primary key (execution_id, artifact)
+);
+create index artifact_links_artifact on artifact_links (artifact)
 """
 
 #: What only processes that share a database need. Lost with a crash of the server, as it may be.

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from flux.agents.definition import define
+from flux.events import ChatResponse
 from flux.models.scripted import Call, Reply, ScriptedModel
 from flux.store.database import Scope
 from tests.integration.server.models import LONG, Held, asks, says
@@ -314,3 +315,29 @@ async def test_a_session_of_somebody_else_is_not_there(
     assert theirs.id not in (await in_memory.http.get(f"/sessions?agent={agent}")).text
     events = await in_memory.http.get(f"/sessions/{theirs.id}/events", headers={"Accept": "text/event-stream"})
     assert events.status_code == 404
+
+
+@pytest.mark.behaviour("server:sessions:fork")
+async def test_a_session_is_forked(served: Served) -> None:
+    id = await rested(served, "one", "two")
+    session = served.client.session(id)
+    head = (await session.info())["head"]
+    row = await call(
+        served, "POST", f"/sessions/{id}/fork", 201, {"at": head, "name": "other"}, Idempotency_Key=f"k-{id}"
+    )
+    assert (row["name"], row["title"], row["state"], row["seq"]) == ("other", "Hello there", "idle", head + 1)
+    again = await call(
+        served, "POST", f"/sessions/{id}/fork", 201, {"at": head, "name": "other"}, Idempotency_Key=f"k-{id}"
+    )
+    assert (again["id"], again["repeated"]) == (row["id"], True)
+    forked = await session.fork()
+    async with aclosing(forked.send("more")) as events:
+        assert isinstance([event.event async for event in events][-1], ChatResponse)
+    page = await call(served, "GET", f"/sessions/{forked.id}/events", 200)
+    types = [entry["type"] for entry in page["items"]]
+    assert types.count("user_message") == 2
+    assert types.count("forked") == 1
+    assert await refused(served, "POST", f"/sessions/{id}/fork", 400, {"at": 1000}) == "InvalidInput"
+    assert await refused(served, "POST", f"/sessions/{id}/fork", 422, {"at": 1 << 40}) == "InvalidInput"
+    assert await refused(served, "POST", "/sessions/nowhere/fork", 404, {}) == "SessionNotFound"
+    assert await refused(served, "POST", f"/sessions/{id}/fork", 409, {"name": "other"}) == "SessionExists"

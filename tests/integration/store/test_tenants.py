@@ -19,6 +19,7 @@ from flux.store import (
     deltas,
     driven,
     executions,
+    forks,
     interrupts,
     log,
     memories,
@@ -43,6 +44,7 @@ NOUNS: list[ModuleType] = [
     deltas,
     driven,
     executions,
+    forks,
     interrupts,
     log,
     memories,
@@ -86,6 +88,8 @@ def _keep(scope: Scope, id: str, question: str) -> Steps[Any]:
 #: An agent whose workflow is that of another tenant.
 TALKER = AgentVersion("hello", 1, "d1", '{"workflow_file":{"digest":"d1"}}', "eve", 1.0)
 
+COPY = forks.NewFork(id="copy", name="copy", at=1, ending=())
+
 #: Every function that takes a scope, called by a stranger with somebody else's ids; and what comes back.
 CALLS: dict[str, tuple[Call, Any]] = {
     "admissions.claim": (lambda s, id, q: admissions.claim(s, "key", "other digest"), None),
@@ -98,6 +102,7 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "agents.put": (lambda s, id, q: agents.put(s, "helper", "d2", "{}", create=False, update=True), AgentNotFound),
     "agents.versions": (lambda s, id, q: agents.versions(s, "helper"), []),
     "artifacts.get": (lambda s, id, q: artifacts.get(s, id, "kept"), None),
+    "artifacts.link": (lambda s, id, q: artifacts.link(s, id, 9, "copy"), None),
     "artifacts.page": (lambda s, id, q: artifacts.page(s, id), []),
     "artifacts.put": (_keep, Fenced),
     "artifacts.read_in_tree": (lambda s, id, q: artifacts.read_in_tree(s, id, "kept"), None),
@@ -123,6 +128,7 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "executions.open_children": (lambda s, id, q: executions.open_children(s, "parent"), []),
     "executions.list_sessions": (lambda s, id, q: executions.list_sessions(s, agent="helper", q="hello"), []),
     "executions.set_title": (lambda s, id, q: executions.set_title(s, id, "mine"), False),
+    "forks.fork": (lambda s, id, q: forks.fork(s, id, COPY), SessionNotFound),
     "interrupts.answer": (lambda s, id, q: interrupts.answer(s, id, q, answer="yes", by="eve"), False),
     "interrupts.expire": (interrupts.expire, False),
     "interrupts.find": (lambda s, id, q: interrupts.find(s, q), None),

@@ -55,7 +55,7 @@ async def called(root: Path, path: str, name: str, args: dict[str, Any]) -> tupl
         return "artifact://1"
 
     (tool,) = (tool for tool in resolve(["system_tools"]) if tool.name == name)
-    context = ToolContext("s", "c", LocalSandbox(root, {"PATH": path}), output=print, keep=keep, tools=("read_file",))
+    context = ToolContext("s", "c", LocalSandbox(root, {"PATH": path}), output=print, keep=keep)
     outcome = await tool.run(args, context)
     assert isinstance(outcome, Done)
     return kept, outcome.content

@@ -18,6 +18,7 @@ from flux.server.sse import Begun
 from flux.server.wire import (
     MAX_PAGE,
     AnswerInterrupt,
+    ForkSession,
     Rename,
     SendMessage,
     StartSession,
@@ -160,6 +161,15 @@ async def cancel_run(request: Request, id: str) -> Response:
 async def stop_session(request: Request, id: str) -> Response:
     """End the session for good."""
     return _accepted(await process_of(request).sessions.end(scope_of(request), id))
+
+
+@router.post("/sessions/{id}/fork", status_code=201)
+async def fork_session(request: Request, id: str, body: ForkSession | None = None, key: Key = None) -> dict[str, Any]:
+    """Start a session that begins as a copy of this one, up to and with the entry `at`."""
+    sessions, scope = process_of(request).sessions, scope_of(request)
+    wanted = body or ForkSession()
+    forked = await sessions.fork(scope, id, wanted.at, name=wanted.name, key=key)
+    return session_row(await sessions.get(scope, forked.id)) | {"seq": forked.seq, "repeated": forked.repeated}
 
 
 @router.put("/sessions/{id}/name")

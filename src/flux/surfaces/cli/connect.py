@@ -36,8 +36,8 @@ EMBEDDED_GRACE = 1.0
 
 
 @asynccontextmanager
-async def connect(settings: Settings, *, worker: bool = True) -> AsyncIterator[FluxClient]:
-    """A client of the server in force; `worker`: an embedded one also runs what has work."""
+async def connect(settings: Settings, *, worker: bool = True, project: Path | None = None) -> AsyncIterator[FluxClient]:
+    """A client of the server in force; `worker`: an embedded one also runs what has work, `project` included."""
     from flux.client import FluxClient  # a server needs none, and starts sooner without
 
     url = settings.server or live_server(settings.home)
@@ -50,12 +50,19 @@ async def connect(settings: Settings, *, worker: bool = True) -> AsyncIterator[F
         return
     log_to_file(settings.home)
     from flux.agents.process import open_process
+    from flux.agents.project.discovery import load_project
     from flux.client.transport import InProcessTransport
     from flux.server.app import create_app
 
     async with AsyncExitStack() as stack:
         hurried = msgspec.structs.replace(settings, grace=min(settings.grace, EMBEDDED_GRACE))
-        opening = open_process(hurried, environment=os.environ, workspace=Path(here), worker=worker)
+        opening = open_process(
+            hurried,
+            environment=os.environ,
+            workspace=Path(here),
+            worker=worker,
+            project=load_project(project) if project else None,
+        )
         process = await stack.enter_async_context(opening)
         client = FluxClient(EMBEDDED, transport=InProcessTransport(create_app(process)), workspace=here)
         settle_memory()

@@ -95,7 +95,7 @@ export class App extends Component {
 
   fork = async (item) => {
     try {
-      const { id } = await api.fork(this.state.session.id, item.seq - 1);
+      const { id } = await api.fork(this.state.session.id, item.cut);
       this.setState({ draft: { text: item.text } });
       location.hash = `#/s/${id}`;
     } catch (error) {
