@@ -56,6 +56,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     elicitation_window: Annotated[float, Meta(ge=0)] = 30.0
     max_message_bytes: Annotated[int, Meta(ge=1)] = 1_000_000
     web_fetch_hosts: tuple[str, ...] = ()
+    sandbox: Literal["auto", "local", "isolated", "virtual"] = "auto"
     providers: dict[str, Provider] = {}
     keys: dict[str, str] = {}
 

@@ -14,6 +14,7 @@ from flux.agents.kept import KnownLimits, Recent
 from flux.agents.kits import Given
 from flux.agents.loop import IDLE, KitMaker, Session, run_session
 from flux.agents.planning.kit import plan_kit
+from flux.agents.sandboxing import Sandboxes
 from flux.agents.shipped import shipped_bytes
 from flux.agents.steps import Finish, Idle, Park, Policy, Settle, used_tokens
 from flux.agents.transcript import Transcript
@@ -58,12 +59,13 @@ class SessionExecutor:
         self._database = database
         self._binder = binder
         self._limits = KnownLimits(models)
+        self._sandboxes = Sandboxes(binder.environment, settings.sandbox)
         self._settings = settings
         self._transcripts: Recent[str, Transcript] = Recent(KEPT_TRANSCRIPTS, KEPT_TOKENS, used_tokens)
         self._definitions: Recent[tuple[str, str, int], AgentDefinition] = Recent(
             KEPT_AGENTS, KEPT_BYTES, shipped_bytes
         )
-        self._bound: Recent[tuple[str, str | None], Bound] = Recent(
+        self._bound: Recent[tuple[str, str], Bound] = Recent(
             KEPT_AGENTS, KEPT_BYTES, lambda bound: shipped_bytes(bound.definition)
         )
 
@@ -85,9 +87,10 @@ class SessionExecutor:
         async def bind(session: Session) -> Bound:
             if problem is not None:
                 raise problem
+            if session.sandbox is None:
+                session.sandbox = await self._sandboxes.open(session, session.workspace or self._binder.workspace)
             kits = [kit for make in self._kits if (kit := await make(session)) is not None]
-            bound = self._bind(definition, session.workspace)
-            return bound.equipped(kits) if kits else bound
+            return self._bind(definition, session.sandbox.name).equipped(kits, session.sandbox)
 
         policy = Policy(definition, self._settings.run_failures, self._settings.run_timeout)
         transcript = self._transcripts.take(run.id) or Transcript()
@@ -120,11 +123,11 @@ class SessionExecutor:
             self._definitions.put(key, definition)
         return definition
 
-    def _bind(self, definition: AgentDefinition, workspace: str | None) -> Bound:
-        key = (definition.digest, workspace)
+    def _bind(self, definition: AgentDefinition, sandbox: str) -> Bound:
+        key = (definition.digest, sandbox)
         bound = self._bound.get(key)
         if bound is None:
-            bound = self._binder.bind(definition, workspace)
+            bound = self._binder.bind(definition, sandbox)
             self._bound.put(key, bound)
         return bound
 

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -101,8 +100,6 @@ class IsolatedSandbox(LocalSandbox):
 @cache
 def isolation_problem() -> str:
     """Why no isolated sandbox can work on this machine, and what to do; empty when one can. Takes some 20 ms, once."""
-    if sys.platform != "linux":
-        return "it needs Linux; use a virtual or a local sandbox"
     for program, package in (("bwrap", "bubblewrap"), ("prlimit", "util-linux")):
         if shutil.which(program, path=PATH) is None:
             return f"{program} is not installed; install the package {package}, or use a virtual or a local sandbox"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
+from flux.errors import SandboxUnavailable
 from flux.sandboxes.base import Sandbox, SandboxFactory
 from flux.sandboxes.host import LocalSandbox
 from flux.sandboxes.limits import Limits
@@ -51,18 +54,28 @@ class Isolated(Struct, frozen=True):
     async def open(self, *, workspace: str = ".") -> Sandbox:
         """One for `self.workspace`, taken from the workspace where it is relative."""
 
-        def made() -> Sandbox:
-            # It needs Linux, also to be imported.
-            isolated_sandbox = import_module("flux.sandboxes.contained").IsolatedSandbox
-            sandbox: Sandbox = isolated_sandbox(
-                os.path.join(workspace, self.workspace or "."),
-                network=self.network,
-                limits=self.limits,
-                readable=self.readable,
-            )
-            return sandbox
+        folder = os.path.join(workspace, self.workspace or ".")
+        return await asyncio.to_thread(
+            isolated_sandbox, folder, network=self.network, limits=self.limits, readable=self.readable
+        )
 
-        return await asyncio.to_thread(made)
+
+def isolated_sandbox(workspace: str, **options: Any) -> Sandbox:
+    """An IsolatedSandbox. Takes some 20 ms the first time."""
+    # It needs Linux, also to be imported.
+    problem = isolation_problem()
+    if problem:
+        raise SandboxUnavailable(f"an isolated sandbox cannot work here: {problem}")
+    made: Sandbox = import_module("flux.sandboxes.contained").IsolatedSandbox(workspace, **options)
+    return made
+
+
+def isolation_problem() -> str:
+    """Why no isolated sandbox can work on this machine, and what to do; empty when one can."""
+    if sys.platform != "linux":
+        return "it needs Linux; use a virtual or a local sandbox"
+    found: str = import_module("flux.sandboxes.contained").isolation_problem()
+    return found
 
 
 def virtual() -> SandboxFactory:

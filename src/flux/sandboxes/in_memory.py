@@ -50,9 +50,9 @@ class VirtualSandbox(Sandbox):
     name = "virtual"
     cwd = ROOT
 
-    def __init__(self) -> None:
-        self.tree = Tree(ROOT)
-        self._temporary = FileSystem()
+    def __init__(self, tree: Tree | None = None, temporary: FileSystem | None = None) -> None:
+        self.tree = tree or Tree(ROOT)
+        self.temporary = temporary or FileSystem()
 
     async def exec(
         self,
@@ -76,7 +76,7 @@ class VirtualSandbox(Sandbox):
             timeout_seconds=timeout,
         )
         bash.mount(ROOT, self.tree.files)
-        bash.mount("/tmp", self._temporary)  # noqa: S108 - a path inside the sandbox
+        bash.mount("/tmp", self.temporary)  # noqa: S108 - a path inside the sandbox
         return await Execution(bash, on_output, max_output_bytes).run(command, timeout)
 
     async def read(self, path: str, *, limit: int | None = None) -> bytes:
@@ -113,7 +113,7 @@ class VirtualSandbox(Sandbox):
 
     async def close(self) -> None:
         """Let go of the files."""
-        self.tree, self._temporary = Tree(ROOT), FileSystem()
+        self.tree, self.temporary = Tree(ROOT), FileSystem()
 
     def _folder(self, cwd: str | None) -> str:
         if cwd is None:

@@ -120,6 +120,14 @@ class Tree:
         with _told(path):
             self.files.remove(real, recursive=found["file_type"] == "directory")
 
+    def entries(self, below: str = "/") -> Iterator[tuple[str, dict[str, Any]]]:
+        """Everything below a directory by its path under `root`, links not followed; a directory before its content."""
+        for entry in self.files.read_dir(below):
+            path = posixpath.join(below, entry["name"])
+            yield path, entry["metadata"]
+            if entry["metadata"]["file_type"] == "directory":
+                yield from self.entries(path)
+
     def _require_directories(self, real: str, path: str) -> None:
         """NotADirectoryError when one above `real` is there and is none."""
         above = posixpath.dirname(real)

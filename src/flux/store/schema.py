@@ -129,7 +129,12 @@ create index artifacts_listed on artifacts (execution_id, created, id);
 create table artifact_links (
   execution_id text not null, artifact text not null, primary key (execution_id, artifact)
 );
-create index artifact_links_artifact on artifact_links (artifact)
+create index artifact_links_artifact on artifact_links (artifact);
+
+create table files (
+  execution_id text not null, path text not null, kind text not null, mode integer not null, data bytea not null,
+  primary key (execution_id, path)
+)
 """
 
 #: What only processes that share a database need. Lost with a crash of the server, as it may be.

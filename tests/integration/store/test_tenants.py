@@ -19,6 +19,7 @@ from flux.store import (
     deltas,
     driven,
     executions,
+    files,
     forks,
     interrupts,
     log,
@@ -44,6 +45,7 @@ NOUNS: list[ModuleType] = [
     deltas,
     driven,
     executions,
+    files,
     forks,
     interrupts,
     log,
@@ -128,6 +130,9 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "executions.open_children": (lambda s, id, q: executions.open_children(s, "parent"), []),
     "executions.list_sessions": (lambda s, id, q: executions.list_sessions(s, agent="helper", q="hello"), []),
     "executions.set_title": (lambda s, id, q: executions.set_title(s, id, "mine"), False),
+    "files.copy": (lambda s, id, q: files.copy(s, id, "own"), None),
+    "files.load": (lambda s, id, q: files.load(s, id), []),
+    "files.save": (lambda s, id, q: files.save(s, id, 1, id, [], ["/notes"]), Fenced),
     "forks.fork": (lambda s, id, q: forks.fork(s, id, COPY), SessionNotFound),
     "interrupts.answer": (lambda s, id, q: interrupts.answer(s, id, q, answer="yes", by="eve"), False),
     "interrupts.expire": (interrupts.expire, False),
@@ -195,7 +200,7 @@ OWNED = (
     "workflows",
     "workflow_versions",
 )
-OF_SESSIONS = ("events", "interrupts", "grants", "waits", "schedule_runs")
+OF_SESSIONS = ("events", "interrupts", "grants", "waits", "schedule_runs", "files")
 
 
 async def belongings(database: Database) -> dict[str, list[Row]]:
@@ -217,6 +222,7 @@ async def theirs(database: Database) -> tuple[str, str]:
     await database.write(interrupts.grant(ANN, id, "shell", "ann"))
     await database.write(waits.wait_for(ANN, id, "another"))
     await database.write(artifacts.put(ANN, id, 1, "kept", name="long.txt", media_type="text/plain", data=b"all"))
+    await database.write(files.save(ANN, id, 1, id, [files.KeptFile("/notes", "file", 0o644, b"mine")], []))
     await database.write(agents.put(ANN, "helper", "d1", "{}", create=True, update=True))
     await database.write(schedules.create(ANN, "s1", "nightly", TIMES, 1.0))
     await database.write(schedules.record("s1", 0.0, "started", missed=0, execution_id=id))
