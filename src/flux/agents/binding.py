@@ -143,6 +143,10 @@ class Binder:
         """
         return Bound(definition, self._models, tools_of(definition, self._own, sandbox))
 
+    def of(self, definition: AgentDefinition) -> Bound:
+        """Make an agent of the application live; its tools come as a kit."""
+        return Bound(definition, self._models, {})
+
     def check(self, definition: AgentDefinition) -> None:
         """Everything that can be known before the first run.
 

@@ -73,10 +73,9 @@ class CallState(Struct, gc=False):
 class RunState(Struct, gc=False):
     """The run that is open in the log.
 
-    `failures` are those of the model call that is due. `reminded` counts what the loop has told the model itself,
-    `detached`: nothing of it is part of the conversation. `active_since` is when it started, or was last
-    answered by a person, or may retry, in seconds since the epoch. `overflowed`: the prompt is known to be
-    too long.
+    `failures` are those of the model call that is due. `reminded` counts what the loop itself has told the model.
+    `active_since` is when it started, or was last answered by a person, or may retry, in seconds since the epoch.
+    `overflowed`: the prompt is known to be too long.
     """
 
     id: str
@@ -94,9 +93,13 @@ class RunState(Struct, gc=False):
     compacted: bool = False
     overflowed: bool = False
     cancelled: bool = False
-    detached: bool = False
     reminded: int = 0
     repeats: dict[str, int] = {}
+
+    @property
+    def detached(self) -> bool:
+        """Whether nothing of it becomes part of the conversation."""
+        return bool(self.options.get("detached"))
 
     @property
     def open_calls(self) -> list[CallState]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -56,11 +56,15 @@ Use `delegate` for work that one of these does better. It does not see this conv
 
 
 class Colleague(Struct, frozen=True):
-    """An agent that work can be handed to: `given` by the one that delegates, or stored in some version."""
+    """An agent that work can be handed to: `given` by the one that delegates, or stored in some version.
+
+    `options` are those of the message that hands it over.
+    """
 
     definition: AgentDefinition
     version: int | None = None
     given: Given | None = None
+    options: Mapping[str, Any] = {}
 
 
 class SessionLink:
@@ -195,7 +199,8 @@ def _order(id: str, call: str, one: Colleague, text: str, workspace: str | None)
         name="default",
         workspace=workspace,
     )
-    return Order(started, UserSaid(id=driving.message_of(id, call), mode="queue", parts=(TextPart(text),)))
+    said = UserSaid(id=driving.message_of(id, call), mode="queue", parts=(TextPart(text),), options=dict(one.options))
+    return Order(started, said)
 
 
 def _used(child: str, spent: Spent) -> tuple[Entry, ...]:

@@ -38,15 +38,15 @@ class Kit(Struct, frozen=True):
 class Code(Struct, frozen=True):
     """What an agent of the application acts in and with: its sandbox, tools and skills, and its sub-agents by name.
 
-    `alone` is a sub-agent like itself, for work that names none. `result` are the tools of a structured answer.
+    `result` are the tools of a structured answer. `options` are those of a message that gives it work.
     """
 
     sandbox: Sandbox
     tools: tuple[Tool, ...] = ()
     skills: tuple[Skill, ...] = ()
     agents: Mapping[str, Given] = {}
-    alone: Given | None = None
     result: tuple[Tool, ...] = ()
+    options: Mapping[str, Any] = {}
 
 
 class Given(Struct, frozen=True):

@@ -30,13 +30,16 @@ from flux.agents.task_tools import TaskTools
 from flux.agents.tools_kit import ToolFilesKit
 from flux.engine.admission import Admission
 from flux.engine.configs import Configs
-from flux.engine.dispatch import Dispatch, Duty, EmbeddedDispatch
+from flux.engine.dispatch import CallerDispatch, Dispatch, Duty, EmbeddedDispatch
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.executions import Executions
 from flux.engine.fleet import Fleet
+from flux.engine.identity import Identities
 from flux.engine.key_source import KeySource
+from flux.engine.limits import Limits
 from flux.engine.pools import DEFAULT_OFFER, Offer, pools_of, resources_here
 from flux.engine.presence import presence
+from flux.engine.principals import Principals
 from flux.engine.recovery import TICK_SECONDS, Recovery, WorkerLock
 from flux.engine.registration import Workflows
 from flux.engine.retention import Retention
@@ -54,6 +57,7 @@ from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
 from flux.redaction import Known, password_of
 from flux.settings import Settings
 from flux.store.database import LOCAL, CommitObserver, Database
+from flux.store.executions import CALLER
 from flux.store.feed import Feed
 from flux.store.opening import open_database
 from flux.store.workers import Presence
@@ -110,6 +114,9 @@ class Process:
         self.secrets = Secrets(self.database, KeySource.of(self.settings), self.known)
         self.models.secret = partial(self.secrets.get, LOCAL)
         self.configs = Configs(self.database)
+        auth = self.settings.auth
+        self.identities = Identities(self.database, enabled=auth.enabled, default_roles=auth.default_user_roles)
+        self.principals = Principals(self.database, self.identities)
 
     def _open_services(self) -> None:
         """What surfaces ask for, each with the caller's scope."""
@@ -118,7 +125,7 @@ class Process:
         self.agents = Agents(database, self.binder, (self.memory_stores.prepared,))
         self.memories = Memories(self.memory_stores, self.agents)
         self.workflows = Workflows(database)
-        admission = Admission(database, self.feed, self.dispatch)
+        admission = Admission(database, self.feed, self.dispatch, Limits.of(self.settings))
         find = found_in(self.project, self.workflows.found)
         self.executions = Executions(database, self.feed, admission, find)
         self.sessions = Sessions(database, self.feed, admission, self.agents, limit, self.executions.cancel_children)
@@ -136,12 +143,14 @@ class Process:
         """What runs executions here, and what watches over that."""
         database, settings = self.database, self.settings
         self.workers = Fleet(database, lock, settings.dead_after, always=self._shared, drain_here=self.drain)
-        self.runner = Runner(database, self.feed, self.dispatch, self._executors(), self.who, self.offer)
+        self.session_executor, executors = self._executors()
+        settle = self.session_executor.settle
+        self.runner = Runner(database, self.feed, self.dispatch, executors, self.who, self.offer, settle)
         self.feed.on_foreign_write = self.runner.changed_elsewhere
         self.recovery = self._recovery(lock, self._shared)
         self.retention = Retention(database, settings.retention_days * 86_400)
 
-    def _executors(self) -> dict[str, Executor]:
+    def _executors(self) -> tuple[SessionExecutor, dict[str, Executor]]:
         services, sources = self._services(), SourceLoader()
         sessions = SessionExecutor(
             self.database,
@@ -154,7 +163,7 @@ class Process:
         services.kept.put(EXECUTOR, sessions)
         code = code_of(self.project, CatalogCode(self.database, sources))
         workflows = WorkflowExecutor(code, services, self.settings.run_failures, self.workers.has_others)
-        return {"session": sessions, "workflow": workflows}
+        return sessions, {"session": sessions, "workflow": workflows}
 
     def _services(self) -> Services:
         services = Services(
@@ -240,6 +249,7 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
     tools: Mapping[str, Tool] | None = None,
     observer: CommitObserver | None = None,
     worker: bool = True,
+    caller: bool = False,
     labels: Mapping[str, str] | None = None,
     name: str | None = None,
     project: Project | None = None,
@@ -248,7 +258,7 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
 
     `factories` make models of further prefixes; `tools` made in code can be named by definitions; `labels`
     say which pools the worker serves; `name` is what the worker is to be called; the agents and workflows of
-    `project` run here too.
+    `project` run here too. `caller`: no worker, but a program that runs sessions for its own code.
 
     :raises DatabaseUnavailable, DatabaseLocked, DatabaseTooNew: the database cannot be used
     :raises WorkerExists: a living worker has this name
@@ -270,12 +280,15 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
         )
         stack.push_async_callback(models.aclose)
         offer = await _offer(labels or {}, project) if worker else DEFAULT_OFFER
+        dispatch = await _dispatch(database, settings)
+        if caller:
+            offer, worker, dispatch = Offer((CALLER,)), False, CallerDispatch(dispatch)
         process = Process(
             settings,
             database,
             models,
             lock,
-            await _dispatch(database, settings),
+            dispatch,
             workspace=workspace,
             environment=environment,
             tools=tools,
@@ -284,6 +297,8 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
             project=project,
         )
         stack.callback(process.known.forget)
+        if isinstance(dispatch, CallerDispatch):
+            dispatch.worker = process.runner
         stack.push_async_callback(process.memory_stores.close)
         stack.push_async_callback(process.feed.close)
         stack.push_async_callback(process.mcp.close)

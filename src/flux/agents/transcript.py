@@ -250,7 +250,6 @@ class Transcript:
             active_since=stored.at,
             definition_digest=entry.definition_digest,
             cancelled=entry.run in self._cancels,
-            detached=first is not None and bool(first.options.get("detached")),
         )
         self._consume(entry.inputs, stored.seq)
 
@@ -292,7 +291,7 @@ class Transcript:
                 break
 
     def _respond(self, _: RunState, entry: ChatResponse, __: int) -> None:
-        self.turns = entry.turn
+        self.turns = entry.turn or self.turns
         self.run = None
 
     def _fail(self, _: RunState, __: RunFailed, ___: int) -> None:

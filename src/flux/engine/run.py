@@ -32,7 +32,7 @@ from flux.events import (
 )
 from flux.metrics import count_entries
 from flux.redaction import Pieces
-from flux.store import driven, executions, interrupts, log
+from flux.store import budgets, driven, executions, interrupts, log
 from flux.store.database import Database, Steps
 from flux.store.deltas import settled_by, subject_of
 from flux.store.executions import Execution, Spent, encode_spent
@@ -116,6 +116,8 @@ class Run:
         self.run_id = execution.run_id
         self.failures = execution.failures
         self.spent = execution.spent
+        #: The agent whose budget of its own this run spends from.
+        self.account: str | None = None
         self.left: Then | None = None
         #: How the runs that began here ended, by the messages which they consumed.
         self.ends: dict[str, RunEnd] = {}
@@ -235,6 +237,9 @@ class Run:
             )
             if also is not None:
                 yield from also
+            if self.account is not None:
+                used = spent.since(self.spent)
+                yield from budgets.spend(self.scope, self.account, self.id, used.tokens.total, used.cost)
             if done.state == "ended":
                 outcome = (then.outcome if then else None) or ""
                 told.update((yield from driven.end_all(self.id, outcome, "driver_ended")))

@@ -41,13 +41,16 @@ class FileNames(Struct, frozen=True):
     new: str = "new_string"
 
 
+NAMES = FileNames()
+
+
 class FileTools:
     """read_file, write_file, edit_file, file_info. At most `lines` are shown at once; None: as many as fit."""
 
     def __init__(
         self,
         config: GroupConfig,
-        names: FileNames = FileNames(),  # noqa: B008 - it is frozen
+        names: FileNames = NAMES,
         lines: int | None = None,
     ) -> None:
         self._config = config

@@ -80,6 +80,7 @@ class Resolved(Struct, frozen=True):
     subagents: tuple[AgentProfile, ...] = ()
     thinking_level: ThinkingLevel | None = None
     compaction: CompactionConfig | bool | None = None
+    tool_approvals: Mapping[str, bool] = {}
     cwd: str | None = None
     sandbox: Any = None
     persist: Any = None
@@ -170,16 +171,16 @@ def extended(
     return replace(resolved, tools=whole.tools, skills=whole.skills, subagents=whole.subagents)
 
 
-def of_profile(profile: AgentProfile, parent: Resolved) -> Resolved:
-    """A sub-agent as its parent gives it work: what the profile does not say is as with the parent."""
+def of_profile(profile: AgentProfile, parent: Resolved, model: str) -> Resolved:
+    """A sub-agent as its parent, which works with `model`, gives it work: what it leaves out is as with the parent."""
     given = given_of(profile)
     name = given.pop("name", None) or parent.name
     given.pop("description", None)
-    fields = {"model": parent.model, "thinking_level": parent.thinking_level, "compaction": parent.compaction, **given}
+    fields = {"thinking_level": parent.thinking_level, "compaction": parent.compaction, **given}
     whole = checked(AgentRuntimeConfig, fields, f"sub-agent {name}")
     return Resolved(
         name=name,
-        model=parent.model if whole.model is None else whole.model,
+        model=whole.model or model,
         instructions=whole.instructions or "",
         description=profile.description,
         skills=whole.skills,
@@ -187,8 +188,7 @@ def of_profile(profile: AgentProfile, parent: Resolved) -> Resolved:
         subagents=whole.subagents,
         thinking_level=whole.thinking_level,
         compaction=whole.compaction,
-        cwd=parent.cwd,
-        sandbox=parent.sandbox,
+        tool_approvals={**parent.tool_approvals, **whole.tool_approvals},
     )
 
 

@@ -26,7 +26,10 @@ def _tool_of(given: Any) -> Any:
 
 
 class Capabilities(BaseModel):
-    """What a profile and a configuration have in common."""
+    """What a profile and a configuration have in common.
+
+    `tool_approvals` says by a tool's name whether a person is asked before it runs, whatever the tool itself says.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
@@ -37,6 +40,7 @@ class Capabilities(BaseModel):
     subagents: tuple[AgentProfile, ...] = ()
     thinking_level: ThinkingLevel | None = None
     compaction: CompactionConfig | Literal[False] | None = None
+    tool_approvals: dict[str, bool] = {}
 
     @field_validator("model", mode="before")
     @classmethod

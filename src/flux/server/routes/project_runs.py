@@ -9,6 +9,8 @@ from fastapi.responses import JSONResponse, Response
 
 from flux.errors import WorkflowNotFound
 from flux.server.context import events_page, process_of, scope_of, stream
+from flux.server.rbac import check
+from flux.server.rules import WORKFLOW
 from flux.server.waiting import waiter_for
 from flux.server.wire import MAX_PAGE, StartRun
 from flux.store.feed import Cursor
@@ -27,8 +29,10 @@ async def start_run(
     request: Request, name: str, body: StartRun | None = None, wait: Literal["result"] | None = None, key: Key = None
 ) -> JSONResponse:
     """Run a workflow of the project with a payload: 202 with `run_id`, or with `wait=result` its end."""
-    process, scope = process_of(request), scope_of(request)
-    workflow = _named(request, name)
+    process, workflow = process_of(request), _named(request, name)
+    namespace, _, known_as = workflow.partition("/")
+    check(request, f"{WORKFLOW}:run", knows=f"{WORKFLOW}:read", namespace=namespace, name=known_as)
+    scope = scope_of(request)
     admitted = await process.executions.start(scope, workflow, body.payload if body else None, key=key)
     if wait is None:
         shown = await process.executions.summary(scope, admitted.id)

@@ -58,7 +58,7 @@ async def _serve(settings: Settings, agent: str, address: Address, model: str | 
 
     log_to_stderr()
     with listen(address.host, address.port) as listener:
-        async with connect(settings) as client:
+        async with connect(settings, operator=False) as client:
             await _look(client, agent)
             app = create_api(client, agent, model=model)
             limit = BODY_PER_MESSAGE_BYTE * settings.max_message_bytes + 100_000

@@ -154,6 +154,7 @@ async def serve(
     import uvicorn
 
     from flux.agents.process import open_process
+    from flux.http.bounded import bounded
     from flux.server.app import create_app, end_streams
 
     log_to_stderr()
@@ -162,6 +163,7 @@ async def serve(
         app = create_app(process, hosts=None if remote else frozenset())
         config = uvicorn.Config(
             app,
+            http=bounded(settings.max_header_bytes),
             log_level="warning",
             log_config=None,
             access_log=False,
