@@ -42,6 +42,9 @@ SETTINGS = {
     "max_readers_per_principal": "The same, of one principal",
     "web_fetch_hosts": "Names, with or without a port, that `web_fetch`, and logins at MCP servers, may reach although "
     "they are not public",
+    "webhook_hosts": "Names, with or without a port, that webhooks may tell although not public, or without TLS",
+    "webhook_timeout": "Seconds that the receiver of a webhook gets to answer",
+    "sandbox": "Where tools act whose agent leaves it to `auto`",
 }
 PROVIDERS = {
     "base_url": "The address, with the version (`…/v1`)",
@@ -219,7 +222,7 @@ EVENTS = {
     "compaction.summary": "The summary",
     "usage.tokens": "The tokens",
     "forked.from": "The id of the other session",
-    "forked.at": "The last seq that was copied",
+    "forked.upto": "The last seq that was copied",
     "forked.dropped": "The ids of messages that no run had taken up: they are not answered here",
     "session_end.turns": "How many answers it gave",
     "progress.value": "The value, any JSON",

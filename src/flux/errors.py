@@ -16,8 +16,10 @@ FluxError
 ├── NotFound                404
 │   ├── SessionNotFound
 │   ├── AgentNotFound
+│   ├── DispatchNotFound
 │   ├── ScheduleNotFound
 │   ├── WorkerNotFound
+│   ├── WebhookNotFound          no such webhook, or no such delivery of it
 │   ├── WorkflowNotFound
 │   ├── ExecutionNotFound
 │   ├── InterruptNotFound
@@ -36,6 +38,7 @@ FluxError
 │   ├── AgentExists
 │   ├── ScheduleExists
 │   ├── WorkerExists
+│   ├── WebhookExists
 │   ├── InterruptDecided
 │   ├── NotPaused                the execution waits for no answer of this kind
 │   └── IdempotencyMismatch
@@ -47,6 +50,7 @@ FluxError
 │   ├── MissingPackage           an optional package is not installed
 │   ├── SecretUnreadable         a secret was encrypted with another key
 │   ├── SourceUnusable           a worker cannot load the source of a workflow
+│   ├── SandboxUnavailable       a sandbox cannot work on this machine
 │   ├── ServerUnreachable
 │   ├── DatabaseUnavailable
 │   ├── DatabaseLocked
@@ -171,6 +175,12 @@ class SessionNotFound(NotFound):
     type = "session_not_found"
 
 
+class DispatchNotFound(NotFound):
+    """There is no such dispatch."""
+
+    type = "dispatch_not_found"
+
+
 class AgentNotFound(NotFound):
     """There is no such agent; `flux agent list` shows those that exist."""
 
@@ -181,6 +191,12 @@ class ScheduleNotFound(NotFound):
     """There is no such schedule; `flux schedule list` shows those that exist."""
 
     type = "schedule_not_found"
+
+
+class WebhookNotFound(NotFound):
+    """There is no such webhook; `flux webhook list` shows those that exist."""
+
+    type = "webhook_not_found"
 
 
 class WorkerNotFound(NotFound):
@@ -295,6 +311,12 @@ class ScheduleExists(Conflict):
     type = "schedule_exists"
 
 
+class WebhookExists(Conflict):
+    """A webhook of this name exists already."""
+
+    type = "webhook_exists"
+
+
 class WorkerExists(Conflict):
     """A living worker has this name."""
 
@@ -369,6 +391,12 @@ class SourceUnusable(Unavailable):
     """The source of the workflow cannot be loaded on this worker."""
 
     type = "source_unusable"
+
+
+class SandboxUnavailable(Unavailable):
+    """The sandbox cannot work on this machine."""
+
+    type = "sandbox_unavailable"
 
 
 class ProjectUnusable(InvalidInput):

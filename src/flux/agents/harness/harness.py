@@ -19,7 +19,7 @@ from flux.agents.harness.commands import Command, run_command
 from flux.agents.harness.given import given_for
 from flux.agents.harness.host import Host, host
 from flux.agents.harness.ids import check_id
-from flux.agents.harness.kit import check_tools, workspace_skills
+from flux.agents.harness.kit import check_tools, skills_beside
 from flux.agents.harness.place import open_sandbox
 from flux.agents.harness.session import Session
 from flux.agents.harness.tools import built_in
@@ -160,7 +160,7 @@ class Harness:
         if isinstance(skill, SkillReference):
             return skill.skill
         own = self._resolved.skills
-        found = {one.name: one for one in (*own, *await workspace_skills(Code(self.sandbox, skills=own)))}
+        found = {one.name: one for one in (*own, *await skills_beside(Code(self.sandbox, skills=own)))}
         if skill not in found:
             raise InvalidInput(unknown("skill", str(skill), found))
         return found[skill]
@@ -222,5 +222,5 @@ async def made(resolved: Resolved, instance: str, name: str, on: Host) -> Harnes
     given = given_for(resolved, sandbox, model=None if isinstance(resolved.model, str) else NO_MODEL)
     if given.code is not None:
         check_tools([*built_in(sandbox), *given.code.tools])
-        await workspace_skills(given.code)
+        await skills_beside(given.code)
     return Harness(resolved, instance, name, sandbox, on)
