@@ -13,7 +13,7 @@ from tools.meanings import NOT_WRITTEN, ONLY_VARIABLES, SETTINGS
 from tools.reference import FOLDER, main, pages, stale
 
 ROOT = Path(__file__).parents[2]
-SAMPLES = {"synchronous": "normal", "dead_after": "40", "max_header_bytes": "7000"}
+SAMPLES = {"synchronous": "normal", "dead_after": "40", "max_header_bytes": "7000", "sandbox": "virtual"}
 
 pytestmark = pytest.mark.behaviour("docs:reference:generated")
 
