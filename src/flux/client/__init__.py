@@ -5,4 +5,7 @@ from flux.client.reader import Event
 from flux.client.schedules import SchedulesClient
 from flux.client.session import SessionHandle
 
-__all__ = ["Event", "FluxClient", "SchedulesClient", "SessionHandle"]
+#: The name under which some know it.
+PyFlueClient = FluxClient
+
+__all__ = ["Event", "FluxClient", "PyFlueClient", "SchedulesClient", "SessionHandle"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
@@ -142,6 +143,7 @@ class Session:
 
     async def interrupts(self) -> list[Interrupt]:
         """The questions that wait for an answer."""
+        await asyncio.sleep(0)  # who asks again and again lets the operation get on
         return await self._host.process.sessions.interrupts(self._host.scope, self.id)
 
     async def respond(
