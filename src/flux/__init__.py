@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from flux.errors import AbortError as AbortError
     from flux.errors import ResultUnavailableError as ResultUnavailableError
     from flux.errors import SessionBusyError as SessionBusyError
+    from flux.models.configured import configure_provider as configure_provider
     from flux.sandboxes.base import FileStat as FileStat
     from flux.sandboxes.base import SandboxFactory as SandboxFactory
     from flux.sandboxes.base import ShellResult as ShellResult
@@ -87,6 +88,7 @@ _PLACES = {
     "ToolCallContext": "flux.agents.define.tool",
     "ToolDefinition": "flux.agents.define.tool",
     "call": "flux.engine.flow",
+    "configure_provider": "flux.models.configured",
     "connect_mcp_server": "flux.agents.define.mcp",
     "create_agent": "flux.agents.define.agent",
     "cron": "flux.engine.schedules",

@@ -110,9 +110,7 @@ class Process:
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
         self.workers = Fleet(database, lock, settings.dead_after, always=shared, drain_here=self.drain)
         self.session_executor, executors = self._executors()
-        settle = self.session_executor.settle
-        self.runner = Runner(database, self.feed, self.dispatch, executors, who, offer, settle)
-        self.feed.on_foreign_write = self.runner.changed_elsewhere
+        self.runner = self._runner(executors)
         self.recovery = self._recovery(lock, shared)
         self.retention = Retention(database, settings.retention_days * 86_400)
         #: The worker of this process has stopped for good: somebody asked it to drain.
@@ -132,6 +130,14 @@ class Process:
         code = CatalogCode(self.database, sources)
         workflows = WorkflowExecutor(code, services, self.settings.run_failures, self.workers.has_others)
         return sessions, {"session": sessions, "workflow": workflows}
+
+    def _runner(self, executors: Mapping[str, Executor]) -> Runner:
+        settle = self.session_executor.settle
+        runner = Runner(self.database, self.feed, self.dispatch, executors, self.who, self.offer, settle)
+        if isinstance(self.dispatch, CallerDispatch):
+            self.dispatch.worker = runner
+        self.feed.on_foreign_write = runner.changed_elsewhere
+        return runner
 
     def _services(self) -> Services:
         services = Services(
@@ -240,10 +246,8 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
             stalled_after=settings.model_stall,
         )
         stack.push_async_callback(models.aclose)
-        offer = Offer(pools_of(labels or {}), await asyncio.to_thread(resources_here)) if worker else DEFAULT_OFFER
-        dispatch = await _dispatch(database, settings)
-        if caller:
-            offer, worker, dispatch = Offer((CALLER,)), False, CallerDispatch(dispatch)
+        offer = await _offered(worker and not caller, caller, labels or {})
+        dispatch = await _dispatch(database, settings, caller)
         process = Process(
             settings,
             database,
@@ -256,22 +260,28 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
             offer=offer,
             who=presence(lock.id, name, labels or {}, offer.resources, settings.concurrency),
         )
-        if isinstance(dispatch, CallerDispatch):
-            dispatch.worker = process.runner
         stack.push_async_callback(process.memory_stores.close)
         stack.push_async_callback(process.feed.close)
         stack.push_async_callback(process.mcp.close)
         stack.push_async_callback(process.doorman.close)
         if name is not None:
             await process.workers.join(process.who)
-        if worker:
+        if worker and not caller:
             task = asyncio.create_task(process.work(), name="worker")
             stack.push_async_callback(_stop, task)
         yield process
 
 
-async def _dispatch(database: Database, settings: Settings) -> Dispatch:
+async def _offered(worker: bool, caller: bool, labels: Mapping[str, str]) -> Offer:
+    if caller:
+        return Offer((CALLER,))
+    return Offer(pools_of(labels), await asyncio.to_thread(resources_here)) if worker else DEFAULT_OFFER
+
+
+async def _dispatch(database: Database, settings: Settings, caller: bool = False) -> Dispatch:
     """Between processes on Postgres; inside this one on SQLite."""
+    if caller:
+        return CallerDispatch(await _dispatch(database, settings))
     if settings.database.startswith("sqlite:"):
         return EmbeddedDispatch(database)
     try:

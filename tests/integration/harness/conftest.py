@@ -1,13 +1,14 @@
 """Programs that run agents for themselves: on a database of their own, with models that follow scripts."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flux import CreatedAgent, create_agent
-from flux.agents.harness.host import close_hosts, factories
+from flux import CreatedAgent, configure_provider, create_agent
+from flux.agents.harness.host import close_hosts
+from flux.models.configured import forget_provider
 from flux.models.scripted import Script
 from flux.testing import ScriptedModel
 
@@ -27,11 +28,12 @@ async def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 
 @pytest.fixture
-def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, ScriptedModel]:
+def models() -> Iterator[dict[str, ScriptedModel]]:
     """Scripted models: `test/NAME`, by name."""
     found: dict[str, ScriptedModel] = {}
-    monkeypatch.setitem(factories, "test", lambda name: found[name])
-    return found
+    configure_provider("test", model=lambda name: found[name])
+    yield found
+    forget_provider("test")
 
 
 @pytest.fixture
