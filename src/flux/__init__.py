@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from flux.agents.harness.types import PromptUsage as PromptUsage
     from flux.client import FluxClient as FluxClient
     from flux.client import PyFlueClient as PyFlueClient
+    from flux.client import SyncFluxClient as SyncFluxClient
     from flux.engine.context import ExecutionContext as ExecutionContext
     from flux.engine.flow import call as call
     from flux.engine.options import TaskMetadata as TaskMetadata
@@ -83,6 +84,7 @@ _PLACES = {
     "ShellResult": "flux.sandboxes.base",
     "Skill": "flux.tools.skill",
     "SkillReference": "flux.agents.define.skills",
+    "SyncFluxClient": "flux.client",
     "TaskMetadata": "flux.engine.options",
     "ThinkingLevel": "flux.agents.definition",
     "ToolCallContext": "flux.agents.define.tool",

@@ -4,6 +4,7 @@ FluxError
 ├── InvalidInput            400  what the caller sent cannot be used
 │   ├── DefinitionInvalid        an agent definition is wrong
 │   ├── SourceInvalid            a file cannot be registered as workflows
+│   ├── ProjectUnusable          files of a project cannot be used
 │   ├── UnsupportedYet           a documented field whose machinery is not in this version
 │   ├── ExecutionFinished        the execution has ended already
 │   ├── PlanInvalid              steps that make no plan, or a step that cannot change so
@@ -24,6 +25,8 @@ FluxError
 │   ├── ConfigNotFound
 │   ├── ArtifactNotFound
 │   ├── MemoryNotFound
+│   ├── PrincipalNotFound
+│   ├── RoleNotFound
 │   └── StoredValueNotFound      a value kept outside the log is gone
 ├── Conflict                409  the request met a state it cannot apply to
 │   ├── SessionEnded
@@ -37,6 +40,8 @@ FluxError
 │   ├── NotPaused                the execution waits for no answer of this kind
 │   └── IdempotencyMismatch
 ├── TooLarge                413
+├── HeadersTooLarge         431
+├── TooManyRequests         429  a limit is reached; `details.retry_after` says in how many seconds to come again
 ├── Unavailable             503  something Flux needs is missing or down
 │   ├── MissingKey               a model provider has no key
 │   ├── MissingPackage           an optional package is not installed
@@ -226,6 +231,18 @@ class MemoryNotFound(NotFound):
     type = "memory_not_found"
 
 
+class PrincipalNotFound(NotFound):
+    """There is no such principal; `flux principals list` shows those that exist."""
+
+    type = "principal_not_found"
+
+
+class RoleNotFound(NotFound):
+    """There is no such role; `flux roles list` shows those that exist."""
+
+    type = "role_not_found"
+
+
 class StoredValueNotFound(NotFound):
     """The stored value is gone."""
 
@@ -302,6 +319,20 @@ class IdempotencyMismatch(Conflict):
     type = "idempotency_mismatch"
 
 
+class HeadersTooLarge(FluxError):
+    """The headers are too large."""
+
+    type = "headers_too_large"
+    status = 431
+
+
+class TooManyRequests(FluxError):
+    """There is too much under way; come again later."""
+
+    type = "too_many_requests"
+    status = 429
+
+
 class TooLarge(FluxError):
     """The request body is too large."""
 
@@ -338,6 +369,12 @@ class SourceUnusable(Unavailable):
     """The source of the workflow cannot be loaded on this worker."""
 
     type = "source_unusable"
+
+
+class ProjectUnusable(InvalidInput):
+    """Files of the project cannot be used; mend those that are named."""
+
+    type = "project_unusable"
 
 
 class ServerUnreachable(Unavailable):

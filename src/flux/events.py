@@ -215,10 +215,14 @@ class ChatResponse(Entry, frozen=True, tag="chat_response", kw_only=True):
 
 
 class RunFailed(Entry, frozen=True, tag="error", kw_only=True):
-    """The run failed; the session stays usable. `retryable`: the same message may work later."""
+    """The run failed; the session stays usable. `retryable`: the same message may work later.
+
+    `reason` is a word for machines where there is one: "budget", nothing more may be spent.
+    """
 
     message: str
     retryable: bool = False
+    reason: str | None = None
 
 
 class Cancelled(Entry, frozen=True, tag="cancelled", kw_only=True):

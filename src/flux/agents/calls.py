@@ -73,9 +73,9 @@ class CallState(Struct, gc=False):
 class RunState(Struct, gc=False):
     """The run that is open in the log.
 
-    `failures` are those of the model call that is due. `active_since` is when it started, or was last
-    answered by a person, or may retry, in seconds since the epoch. `overflowed`: the prompt is known to be
-    too long. `reminded` counts what the loop itself has told the model.
+    `failures` are those of the model call that is due. `reminded` counts what the loop itself has told the model.
+    `active_since` is when it started, or was last answered by a person, or may retry, in seconds since the epoch.
+    `overflowed`: the prompt is known to be too long.
     """
 
     id: str

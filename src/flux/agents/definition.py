@@ -47,10 +47,11 @@ class Limit(_Frozen):
 
 
 class Budget(_Frozen):
-    """Limits per run and per session."""
+    """Limits per run, per session, and of all sessions of an agent together."""
 
     run: Limit = Limit()
     session: Limit = Limit()
+    agent: Limit = Limit()
 
 
 class Compaction(_Frozen):

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from flux.agents.artifacts import artifact_kit
 from flux.agents.binding import Binder, Bound
-from flux.agents.definition import AgentDefinition
+from flux.agents.definition import AgentDefinition, Budget, Limit
 from flux.agents.delegation import Delegation
 from flux.agents.harness.kit import CodeKit
 from flux.agents.kept import KnownLimits, Recent
@@ -101,6 +101,10 @@ class SessionExecutor:
             return bound.equipped(kits) if kits else bound
 
         session = self._session(run, definition, bind, given)
+        if definition.budget is not None and given is None:
+            session.policy = replace(session.policy, newest=await self._newest_budget(run, definition))
+        if session.policy.budget is not None and session.policy.budget.agent != Limit():
+            run.account = definition.name
         await self._limit(session)
         await run_session(session)
         self._transcripts.put(run.id, session.log)
@@ -127,6 +131,16 @@ class SessionExecutor:
                 return
             found = await self._limits.ask(session.run, model)
         session.policy = replace(session.policy, window=found.context, output=found.output)
+
+    async def _newest_budget(self, run: Run, definition: AgentDefinition) -> Budget | None:
+        """The budget that the agent has by now: one that is raised counts for sessions that go on too."""
+        found = await self._database.read(agents.get(run.scope, run.execution.agent or ""))
+        if found is None or found.version == run.execution.agent_version:
+            return definition.budget
+        try:
+            return AgentDefinition.from_json(found.definition).budget
+        except DefinitionInvalid:  # of a newer Flux
+            return definition.budget
 
     async def _definition(self, run: Run) -> AgentDefinition:
         row = run.execution

@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import msgspec
 
 from flux.agents import asked, prompt
 from flux.agents.binding import Bound
+from flux.agents.budget import Allowed, allowed, reserved_for_agent
 from flux.agents.calls import CallState
 from flux.agents.compaction import SummaryFailed, summarise
 from flux.agents.kits import Given, Kit
@@ -111,6 +113,30 @@ class Session:
         below, below_cost = below + tokens, below_cost + cost
         own = over_budget(self.log, self.log.run, self.policy, below, below_cost) if self.log.run else None
         return own or self.run.overdrawn(below, below_cost)
+
+    async def reserve(self) -> Allowed | str | None:
+        """What the next model call may spend; why it may spend nothing. None: there is no budget."""
+        if self.policy.budget is None and self.run.link is None:
+            return None
+        most = self.policy.definition.max_tokens
+        found = allowed(self.log, most, self.overdrawn)
+        if isinstance(found, Allowed) and self.policy.budget is not None and self.run.account is not None:
+            limit = self.policy.budget.agent
+            found = await reserved_for_agent(self.run, self.run.account, limit, self.log, found.output)
+        return found
+
+    @contextmanager
+    def spending(self, room: Allowed | None) -> Iterator[None]:
+        """While a call may spend what was reserved: others that spend from the same budget see it as spent."""
+        link = self.run.link
+        if room is None or link is None:
+            yield
+            return
+        link.took(room.on_top_of(self.run.spent))
+        try:
+            yield
+        finally:
+            link.took(self.run.spent)
 
     async def stop_children(self) -> list[Entry]:
         """Stop what the run drives; returns the entries of that."""
@@ -221,7 +247,12 @@ async def _call(session: Session, step: CallModel) -> bool:
     )
     partial = Partial()
     run.start_nothing_while_draining()
-    entry = await unless_cancelled(run, _attempt(session, step, attempt, partial))
+    room = await session.reserve()
+    if isinstance(room, str):
+        return await _end(session, RunFailed(message=room, reason="budget"))
+    with session.spending(room):
+        output = room.output if room else None
+        entry = await unless_cancelled(run, _attempt(session, step, attempt, partial, output))
     if entry is None:
         stopped = partial.entry(attempt, step.model)
         if stopped is not None:
@@ -235,9 +266,12 @@ async def _call(session: Session, step: CallModel) -> bool:
 
 
 async def _attempt(
-    session: Session, step: CallModel, attempt: Attempt, partial: Partial
+    session: Session, step: CallModel, attempt: Attempt, partial: Partial, output: int | None
 ) -> AssistantSaid | ModelFailed:
-    """The model call; an agent that cannot be bound is a failure in the log like any other."""
+    """The model call; an agent that cannot be bound is a failure in the log like any other.
+
+    `output`: the tokens that a budget leaves for the answer.
+    """
     log = session.log
     await wait_until(step.not_before, session.now())
     try:
@@ -255,6 +289,8 @@ async def _attempt(
     if given is not None and given.memory is not None:
         messages = windowed(messages, given.memory.window, given.memory.max_tokens)
     request = bound.request(context, messages, final=step.final)
+    if output is not None and output < request.max_tokens:
+        request = msgspec.structs.replace(request, max_tokens=output)
     if given is not None and given.output is not None:
         request = msgspec.structs.replace(request, output=given.output)
     effort = log.run.options.get(asked.THINKING) if log.run else None

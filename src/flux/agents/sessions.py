@@ -211,7 +211,7 @@ class Sessions:
         :raises SessionNotFound: there is none
         """
         row = await self._database.single(executions.get(scope, id))
-        if row is None or row.agent is None or row.owner != scope.principal:
+        if row is None or row.agent is None or not scope.sees(row.owner, row.agent):
             raise SessionNotFound(f"there is no session {id[:80]!r}; `flux agent session list` shows those that exist")
         return row
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from flux.agents.asked import end_by_calls, wants_reminder
 from flux.agents.calls import CallState, RunState
-from flux.agents.definition import AgentDefinition, Limit
+from flux.agents.definition import AgentDefinition, Budget, Limit
 from flux.agents.transcript import AnswerItem, SummaryItem, Transcript, UserItem
 from flux.events import AssistantSaid, ChatResponse, ModelFailed, RunEnd, RunFailed, UserSaid
 from flux.events import Cancelled as CancelledEntry
@@ -26,6 +26,7 @@ class Policy(Struct, frozen=True):
     """What limits a session's runs. Times in seconds; `window` and `output` in tokens, None when unknown.
 
     Time before `claimed_at` (seconds since the epoch), when this worker took the run, does not count as its.
+    `newest` is the budget that the agent has by now, where that may be another than its definition's.
     """
 
     definition: AgentDefinition
@@ -34,6 +35,12 @@ class Policy(Struct, frozen=True):
     window: int | None = None
     output: int | None = None
     claimed_at: float = 0.0
+    newest: Budget | UnsetType | None = UNSET
+
+    @property
+    def budget(self) -> Budget | None:
+        """What may be spent."""
+        return self.definition.budget if isinstance(self.newest, UnsetType) else self.newest
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -143,14 +150,14 @@ def _forced_end(log: Transcript, run: RunState, failures: int, policy: Policy, n
         return RunFailed(message=f"the run took longer than {policy.run_timeout:.0f} s", retryable=True)
     spent = _over_budget(log, run, policy)
     if spent:
-        return RunFailed(message=spent)
+        return RunFailed(message=spent, reason="budget")
     if max(run.repeats.values(), default=0) >= FAIL_REPEATS:
         return RunFailed(message=f"the same tool call failed {FAIL_REPEATS} times in a row")
     return None
 
 
 def _drained(run: RunState, overdrawn: str | None) -> RunFailed | None:
-    return RunFailed(message=overdrawn) if overdrawn and not _paid_for(run) else None
+    return RunFailed(message=overdrawn, reason="budget") if overdrawn and not _paid_for(run) else None
 
 
 def _over_budget(log: Transcript, run: RunState, policy: Policy) -> str | None:
@@ -164,15 +171,16 @@ def _paid_for(run: RunState) -> bool:
 
 def over_budget(log: Transcript, run: RunState, policy: Policy, tokens: int = 0, cost: float = 0.0) -> str | None:
     """Which budget is used up, counting `tokens` and `cost` (US dollars) that the log does not have yet."""
-    budget = policy.definition.budget
+    budget = policy.budget
     if budget is None:
         return None
-    return _exceeded("run", budget.run, run.tokens + tokens, run.cost + cost) or _exceeded(
+    return exceeded("run", budget.run, run.tokens + tokens, run.cost + cost) or exceeded(
         "session", budget.session, log.tokens + tokens, log.cost + cost
     )
 
 
-def _exceeded(what: str, limit: Limit, tokens: int, cost: float) -> str | None:
+def exceeded(what: str, limit: Limit, tokens: int, cost: float) -> str | None:
+    """Why so much cannot be spent in all; None: it can."""
     if limit.max_tokens is not None and tokens >= limit.max_tokens:
         return f"the {what}'s budget of {limit.max_tokens:,} tokens is used up ({tokens:,})"
     if limit.max_cost_usd is not None and cost >= limit.max_cost_usd:

@@ -55,6 +55,14 @@ class Server(Protocol):
         """PUT a JSON object."""
         ...
 
+    async def request(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """Any other call."""
+        ...
+
+    async def upload(self, path: str, name: str, content: bytes) -> dict[str, Any]:
+        """POST a file as a form."""
+        ...
+
     async def download(self, path: str) -> bytes:
         """GET bytes."""
         ...

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
 
+from flux.client.patience import patiently
 from flux.client.reader import Event, LogReader, Server
 from flux.watch import RunWatch
 
@@ -45,20 +47,31 @@ class SessionHandle(LogReader):
     ) -> AsyncGenerator[Event, None]:
         """Send a message and watch its run until it ends, or waits for a person.
 
-        What lies behind the cursor comes first; a handle without one begins at the session's head.
+        What lies behind the cursor comes first; a handle without one begins at the session's head. A message whose
+        `key` was used before is not sent again: the events are those from that message on.
 
         :raises SessionEnded, SessionBusy, TooLarge, IdempotencyMismatch: it was not accepted
+        :raises ServerUnreachable: the server stays away; whether it was accepted is not known
         """
         self.accepted = None
         await self._begin()
+        begin, key = seq_of(self.cursor), key or str(uuid.uuid4())
         async with aclosing(self._live()) as live:
             # Connected before the message is there: however fast the answer is, it is seen piece by piece.
             await anext(live)
-            accepted: str = (await self.post(text, mode=mode, model=model, key=key))["message"]
+            # The same key each time: a server that restarts just now takes the message once.
+            sent = await patiently(lambda: self.post(text, mode=mode, model=model, key=key))
+            accepted: str = sent["message"]
             self.accepted, self._watch = accepted, RunWatch(accepted)
-            async with aclosing(self._rest(live)) as events:
-                async for event in events:
-                    yield event
+            if sent["seq"] > begin:
+                async with aclosing(self._rest(live)) as events:
+                    async for event in events:
+                        yield event
+                return
+        self.cursor = str(sent["seq"] - 1)
+        async with aclosing(self._live()) as live, aclosing(self._rest(live)) as events:
+            async for event in events:
+                yield event
 
     async def until_rest(self) -> AsyncGenerator[Event, None]:
         """Watch the run that this handle follows until it ends, or waits for a person."""
@@ -162,3 +175,8 @@ class SessionHandle(LogReader):
                 yield event
                 if self._watch.feed(event.event) != "working":
                     return
+
+
+def seq_of(cursor: str | None) -> int:
+    """The entry up to which a cursor has read."""
+    return int((cursor or "0").partition(".")[0])

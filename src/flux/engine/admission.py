@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from flux import redaction
 from flux.engine.answers import (
     Admitted,
     AlreadyWon,
@@ -25,6 +26,7 @@ from flux.engine.answers import (
     write_entries,
 )
 from flux.engine.dispatch import Dispatch
+from flux.engine.limits import UNLIMITED, Crowd, Limits, check_runs, full
 from flux.errors import Conflict, SessionBusy
 from flux.events import Cancelled, CancelRequested, Entry, Mode, SessionEndedEntry, SessionStarted, UserSaid
 from flux.messages import TextPart
@@ -44,13 +46,14 @@ RESTS = "(state = 'idle' or (state = 'waiting' and waiting_for = 'message'))"
 WAKES = f"({RESTS} or (:wakes = 1 and state = 'waiting' and run_id is not null))"
 
 ADMIT = f"""
-update executions set head = head + 1, updated = :now,
+update executions set head = head + 1, updated = :now, queued = queued + 1,
   due = case when {WAKES} then :now else due end,
   run_id = case when {RESTS} then :run_id else run_id end,
   title = coalesce(title, cast(:title as text)),
   waiting_for = case when {WAKES} then null else waiting_for end,
   state = case when {WAKES} then 'scheduled' else state end
 where id = :id and tenant = :tenant and driver is null and state <> 'ended' and (:mode <> 'reject' or {RESTS})
+  and (:most = 0 or queued < :most or {RESTS})
 returning head, epoch, state, run_id, pool"""  # noqa: S608 - of constants
 
 MOVE = "update executions set head = head + 1 where id = :id returning head"
@@ -108,7 +111,9 @@ class NewWorkflow(Struct, frozen=True, kw_only=True):
 class Admission:
     """The door from outside into executions."""
 
-    def __init__(self, database: Database, feed: Feed, dispatch: Dispatch) -> None:
+    def __init__(self, database: Database, feed: Feed, dispatch: Dispatch, limits: Limits = UNLIMITED) -> None:
+        self._limits = limits
+        self._crowd = Crowd(database, limits)
         self._database = database
         self._feed = feed
         self._dispatch = dispatch
@@ -119,10 +124,14 @@ class Admission:
         """Start a session, with its first message if there is one.
 
         :raises SessionExists: an open session has this agent, instance and name
+        :raises TooManyRequests: a limit is reached
         :raises IdempotencyMismatch: the key was used with another body
         """
-        program = start_session_steps(scope, session, message, self._dispatch)
-        return await self.once(scope, key, _start_body(session, message), program)
+        body = _start_body(session, message)
+        await self._crowd.check()
+        return await self.once(
+            scope, key, body, start_session_steps(scope, session, message, self._dispatch, self._limits)
+        )
 
     async def start_workflow(
         self, scope: Scope, new: NewWorkflow, *, key: str | None = None, asked: int | None = None
@@ -133,7 +142,8 @@ class Admission:
         """
         # What the caller sent: the same request may come again after its workflow has a new version.
         body = (new.workflow, new.input, new.id, asked)
-        return await self.once(scope, key, body, start_workflow_steps(scope, new, self._dispatch))
+        await self._crowd.check()
+        return await self.once(scope, key, body, start_workflow_steps(scope, new, self._dispatch, self._limits))
 
     async def started(
         self, scope: Scope, session: NewSession, message: NewMessage | None, *, key: str
@@ -149,9 +159,12 @@ class Admission:
 
         :raises SessionNotFound, SessionEnded: it cannot take messages
         :raises SessionBusy: mode "reject", and the session is not idle
+        :raises TooManyRequests: a limit is reached
         :raises IdempotencyMismatch: the key was used with another body
         """
-        return await self.once(scope, key, (id, message), admit_steps(scope, id, message, self._dispatch))
+        await self._crowd.check()
+        program = admit_steps(scope, id, message, self._dispatch, self._limits)
+        return await self.once(scope, key, (id, message), program)
 
     async def answer(self, scope: Scope, id: str, interrupt: str, decision: Decision) -> Admitted:
         """Answer a question; the first answer wins, and repeating one's own winning answer is no error.
@@ -251,8 +264,13 @@ def _digest(body: Any) -> str:
     return hashlib.sha256(msgspec.json.encode(body)).hexdigest()
 
 
-def start_workflow_steps(scope: Scope, new: NewWorkflow, dispatch: Dispatch) -> Steps[Written]:
-    """The program that starts an execution of a workflow: its row, its first entry, and a hint."""
+def start_workflow_steps(
+    scope: Scope, new: NewWorkflow, dispatch: Dispatch, limits: Limits = UNLIMITED
+) -> Steps[Written]:
+    """The program that starts an execution of a workflow: its row, its first entry, and a hint.
+
+    :raises TooManyRequests: a limit is reached; nothing was written
+    """
     id = new.id or str(uuid.uuid4())
     made = yield from executions.create_workflow(
         scope,
@@ -268,11 +286,12 @@ def start_workflow_steps(scope: Scope, new: NewWorkflow, dispatch: Dispatch) -> 
     scheduled = WorkflowScheduled(workflow=new.workflow, input=new.input, source_version=new.source_version)
     rows = yield from log.insert(id, [scheduled], 1, id, 0)
     yield from dispatch.hint(id, new.pool)
+    yield from check_runs(scope, limits.runs)
     return Admitted(id, 1), rows
 
 
 def start_session_steps(
-    scope: Scope, session: NewSession, message: NewMessage | None, dispatch: Dispatch
+    scope: Scope, session: NewSession, message: NewMessage | None, dispatch: Dispatch, limits: Limits = UNLIMITED
 ) -> Steps[Written]:
     """The program that starts a session, with its first message if there is one.
 
@@ -306,14 +325,16 @@ def start_session_steps(
         yield from dispatch.hint(id, session.pool)
     if message is None:
         return Admitted(id, rows[-1].seq), rows
-    admitted, more = yield from admit_steps(scope, id, message, dispatch)
+    admitted, more = yield from admit_steps(scope, id, message, dispatch, limits)
     return admitted, rows + more
 
 
-def admit_steps(scope: Scope, id: str, message: NewMessage, dispatch: Dispatch) -> Steps[Written]:
+def admit_steps(
+    scope: Scope, id: str, message: NewMessage, dispatch: Dispatch, limits: Limits = UNLIMITED
+) -> Steps[Written]:
     """The program that accepts a message.
 
-    :raises SessionNotFound, SessionEnded, SessionBusy, Conflict: it is not accepted
+    :raises SessionNotFound, SessionEnded, SessionBusy, Conflict, TooManyRequests: it is not accepted
     """
     fresh = str(uuid.uuid4())
     moved = yield (
@@ -322,15 +343,18 @@ def admit_steps(scope: Scope, id: str, message: NewMessage, dispatch: Dispatch) 
             "id": id,
             "tenant": scope.tenant,
             "mode": message.mode,
+            "most": limits.session,
             "wakes": int(message.mode == "interrupt"),
             "run_id": fresh,
-            "title": title_of(message.text),
+            "title": title_of(redaction.text(message.text)),
         },
     )
     if not moved:
         row = open_row((yield from executions.get(scope, id)))
         if row.driver is not None:
             raise Conflict(f"this session is driven by {row.root}; send the message there")
+        if message.mode != "reject":
+            raise full(limits.session)
         raise SessionBusy("the session is working; wait for it, or send with mode queue, steer or interrupt")
     said: list[Entry] = [
         UserSaid(id=str(uuid.uuid4()), mode=message.mode, parts=(TextPart(message.text),), options=message.options)
@@ -342,6 +366,7 @@ def admit_steps(scope: Scope, id: str, message: NewMessage, dispatch: Dispatch) 
     rows = yield from write_entries(id, (head, epoch, state, run_id, pool), said)
     if state == "scheduled":
         yield from dispatch.hint(id, pool)
+        yield from check_runs(scope, limits.runs)
     return Admitted(id, head), rows
 
 

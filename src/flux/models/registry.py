@@ -13,9 +13,9 @@ from flux.errors import DefinitionInvalid, MissingKey, SettingsInvalid
 from flux.models.base import Model, Models
 from flux.models.configured import Configured, configured, names
 from flux.models.endpoint import Endpoint, Wire, problem_of
-from flux.models.providers import STALLED_AFTER, ProviderModel
+from flux.models.providers import STALLED_AFTER, FindSecret, ProviderModel, no_secret
 from flux.settings import Provider
-from flux.suggest import nearest
+from flux.suggest import nearest, unknown
 
 ModelFactory = Callable[[str], Model]
 
@@ -85,7 +85,11 @@ class ModelRegistry(Models):
         factories: Mapping[str, ModelFactory] | None = None,
         *,
         stalled_after: float = STALLED_AFTER,
+        keys: Mapping[str, str] | None = None,
     ) -> None:
+        #: Finds a secret by its name; until it is set there are none.
+        self.secret: FindSecret = no_secret
+        self._keys = dict(keys or {})
         self._environment = environment
         self._providers = dict(providers or {})
         self._factories = dict(factories or {})
@@ -94,6 +98,9 @@ class ModelRegistry(Models):
         self._closing: set[asyncio.Task[None]] = set()
         for name, provider in self._providers.items():
             _check_provider(name, provider, {*BUILT_IN, *self._factories})
+        for name in self._keys:
+            if name not in {*BUILT_IN, *self._providers}:
+                raise SettingsInvalid(f"flux.ai.keys: {unknown('provider', name, [*BUILT_IN, *self._providers])}")
 
     def get(self, name: str) -> Model:
         """The model of that name.
@@ -108,7 +115,7 @@ class ModelRegistry(Models):
         found = self._made.get(key)
         if found is None:
             found = self._made[key] = (
-                ProviderModel(how, model, stalled_after=self._stalled_after)
+                ProviderModel(how, model, stalled_after=self._stalled_after, secret=self._secret)
                 if isinstance(how, Endpoint)
                 else how(model)
             )
@@ -120,6 +127,12 @@ class ModelRegistry(Models):
         """What makes the models of a prefix; None of a provider with an address."""
         told = configured(provider)
         return told.model if told is not None else self._factories.get(provider)
+
+    def keys(self) -> list[str]:
+        """Every key of a provider that the environment holds."""
+        own = [one.api_key_env for one in self._providers.values() if one.api_key_env]
+        variables = (*own, *(variable for known in BUILT_IN.values() for variable in known.keys))
+        return [key for variable in variables if (key := self._environment.get(variable))]
 
     def check(self, name: str) -> None:
         """Raise what `get` would raise; loads no SDK."""
@@ -136,6 +149,9 @@ class ModelRegistry(Models):
             if isinstance(model, ProviderModel):
                 await model.aclose()
         await asyncio.gather(*self._closing)
+
+    async def _secret(self, name: str) -> str:
+        return await self.secret(name)
 
     def _drop_oldest(self) -> None:
         while len(self._made) > KEPT:
@@ -196,6 +212,8 @@ class ModelRegistry(Models):
         return base_url
 
     def _with_key(self, endpoint: Endpoint, variables: tuple[str, ...], *, needed: bool = True) -> Endpoint:
+        if (secret := self._keys.get(endpoint.provider)) is not None:
+            return replace(endpoint, secret=secret)
         for variable in variables:
             if key := self._environment.get(variable):
                 return replace(endpoint, key=key, variable=variable)

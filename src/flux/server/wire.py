@@ -100,6 +100,12 @@ class AnswerInterrupt(Body):
     content: Json = None
 
 
+class StartRun(Body):
+    """POST /workflows/{name}."""
+
+    payload: Json = None
+
+
 class Rename(Body):
     """PUT /sessions/{id}/name."""
 
@@ -139,6 +145,12 @@ class PutConfig(Body):
     """PUT /configs/{name}."""
 
     value: Json
+
+
+class RotateKey(Body):
+    """POST /secrets/rotate-key. `forget_unreadable`: remove secrets that no key here can read."""
+
+    forget_unreadable: bool = False
 
 
 class PutSecret(Body):

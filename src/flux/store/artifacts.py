@@ -7,6 +7,7 @@ import uuid
 
 from msgspec import Struct
 
+from flux import redaction
 from flux.errors import Fenced
 from flux.store.database import Scope, Steps
 
@@ -90,6 +91,7 @@ def put(scope: Scope, execution: str, epoch: int, id: str, *, name: str, media_t
 
     :raises Fenced: somebody else owns the execution now; nothing was written
     """
+    data = redaction.data(data)
     rows = yield (
         PUT,
         {

@@ -18,7 +18,7 @@ create table executions (
   head integer not null, epoch integer not null, run_id text, worker text, due double precision,
   pool text not null, requests text, avoid text, failures integer not null,
   parent text, driver text, root text not null,
-  turns integer not null, usage text not null, last_error text,
+  turns integer not null, usage text not null, last_error text, queued integer not null default 0,
   created double precision not null, updated double precision not null
 );
 create unique index executions_open on executions (tenant, agent, instance, name) where state <> 'ended';
@@ -119,6 +119,16 @@ create table configs (
   primary key (tenant, name)
 );
 
+create table spendings (
+  tenant text not null, agent text not null, tokens bigint not null, cost double precision not null,
+  primary key (tenant, agent)
+);
+
+create table reservations (
+  tenant text not null, agent text not null, execution_id text not null, tokens bigint not null,
+  cost double precision not null, primary key (tenant, agent, execution_id)
+);
+
 create table artifacts (
   id text primary key, tenant text not null, execution_id text not null, name text not null,
   media_type text not null, size integer not null, digest text not null, data bytea not null,
@@ -129,7 +139,28 @@ create index artifacts_listed on artifacts (execution_id, created, id);
 create table artifact_links (
   execution_id text not null, artifact text not null, primary key (execution_id, artifact)
 );
-create index artifact_links_artifact on artifact_links (artifact)
+create index artifact_links_artifact on artifact_links (artifact);
+
+create table principals (
+  tenant text not null, subject text not null, kind text not null, name text, state text not null,
+  created double precision not null, updated double precision not null, primary key (tenant, subject)
+);
+
+create table principal_roles (
+  tenant text not null, subject text not null, role text not null, by text not null, at double precision not null,
+  primary key (tenant, subject, role)
+);
+
+create table roles (
+  tenant text not null, name text not null, permissions text not null, created double precision not null,
+  updated double precision not null, primary key (tenant, name)
+);
+
+create table api_keys (
+  digest text primary key, tenant text not null, subject text not null, name text not null, by text not null,
+  expires_at double precision, created double precision not null
+);
+create unique index api_keys_named on api_keys (tenant, subject, name)
 """
 
 #: What only processes that share a database need. Lost with a crash of the server, as it may be.

@@ -337,7 +337,7 @@ async def test_a_session_is_forked(served: Served) -> None:
     types = [entry["type"] for entry in page["items"]]
     assert types.count("user_message") == 2
     assert types.count("forked") == 1
-    assert await refused(served, "POST", f"/sessions/{id}/fork", 400, {"at": 1000}) == "InvalidInput"
-    assert await refused(served, "POST", f"/sessions/{id}/fork", 422, {"at": 1 << 40}) == "InvalidInput"
+    assert await refused(served, "POST", f"/sessions/{id}/fork", 400, {"at": 1000}) == "invalid_input"
+    assert await refused(served, "POST", f"/sessions/{id}/fork", 400, {"at": 1 << 40}) == "invalid_input"
     assert await refused(served, "POST", "/sessions/nowhere/fork", 404, {}) == "SessionNotFound"
     assert await refused(served, "POST", f"/sessions/{id}/fork", 409, {"name": "other"}) == "SessionExists"

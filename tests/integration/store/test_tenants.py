@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from flux.errors import AgentNotFound, Fenced, ScheduleNotFound, SessionNotFound, WorkflowNotFound
+from flux.errors import AgentNotFound, Fenced, PrincipalNotFound, ScheduleNotFound, SessionNotFound, WorkflowNotFound
 from flux.events import CancelRequested, SessionStarted, UsageCounted
 from flux.messages import Usage
 from flux.store import (
     admissions,
     agents,
     artifacts,
+    budgets,
     configs,
     conversations,
     deltas,
@@ -23,6 +24,7 @@ from flux.store import (
     interrupts,
     log,
     memories,
+    principals,
     schedules,
     secrets,
     waits,
@@ -39,6 +41,7 @@ NOUNS: list[ModuleType] = [
     admissions,
     agents,
     artifacts,
+    budgets,
     configs,
     conversations,
     deltas,
@@ -48,6 +51,7 @@ NOUNS: list[ModuleType] = [
     interrupts,
     log,
     memories,
+    principals,
     schedules,
     secrets,
     waits,
@@ -70,6 +74,10 @@ TIMES = schedules.Given(target="agent", agent="helper", message="hi", spec='{"ty
 
 def _own_schedule(scope: Scope, id: str, question: str) -> Steps[Any]:
     yield from schedules.create(scope, f"own-{id}", "nightly", TIMES, 1.0)
+
+
+def _own_principal(scope: Scope, id: str, question: str) -> Steps[Any]:
+    yield from principals.create(scope, "ci", "service_account")
 
 
 def _schedule(scope: Scope, id: str, question: str) -> Steps[Any]:
@@ -127,6 +135,7 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "executions.list_executions": (lambda s, id, q: executions.list_executions(s, agent="helper"), []),
     "executions.open_children": (lambda s, id, q: executions.open_children(s, "parent"), []),
     "executions.list_sessions": (lambda s, id, q: executions.list_sessions(s, agent="helper", q="hello"), []),
+    "executions.under_way": (lambda s, id, q: executions.under_way(s, 5), 0),
     "executions.set_title": (lambda s, id, q: executions.set_title(s, id, "mine"), False),
     "forks.fork": (lambda s, id, q: forks.fork(s, id, COPY), SessionNotFound),
     "interrupts.answer": (lambda s, id, q: interrupts.answer(s, id, q, answer="yes", by="eve"), False),
@@ -156,6 +165,25 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "memories.page": (lambda s, id, q: memories.page(s), []),
     "memories.put": (lambda s, id, q: memories.put(s, "helper", "city", '"Paris"', ["paris"], "call"), True),
     "memories.remove": (lambda s, id, q: memories.remove(s, "helper", "city", "call"), False),
+    "principals.create": (_own_principal, None),
+    "principals.create_key": (lambda s, id, q: principals.create_key(s, "ci", "k", "d2", None), PrincipalNotFound),
+    "principals.delete": (lambda s, id, q: principals.delete(s, "ci"), PrincipalNotFound),
+    "principals.delete_role": (lambda s, id, q: principals.delete_role(s, "reader"), False),
+    "principals.get": (lambda s, id, q: principals.get(s, "ci"), None),
+    "principals.get_role": (lambda s, id, q: principals.get_role(s, "reader"), None),
+    "principals.grant": (lambda s, id, q: principals.grant(s, "ci", "admin"), PrincipalNotFound),
+    "principals.held": (lambda s, id, q: principals.held(s, "ci"), {}),
+    "principals.list_keys": (lambda s, id, q: principals.list_keys(s, "ci"), []),
+    "principals.list_roles": (lambda s, id, q: principals.list_roles(s), []),
+    "principals.page": (lambda s, id, q: principals.page(s, "service_account"), []),
+    "principals.put_role": (lambda s, id, q: principals.put_role(s, "reader", ("*",), create=False), None),
+    "principals.revoke": (lambda s, id, q: principals.revoke(s, "ci", "reader"), False),
+    "principals.revoke_key": (lambda s, id, q: principals.revoke_key(s, "ci", "key"), False),
+    "principals.roles_of": (lambda s, id, q: principals.roles_of(s, "ci"), []),
+    "principals.set_state": (lambda s, id, q: principals.set_state(s, "ci", "disabled"), PrincipalNotFound),
+    "budgets.taken": (lambda s, id, q: budgets.taken(s, "helper", "x"), (0, 0.0)),
+    "budgets.reserve": (lambda s, id, q: budgets.reserve(s, "helper", "own", 1, 0.0), None),
+    "budgets.spend": (lambda s, id, q: budgets.spend(s, "helper", id, 1, 0.0), None),
     "secrets.get": (lambda s, id, q: secrets.get(s, "city"), None),
     "secrets.names": (lambda s, id, q: secrets.names(s), []),
     "secrets.put": (lambda s, id, q: secrets.put(s, "city", "Paris"), None),
@@ -187,6 +215,10 @@ OWNED = (
     "agent_versions",
     "artifacts",
     "configs",
+    "principals",
+    "principal_roles",
+    "roles",
+    "api_keys",
     "admissions",
     "memories",
     "memory_writes",
@@ -194,6 +226,8 @@ OWNED = (
     "secrets",
     "workflows",
     "workflow_versions",
+    "spendings",
+    "reservations",
 )
 OF_SESSIONS = ("events", "interrupts", "grants", "waits", "schedule_runs")
 
@@ -217,11 +251,17 @@ async def theirs(database: Database) -> tuple[str, str]:
     await database.write(interrupts.grant(ANN, id, "shell", "ann"))
     await database.write(waits.wait_for(ANN, id, "another"))
     await database.write(artifacts.put(ANN, id, 1, "kept", name="long.txt", media_type="text/plain", data=b"all"))
+    await database.write(budgets.spend(ANN, "helper", "other", 5, 0.1))
+    await database.write(budgets.reserve(ANN, "helper", id, 5, 0.1))
     await database.write(agents.put(ANN, "helper", "d1", "{}", create=True, update=True))
     await database.write(schedules.create(ANN, "s1", "nightly", TIMES, 1.0))
     await database.write(schedules.record("s1", 0.0, "started", missed=0, execution_id=id))
     await database.write(workflows.put(ANN, "default", "hello", digest="d1", source="x", options="{}"))
     await database.write(memories.put(ANN, "helper", "city", '"Rome"', ["rome"], "call"))
+    await database.write(principals.create(ANN, "ci", "service_account"))
+    await database.write(principals.grant(ANN, "ci", "reader"))
+    await database.write(principals.put_role(ANN, "reader", ("agent:*:read",), create=True))
+    await database.write(principals.create_key(ANN, "ci", "key", "d1", None))
     for name in ("city", "other"):
         await database.write(configs.put(ANN, name, "Rome"))
         await database.write(secrets.put(ANN, name, "Rome"))

@@ -19,6 +19,7 @@ from flux.agents.definition import faults_of
 from flux.agents.mcp.kit import mcp_pool
 from flux.agents.mcp.logins import PersonVault
 from flux.engine.journal import Journal, journal_here
+from flux.engine.key_source import KeySource
 from flux.engine.pause import pause
 from flux.engine.secrets import Secrets
 from flux.engine.task import task
@@ -294,7 +295,7 @@ async def _pool(journal: Journal) -> McpPool:
 async def _secrets(journal: Journal) -> Secrets:
     async def make(stack: AsyncExitStack) -> Secrets:
         settings = load_settings(os.environ)
-        return Secrets(journal.services.database, settings.home, settings.secret_key)
+        return Secrets(journal.services.database, KeySource.of(settings))
 
     return await journal.outside(journal.services.kept.get(SECRETS, make))
 

@@ -14,6 +14,8 @@ from flux.engine.admission import NewMessage
 from flux.engine.answers import Admitted, Decision
 from flux.events import UserSaid, decode
 from flux.server.context import events_page, process_of, scope_of, stream, wants_events
+from flux.server.rbac import check
+from flux.server.rules import REGISTER, TALK
 from flux.server.sse import Begun
 from flux.server.wire import (
     MAX_PAGE,
@@ -44,6 +46,8 @@ EVENTS = {200: {"content": {"text/event-stream": {}}, "description": "The events
 @router.post("/sessions", status_code=201)
 async def start_session(request: Request, body: StartSession, key: Key = None) -> dict[str, Any]:
     """Start a session; with a message, its first run begins."""
+    # A directory is chosen by who may run code there anyway.
+    check(request, TALK, "agent:{agent}:start", *([REGISTER] if body.workspace else []), agent=body.agent)
     sessions, scope = process_of(request).sessions, scope_of(request)
     message = NewMessage(body.message, options=_options(body.model)) if body.message else None
     admitted = await sessions.start(

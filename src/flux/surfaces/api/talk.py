@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack, aclosing, suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from flux.client import Event, FluxClient, SessionHandle
+from flux.client.patience import patiently
 from flux.errors import (
     FluxError,
     InterruptDecided,
     InterruptNotFound,
     InvalidInput,
-    ServerUnreachable,
     SessionNotFound,
     Unavailable,
 )
@@ -26,11 +25,7 @@ from flux.events import QUESTIONS, InputRequired, InterruptAnswered, Mode, Pause
 from flux.surfaces.api.telling import OfAnswer, OfMessage, Telling
 from flux.surfaces.frames import Frame, error_frame
 
-T = TypeVar("T")
-
 PAGE = 200
-#: Seconds to wait after the n-th call in a row that did not reach the server.
-RETRY = (0.1, 0.2, 0.5, 1.0, 2.0)
 DECLINED = "The person declined to answer."
 
 _ID = re.compile(r"[0-9a-fA-F-]{1,64}")
@@ -133,21 +128,6 @@ async def open_session(caller: Caller, id: str, *, always: bool = False) -> tupl
     handle.cursor = str(row["head"])
     past = await _present_run(caller.client, id, row["head"]) if always or row["state"] != "idle" else []
     return handle, past
-
-
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Make a call that may be repeated until it reaches the server, for a few seconds.
-
-    :raises ServerUnreachable: the server stays away
-    """
-    for delay in RETRY:
-        try:
-            return await call()
-        except Unavailable as error:
-            if type(error) not in (ServerUnreachable, Unavailable):
-                raise
-        await asyncio.sleep(delay)
-    return await call()
 
 
 def derived(key: str | None, part: str) -> str:
