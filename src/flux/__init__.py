@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from flux.agents.define.tool import tool as tool
     from flux.agents.definition import ThinkingLevel as ThinkingLevel
     from flux.agents.harness.calls import CallHandle as CallHandle
+    from flux.agents.harness.errors import AbortError as AbortError
+    from flux.agents.harness.errors import ResultUnavailableError as ResultUnavailableError
     from flux.agents.harness.harness import Harness as Harness
     from flux.agents.harness.harness import init_agent as init_agent
     from flux.agents.harness.session import Session as Session
@@ -45,8 +47,6 @@ if TYPE_CHECKING:
     from flux.engine.schedules import once as once
     from flux.engine.task import task as task
     from flux.engine.workflow import workflow as workflow
-    from flux.errors import AbortError as AbortError
-    from flux.errors import ResultUnavailableError as ResultUnavailableError
     from flux.errors import SessionBusyError as SessionBusyError
     from flux.models.configured import configure_provider as configure_provider
     from flux.sandboxes.base import FileStat as FileStat
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 #: What `flux` offers, and where it is: found when it is asked for, so that `import flux` costs nothing.
 _PLACES = {
-    "AbortError": "flux.errors",
+    "AbortError": "flux.agents.harness.errors",
     "AgentCreateContext": "flux.agents.define.agent",
     "AgentProfile": "flux.agents.define.profile",
     "AgentRuntimeConfig": "flux.agents.define.profile",
@@ -77,7 +77,7 @@ _PLACES = {
     "PromptUsage": "flux.agents.harness.types",
     "PyFlueClient": "flux.client",
     "ResourceRequest": "flux.engine.pools",
-    "ResultUnavailableError": "flux.errors",
+    "ResultUnavailableError": "flux.agents.harness.errors",
     "SandboxFactory": "flux.sandboxes.base",
     "Session": "flux.agents.harness.session",
     "SessionBusyError": "flux.errors",

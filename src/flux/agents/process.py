@@ -277,13 +277,7 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
         stack.push_async_callback(database.close)
         lock = WorkerLock(settings.home / "workers")
         stack.callback(lock.release)
-        models = ModelRegistry(
-            environment,
-            provider_settings(settings.providers),
-            {"scripted": scripted_in(workspace), **(factories or {})},
-            stalled_after=settings.model_stall,
-            keys=settings.keys,
-        )
+        models = _models(settings, environment, workspace, factories or {})
         stack.push_async_callback(models.aclose)
         offer = await _offered(worker and not caller, caller, labels or {}, project)
         dispatch = await _dispatch(database, settings, caller)
@@ -311,6 +305,18 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
             task = asyncio.create_task(process.work(), name="worker")
             stack.push_async_callback(_stop, task)
         yield process
+
+
+def _models(
+    settings: Settings, environment: Mapping[str, str], workspace: Path, factories: Mapping[str, ModelFactory]
+) -> ModelRegistry:
+    return ModelRegistry(
+        environment,
+        provider_settings(settings.providers),
+        {"scripted": scripted_in(workspace), **factories},
+        stalled_after=settings.model_stall,
+        keys=settings.keys,
+    )
 
 
 async def _offered(worker: bool, caller: bool, labels: Mapping[str, str], project: Project | None) -> Offer:

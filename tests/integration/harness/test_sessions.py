@@ -7,14 +7,13 @@ import pytest
 from pydantic import BaseModel
 
 from flux import CancelSignal, Harness, create_agent, define_agent_profile, define_tool, init_agent, load_skill, tool
+from flux.agents.harness.errors import AbortError, ResultUnavailableError
 from flux.agents.harness.host import close_hosts, host
 from flux.engine.answers import Decision
 from flux.errors import (
-    AbortError,
     AgentFailed,
     DefinitionInvalid,
     InvalidInput,
-    ResultUnavailableError,
     SessionBusyError,
     SessionExists,
     SessionNotFound,

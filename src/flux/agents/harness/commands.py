@@ -10,10 +10,10 @@ from msgspec import Struct
 
 from flux.agents.asked import ONLY_CALLS
 from flux.agents.definition import AgentDefinition
+from flux.agents.harness.errors import AbortError
 from flux.agents.harness.tools import MAX_CHARS
 from flux.agents.loop import IDLE, unless_cancelled
 from flux.engine.run import Executor, Run
-from flux.errors import AbortError
 from flux.events import (
     AssistantSaid,
     Cancelled,

@@ -16,6 +16,7 @@ from flux.agents.define.skills import SkillReference
 from flux.agents.define.tool import ToolDefinition
 from flux.agents.harness.calls import CallHandle
 from flux.agents.harness.commands import Command, run_command
+from flux.agents.harness.errors import AbortError
 from flux.agents.harness.given import given_for
 from flux.agents.harness.host import Host, host
 from flux.agents.harness.ids import check_id
@@ -25,7 +26,7 @@ from flux.agents.harness.session import Session
 from flux.agents.harness.tools import built_in
 from flux.agents.harness.wanted import Wanted
 from flux.agents.kits import Code, Given
-from flux.errors import AbortError, InvalidInput, SessionNotFound
+from flux.errors import InvalidInput, SessionNotFound
 from flux.sandboxes.base import Sandbox, ShellResult
 from flux.sandboxes.verbs import Files
 from flux.suggest import unknown

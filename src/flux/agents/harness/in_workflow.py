@@ -17,6 +17,7 @@ from flux.agents.define.profile import AgentProfile
 from flux.agents.define.tool import ToolDefinition
 from flux.agents.harness.calls import CallHandle
 from flux.agents.harness.commands import Command, CommandRun
+from flux.agents.harness.errors import AbortError
 from flux.agents.harness.harness import DEFAULT, Harness, checked_sandbox
 from flux.agents.harness.ids import check_id
 from flux.agents.harness.outcome import Outcome, outcome_of, response_of, spent_in
@@ -30,7 +31,7 @@ from flux.engine.journal import Journal, journal_here
 from flux.engine.place import Body, here
 from flux.engine.run import Executor, Run
 from flux.engine.task import task
-from flux.errors import AbortError, InvalidInput, SessionBusy, SessionNotFound
+from flux.errors import InvalidInput, SessionBusy, SessionNotFound
 from flux.events import SessionStarted, Stored, UserSaid
 from flux.messages import Message
 from flux.sandboxes.base import Sandbox, ShellResult

@@ -14,6 +14,7 @@ from flux.agents.define.skills import SkillReference
 from flux.agents.forking import fork_steps, plan_fork
 from flux.agents.harness.calls import CallHandle
 from flux.agents.harness.commands import Command, CommandRun
+from flux.agents.harness.errors import AbortError
 from flux.agents.harness.host import Host
 from flux.agents.harness.outcome import outcome_of, response_of, spent_in
 from flux.agents.harness.texts import skill_text
@@ -24,7 +25,7 @@ from flux.agents.kits import Given
 from flux.agents.transcript import Transcript
 from flux.engine.answers import Admitted, Decision
 from flux.engine.driving import child_id, message_of
-from flux.errors import AbortError, AgentFailed, InvalidInput
+from flux.errors import AgentFailed, InvalidInput
 from flux.events import AssistantSaid, Cancelled, Entry, RunFailed, RunStarted, Stored, UserSaid
 from flux.messages import CallPart, Message, TextPart, ToolCall
 from flux.sandboxes.base import ShellResult
