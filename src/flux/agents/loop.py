@@ -188,9 +188,15 @@ async def _take(session: Session, step: Any) -> bool:
 
 
 async def settle_lost(session: Session) -> None:
-    """End what a process has left that ran this session for itself and is gone: nothing of it is begun again."""
+    """End what a process has left that ran this session for itself and is gone: nothing of it is begun again.
+
+    What only waited for people goes on waiting.
+    """
     await session.catch_up()
-    run = session.log.run
+    run, step = session.log.run, session.next_step()
+    if isinstance(step, Park) and step.due is None:
+        await session.run.append(then=Then("waiting", None, step.waiting_for))
+        return
     if run is None:
         await session.run.append(then=IDLE)
         return

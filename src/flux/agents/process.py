@@ -151,9 +151,7 @@ class Process:
         database, settings = self.database, self.settings
         self.workers = Fleet(database, lock, settings.dead_after, always=self._shared, drain_here=self.drain)
         self.session_executor, executors = self._executors()
-        settle = self.session_executor.settle
-        self.runner = Runner(database, self.feed, self.dispatch, executors, self.who, self.offer, settle)
-        self.feed.on_foreign_write = self.runner.changed_elsewhere
+        self.runner = self._runner(executors)
         self.recovery = self._recovery(lock, self._shared)
         self.retention = Retention(database, settings.retention_days * 86_400)
 
@@ -178,6 +176,14 @@ class Process:
         code = code_of(self.project, CatalogCode(self.database, sources))
         workflows = WorkflowExecutor(code, services, self.settings.run_failures, self.workers.has_others)
         return sessions, {"session": sessions, "workflow": workflows}
+
+    def _runner(self, executors: Mapping[str, Executor]) -> Runner:
+        settle = self.session_executor.settle
+        runner = Runner(self.database, self.feed, self.dispatch, executors, self.who, self.offer, settle)
+        if isinstance(self.dispatch, CallerDispatch):
+            self.dispatch.worker = runner
+        self.feed.on_foreign_write = runner.changed_elsewhere
+        return runner
 
     def _services(self) -> Services:
         services = Services(
@@ -286,18 +292,10 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
         stack.push_async_callback(database.close)
         lock = WorkerLock(settings.home / "workers")
         stack.callback(lock.release)
-        models = ModelRegistry(
-            environment,
-            provider_settings(settings.providers),
-            {"scripted": scripted_in(workspace), **(factories or {})},
-            stalled_after=settings.model_stall,
-            keys=settings.keys,
-        )
+        models = _models(settings, environment, workspace, factories or {})
         stack.push_async_callback(models.aclose)
-        offer = await _offer(labels or {}, project) if worker else DEFAULT_OFFER
-        dispatch = await _dispatch(database, settings)
-        if caller:
-            offer, worker, dispatch = Offer((CALLER,)), False, CallerDispatch(dispatch)
+        offer = await _offered(worker and not caller, caller, labels or {}, project)
+        dispatch = await _dispatch(database, settings, caller)
         process = Process(
             settings,
             database,
@@ -312,27 +310,43 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
             project=project,
         )
         stack.callback(process.known.forget)
-        if isinstance(dispatch, CallerDispatch):
-            dispatch.worker = process.runner
         stack.push_async_callback(process.memory_stores.close)
         stack.push_async_callback(process.feed.close)
         stack.push_async_callback(process.mcp.close)
         stack.push_async_callback(process.doorman.close)
         if name is not None:
             await process.workers.join(process.who)
-        if worker:
+        if worker and not caller:
             task = asyncio.create_task(process.work(), name="worker")
             stack.push_async_callback(_stop, task)
         yield process
 
 
-async def _offer(labels: Mapping[str, str], project: Project | None) -> Offer:
+def _models(
+    settings: Settings, environment: Mapping[str, str], workspace: Path, factories: Mapping[str, ModelFactory]
+) -> ModelRegistry:
+    return ModelRegistry(
+        environment,
+        provider_settings(settings.providers),
+        {"scripted": scripted_in(workspace), **factories},
+        stalled_after=settings.model_stall,
+        keys=settings.keys,
+    )
+
+
+async def _offered(worker: bool, caller: bool, labels: Mapping[str, str], project: Project | None) -> Offer:
+    if caller:
+        return Offer((CALLER,))
+    if not worker:
+        return DEFAULT_OFFER
     pools = (*pools_of(labels), *((project.pool,) if project else ()))
     return Offer(pools, await asyncio.to_thread(resources_here))
 
 
-async def _dispatch(database: Database, settings: Settings) -> Dispatch:
+async def _dispatch(database: Database, settings: Settings, caller: bool = False) -> Dispatch:
     """Between processes on Postgres; inside this one on SQLite."""
+    if caller:
+        return CallerDispatch(await _dispatch(database, settings))
     if settings.database.startswith("sqlite:"):
         return EmbeddedDispatch(database)
     try:

@@ -15,6 +15,7 @@ from flux.store import (
     agents,
     artifacts,
     budgets,
+    callers,
     configs,
     conversations,
     deltas,
@@ -37,12 +38,14 @@ from flux.store.database import Database, Row, Scope, Steps, one
 from flux.store.driven import Awaited, Driver
 from flux.store.memories import Word
 from flux.store.opening import open_database
+from flux.store.workers import Presence
 from tests.integration.states import ANN, EVE, HELLO, Sessions
 
 NOUNS: list[ModuleType] = [
     admissions,
     agents,
     artifacts,
+    callers,
     budgets,
     configs,
     conversations,
@@ -73,6 +76,7 @@ def _ask(scope: Scope, id: str, question: str) -> Steps[Any]:
     return interrupts.open_interrupt(scope, id="new", execution_id=id, call=None, kind="input", payload={})
 
 
+BOB = Presence("bob")
 TIMES = schedules.Given(target="agent", agent="helper", message="hi", spec='{"type":"interval","seconds":60}')
 
 
@@ -125,6 +129,8 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "artifacts.page": (lambda s, id, q: artifacts.page(s, id), []),
     "artifacts.put": (_keep, Fenced),
     "artifacts.read_in_tree": (lambda s, id, q: artifacts.read_in_tree(s, id, "kept"), None),
+    "callers.enter": (lambda s, id, q: callers.enter(s, id, BOB, [], None, None), SessionNotFound),
+    "callers.find": (lambda s, id, q: callers.find(s, "helper", "i", "default"), None),
     "configs.get": (lambda s, id, q: configs.get(s, "city"), None),
     "configs.names": (lambda s, id, q: configs.names(s), []),
     "configs.put": (lambda s, id, q: configs.put(s, "city", "Paris"), None),
