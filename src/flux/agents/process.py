@@ -59,7 +59,7 @@ from flux.engine.upkeep import PAUSE_SECONDS, keep_up, stopped_by, survive
 from flux.errors import MissingPackage
 from flux.models.bundled import scripted_in
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
-from flux.redaction import Known, password_of
+from flux.redaction import Known, passwords_of
 from flux.settings import Settings
 from flux.store.database import LOCAL, CommitObserver, Database
 from flux.store.executions import CALLER
@@ -257,7 +257,7 @@ def _web_tools(settings: Settings) -> dict[str, Tool]:
 
 def _given(settings: Settings) -> tuple[str | None, ...]:
     """What the settings hold that nobody must see."""
-    return settings.auth_token, settings.secret_key, password_of(settings.database)
+    return settings.auth_token, settings.secret_key, *passwords_of(settings.database)
 
 
 @asynccontextmanager

@@ -25,9 +25,9 @@ from flux.errors import (
     SessionNotFound,
     TooLarge,
 )
-from flux.store import agents, executions, interrupts, log
+from flux.store import agents, audit, executions, interrupts, log
 from flux.store.agents import AgentVersion
-from flux.store.database import Database, Scope
+from flux.store.database import Database, Scope, Steps
 from flux.store.executions import Execution
 from flux.store.feed import START, Cursor, Feed, Frame
 from flux.store.interrupts import Interrupt
@@ -266,7 +266,7 @@ class Sessions:
         row = await self.get(scope, id)
         if row.driver is not None:
             raise Conflict(f"this session is driven by {row.root}; delete that one")
-        if not await self._database.write(executions.delete(scope, id)):
+        if not await self._database.write(_delete(scope, id)):
             raise SessionBusy("the session is open; stop it first (`flux agent stop`)")
 
     async def interrupts(self, scope: Scope, id: str) -> list[Interrupt]:
@@ -330,3 +330,10 @@ def _check_options(message: NewMessage | None) -> None:
 def _check_workspace(workspace: str | None) -> None:
     if workspace is not None and not (os.path.isabs(workspace) and os.path.isdir(workspace)):
         raise InvalidInput(f"workspace {workspace[:200]!r} must be the absolute path of a directory on the server")
+
+
+def _delete(scope: Scope, id: str) -> Steps[bool]:
+    deleted = yield from executions.delete(scope, id)
+    if deleted:
+        yield from audit.record(scope, "session.delete", id)
+    return deleted

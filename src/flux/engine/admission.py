@@ -30,7 +30,7 @@ from flux.engine.limits import UNLIMITED, Crowd, Limits, check_runs, full
 from flux.errors import Conflict, SessionBusy, SessionExists
 from flux.events import Cancelled, CancelRequested, Entry, Mode, SessionEndedEntry, SessionStarted, UserSaid
 from flux.messages import TextPart
-from flux.store import admissions, callers, conversations, driven, executions, log, waits, webhooks
+from flux.store import admissions, audit, callers, conversations, driven, executions, log, waits, webhooks
 from flux.store.database import Database, Scope, Steps
 from flux.store.feed import Feed
 from flux.store.waits import Woken
@@ -308,6 +308,8 @@ def start_workflow_steps(
     rows = yield from log.insert(id, [scheduled], 1, id, 0)
     yield from dispatch.hint(id, new.pool)
     yield from check_runs(scope, limits.runs)
+    if new.parent is None:
+        yield from audit.record(scope, "execution.start", id, {"workflow": new.workflow})
     return Admitted(id, 1), rows
 
 
@@ -341,6 +343,7 @@ def start_session_steps(
     )
     moved = yield executions.WAKE, {"id": id, "tenant": scope.tenant, "run_id": None}
     rows = yield from write_entries(id, moved[0], [started])
+    yield from audit.record(scope, "session.start", id, {"agent": session.agent, "version": session.agent_version})
     if session.source_version is not None:
         rows += yield from conversations.begin(scope, id, session.agent, session.source_version)
         yield from dispatch.hint(id, session.pool)
@@ -410,6 +413,7 @@ def _cancel(scope: Scope, id: str, run: str, dispatch: Dispatch) -> Steps[Writte
             raise Conflict(f"this session is driven by {row.root}; cancel that one")
         return Admitted(id, row.head), ()
     rows = yield from write_entries(id, moved[0], [CancelRequested(run=run, by=scope.principal)])
+    yield from audit.record(scope, "execution.cancel", id, {"run": run})
     yield from dispatch.hint(id, moved[0][4])
     return Admitted(id, moved[0][0]), rows
 
@@ -429,6 +433,7 @@ def _end(scope: Scope, id: str, reason: str, dispatch: Dispatch, woken: list[Wok
         row = open_row((yield from executions.get(scope, id)))
         raise Conflict(f"this session is driven by {row.root}; end that one")
     head, epoch, run_id, turns = moved[0]
+    yield from audit.record(scope, "session.end", id, {"reason": reason})
     entries: list[Entry] = [SessionEndedEntry(reason=reason, turns=turns)]
     if run_id is not None:
         head = (yield CLEAR_RUN, {"id": id})[0][0]

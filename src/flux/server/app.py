@@ -26,6 +26,7 @@ from flux.server.rbac import require
 from flux.server.routes import (
     agents,
     artifacts,
+    audit,
     configs,
     executions,
     health,
@@ -89,6 +90,7 @@ def create_app(
     app.include_router(secrets.router)
     app.include_router(oauth.router)
     app.include_router(memories.router)
+    app.include_router(audit.router)
     app.include_router(auth_routes.router)
     app.include_router(principals.router)
     app.include_router(roles.router)

@@ -133,6 +133,12 @@ create table configs (
   primary key (tenant, name)
 );
 
+create table audit (
+  id text primary key, tenant text not null, at double precision not null, principal text not null,
+  action text not null, subject text not null, details text not null
+);
+create index audit_listed on audit (tenant, at, id);
+
 create table spendings (
   tenant text not null, agent text not null, tokens bigint not null, cost double precision not null,
   primary key (tenant, agent)
