@@ -84,6 +84,7 @@ RULES: Mapping[str, Rule] = {
     "PUT /agents/{name}": Inside(),
     "DELETE /agents/{name}": _known("delete", "agent"),
     "POST /agents/{name}/{id}": _known("start", "agent", TALK),
+    "WS /agents/{name}/{id}": _known("start", "agent", TALK),
     "POST /agents/{name}/{id}/dispatch": _known("start", "agent", TALK),
     "GET /dispatches/{id}": Listing(),
     "POST /schedules": Inside(("schedule:*:create",)),
