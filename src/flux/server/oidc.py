@@ -7,13 +7,14 @@ import hashlib
 import logging
 import re
 import time
+import warnings
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 from joserfc import jws
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import KeySet
 from msgspec.structs import replace
 
@@ -159,7 +160,9 @@ class Tokens:
             key = await self._keys.find(key_id if isinstance(key_id, str) else None)
             if key.get("alg") not in (None, header["alg"]):
                 raise TokenRefused(f"a key for {key.get('alg')} was used with {header['alg']}")
-            found = jws.deserialize_compact(token, key, algorithms=ALGORITHMS)
+            with warnings.catch_warnings():  # of the older name of Ed25519
+                warnings.simplefilter("ignore", SecurityWarning)
+                found = jws.deserialize_compact(token, key, algorithms=ALGORITHMS)
             claims = msgspec.json.decode(found.payload, type=dict[str, Any])
         except (JoseError, ValueError, TypeError, RecursionError, msgspec.DecodeError) as error:
             raise TokenRefused(f"{type(error).__name__}: {error}") from error
