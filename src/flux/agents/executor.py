@@ -14,6 +14,7 @@ from flux.agents.kept import KnownLimits, Recent
 from flux.agents.kits import Given
 from flux.agents.loop import IDLE, KitMaker, Session, run_session
 from flux.agents.planning.kit import plan_kit
+from flux.agents.rights import Rights
 from flux.agents.shipped import shipped_bytes
 from flux.agents.steps import Finish, Idle, Park, Policy, Settle, used_tokens
 from flux.agents.transcript import Transcript
@@ -52,9 +53,11 @@ class SessionExecutor:
         *,
         before: Sequence[KitMaker] = (),
         after: Sequence[KitMaker] = (),
+        rights: Rights | None = None,
     ) -> None:
-        self._delegation = Delegation(self.execute)
-        self._kits: tuple[KitMaker, ...] = (artifact_kit, *before, self._delegation, plan_kit, *after)
+        self._delegation = Delegation(self.execute, rights)
+        more = (*after, rights) if rights else after
+        self._kits: tuple[KitMaker, ...] = (artifact_kit, *before, self._delegation, plan_kit, *more)
         self._database = database
         self._binder = binder
         self._limits = KnownLimits(models)

@@ -21,6 +21,7 @@ class Kit(Struct, frozen=True):
     The section is Markdown with its own heading; a function of it is asked whenever the prompt is frozen.
     A part that changes by itself says so: `stale` when it would bring something else by now, `outdates` when a
     frozen prompt has to be made anew for what it brings. `absent` says why tools whose names begin so are not here.
+    `withheld` tells which tools the session's owner may not let an agent use, whoever brings them.
     """
 
     tools: tuple[Tool, ...] = ()
@@ -29,13 +30,14 @@ class Kit(Struct, frozen=True):
     stale: Callable[[], bool] | None = None
     outdates: Callable[[ContextFrozen], bool] | None = None
     absent: Mapping[str, str] = {}
+    withheld: Callable[[str], bool] | None = None
 
 
 class Given(Struct, frozen=True):
     """An agent that is made in code: its definition, and what a definition cannot hold.
 
     `tasks` are its tools, `colleagues` whom it can delegate to beside those that are stored, `output` is what its
-    answers must look like, `memory` how much of the messages it is shown.
+    answers must look like, `memory` how much of the messages it is shown. `by_code`: the code of a workflow made it.
     """
 
     definition: AgentDefinition
@@ -43,3 +45,4 @@ class Given(Struct, frozen=True):
     colleagues: Mapping[str, Given] = {}
     output: OutputSchema | None = None
     memory: WorkingMemory | None = None
+    by_code: bool = False

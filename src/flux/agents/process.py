@@ -7,6 +7,7 @@ import importlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from flux import tracing
 from flux.agents.artifacts import Artifacts
@@ -21,6 +22,7 @@ from flux.agents.mcp.tasks import POOL, SECRETS
 from flux.agents.memory.kit import memory_kits
 from flux.agents.memory.providers import MemoryStores
 from flux.agents.memory.service import Memories
+from flux.agents.rights import Rights
 from flux.agents.sessions import Agents, Sessions
 from flux.agents.skills_kit import SkillsKit
 from flux.agents.task_tools import TaskTools
@@ -31,7 +33,7 @@ from flux.engine.dispatch import Dispatch, Duty, EmbeddedDispatch
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.executions import Executions
 from flux.engine.fleet import Fleet
-from flux.engine.identity import Identities
+from flux.engine.identity import Identities, to_start
 from flux.engine.pools import DEFAULT_OFFER, Offer, pools_of, resources_here
 from flux.engine.presence import presence
 from flux.engine.principals import Principals
@@ -50,7 +52,8 @@ from flux.errors import MissingPackage
 from flux.models.bundled import scripted
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
 from flux.settings import Settings
-from flux.store.database import CommitObserver, Database
+from flux.store import executions
+from flux.store.database import CommitObserver, Database, Scope
 from flux.store.feed import Feed
 from flux.store.opening import open_database
 from flux.store.workers import Presence
@@ -108,7 +111,7 @@ class Process:
             self.mcp.on_login = self.doorman.open
         self.artifacts = Artifacts(database, self.sessions)
         self.contract = Contract(database, self.sessions, self.executions)
-        starter = Starter(self.dispatch, self.workflows.found, self.agents.workspace)
+        starter = Starter(self.dispatch, self.workflows.found, self.agents.workspace, self.identities.require)
         self.ticker = Ticker(database, self.feed, self.dispatch, starter)
         self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
@@ -129,6 +132,7 @@ class Process:
             self.settings,
             before=(TaskTools(services), ToolFilesKit(sources, services), SkillsKit(self.binder)),
             after=(memory_kits(self.memory_stores), McpKits(self.mcp, self.secrets)),
+            rights=Rights(self.identities),
         )
         services.kept.put(EXECUTOR, sessions)
         code = CatalogCode(self.database, sources)
@@ -138,7 +142,7 @@ class Process:
     def _services(self) -> Services:
         services = Services(
             self.database,
-            self.executions.start_child,
+            self._start_child,
             self.executions.cancel_children,
             self.secrets.requested,
             self.configs.requested,
@@ -146,6 +150,12 @@ class Process:
         services.kept.put(POOL, self.mcp)
         services.kept.put(SECRETS, self.secrets)
         return services
+
+    async def _start_child(self, scope: Scope, workflow: str, input: Any, *, id: str, parent: str) -> None:
+        """Start what a workflow calls, which acts as whoever started the workflow."""
+        if await self.database.read(executions.get(scope, id)) is None:
+            await self.identities.require(scope, *to_start(workflow=workflow))
+        await self.executions.start_child(scope, workflow, input, id=id, parent=parent)
 
     def _recovery(self, lock: WorkerLock, shared: bool) -> Recovery:
         return Recovery(

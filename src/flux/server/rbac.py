@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import Request
 
 from flux.agents.process import Process
-from flux.engine.identity import OPERATOR, Caller, check_allowed
+from flux.engine.identity import OPERATOR, TALK, Caller, check_allowed
 from flux.errors import (
     AgentNotFound,
     ConfigNotFound,
@@ -21,7 +21,7 @@ from flux.errors import (
 )
 from flux.permissions import Permissions, quoted
 from flux.server.auth import caller_of
-from flux.server.rules import RULES, TALK, Inside, Listing, Needs, Row, Rule
+from flux.server.rules import RULES, Inside, Listing, Needs, Row, Rule
 from flux.store import executions, interrupts, workflows
 from flux.store.database import EVERYBODYS, OWN, Reach, Scope
 from flux.store.executions import Execution
