@@ -111,8 +111,8 @@ class Process:
             self.mcp.on_login = self.doorman.open
         self.artifacts = Artifacts(database, self.sessions)
         self.contract = Contract(database, self.sessions, self.executions)
-        starter = Starter(self.dispatch, self.workflows.found, self.agents.workspace, self.identities.require)
-        self.ticker = Ticker(database, self.feed, self.dispatch, starter)
+        self.starter = Starter(self.dispatch, self.workflows.found, self.agents.workspace, self.identities.require)
+        self.ticker = Ticker(database, self.feed, self.dispatch, self.starter)
         self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
         self.workers = Fleet(database, lock, settings.dead_after, always=shared, drain_here=self.drain)
