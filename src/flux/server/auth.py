@@ -26,7 +26,9 @@ OPEN = frozenset({"/health", "/ready"}) | FOR_BROWSERS
 CALLER = "flux.caller"
 #: May do nothing, and is asked for nothing where everybody may come.
 NOBODY = Caller(Principal("", ""), "unknown", (), NOTHING)
-UNKNOWN = "the token is not valid: it is unknown, has expired, or its principal is disabled"
+REMEDY = "run `flux auth login`, or set FLUX_AUTH_TOKEN"
+MISSING = f"Missing or invalid Authorization header; {REMEDY}"
+UNKNOWN = f"the token is not valid: it is unknown, has expired, or its principal is disabled; {REMEDY}"
 
 
 class Authentication:
@@ -54,7 +56,7 @@ class Authentication:
             await refuse(error, send)
             return
         if caller is None:
-            await refuse(Unauthorized(UNKNOWN if token else None), send)
+            await refuse(Unauthorized(UNKNOWN if token else MISSING), send)
             return
         scope[CALLER] = caller
         line = _Line(receive, send, lambda: self._identities.lost(caller, lambda: self.caller(token)))

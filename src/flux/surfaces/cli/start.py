@@ -25,6 +25,8 @@ from flux.surfaces.cli.options import settings_for
 if TYPE_CHECKING:
     from uvicorn import Config
 
+OPEN = "Warning: auth is off; whoever reaches this address can run commands here."
+CLEAR = "Warning: tokens cross the network in clear; put a reverse proxy with TLS in front."
 #: Seconds that open connections get when the server stops.
 LEAVE_SECONDS = 1
 BACKLOG = 2048
@@ -51,13 +53,13 @@ def start_server(host: str | None, port: int | None, no_worker: bool, allow_remo
     """Start a server; it also runs agents unless told not to."""
     settings = settings_for(server_host=host, server_port=port)
     remote = settings.server_host not in LOOPBACK
-    if remote and not allow_remote:
+    if remote and not allow_remote and not settings.auth.enabled:
         raise InvalidInput(
             f"{settings.server_host} can be reached from other machines and auth is off: "
-            "anybody could run commands here; add --allow-remote if a proxy in front checks who calls"
+            "anybody could run commands here; turn auth on, or add --allow-remote if a proxy in front checks who calls"
         )
     if remote:
-        click.echo("Warning: auth is off; whoever reaches this address can run commands here.", err=True)
+        click.echo(CLEAR if settings.auth.enabled else OPEN, err=True)
     run(_serve(settings, worker=not no_worker, remote=remote), long_lived=True)
 
 
@@ -76,6 +78,35 @@ def start_worker(name: str | None, labels: tuple[str, ...]) -> None:
             "on SQLite `flux start server` runs agents too"
         )
     run(_work(settings, name, _labels(labels)), long_lived=True)
+
+
+@server.command("admin-key")
+@click.option("--name", default="first", show_default=True, help="What the key is called.")
+def admin_key(name: str) -> None:
+    """Make an API key of the principal "admin", who may do everything, and print it, alone.
+
+    For whoever has the server's database: the first admin, or after a lost key. It asks no server.
+    """
+    settings = settings_for()
+    click.echo(run(_admin_key(settings, name)))
+    if not settings.auth.api_keys.enabled:
+        click.echo(
+            "Note: API keys are off; set enabled = true in [flux.security.auth.api_keys] and start the server again.",
+            err=True,
+        )
+
+
+async def _admin_key(settings: Settings, name: str) -> str:
+    from flux.engine.identity import Identities
+    from flux.engine.principals import Principals
+    from flux.store.opening import open_database
+
+    database = await open_database(settings.database, synchronous=settings.synchronous)
+    try:
+        made = await Principals(database, Identities(database, enabled=True)).admin_key(name)
+    finally:
+        await database.close()
+    return made.secret
 
 
 start.add_command(start_server, "server")
