@@ -107,4 +107,4 @@ def _definition(scope: Scope, name: str) -> Steps[Any]:
 
 
 def _no_config(name: str) -> ConfigNotFound:
-    return ConfigNotFound(f"there is no config {name!r}; `flux config list` shows those that are set, `set` sets one")
+    return ConfigNotFound(f"there is no config {name!r}; `flux config set {name} VALUE` sets it")

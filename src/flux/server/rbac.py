@@ -45,7 +45,7 @@ HIDDEN: Mapping[str, Callable[[Mapping[str, Any]], NotFound]] = {
         f"there is no worker {path['name'][:80]!r}; `flux worker list` shows those that exist"
     ),
     "config": lambda path: ConfigNotFound(
-        f"there is no config {path['name']!r}; `flux config list` shows those that are set, `set` sets one"
+        f"there is no config {path['name']!r}; `flux config set {path['name']} VALUE` sets it"
     ),
     "memory": lambda path: MemoryNotFound(
         f"there is no memory {path['key']!r}; `flux memory list` shows those that exist"

@@ -91,7 +91,7 @@ def logout(server: str | None) -> None:
 
 
 @auth.command("test-token")
-@click.argument("token")
+@click.argument("token", required=False)
 @format_option()
 @server_option
 def test_token(token: str | None, format_: str, server: str | None) -> None:
