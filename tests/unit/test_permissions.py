@@ -74,13 +74,14 @@ def test_what_is_no_pattern_is_refused(text: str) -> None:
 @pytest.mark.behaviour("auth:speed:check")
 def test_a_check_takes_twenty_microseconds_at_most() -> None:
     many = Permissions([*BUILT_IN["operator"], *(f"agent:helper{n}:start" for n in range(100))])
-    asked = "workflow:agents:agent_chat:task:shell:nothing"
-    best = min(_seconds(many, asked) for _ in range(5))
+    best = min(
+        _seconds(many, [f"workflow:agents:agent_chat:task:tool{n}:no{m}" for n in range(1000)]) for m in range(5)
+    )
     assert best < 20e-6
 
 
-def _seconds(permissions: Permissions, asked: str) -> float:
+def _seconds(permissions: Permissions, asked: list[str]) -> float:
     began = time.perf_counter()
-    for _ in range(1000):
-        permissions.allow(asked)
-    return (time.perf_counter() - began) / 1000
+    for one in asked:
+        permissions.allow(one)
+    return (time.perf_counter() - began) / len(asked)

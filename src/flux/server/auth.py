@@ -19,7 +19,7 @@ from flux.server.oidc import Tokens
 from flux.store.database import Scope as Principal
 
 #: What a header can carry as a token: visible ASCII.
-BEARER = re.compile(r"bearer +([!-~]{1,16384}) *", re.IGNORECASE)
+BEARER = re.compile(rb"bearer +([!-~]{1,16384}) *", re.IGNORECASE)
 #: Where a browser comes back to without a token; what it brings is sealed, and good for one login.
 FOR_BROWSERS = frozenset({"/oauth/callback", "/oauth/client.json"})
 OPEN = frozenset({"/health", "/ready"}) | FOR_BROWSERS
@@ -45,7 +45,7 @@ class Authentication:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        token = token_of(Request(scope))
+        token = _token(scope)
         if scope["path"] in OPEN:
             scope[CALLER] = NOBODY
             await self._app(scope, receive, send)
@@ -111,10 +111,11 @@ async def _void(awaitable: Awaitable[None]) -> None:
     await awaitable
 
 
-def token_of(request: Request) -> str:
-    """The token that a request brings; an empty one counts as missing."""
-    found = BEARER.fullmatch(request.headers.get("authorization", "").strip())
-    return found[1] if found else ""
+def _token(scope: Scope) -> str:
+    """The token that a request brings; an empty one counts as missing, as do several."""
+    given = [value for name, value in scope["headers"] if name == b"authorization"]
+    found = BEARER.fullmatch(given[0].strip()) if len(given) == 1 else None
+    return found[1].decode() if found else ""
 
 
 def caller_of(request: Request) -> Caller:
