@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -62,7 +63,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     """What an operator can set; times in seconds, sizes in bytes. `home` holds all state.
 
     `retention_days`: what has ended for so long is deleted; 0 keeps it for good. `web_fetch_hosts`: names, with
-    or without a port, that agents may fetch pages from although they are not public.
+    or without a port, that agents, and logins at MCP servers, may reach although they are not public; `webhook_hosts`:
+    the same for webhooks, also without TLS; `webhook_timeout`: what a receiver gets to answer.
+    `secret_key_command` prints the key of secrets. `keys` names the secret that holds the key of a provider:
+    `[flux.ai.keys]`. Of the limits `max_…`, 0 is none: `max_runs` and `max_requests_per_second` hold for each
+    principal, `max_queued_messages` for each session, `max_queued_runs` for all that wait for a worker.
     """
 
     home: Path
@@ -73,6 +78,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     public_url: str | None = None
     auth_token: str | None = None
     secret_key: str | None = None
+    secret_key_command: tuple[str, ...] = ()
     synchronous: Literal["full", "normal"] = "full"
     heartbeat: Annotated[float, Meta(gt=0)] = 5.0
     dead_after: Annotated[float, Meta(gt=0)] = 20.0
@@ -85,8 +91,19 @@ class Settings(Struct, frozen=True, kw_only=True):
     retention_days: Annotated[float, Meta(ge=0)] = 0.0
     elicitation_window: Annotated[float, Meta(ge=0)] = 30.0
     max_message_bytes: Annotated[int, Meta(ge=1)] = 1_000_000
+    max_header_bytes: Annotated[int, Meta(ge=1024)] = 65_536
+    max_requests_per_second: Annotated[float, Meta(ge=0)] = 0.0
+    max_runs: Annotated[int, Meta(ge=0)] = 0
+    max_queued_messages: Annotated[int, Meta(ge=0)] = 1_000
+    max_queued_runs: Annotated[int, Meta(ge=0)] = 100_000
+    max_readers: Annotated[int, Meta(ge=0)] = 20_000
+    max_readers_per_principal: Annotated[int, Meta(ge=0)] = 10_000
     web_fetch_hosts: tuple[str, ...] = ()
+    webhook_hosts: tuple[str, ...] = ()
+    webhook_timeout: Annotated[float, Meta(gt=0)] = 15.0
+    sandbox: Literal["auto", "local", "isolated", "virtual"] = "auto"
     providers: dict[str, Provider] = {}
+    keys: dict[str, str] = {}
     auth: Auth = Auth()
 
     @property
@@ -95,12 +112,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         return self.database_url or f"sqlite:///{self.home / 'flux.db'}"
 
 
-_SCALARS = [f for f in Settings.__struct_fields__ if f not in ("providers", "auth")]
+_SCALARS = [f for f in Settings.__struct_fields__ if f not in ("providers", "keys", "auth")]
 _FILE_KEYS = [f for f in _SCALARS if f not in ("home", "auth_token", "secret_key")]
 
 
 #: What a folder's own flux.toml may set only once it is trusted.
-GUARDED = frozenset({"server", "database_url", "providers", "web_fetch_hosts", "auth"})
+GUARDED = frozenset(
+    {"server", "database_url", "providers", "keys", "web_fetch_hosts", "webhook_hosts", "secret_key_command", "auth"}
+)
 #: Settings of `[flux.security.auth]` that variables set too, such as FLUX_SECURITY__AUTH__OIDC__ISSUER.
 AUTH_VARIABLE = "FLUX_SECURITY__AUTH__"
 
@@ -118,8 +137,11 @@ def load_settings(environment: Mapping[str, str] | None = None, *, cwd: Path | N
     values |= {name: env[f"FLUX_{name.upper()}"] for name in _SCALARS if env.get(f"FLUX_{name.upper()}")}
     values["auth"] = _auth_from(env, values.get("auth", {}))
     values |= {name: value for name, value in flags.items() if value is not None}
-    if isinstance(values.get("web_fetch_hosts"), str):
-        values["web_fetch_hosts"] = values["web_fetch_hosts"].replace(",", " ").split()
+    for name in ("web_fetch_hosts", "webhook_hosts"):
+        if isinstance(values.get(name), str):
+            values[name] = values[name].replace(",", " ").split()
+    if isinstance(values.get("secret_key_command"), str):
+        values["secret_key_command"] = _words(values["secret_key_command"])
     try:
         values["home"] = str(Path(values.get("home") or _default_home(env, here)).expanduser().absolute())
         settings = msgspec.convert(values, Settings, strict=False, dec_hook=lambda cls, value: cls(value))
@@ -132,6 +154,13 @@ def load_settings(environment: Mapping[str, str] | None = None, *, cwd: Path | N
             f"({settings.heartbeat:g} s each) and than grace ({settings.grace:g} s), or the living count as dead"
         )
     return settings
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise SettingsInvalid(f"settings: secret_key_command: {error}") from error
 
 
 def _auth_from(env: Mapping[str, str], given: Any) -> Any:
@@ -195,12 +224,10 @@ def _from_file(path: Path) -> dict[str, Any]:
     flux = _table(path, "flux", table.get("flux", {}))
     _only(path, "setting of [flux]", flux, [*_FILE_KEYS, "ai", "security"])
     ai = _table(path, "flux.ai", flux.get("ai", {}))
-    _only(path, "setting of [flux.ai]", ai, ["providers"])
-    values = {name: flux[name] for name in _FILE_KEYS if name in flux}
-    values |= {"providers": ai["providers"]} if "providers" in ai else {}
+    _only(path, "setting of [flux.ai]", ai, ["providers", "keys"])
     security = _table(path, "flux.security", flux.get("security", {}))
     _only(path, "setting of [flux.security]", security, ["auth"])
-    return values | ({"auth": security["auth"]} if "auth" in security else {})
+    return {name: flux[name] for name in _FILE_KEYS if name in flux} | ai | security
 
 
 def _table(path: Path, name: str, value: Any) -> dict[str, Any]:

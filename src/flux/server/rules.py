@@ -10,6 +10,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from flux.engine.identity import TALK
+
 REGISTER = "workflow:*:*:register"
 
 
@@ -71,6 +73,8 @@ RULES: Mapping[str, Rule] = {
     "POST /sessions/{id}/interrupts/{iid}": Row("decide", owner=True),
     "POST /sessions/{id}/cancel": Row("cancel"),
     "POST /sessions/{id}/stop": Row("cancel"),
+    "POST /sessions/{id}/fork": Row("talk", owner=True),
+    "GET /sessions/{id}/export": Row("see"),
     "PUT /sessions/{id}/name": Row("update"),
     "DELETE /sessions/{id}": Row("delete"),
     "POST /agents": Inside(("agent:*:create",)),
@@ -79,6 +83,9 @@ RULES: Mapping[str, Rule] = {
     "GET /agents/{name}/versions": _known("read", "agent"),
     "PUT /agents/{name}": Inside(),
     "DELETE /agents/{name}": _known("delete", "agent"),
+    "POST /agents/{name}/{id}": _known("start", "agent", TALK),
+    "POST /agents/{name}/{id}/dispatch": _known("start", "agent", TALK),
+    "GET /dispatches/{id}": Listing(),
     "POST /schedules": Inside(("schedule:*:create",)),
     "GET /schedules": Inside(),
     "GET /schedules/{name}": _known("read", "schedule"),
@@ -87,6 +94,12 @@ RULES: Mapping[str, Rule] = {
     "DELETE /schedules/{name}": _known("delete", "schedule"),
     "POST /schedules/{name}/pause": _known("update", "schedule"),
     "POST /schedules/{name}/resume": _known("update", "schedule"),
+    "POST /webhooks": Needs(("admin:webhooks:manage",)),
+    "GET /webhooks": Needs(("admin:webhooks:read",)),
+    "GET /webhooks/{name}": Needs(("admin:webhooks:read",)),
+    "DELETE /webhooks/{name}": Needs(("admin:webhooks:manage",)),
+    "GET /webhooks/{name}/deliveries": Needs(("admin:webhooks:read",)),
+    "POST /webhooks/{name}/deliveries/{id}/redeliver": Needs(("admin:webhooks:manage",)),
     "GET /workers": Inside(),
     "GET /workers/{name}": _known("read", "worker"),
     "POST /workers/{name}/drain": _known("manage", "worker"),
@@ -98,6 +111,10 @@ RULES: Mapping[str, Rule] = {
     "DELETE /workflows/{namespace}/{name}": Needs((f"{WORKFLOW}:register",), f"{WORKFLOW}:read"),
     "POST /workflows/{namespace}/{name}/run/{mode}": Inside(),
     "POST /workflows/{namespace}/{name}/resume/{id}/{mode}": Row("talk", owner=True),
+    "POST /workflows/{name}": Inside(),
+    "GET /runs/{id}": Row("see"),
+    "GET /runs/{id}/events": Row("see"),
+    "GET /runs/{id}/stream": Row("see"),
     "GET /executions": Listing(),
     "GET /executions/{id}": Row("see"),
     "GET /executions/{id}/events": Row("see"),
@@ -112,6 +129,8 @@ RULES: Mapping[str, Rule] = {
     "PUT /configs/{name}": Needs(("config:{name}:manage",)),
     "DELETE /configs/{name}": _known("manage", "config"),
     "GET /secrets": Needs(("admin:secrets:read",)),
+    "POST /secrets/rotate-key": Needs(("admin:secrets:manage",)),
+    "GET /audit": Needs(("admin:audit:read",)),
     "GET /secrets/{name}": Needs(("admin:secrets:read",)),
     "PUT /secrets/{name}": Needs(("admin:secrets:manage",)),
     "DELETE /secrets/{name}": Needs(("admin:secrets:manage",)),

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from flux.errors import SessionExists
 from flux.messages import Usage
+from flux.store import artifacts, files
 from flux.store.database import Scope, Steps, visible_to
 
 State = Literal["idle", "scheduled", "running", "waiting", "ended"]
@@ -317,9 +318,30 @@ def delete_rest(root: str) -> Steps[None]:
     """Remove what an execution that is gone drove, and what all of them left behind."""
     rows = yield "delete from executions where root = :root and driver is not null returning id", {"root": root}
     for id in (root, *(row[0] for row in rows)):
-        for table in ("events", "interrupts", "grants", "admissions", "waits", "artifacts"):
+        for table in ("events", "interrupts", "grants", "admissions", "waits"):
             yield f"delete from {table} where execution_id = :id", {"id": id}
+        yield from artifacts.delete_all(id)
+        yield from files.delete_all(id)
 
 
 def _like(text: str) -> str:
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def waiting(limit: int) -> Steps[int]:
+    """How many executions of all tenants wait for a worker, counted up to `limit`."""
+    rows = yield (
+        "select count(*) from (select 1 from executions where state = 'scheduled' limit :limit) as waiting",
+        {"limit": limit},
+    )
+    return int(rows[0][0])
+
+
+def under_way(scope: Scope, limit: int) -> Steps[int]:
+    """How many runs of the principal are scheduled or running, counted up to `limit`."""
+    rows = yield (
+        "select count(*) from (select 1 from executions where (state = 'scheduled' or state = 'running')"
+        " and tenant = :tenant and owner = :owner and driver is null limit :limit) as under_way",
+        {"tenant": scope.tenant, "owner": scope.principal, "limit": limit},
+    )
+    return int(rows[0][0])

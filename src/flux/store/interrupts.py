@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from flux import redaction
 from flux.store.database import Scope, Steps, visible_to
 
 
@@ -75,7 +76,7 @@ def open_interrupt(
             "tenant": scope.tenant,
             "call": call,
             "kind": kind,
-            "payload": msgspec.json.encode(payload).decode(),
+            "payload": msgspec.json.encode(redaction.struct(payload)).decode(),
             "digest": digest,
             "expires_at": expires_at,
         },

@@ -37,7 +37,9 @@ TOKEN = st.one_of(
     st.tuples(HEADER, CLAIMS, st.binary(max_size=16)).map(
         lambda made: b".".join([encoded(made[0]), encoded(made[1]), base64.urlsafe_b64encode(made[2]).rstrip(b"=")])
     ),
-    HEADER.map(lambda made: b".".join([encoded(made | {"alg": "RS256", "kid": "one"}), encoded({"sub": "ann"}), b"AA"])),
+    HEADER.map(
+        lambda made: b".".join([encoded(made | {"alg": "RS256", "kid": "one"}), encoded({"sub": "ann"}), b"AA"])
+    ),
 )
 LINE = st.one_of(TOKEN.map(lambda token: b"Bearer " + token), TOKEN, TOKEN.map(lambda token: b"Basic " + token))
 

@@ -68,7 +68,12 @@ async def _serve(settings: Settings, agent: str, address: Address, model: str | 
                 click.echo(PROXY, err=True)
             click.echo(f"Flux Agent — {agent} (api) on {url_of(listener)} ({_where(client, settings)})")
             config = uvicorn.Config(
-                guarded, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=LEAVE_SECONDS
+                guarded,
+                log_level="warning",
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                timeout_graceful_shutdown=LEAVE_SECONDS,
             )
             await until_stopped(config, listener, partial(end_streams, app))
 

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from flux.engine.recovery import is_alive
+from flux.redaction import Known
 from flux.settings import Settings
 from flux.surfaces.cli.logs import log_to_file
 from flux.trust import user_data
@@ -35,13 +36,17 @@ T = TypeVar("T")
 FILE = "credentials.json"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 EMBEDDED = "http://localhost"
+#: What this command knows, until it has told how it ended.
+KNOWN = Known()
 #: Seconds that runs get to finish when a command leaves; they go on when the session is resumed.
 EMBEDDED_GRACE = 1.0
 
 
 @asynccontextmanager
-async def connect(settings: Settings, *, worker: bool = True, operator: bool = True) -> AsyncIterator[FluxClient]:
-    """A client of the server in force; `worker`: an embedded one also runs what has work.
+async def connect(
+    settings: Settings, *, worker: bool = True, project: Path | None = None, operator: bool = True
+) -> AsyncIterator[FluxClient]:
+    """A client of the server in force; `worker`: an embedded one also runs what has work, `project` included.
 
     `operator`: who runs the command has the database, so an embedded server does not ask who calls.
     """
@@ -54,17 +59,25 @@ async def connect(settings: Settings, *, worker: bool = True, operator: bool = T
         # With a token it may be for others too, who choose no directories on it.
         token = settings.auth_token or stored_login(url)
         workspace = here if urlsplit(url).hostname in LOOPBACK and not token else None
+        KNOWN.add(settings.auth_token)
         async with FluxClient(url, token, workspace=workspace) as client:
             yield client
         return
     log_to_file(settings.home)
     from flux.agents.process import open_process
+    from flux.agents.project.discovery import load_project
     from flux.client.transport import InProcessTransport
     from flux.server.app import create_app
 
     async with AsyncExitStack() as stack:
         hurried = msgspec.structs.replace(settings, grace=min(settings.grace, EMBEDDED_GRACE))
-        opening = open_process(hurried, environment=os.environ, workspace=Path(here), worker=worker)
+        opening = open_process(
+            hurried,
+            environment=os.environ,
+            workspace=Path(here),
+            worker=worker,
+            project=load_project(project) if project else None,
+        )
         process = await stack.enter_async_context(opening)
         app = create_app(process, operator=operator)
         client = FluxClient(EMBEDDED, transport=InProcessTransport(app), workspace=here)
