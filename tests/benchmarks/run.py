@@ -20,6 +20,7 @@ NAMES = (
     "turn",
     "many",
     "api",
+    "auth",
     "openai",
     "long",
     "idle",

@@ -12,6 +12,7 @@ from msgspec import Struct
 from flux.agents.definition import AgentDefinition
 from flux.agents.kits import Given, Kit
 from flux.agents.loop import Session
+from flux.agents.rights import Rights
 from flux.deltas import SubagentDelta
 from flux.engine import driving
 from flux.engine.driving import MAX_DEPTH, Order, Waiting, asked_here
@@ -116,8 +117,9 @@ class SessionLink:
 class Delegation:
     """Makes the `delegate` tool of sessions whose agent has others to hand work to."""
 
-    def __init__(self, execute: Execute) -> None:
+    def __init__(self, execute: Execute, rights: Rights | None = None) -> None:
         self._execute = execute
+        self._rights = rights
 
     async def __call__(self, session: Session) -> Kit | None:
         """The kit; None when there is nobody to hand work to, or the session is too deep."""
@@ -144,7 +146,8 @@ class Delegation:
 
     async def _colleagues(self, session: Session) -> dict[str, Colleague]:
         found = {name: Colleague(given.definition, given=given) for name, given in _given(session).items()}
-        for name in session.policy.definition.agents:
+        allowed = await self._rights.colleagues(session.run.scope) if self._rights else None
+        for name in filter(allowed or bool, session.policy.definition.agents):
             row = await session.run.database.read(agents.get(session.run.scope, name))
             if row is not None:
                 found[name] = Colleague(AgentDefinition.from_json(row.definition), row.version)

@@ -96,6 +96,13 @@ class Agents:
         """What keeps an agent from running in this process now."""
         return self._binder.problems(AgentDefinition.from_json(found.definition))
 
+    def offered(self, found: AgentVersion) -> list[str]:
+        """The names of an agent's tools, as far as its definition tells; none where they do not exist here."""
+        try:
+            return self._binder.offered(AgentDefinition.from_json(found.definition))
+        except DefinitionInvalid:
+            return []
+
     async def versions(self, scope: Scope, name: str) -> list[AgentVersion]:
         """Every version, newest first.
 

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import Request
 
 from flux.agents.process import Process
-from flux.engine.identity import OPERATOR, Caller, check_allowed
+from flux.engine.identity import OPERATOR, TALK, Caller, check_allowed
 from flux.errors import (
     AgentNotFound,
     ConfigNotFound,
@@ -21,7 +21,7 @@ from flux.errors import (
 )
 from flux.permissions import Permissions, quoted
 from flux.server.auth import caller_of
-from flux.server.rules import RULES, TALK, Inside, Listing, Needs, Row, Rule
+from flux.server.rules import RULES, Inside, Listing, Needs, Row, Rule
 from flux.store import executions, interrupts, workflows
 from flux.store.database import EVERYBODYS, OWN, Reach, Scope
 from flux.store.executions import Execution
@@ -33,6 +33,17 @@ PLACE = re.compile(r"{(\w+)}")
 ACTING = "flux.acting"
 UNCHECKED = "flux.unchecked"
 
+_ALL = ("execution:*:read", "agent:*:session:read")
+_TALKS = (*_ALL, TALK, "agent:*:start")
+#: With these there is no row that one may not act on so: it need not be looked at first.
+EVERYWHERE: Mapping[str, tuple[str, ...]] = {
+    "see": _ALL,
+    "talk": (*_TALKS, "workflow:*:*:run"),
+    "cancel": (*_TALKS, "execution:*:cancel"),
+    "update": (*_TALKS, "execution:*:update"),
+    "delete": (*_TALKS, "execution:*:delete"),
+    "decide": (*_TALKS, "workflow:*:*:run", "workflow:*:*:task:*:approve"),
+}
 #: What a caller is told who may not know of something: the same as where there is none.
 HIDDEN: Mapping[str, Callable[[Mapping[str, Any]], NotFound]] = {
     "agent": lambda path: AgentNotFound(
@@ -45,7 +56,7 @@ HIDDEN: Mapping[str, Callable[[Mapping[str, Any]], NotFound]] = {
         f"there is no worker {path['name'][:80]!r}; `flux worker list` shows those that exist"
     ),
     "config": lambda path: ConfigNotFound(
-        f"there is no config {path['name']!r}; `flux config list` shows those that are set, `set` sets one"
+        f"there is no config {path['name']!r}; `flux config set {path['name']} VALUE` sets it"
     ),
     "memory": lambda path: MemoryNotFound(
         f"there is no memory {path['key']!r}; `flux memory list` shows those that exist"
@@ -146,6 +157,8 @@ async def _reach_row(request: Request, caller: Caller, rule: Row) -> Reach:
 
     :raises Forbidden: the caller may see it, and no more
     """
+    if all(map(caller.permissions.allow, EVERYWHERE[rule.act])):
+        return EVERYBODYS
     process, id = _process(request), request.path_params["id"]
     row = await process.database.single(executions.get(caller.scope, id))
     if row is None or not _sees(caller, row):

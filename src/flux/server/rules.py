@@ -10,8 +10,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-#: Talking to an agent, besides the permission for that one.
-TALK = "workflow:agents:agent_chat:run"
+from flux.engine.identity import TALK
+
 REGISTER = "workflow:*:*:register"
 
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 from fastapi import APIRouter, Body, Depends, Header, Query, Request
 from fastapi.responses import Response
 
+from flux.engine.identity import TALK
 from flux.server.context import process_of, scope_of
 from flux.server.rbac import check, may
-from flux.server.rules import TALK
 from flux.server.waiting import waiter_for
 from flux.server.wire import Json
 from flux.store.feed import Cursor

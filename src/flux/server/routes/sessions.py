@@ -13,10 +13,11 @@ from flux.agents.exporting import Format, exported
 from flux.agents.sessions import Sessions
 from flux.engine.admission import NewMessage
 from flux.engine.answers import Admitted, Decision
+from flux.engine.identity import TALK
 from flux.events import UserSaid, decode
 from flux.server.context import events_page, process_of, scope_of, stream, wants_events
 from flux.server.rbac import check
-from flux.server.rules import REGISTER, TALK
+from flux.server.rules import REGISTER
 from flux.server.sse import Begun
 from flux.server.wire import (
     MAX_PAGE,
