@@ -78,6 +78,12 @@ def isolation_problem() -> str:
     return found
 
 
+def processes_are_limited() -> bool:
+    """Whether isolated sandboxes here keep to `Limits.processes`."""
+    kept: bool = sys.platform == "linux" and import_module("flux.sandboxes.contained").processes_are_limited()
+    return kept
+
+
 def virtual() -> SandboxFactory:
     """Bash and files in memory: no host files, no network, no environment."""
     return Virtual()
