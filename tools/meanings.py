@@ -32,6 +32,7 @@ SETTINGS = {
     "retention_days": "Days after which an ended execution is deleted with all it left behind; 0 keeps it for good",
     "elicitation_window": "Seconds that a call waits for an answer to what its MCP server asks; then the session waits",
     "max_message_bytes": "Bytes of one message; a request body may have six times as many",
+    "sandbox": "The sandbox of agents that name none, see [sandboxes](../howto/sandboxes.md)",
     "web_fetch_hosts": "Names, with or without a port, that `web_fetch` may reach although they are not public",
 }
 PROVIDERS = {
@@ -87,7 +88,7 @@ DEFINITION = {
     "reasoning_effort": "How much a model thinks; the short form of `thinking_level`. Not both",
     "thinking_level": "How much a model thinks, see [models](models.md#reasoning-levels)",
     "fallback_models": "Models that are tried in turn when the model before failed for good",
-    "sandbox": "Where tools act. Both values mean the same in this version: this machine, not isolated",
+    "sandbox": "Where tools act, see [sandboxes](../howto/sandboxes.md). `auto`: `isolated` where it works, else `local`",
     "affinity": "Labels that a worker must have to run its sessions, such as `{region: eu}`",
     "cwd": "The directory tools act in, relative to the workspace of the session. Default: the workspace",
     "budget": "What may be spent",

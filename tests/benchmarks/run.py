@@ -32,6 +32,7 @@ NAMES = (
     "recall",
     "failover",
     "mcp",
+    "sandboxes",
     "scale",
 )
 RESULTS = Path(__file__).parent / "results"
