@@ -88,7 +88,7 @@ DEFINITION = {
     "reasoning_effort": "How much a model thinks; the short form of `thinking_level`. Not both",
     "thinking_level": "How much a model thinks, see [models](models.md#reasoning-levels)",
     "fallback_models": "Models that are tried in turn when the model before failed for good",
-    "sandbox": "Where tools act, see [sandboxes](../howto/sandboxes.md). `auto`: `isolated` where it works, else `local`",
+    "sandbox": "Where tools act, see [sandboxes](../howto/sandboxes.md). `auto`: `isolated` if that works, or `local`",
     "affinity": "Labels that a worker must have to run its sessions, such as `{region: eu}`",
     "cwd": "The directory tools act in, relative to the workspace of the session. Default: the workspace",
     "budget": "What may be spent",
