@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from flux.agents.define.tool import define_tool as define_tool
     from flux.agents.define.tool import tool as tool
     from flux.agents.definition import ThinkingLevel as ThinkingLevel
+    from flux.agents.project.dispatching import DispatchReceipt as DispatchReceipt
+    from flux.agents.project.dispatching import dispatch as dispatch
     from flux.client import FluxClient as FluxClient
     from flux.client import PyFlueClient as PyFlueClient
     from flux.client import SyncFluxClient as SyncFluxClient
@@ -47,6 +49,7 @@ _PLACES = {
     "CancelSignal": "flux.tools.cancel",
     "CompactionConfig": "flux.agents.define.profile",
     "CreatedAgent": "flux.agents.define.agent",
+    "DispatchReceipt": "flux.agents.project.dispatching",
     "ExecutionContext": "flux.engine.context",
     "FluxClient": "flux.client",
     "McpServerConnection": "flux.agents.define.mcp",
@@ -65,6 +68,7 @@ _PLACES = {
     "cron": "flux.engine.schedules",
     "define_agent_profile": "flux.agents.define.profile",
     "define_tool": "flux.agents.define.tool",
+    "dispatch": "flux.agents.project.dispatching",
     "interval": "flux.engine.schedules",
     "load_skill": "flux.agents.define.skills",
     "once": "flux.engine.schedules",
