@@ -38,13 +38,13 @@ async def test_a_sandbox_keeps_the_contract(opens: Open, name: str) -> None:
 @pytest.mark.behaviour("sandbox:contract:bash")
 @pytest.mark.parametrize("name", [name for name in CHECKS if name not in ONE_AT_A_TIME])
 async def test_a_bash_that_somebody_made_keeps_it_too(name: str) -> None:
-    await check(name, lambda: of_bash(Bash(cwd="/work", profile=ExecutionProfile.Interactive)))
+    await check(name, lambda: of_bash(Bash(cwd="/project", profile=ExecutionProfile.Interactive)))
 
 
 @pytest.mark.behaviour("sandbox:contract:bash")
 async def test_it_stays_as_it_was_made() -> None:
     bash = Bash(
-        cwd="/work/here", env={"KEY": "value"}, files={"/work/here/a/b.txt": "text", "/data/c": "more"},
+        cwd="/project/here", env={"KEY": "value"}, files={"/project/here/a/b.txt": "text", "/data/c": "more"},
         custom_builtins={"ping": lambda context: "pong\n"},
     )  # fmt: skip
     sandbox = of_bash(bash)
