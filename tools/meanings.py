@@ -44,7 +44,7 @@ SETTINGS = {
     "they are not public",
     "webhook_hosts": "Names, with or without a port, that webhooks may tell although not public, or without TLS",
     "webhook_timeout": "Seconds that the receiver of a webhook gets to answer",
-    "sandbox": "Where tools act whose agent leaves it to `auto`",
+    "sandbox": "The sandbox of agents that name none, see [sandboxes](../howto/sandboxes.md)",
 }
 PROVIDERS = {
     "base_url": "The address, with the version (`…/v1`)",
@@ -99,7 +99,7 @@ DEFINITION = {
     "reasoning_effort": "How much a model thinks; the short form of `thinking_level`. Not both",
     "thinking_level": "How much a model thinks, see [models](models.md#reasoning-levels)",
     "fallback_models": "Models that are tried in turn when the model before failed for good",
-    "sandbox": "Where tools act. Both values mean the same in this version: this machine, not isolated",
+    "sandbox": "Where tools act, see [sandboxes](../howto/sandboxes.md). `auto`: `isolated` if that works, or `local`",
     "affinity": "Labels that a worker must have to run its sessions, such as `{region: eu}`",
     "cwd": "The directory tools act in, relative to the workspace of the session. Default: the workspace",
     "budget": "What may be spent",

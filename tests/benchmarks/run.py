@@ -33,6 +33,7 @@ NAMES = (
     "recall",
     "failover",
     "mcp",
+    "sandboxes",
     "scale",
 )
 RESULTS = Path(__file__).parent / "results"

@@ -110,8 +110,8 @@ class AgentRuntimeConfig(Capabilities):
     @field_validator("sandbox")
     @classmethod
     def _makes_a_sandbox(cls, sandbox: Any) -> Any:
-        usable = sandbox in (None, False) or callable(sandbox) or hasattr(sandbox, "open") or hasattr(sandbox, "exec")
-        if not usable:
+        made = callable(sandbox) or hasattr(sandbox, "open") or hasattr(sandbox, "exec")
+        if not (made or sandbox is None or sandbox is False):
             raise ValueError("must be False, virtual(), local(), isolated(), or a function that makes a sandbox")
         return sandbox
 
