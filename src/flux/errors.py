@@ -47,6 +47,7 @@ FluxError
 │   ├── MissingPackage           an optional package is not installed
 │   ├── SecretUnreadable         a secret was encrypted with another key
 │   ├── SourceUnusable           a worker cannot load the source of a workflow
+│   ├── SandboxUnavailable       a sandbox cannot work on this machine
 │   ├── ServerUnreachable
 │   ├── DatabaseUnavailable
 │   ├── DatabaseLocked
@@ -364,6 +365,12 @@ class SourceUnusable(Unavailable):
     """The source of the workflow cannot be loaded on this worker."""
 
     type = "source_unusable"
+
+
+class SandboxUnavailable(Unavailable):
+    """The sandbox cannot work on this machine."""
+
+    type = "sandbox_unavailable"
 
 
 class ProjectUnusable(InvalidInput):

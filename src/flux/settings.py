@@ -98,6 +98,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_readers: Annotated[int, Meta(ge=0)] = 20_000
     max_readers_per_principal: Annotated[int, Meta(ge=0)] = 10_000
     web_fetch_hosts: tuple[str, ...] = ()
+    sandbox: Literal["auto", "local", "isolated", "virtual"] = "auto"
     providers: dict[str, Provider] = {}
     keys: dict[str, str] = {}
     auth: Auth = Auth()

@@ -16,6 +16,7 @@ from flux.agents.kept import KnownLimits, Recent
 from flux.agents.kits import Given
 from flux.agents.loop import IDLE, KitMaker, Session, run_session, settle_lost
 from flux.agents.planning.kit import plan_kit
+from flux.agents.sandboxing import Sandboxes
 from flux.agents.shipped import shipped_bytes
 from flux.agents.steps import Finish, Idle, Park, Policy, Settle, used_tokens
 from flux.agents.transcript import Transcript
@@ -63,12 +64,13 @@ class SessionExecutor:
         self._database = database
         self._binder = binder
         self._limits = KnownLimits(models)
+        self._sandboxes = Sandboxes(binder.environment, settings.home, settings.sandbox)
         self._settings = settings
         self._transcripts: Recent[str, Transcript] = Recent(KEPT_TRANSCRIPTS, KEPT_TOKENS, used_tokens)
         self._definitions: Recent[tuple[str, str, int], AgentDefinition] = Recent(
             KEPT_AGENTS, KEPT_BYTES, shipped_bytes
         )
-        self._bound: Recent[tuple[str, str | None], Bound] = Recent(
+        self._bound: Recent[tuple[str, str], Bound] = Recent(
             KEPT_AGENTS, KEPT_BYTES, lambda bound: shipped_bytes(bound.definition)
         )
 
@@ -95,10 +97,14 @@ class SessionExecutor:
         async def bind(session: Session) -> Bound:
             if problem is not None:
                 raise problem
-            kits = [kit for make in self._kits if (kit := await make(session)) is not None]
             code = given.code if given else None
-            bound = self._bind(definition, session.workspace) if code is None else self._binder.of(definition, code)
-            return bound.equipped(kits) if kits else bound
+            if session.sandbox is None and code is not None:
+                session.sandbox = code.sandbox
+            if session.sandbox is None:
+                session.sandbox = await self._sandboxes.open(session, session.workspace or self._binder.workspace)
+            kits = [kit for make in self._kits if (kit := await make(session)) is not None]
+            bound = self._bind(definition, session.sandbox.name) if code is None else self._binder.of(definition)
+            return bound.equipped(kits, session.sandbox)
 
         session = self._session(run, definition, bind, given)
         if definition.budget is not None and given is None:
@@ -154,11 +160,11 @@ class SessionExecutor:
             self._definitions.put(key, definition)
         return definition
 
-    def _bind(self, definition: AgentDefinition, workspace: str | None) -> Bound:
-        key = (definition.digest, workspace)
+    def _bind(self, definition: AgentDefinition, sandbox: str) -> Bound:
+        key = (definition.digest, sandbox)
         bound = self._bound.get(key)
         if bound is None:
-            bound = self._binder.bind(definition, workspace)
+            bound = self._binder.bind(definition, sandbox)
             self._bound.put(key, bound)
         return bound
 

@@ -46,6 +46,7 @@ from flux.errors import FluxError
 from flux.events import AssistantSaid, Cancelled, Entry, ModelFailed, RunEnd, RunFailed, RunStarted
 from flux.messages import Message
 from flux.models.base import ReasoningEffort
+from flux.sandboxes.base import Sandbox
 from flux.store.log import Then
 
 T = TypeVar("T")
@@ -75,6 +76,8 @@ class Session:
         self._claimed = time.monotonic()
         self._bind = bind
         self._bound: Bound | None = None
+        #: Where its tools act; opened when its agent is bound.
+        self.sandbox: Sandbox | None = None
         self._below: dict[str, tuple[int, float]] = {}
 
     def now(self) -> float:

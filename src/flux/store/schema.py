@@ -141,6 +141,11 @@ create table artifact_links (
 );
 create index artifact_links_artifact on artifact_links (artifact);
 
+create table files (
+  execution_id text not null, path text not null, kind text not null, mode integer not null, data bytea not null,
+  primary key (execution_id, path)
+);
+
 create table principals (
   tenant text not null, subject text not null, kind text not null, name text, state text not null,
   created double precision not null, updated double precision not null, primary key (tenant, subject)

@@ -14,13 +14,14 @@ from flux.store import (
     admissions,
     agents,
     artifacts,
-    callers,
     budgets,
+    callers,
     configs,
     conversations,
     deltas,
     driven,
     executions,
+    files,
     forks,
     interrupts,
     log,
@@ -50,6 +51,7 @@ NOUNS: list[ModuleType] = [
     deltas,
     driven,
     executions,
+    files,
     forks,
     interrupts,
     log,
@@ -143,6 +145,9 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "executions.list_sessions": (lambda s, id, q: executions.list_sessions(s, agent="helper", q="hello"), []),
     "executions.under_way": (lambda s, id, q: executions.under_way(s, 5), 0),
     "executions.set_title": (lambda s, id, q: executions.set_title(s, id, "mine"), False),
+    "files.copy": (lambda s, id, q: files.copy(s, id, "own"), None),
+    "files.load": (lambda s, id, q: files.load(s, id), []),
+    "files.save": (lambda s, id, q: files.save(s, id, 1, id, [], ["/notes"]), Fenced),
     "forks.fork": (lambda s, id, q: forks.fork(s, id, COPY), SessionNotFound),
     "interrupts.answer": (lambda s, id, q: interrupts.answer(s, id, q, answer="yes", by="eve"), False),
     "interrupts.expire": (interrupts.expire, False),
@@ -235,7 +240,7 @@ OWNED = (
     "spendings",
     "reservations",
 )
-OF_SESSIONS = ("events", "interrupts", "grants", "waits", "schedule_runs")
+OF_SESSIONS = ("events", "interrupts", "grants", "waits", "schedule_runs", "files")
 
 
 async def belongings(database: Database) -> dict[str, list[Row]]:
@@ -257,6 +262,7 @@ async def theirs(database: Database) -> tuple[str, str]:
     await database.write(interrupts.grant(ANN, id, "shell", "ann"))
     await database.write(waits.wait_for(ANN, id, "another"))
     await database.write(artifacts.put(ANN, id, 1, "kept", name="long.txt", media_type="text/plain", data=b"all"))
+    await database.write(files.save(ANN, id, 1, id, [files.KeptFile("/notes", "file", 0o644, b"mine")], []))
     await database.write(budgets.spend(ANN, "helper", "other", 5, 0.1))
     await database.write(budgets.reserve(ANN, "helper", id, 5, 0.1))
     await database.write(agents.put(ANN, "helper", "d1", "{}", create=True, update=True))

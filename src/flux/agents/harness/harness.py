@@ -20,7 +20,7 @@ from flux.agents.harness.errors import AbortError
 from flux.agents.harness.given import given_for
 from flux.agents.harness.host import Host, host
 from flux.agents.harness.ids import check_id
-from flux.agents.harness.kit import check_tools, workspace_skills
+from flux.agents.harness.kit import check_tools, skills_beside
 from flux.agents.harness.place import open_sandbox, seen_from
 from flux.agents.harness.session import Session
 from flux.agents.harness.tools import built_in
@@ -162,7 +162,7 @@ class Harness:
         if isinstance(skill, SkillReference):
             return skill.skill
         own = self._resolved.skills
-        found = {one.name: one for one in (*own, *await workspace_skills(Code(self.sandbox, skills=own)))}
+        found = {one.name: one for one in (*own, *await skills_beside(Code(self.sandbox, skills=own)))}
         if skill not in found:
             raise InvalidInput(unknown("skill", str(skill), found))
         return found[skill]
@@ -233,5 +233,5 @@ async def checked_sandbox(resolved: Resolved) -> Sandbox:
     given = given_for(resolved, sandbox, model=None if isinstance(resolved.model, str) else NO_MODEL)
     if given.code is not None:
         check_tools([*built_in(sandbox), *given.code.tools])
-        await workspace_skills(given.code)
+        await skills_beside(given.code)
     return sandbox
