@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from flux.agents.harness.types import PromptResponse as PromptResponse
     from flux.agents.harness.types import PromptResult as PromptResult
     from flux.agents.harness.types import PromptUsage as PromptUsage
+    from flux.agents.project.dispatching import DispatchReceipt as DispatchReceipt
+    from flux.agents.project.dispatching import dispatch as dispatch
     from flux.client import FluxClient as FluxClient
     from flux.client import PyFlueClient as PyFlueClient
     from flux.client import SyncFluxClient as SyncFluxClient
@@ -65,6 +67,7 @@ _PLACES = {
     "CancelSignal": "flux.tools.cancel",
     "CompactionConfig": "flux.agents.define.profile",
     "CreatedAgent": "flux.agents.define.agent",
+    "DispatchReceipt": "flux.agents.project.dispatching",
     "ExecutionContext": "flux.engine.context",
     "FileStat": "flux.sandboxes.base",
     "FluxClient": "flux.client",
@@ -96,6 +99,7 @@ _PLACES = {
     "cron": "flux.engine.schedules",
     "define_agent_profile": "flux.agents.define.profile",
     "define_tool": "flux.agents.define.tool",
+    "dispatch": "flux.agents.project.dispatching",
     "init_agent": "flux.agents.harness.harness",
     "interval": "flux.engine.schedules",
     "load_skill": "flux.agents.define.skills",

@@ -16,8 +16,10 @@ FluxError
 ├── NotFound                404
 │   ├── SessionNotFound
 │   ├── AgentNotFound
+│   ├── DispatchNotFound
 │   ├── ScheduleNotFound
 │   ├── WorkerNotFound
+│   ├── WebhookNotFound          no such webhook, or no such delivery of it
 │   ├── WorkflowNotFound
 │   ├── ExecutionNotFound
 │   ├── InterruptNotFound
@@ -36,6 +38,7 @@ FluxError
 │   ├── AgentExists
 │   ├── ScheduleExists
 │   ├── WorkerExists
+│   ├── WebhookExists
 │   ├── InterruptDecided
 │   ├── NotPaused                the execution waits for no answer of this kind
 │   └── IdempotencyMismatch
@@ -167,6 +170,12 @@ class SessionNotFound(NotFound):
     type = "session_not_found"
 
 
+class DispatchNotFound(NotFound):
+    """There is no such dispatch."""
+
+    type = "dispatch_not_found"
+
+
 class AgentNotFound(NotFound):
     """There is no such agent; `flux agent list` shows those that exist."""
 
@@ -177,6 +186,12 @@ class ScheduleNotFound(NotFound):
     """There is no such schedule; `flux schedule list` shows those that exist."""
 
     type = "schedule_not_found"
+
+
+class WebhookNotFound(NotFound):
+    """There is no such webhook; `flux webhook list` shows those that exist."""
+
+    type = "webhook_not_found"
 
 
 class WorkerNotFound(NotFound):
@@ -289,6 +304,12 @@ class ScheduleExists(Conflict):
     """A schedule of this name exists already."""
 
     type = "schedule_exists"
+
+
+class WebhookExists(Conflict):
+    """A webhook of this name exists already."""
+
+    type = "webhook_exists"
 
 
 class WorkerExists(Conflict):

@@ -279,13 +279,13 @@ class UsageCounted(Entry, frozen=True, tag="usage", kw_only=True):
 
 
 class Forked(Entry, frozen=True, tag="forked", kw_only=True):
-    """This session began as a copy of another, up to and with its seq `at`.
+    """This session began as a copy of another, up to and with its seq `upto`.
 
     `dropped` are the ids of messages that no run had taken up there: they are not answered here.
     """
 
     source: str = msgspec.field(name="from")
-    at: int
+    upto: int
     dropped: tuple[str, ...] = ()
 
 

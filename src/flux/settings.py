@@ -63,7 +63,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """What an operator can set; times in seconds, sizes in bytes. `home` holds all state.
 
     `retention_days`: what has ended for so long is deleted; 0 keeps it for good. `web_fetch_hosts`: names, with
-    or without a port, that agents, and logins at MCP servers, may reach although they are not public.
+    or without a port, that agents, and logins at MCP servers, may reach although they are not public; `webhook_hosts`:
+    the same for webhooks, also without TLS; `webhook_timeout`: what a receiver gets to answer.
     `secret_key_command` prints the key of secrets. `keys` names the secret that holds the key of a provider:
     `[flux.ai.keys]`. Of the limits `max_…`, 0 is none: `max_runs` and `max_requests_per_second` hold for each
     principal, `max_queued_messages` for each session, `max_queued_runs` for all that wait for a worker.
@@ -98,6 +99,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_readers: Annotated[int, Meta(ge=0)] = 20_000
     max_readers_per_principal: Annotated[int, Meta(ge=0)] = 10_000
     web_fetch_hosts: tuple[str, ...] = ()
+    webhook_hosts: tuple[str, ...] = ()
+    webhook_timeout: Annotated[float, Meta(gt=0)] = 15.0
     sandbox: Literal["auto", "local", "isolated", "virtual"] = "auto"
     providers: dict[str, Provider] = {}
     keys: dict[str, str] = {}
@@ -114,7 +117,9 @@ _FILE_KEYS = [f for f in _SCALARS if f not in ("home", "auth_token", "secret_key
 
 
 #: What a folder's own flux.toml may set only once it is trusted.
-GUARDED = frozenset({"server", "database_url", "providers", "keys", "web_fetch_hosts", "secret_key_command", "auth"})
+GUARDED = frozenset(
+    {"server", "database_url", "providers", "keys", "web_fetch_hosts", "webhook_hosts", "secret_key_command", "auth"}
+)
 #: Settings of `[flux.security.auth]` that variables set too, such as FLUX_SECURITY__AUTH__OIDC__ISSUER.
 AUTH_VARIABLE = "FLUX_SECURITY__AUTH__"
 
@@ -132,8 +137,9 @@ def load_settings(environment: Mapping[str, str] | None = None, *, cwd: Path | N
     values |= {name: env[f"FLUX_{name.upper()}"] for name in _SCALARS if env.get(f"FLUX_{name.upper()}")}
     values["auth"] = _auth_from(env, values.get("auth", {}))
     values |= {name: value for name, value in flags.items() if value is not None}
-    if isinstance(values.get("web_fetch_hosts"), str):
-        values["web_fetch_hosts"] = values["web_fetch_hosts"].replace(",", " ").split()
+    for name in ("web_fetch_hosts", "webhook_hosts"):
+        if isinstance(values.get(name), str):
+            values[name] = values[name].replace(",", " ").split()
     if isinstance(values.get("secret_key_command"), str):
         values["secret_key_command"] = _words(values["secret_key_command"])
     try:

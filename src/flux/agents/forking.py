@@ -94,7 +94,7 @@ def close(transcript: Transcript, source: str, at: int) -> list[Entry]:
         response = last_word(transcript, whole) if whole is not None else None
         ending += [cancelled(state) for state in run.open_calls]
         ending.append(response or Cancelled())
-    return [*ending, Forked(source=source, at=at, dropped=dropped)]
+    return [*ending, Forked(source=source, upto=at, dropped=dropped)]
 
 
 def fork_steps(scope: Scope, fork: Fork) -> Steps[Written]:

@@ -22,12 +22,17 @@ from flux.agents.mcp.tasks import POOL, SECRETS
 from flux.agents.memory.kit import memory_kits
 from flux.agents.memory.providers import MemoryStores
 from flux.agents.memory.service import Memories
+from flux.agents.project.agents import ProjectAgents
 from flux.agents.project.code import code_of, found_in
 from flux.agents.project.discovery import Project
+from flux.agents.project.instances import Instances
 from flux.agents.sessions import Agents, Sessions
 from flux.agents.skills_kit import SkillsKit
 from flux.agents.task_tools import TaskTools
 from flux.agents.tools_kit import ToolFilesKit
+from flux.agents.webhooks.deliverer import Deliverer
+from flux.agents.webhooks.sender import Sender
+from flux.agents.webhooks.service import Webhooks
 from flux.engine.admission import Admission
 from flux.engine.configs import Configs
 from flux.engine.dispatch import CallerDispatch, Dispatch, Duty, EmbeddedDispatch
@@ -129,6 +134,7 @@ class Process:
         find = found_in(self.project, self.workflows.found)
         self.executions = Executions(database, self.feed, admission, find)
         self.sessions = Sessions(database, self.feed, admission, self.agents, limit, self.executions.cancel_children)
+        self.instances = Instances(self.project, admission, self.sessions)
         self.logins = Logins(self.secrets, self.sessions)
         self.doorman = Doorman(self.logins, self.mcp.callback)
         if not self._shared and self.settings.public_url is None:
@@ -138,6 +144,7 @@ class Process:
         self.ticker = Ticker(database, self.feed, self.dispatch, Starter(self.dispatch, find, self.agents.workspace))
         self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, find, limit)
+        self._tell_webhooks()
 
     def _open_worker(self, lock: WorkerLock) -> None:
         """What runs executions here, and what watches over that."""
@@ -148,6 +155,12 @@ class Process:
         self.recovery = self._recovery(lock, self._shared)
         self.retention = Retention(database, settings.retention_days * 86_400)
 
+    def _tell_webhooks(self) -> None:
+        sender = Sender(self.settings.webhook_hosts, self.settings.webhook_timeout)
+        self.deliverer = Deliverer(self.database, self.secrets, sender, self.settings.webhook_timeout)
+        self.webhooks = Webhooks(self.database, self.secrets, sender, self.deliverer)
+        self.feed.on_hooked = self.deliverer.changed
+
     def _executors(self) -> tuple[SessionExecutor, dict[str, Executor]]:
         services, sources = self._services(), SourceLoader()
         sessions = SessionExecutor(
@@ -155,6 +168,7 @@ class Process:
             self.binder,
             self.models,
             self.settings,
+            project=ProjectAgents(self.project, self.project.env) if self.project else None,
             before=(TaskTools(services), ToolFilesKit(sources, services), SkillsKit(self.binder)),
             after=(memory_kits(self.memory_stores), McpKits(self.mcp, self.secrets)),
         )
@@ -215,6 +229,7 @@ class Process:
             self.retention.watch(),
             keep_up("deltas are not tidied up", self.feed.tidy),
             self.ticker.run(),
+            self.deliverer.run(),
         )
         keeping = [asyncio.create_task(work) for work in upkeep]
         try:

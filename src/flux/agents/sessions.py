@@ -155,7 +155,7 @@ class Sessions:
         # First of all: a repeat gets its first result, whatever has become of the agent and the directory.
         if key is not None and (before := await self._admission.started(scope, session, message, key=key)):
             return before
-        self._check_size(message)
+        self.check_size(message)
         _check_workspace(workspace)
         found = await self._agents.get(scope, agent)
         session = await self._database.read(session_of(scope, found, session))
@@ -170,7 +170,7 @@ class Sessions:
 
         :raises SessionNotFound, SessionEnded, SessionBusy, TooLarge, IdempotencyMismatch: it was not accepted
         """
-        self._check_size(message)
+        self.check_size(message)
         if (await self.get(scope, id)).kind == "workflow":
             _check_options(message)
         return await self._admission.admit(scope, id, message, key=key)
@@ -310,7 +310,11 @@ class Sessions:
         most = AgentDefinition.from_json(found.definition).max_plan_steps if found else MOST_STEPS
         edited(interrupts.payload_of(asked)["steps"], content, most)
 
-    def _check_size(self, message: NewMessage | None) -> None:
+    def check_size(self, message: NewMessage | None) -> None:
+        """Refuse a message that is too long.
+
+        :raises TooLarge: it is
+        """
         size = len(message.text.encode()) if message else 0
         if size > self._max_message:
             raise TooLarge(

@@ -15,6 +15,7 @@ from flux.client.memories import MemoriesClient
 from flux.client.schedules import SchedulesClient
 from flux.client.session import SessionHandle
 from flux.client.sessions import SessionsClient
+from flux.client.webhooks import WebhooksClient
 from flux.client.workflows import WorkflowsClient
 from flux.errors import FluxError, ServerUnreachable, Unavailable, error_tree
 
@@ -28,7 +29,8 @@ LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 class FluxClient:
     """A connection to a Flux server; use it as an async context manager.
 
-    `agents`, `sessions`, `executions`, `workflows`, `schedules` and `memories` are what a server has of each.
+    `agents`, `sessions`, `executions`, `workflows`, `schedules`, `webhooks` and `memories` are what a server has of
+    each.
     `workspace` is where sessions started here act (default: the server's own directory).
     `transport` replaces the network, for example `flux.client.transport.InProcessTransport(app)`.
     """
@@ -50,6 +52,7 @@ class FluxClient:
         self.executions = ExecutionsClient(self)
         self.workflows = WorkflowsClient(self)
         self.schedules = SchedulesClient(self)
+        self.webhooks = WebhooksClient(self)
         self.memories = MemoriesClient(self)
 
     async def __aenter__(self) -> Self:

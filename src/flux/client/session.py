@@ -8,8 +8,11 @@ from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
 
+import httpx
+
 from flux.client.patience import patiently
 from flux.client.reader import Event, LogReader, Server
+from flux.errors import ServerUnreachable
 from flux.watch import RunWatch
 
 
@@ -155,6 +158,22 @@ class SessionHandle(LogReader):
         body = {name_: value for name_, value in (("at", at), ("name", name)) if value is not None}
         row = await self._client.post(f"/sessions/{self.id}/fork", body, key=key)
         return SessionHandle(self._client, row["id"], str(row["seq"]))
+
+    async def export(self, format: str = "jsonl") -> AsyncGenerator[bytes, None]:
+        """The session as a file, piece by piece: "jsonl", which `flux.export.read_jsonl` reads, or "markdown".
+
+        :raises SessionNotFound: there is none
+        :raises ServerUnreachable: the connection broke; what came is not the whole
+        """
+        try:
+            async with aclosing(
+                self._client.stream(f"/sessions/{self.id}/export?format={quote(format)}", {})
+            ) as pieces:
+                async for piece in pieces:
+                    if piece:
+                        yield piece
+        except httpx.TransportError as error:
+            raise ServerUnreachable("the connection to the server broke; the file is not whole") from error
 
     async def rename(self, title: str) -> dict[str, Any]:
         """Change the title; the session's row."""

@@ -27,10 +27,10 @@ from flux.engine.answers import (
 )
 from flux.engine.dispatch import Dispatch
 from flux.engine.limits import UNLIMITED, Crowd, Limits, check_runs, full
-from flux.errors import Conflict, SessionBusy
+from flux.errors import Conflict, SessionBusy, SessionExists
 from flux.events import Cancelled, CancelRequested, Entry, Mode, SessionEndedEntry, SessionStarted, UserSaid
 from flux.messages import TextPart
-from flux.store import admissions, conversations, driven, executions, log, waits
+from flux.store import admissions, callers, conversations, driven, executions, log, waits, webhooks
 from flux.store.database import Database, Scope, Steps
 from flux.store.feed import Feed
 from flux.store.waits import Woken
@@ -166,6 +166,26 @@ class Admission:
         program = admit_steps(scope, id, message, self._dispatch, self._limits)
         return await self.once(scope, key, (id, message), program)
 
+    async def reach(
+        self, scope: Scope, session: NewSession, message: NewMessage, *, key: str | None = None
+    ) -> Admitted:
+        """Give the open session of an agent, an instance and a name a message; it is made if there is none.
+
+        :raises SessionBusy: mode "reject", and the session is not idle
+        :raises TooManyRequests: a limit is reached
+        :raises IdempotencyMismatch: the key was used with another body
+        """
+        await self._crowd.check()
+        body = ("reach", session.agent, session.instance, session.name, message)
+        for last in (False, True):
+            program = reach_steps(scope, session, message, self._dispatch, self._limits)
+            try:
+                return await self.once(scope, key, body, program)
+            except SessionExists:  # made by another request meanwhile, or somebody else's
+                if last:
+                    raise
+        raise AssertionError("not reached")
+
     async def answer(self, scope: Scope, id: str, interrupt: str, decision: Decision) -> Admitted:
         """Answer a question; the first answer wins, and repeating one's own winning answer is no error.
 
@@ -214,6 +234,7 @@ class Admission:
         woken: list[Woken] = []
         told: Told = {}
         ended = await self._commit(_end(scope, id, reason, self._dispatch, woken, told))
+        self._feed.on_hooked()
         tell(self._feed, self._dispatch, woken)
         self._show(told)
         return ended
@@ -329,6 +350,17 @@ def start_session_steps(
     return admitted, rows + more
 
 
+def reach_steps(
+    scope: Scope, session: NewSession, message: NewMessage, dispatch: Dispatch, limits: Limits
+) -> Steps[Written]:
+    """The program that gives a message to the session of that name, which from now on runs in the pool of `session`."""
+    found = yield from callers.find(scope, session.agent, session.instance or "", session.name)
+    if found is None:
+        return (yield from start_session_steps(scope, session, message, dispatch, limits))
+    yield from callers.move(found.id, session.pool)
+    return (yield from admit_steps(scope, found.id, message, dispatch, limits))
+
+
 def admit_steps(
     scope: Scope, id: str, message: NewMessage, dispatch: Dispatch, limits: Limits = UNLIMITED
 ) -> Steps[Written]:
@@ -403,6 +435,8 @@ def _end(scope: Scope, id: str, reason: str, dispatch: Dispatch, woken: list[Wok
         entries.insert(0, Cancelled())
     rows = yield from log.insert(id, entries, head, run_id, epoch)
     yield log.CLOSE_INTERRUPTS, {"id": id}
+    if run_id is not None:
+        yield from webhooks.note_end(scope, id, run_id, head, Cancelled())
     told |= yield from driven.end_all(id, "cancelled", reason)
     woken += yield from wake_waiters(scope, id, "cancelled", dispatch)
     return Admitted(id, head), rows

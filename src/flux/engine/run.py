@@ -254,6 +254,8 @@ class Run:
         self.spent = spent
         self._note(entries)
         self.feed.publish(self.id, done.rows, settled_by(entries))
+        if done.hooked:
+            self.feed.on_hooked()
         tell(self.feed, self.dispatch, woken)
         for id, rows in told.items():
             self.feed.publish(id, rows)

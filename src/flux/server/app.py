@@ -18,6 +18,7 @@ from flux.http.envelope import error_body, error_headers
 from flux.http.guard import Guard
 from flux.http.streaming import HEARTBEAT_SECONDS
 from flux.server.auth import Authentication
+from flux.server.context import whole_segments
 from flux.server.limits import ServerLimits
 from flux.server.measure import Counts, RequestCounter
 from flux.server.oidc import Tokens
@@ -28,6 +29,7 @@ from flux.server.routes import (
     configs,
     executions,
     health,
+    instances,
     memories,
     oauth,
     principals,
@@ -37,6 +39,7 @@ from flux.server.routes import (
     schedules,
     secrets,
     sessions,
+    webhooks,
     workers,
     workflows,
 )
@@ -64,7 +67,7 @@ def create_app(
     """
     app = FastAPI(
         title="Flux", version=flux.__version__, docs_url=None, redoc_url=None, redirect_slashes=False,
-        responses=ERRORS, dependencies=[Depends(require)],
+        responses=ERRORS, dependencies=[Depends(whole_segments), Depends(require)],
     )  # fmt: skip
     app.state.process = process
     app.state.heartbeat = heartbeat
@@ -75,9 +78,11 @@ def create_app(
     app.include_router(artifacts.router)
     app.include_router(agents.router)
     app.include_router(schedules.router)
+    app.include_router(webhooks.router)
     app.include_router(workers.router)
     app.include_router(workflows.router)
     app.include_router(runs.router)
+    app.include_router(instances.router)
     app.include_router(project_runs.router)
     app.include_router(executions.router)
     app.include_router(configs.router)

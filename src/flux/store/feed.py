@@ -51,6 +51,8 @@ class Feed:
         self.reading = asyncio.Event()
         #: Called when another process has written: with the execution, or None where that is not known.
         self.on_foreign_write: Callable[[str | None], None] = _nothing
+        #: Called when something was written here that webhooks are to be told.
+        self.on_hooked: Callable[[], None] = lambda: None
 
     async def catch_up(self, id: str) -> None:
         """Before a run begins here: take up what other processes have streamed to who reads it here."""

@@ -13,6 +13,7 @@ from flux.errors import Fenced
 from flux.events import (
     ENDS,
     PROGRESS,
+    RUN_ENDS,
     AssistantSaid,
     Cancelled,
     ChatResponse,
@@ -26,6 +27,7 @@ from flux.events import (
     type_of,
 )
 from flux.messages import text_of
+from flux.store import webhooks
 from flux.store.database import Scope, Steps
 from flux.store.executions import State
 from flux.workflow_entries import WorkflowFailed
@@ -109,11 +111,12 @@ class LogRow(Struct, frozen=True):
 
 
 class Appended(Struct, frozen=True):
-    """What an append did: the rows as stored, and the state it left."""
+    """What an append did: the rows as stored, the state it left, and how many webhooks are to be told."""
 
     rows: tuple[LogRow, ...]
     head: int
     state: State
+    hooked: int = 0
 
 
 def append(
@@ -158,9 +161,14 @@ def append(
         raise Fenced(debug=f"append to {id} in epoch {epoch}")
     head, state = rows[0]
     written = yield from insert(id, entries, head, started or run, epoch)
+    hooked = 0
     if ends is not None:
         yield CLOSE_INTERRUPTS, {"id": id}
-    return Appended(written, head, state)
+    if isinstance(ends, RUN_ENDS):
+        hooked = yield from webhooks.note_end(scope, id, started or run, head, ends)
+    elif then is not None and state == "waiting":
+        hooked = yield from webhooks.note_waiting(scope, id, run, head, then.waiting_for)
+    return Appended(written, head, state, hooked)
 
 
 def insert(id: str, entries: Sequence[Entry], head: int, run: str | None, epoch: int) -> Steps[tuple[LogRow, ...]]:

@@ -104,6 +104,20 @@ create table schedule_runs (
   outcome text not null, missed integer not null, error text, primary key (schedule_id, due)
 );
 
+create table webhooks (
+  id text primary key, tenant text not null, owner text not null, name text not null, url text not null,
+  events text not null, agent text, created double precision not null
+);
+create unique index webhooks_named on webhooks (tenant, name);
+
+create table webhook_deliveries (
+  id text primary key, webhook_id text not null, tenant text not null, execution_id text not null, type text not null,
+  body text not null, state text not null, attempts integer not null, due double precision not null,
+  status integer, error text, created double precision not null, updated double precision not null
+);
+create index webhook_deliveries_due on webhook_deliveries (due) where state = 'pending';
+create index webhook_deliveries_listed on webhook_deliveries (webhook_id, created, id);
+
 create table task_cache (
   tenant text not null, key text not null, value text not null, created double precision not null,
   primary key (tenant, key)

@@ -2,12 +2,14 @@
 
 import asyncio
 from contextlib import aclosing
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from flux.agents import exporting
 from flux.agents.definition import define
 from flux.events import ChatResponse
+from flux.export import read_jsonl
 from flux.models.scripted import Call, Reply, ScriptedModel
 from flux.store.database import Scope
 from tests.integration.server.models import LONG, Held, asks, says
@@ -339,5 +341,37 @@ async def test_a_session_is_forked(served: Served) -> None:
     assert types.count("forked") == 1
     assert await refused(served, "POST", f"/sessions/{id}/fork", 400, {"at": 1000}) == "invalid_input"
     assert await refused(served, "POST", f"/sessions/{id}/fork", 400, {"at": 1 << 40}) == "invalid_input"
-    assert await refused(served, "POST", "/sessions/nowhere/fork", 404, {}) == "SessionNotFound"
-    assert await refused(served, "POST", f"/sessions/{id}/fork", 409, {"name": "other"}) == "SessionExists"
+    assert await refused(served, "POST", "/sessions/nowhere/fork", 404, {}) == "session_not_found"
+    assert await refused(served, "POST", f"/sessions/{id}/fork", 409, {"name": "other"}) == "session_exists"
+
+
+@pytest.mark.behaviour("server:sessions:export", "export:jsonl:read-again")
+async def test_a_session_is_exported(served: Served) -> None:
+    id = await rested(served, "one ünï")
+    session = served.client.session(id)
+    found = read_jsonl(b"".join([piece async for piece in session.export()]).splitlines())
+    log = await served.process.sessions.entries(Scope("default", "local"), id, 0, 100)
+    assert [stored.entry for stored in found.entries] == [row.stored().entry for row in log]
+    assert found.session["id"] == id
+    response = await served.http.get(f"/sessions/{id}/export", params={"format": "markdown"})
+    assert response.headers["content-type"] == "text/markdown; charset=utf-8"
+    assert response.headers["content-disposition"] == f'attachment; filename="session-{id}.md"'
+    assert "one ünï" in response.text
+    assert await refused(served, "GET", f"/sessions/{id}/export?format=pdf", 400) == "invalid_input"
+    assert await refused(served, "GET", "/sessions/nowhere/export", 404) == "session_not_found"
+
+
+@pytest.mark.behaviour("export:stream:bounded")
+async def test_an_export_is_read_in_pieces_and_redacted(in_memory: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    id = await rested(in_memory, "the word is swordfish")
+    monkeypatch.setattr(exporting, "PAGE", 2)
+    row = await in_memory.client.session(id).info()
+    for format, pieces in (("jsonl", 4), ("markdown", 3)):
+        exported = exporting.exported(
+            in_memory.process.database, Scope("default", "local"), row, cast(exporting.Format, format),
+            lambda text: text.replace("swordfish", "***"),
+        )  # fmt: skip
+        found = [piece async for piece in exported]
+        assert len(found) >= pieces
+        assert b"swordfish" not in b"".join(found)
+        assert b"***" in b"".join(found)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flux.errors import AgentNotFound, Fenced, PrincipalNotFound, ScheduleNotFound, SessionNotFound, WorkflowNotFound
-from flux.events import CancelRequested, SessionStarted, UsageCounted
+from flux.events import Cancelled, CancelRequested, SessionStarted, UsageCounted
 from flux.messages import Usage
 from flux.store import (
     admissions,
@@ -30,6 +30,7 @@ from flux.store import (
     schedules,
     secrets,
     waits,
+    webhooks,
     workflows,
 )
 from flux.store.agents import AgentVersion
@@ -60,6 +61,7 @@ NOUNS: list[ModuleType] = [
     schedules,
     secrets,
     waits,
+    webhooks,
     workflows,
 ]
 Call = Callable[[Scope, str, str], Steps[Any]]
@@ -102,6 +104,13 @@ def _keep(scope: Scope, id: str, question: str) -> Steps[Any]:
 #: An agent whose workflow is that of another tenant.
 TALKER = AgentVersion("hello", 1, "d1", '{"workflow_file":{"digest":"d1"}}', "eve", 1.0)
 
+
+def _own_webhook(scope: Scope) -> Steps[None]:
+    """A stranger's webhook of the same name is another one."""
+    yield from webhooks.create(scope, f"own-{scope.tenant}", "audit", "https://example.org", "run.failed", None)
+
+
+DELIVERY = "msg_theirs"
 COPY = forks.NewFork(id="copy", name="copy", at=1, ending=())
 
 #: Every function that takes a scope, called by a stranger with somebody else's ids; and what comes back.
@@ -209,6 +218,15 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "schedules.page": (lambda s, id, q: schedules.page(s), []),
     "schedules.replace": (_schedule, ScheduleNotFound),
     "schedules.set_state": (lambda s, id, q: schedules.set_state(s, "nightly", "paused", None), ScheduleNotFound),
+    "webhooks.create": (lambda s, id, q: _own_webhook(s), None),
+    "webhooks.delete": (lambda s, id, q: webhooks.delete(s, "audit"), None),
+    "webhooks.deliveries": (lambda s, id, q: webhooks.deliveries(s, "audit"), []),
+    "webhooks.get": (lambda s, id, q: webhooks.get(s, "audit"), None),
+    "webhooks.note": (lambda s, id, q: webhooks.note(s, id, "run.failed", "k", {}), 0),
+    "webhooks.note_end": (lambda s, id, q: webhooks.note_end(s, id, "r", 9, Cancelled()), 0),
+    "webhooks.note_waiting": (lambda s, id, q: webhooks.note_waiting(s, id, "r", 9, "input"), 0),
+    "webhooks.page": (lambda s, id, q: webhooks.page(s), []),
+    "webhooks.redeliver": (lambda s, id, q: webhooks.redeliver(s, "audit", DELIVERY), None),
     "waits.wait_for": (lambda s, id, q: waits.wait_for(s, id, "other"), None),
     "workflows.delete": (lambda s, id, q: workflows.delete(s, "default", "hello"), WorkflowNotFound),
     "workflows.drop": (lambda s, id, q: workflows.drop(s, "default", "hello"), False),
@@ -235,6 +253,8 @@ OWNED = (
     "memory_writes",
     "schedules",
     "secrets",
+    "webhooks",
+    "webhook_deliveries",
     "workflows",
     "workflow_versions",
     "spendings",
@@ -268,6 +288,9 @@ async def theirs(database: Database) -> tuple[str, str]:
     await database.write(agents.put(ANN, "helper", "d1", "{}", create=True, update=True))
     await database.write(schedules.create(ANN, "s1", "nightly", TIMES, 1.0))
     await database.write(schedules.record("s1", 0.0, "started", missed=0, execution_id=id))
+    await database.write(_own_webhook(ANN))
+    await database.write(webhooks.note(ANN, id, "run.failed", "k", {}))
+    await database.write(one("update webhook_deliveries set id = :id", id=DELIVERY))
     await database.write(workflows.put(ANN, "default", "hello", digest="d1", source="x", options="{}"))
     await database.write(memories.put(ANN, "helper", "city", '"Rome"', ["rome"], "call"))
     await database.write(principals.create(ANN, "ci", "service_account"))

@@ -67,6 +67,7 @@ CLI = "flux.surfaces.cli"
         "chat": (f"{CLI}.chat:chat", "Talk to an agent in this terminal."),
         "agent": (f"{CLI}.agent:agent", "Create, change and start agents."),
         "schedule": (f"{CLI}.schedule:schedule", "Start workflows and agents at given times."),
+        "webhook": (f"{CLI}.webhook:webhook", "Tell other programs what becomes of sessions."),
         "workflow": (f"{CLI}.workflow:workflow", "Register workflows, run them, look at them."),
         "execution": (f"{CLI}.execution:execution", "Find executions, look at them, decide what they ask."),
         "config": (f"{CLI}.config:config", "Set and look up configuration values of workflows."),

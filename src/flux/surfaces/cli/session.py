@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, get_args
 
 import click
@@ -33,15 +35,22 @@ def session() -> None:
 @session.command("list")
 @click.argument("agent", required=False)
 @click.option("--state", type=click.Choice(STATES))
+@click.option("--instance", metavar="NAME", help="Only sessions about this, such as a ticket.")
 @click.option("--search", "q", metavar="TEXT", help="Only sessions whose title or text holds TEXT.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @format_option()
 @server_option
 def list_sessions(
-    agent: str | None, state: str | None, q: str | None, limit: int, format_: str, server: str | None
+    agent: str | None,
+    state: str | None,
+    instance: str | None,
+    q: str | None,
+    limit: int,
+    format_: str,
+    server: str | None,
 ) -> None:
     """List sessions, newest first."""
-    found = run(_list(server, limit, agent=agent, state=state, q=q))
+    found = run(_list(server, limit, agent=agent, state=state, instance=instance, q=q))
     if format_ == "json":
         print_json(found)
         return
@@ -99,6 +108,18 @@ def fork(session_id: str, at: int | None, name: str | None, format_: str, server
         return
     click.echo(f"Session: {row['id']}")
     click.echo(f"Resume with: flux agent session resume {row['id']}")
+
+
+@session.command()
+@click.argument("session_id", metavar="SESSION")
+@click.option("--format", "format_", type=click.Choice(["jsonl", "markdown"]), default="jsonl", show_default=True)
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="The file to write, instead of stdout.")
+@server_option
+def export(session_id: str, format_: str, output: Path | None, server: str | None) -> None:
+    """Write a session to a file: JSON lines, which programs read, or Markdown for people."""
+    run(_export(server, session_id, format_, output))
+    if output is not None:
+        click.echo(f"Wrote {output}", err=True)
 
 
 @session.command()
@@ -196,6 +217,18 @@ async def _show(server: str | None, id: str) -> tuple[dict[str, Any], list[dict[
 async def _send(server: str | None, id: str, message: str, mode: str, key: str | None) -> dict[str, Any]:
     async with connect(settings_for(server), worker=False) as client:
         return await client.session(await find_session(client, id)).post(message, mode=mode, key=key)
+
+
+async def _export(server: str | None, id: str, format_: str, output: Path | None) -> None:
+    async with connect(settings_for(server), worker=False) as client:
+        handle = client.session(await find_session(client, id))
+        await handle.info()  # before the file is touched
+        with ExitStack() as stack:
+            target = stack.enter_context(output.open("wb")) if output else sys.stdout.buffer
+            shown = output is None and format_ == "markdown" and sys.stdout.isatty()
+            async for piece in handle.export(format_):
+                target.write(visible(piece.decode(errors="replace")).encode() if shown else piece)
+            target.flush()
 
 
 async def _fork(server: str | None, id: str, at: int | None, name: str | None) -> dict[str, Any]:
