@@ -28,7 +28,7 @@ from flux.engine.answers import Admitted, Decision
 from flux.engine.driving import child_id, message_of
 from flux.errors import AgentFailed, InvalidInput
 from flux.events import AssistantSaid, Cancelled, Entry, RunFailed, RunStarted, Stored, UserSaid
-from flux.messages import CallPart, Message, TextPart, ToolCall
+from flux.messages import CallPart, ImagePart, Message, TextPart, ToolCall, UserPart
 from flux.sandboxes.base import ShellResult
 from flux.sandboxes.verbs import Files
 from flux.store.interrupts import Interrupt
@@ -269,7 +269,11 @@ class Session:
         if not isinstance(text, str) or not text.strip():
             raise InvalidInput("the text of an operation is empty")
         options = {**asked.options, **(more or {})}
-        return UserSaid(id=message or str(uuid.uuid4()), mode="reject", parts=(TextPart(text),), options=options)
+        parts: tuple[UserPart, ...] = (
+            TextPart(text),
+            *(ImagePart(image.data, image.mime_type) for image in asked.images),
+        )
+        return UserSaid(id=message or str(uuid.uuid4()), mode="reject", parts=parts, options=options)
 
     async def _run(
         self, entries: Sequence[Entry], given: Given, signal: CancelSignal, *, run: str | None = None, text: str
