@@ -19,7 +19,7 @@ from flux.deltas import ToolOutput as ToolOutput  # noqa: PLC0414
 from flux.entry import Entry as Entry  # noqa: PLC0414
 from flux.entry import entry_types
 from flux.errors import DatabaseTooNew
-from flux.messages import AssistantPart, StopReason, TextPart, ToolCall, Usage
+from flux.messages import AssistantPart, StopReason, ToolCall, Usage, UserPart
 from flux.workflow_entries import WORKFLOW_ENDS, TaskCompleted, TaskFailed
 
 Mode = Literal["queue", "steer", "interrupt", "reject"]
@@ -46,7 +46,7 @@ class UserSaid(Entry, frozen=True, tag="user_message", kw_only=True):
 
     id: str
     mode: Mode
-    parts: tuple[TextPart, ...]
+    parts: tuple[UserPart, ...]
     options: dict[str, Any] = msgspec.field(default_factory=dict)
 
 

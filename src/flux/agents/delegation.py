@@ -31,7 +31,7 @@ from flux.events import (
     UserSaid,
     spent_by,
 )
-from flux.messages import TextPart
+from flux.messages import ImagePart, TextPart
 from flux.sandboxes.base import Sandbox
 from flux.store import agents, driven
 from flux.store.executions import Spent
@@ -59,13 +59,14 @@ Use `delegate` for work that one of these does better. It does not see this conv
 class Colleague(Struct, frozen=True):
     """An agent that work can be handed to: `given` by the one that delegates, or stored in some version.
 
-    `options` are those of the message that hands it over.
+    `options` are those of the message that hands it over, `images` stand beside its text.
     """
 
     definition: AgentDefinition
     version: int | None = None
     given: Given | None = None
     options: Mapping[str, Any] = {}
+    images: tuple[ImagePart, ...] = ()
 
 
 class SessionLink:
@@ -202,7 +203,9 @@ def _order(id: str, call: str, one: Colleague, text: str, workspace: str | None)
         name="default",
         workspace=workspace,
     )
-    said = UserSaid(id=driving.message_of(id, call), mode="queue", parts=(TextPart(text),), options=dict(one.options))
+    said = UserSaid(
+        id=driving.message_of(id, call), mode="queue", parts=(TextPart(text), *one.images), options=dict(one.options)
+    )
     return Order(started, said)
 
 

@@ -11,6 +11,7 @@ from flux.agents.definition import AgentDefinition
 from flux.agents.window import WorkingMemory
 from flux.engine.task import task
 from flux.events import ContextFrozen
+from flux.messages import ImagePart
 from flux.models.base import OutputSchema
 from flux.sandboxes.base import Sandbox
 from flux.tools.base import Resource, Tool
@@ -40,7 +41,8 @@ class Kit(Struct, frozen=True):
 class Code(Struct, frozen=True):
     """What an agent of the application acts in and with: its sandbox, tools and skills, and its sub-agents by name.
 
-    `result` are the tools of a structured answer. `options` are those of a message that gives it work.
+    `result` are the tools of a structured answer. `options` are those of a message that gives it work, `images` what
+    stands beside its text.
     """
 
     sandbox: Sandbox
@@ -49,6 +51,7 @@ class Code(Struct, frozen=True):
     agents: Mapping[str, Given] = {}
     result: tuple[Tool, ...] = ()
     options: Mapping[str, Any] = {}
+    images: tuple[ImagePart, ...] = ()
 
 
 class Given(Struct, frozen=True):

@@ -27,6 +27,7 @@ from flux.agents.harness.tools import built_in
 from flux.agents.harness.wanted import Wanted
 from flux.agents.kits import Code, Given
 from flux.errors import InvalidInput, SessionNotFound
+from flux.messages import ImagePart
 from flux.sandboxes.base import Sandbox, ShellResult
 from flux.sandboxes.verbs import Files
 from flux.suggest import unknown
@@ -150,6 +151,9 @@ class Harness:
         child = given_for(
             extended(found, asked.tools), sandbox, model=asked.model, result=asked.result, options=options
         )
+        if asked.images and child.code is not None:
+            images = tuple(ImagePart(image.data, image.mime_type) for image in asked.images)
+            child = replace(child, code=replace(child.code, images=images))
         name = agent or parent.definition.name
         code = parent.code or Code(self.sandbox)
         return name, replace(parent, code=replace(code, agents={name: child})), child

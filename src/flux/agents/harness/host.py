@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from flux.agents.harness.calls import CallHandle
 from flux.agents.process import Process, open_process
+from flux.deltas import decode_delta
 from flux.engine.admission import NewSession, start_session_steps, title_of
 from flux.engine.run import Executor
 from flux.engine.upkeep import to_the_end
 from flux.errors import FluxError, SessionBusy, SessionEnded, SessionExists, SessionNotFound
-from flux.events import Entry, Stored
+from flux.events import DeltaEvent, Entry, Stored, UnknownEntry, UserSaid, decode
 from flux.settings import Settings, load_settings
 from flux.store import callers, executions, log
-from flux.store.channel import Cursor
+from flux.store.channel import Cursor, Frame
 from flux.store.database import LOCAL, Scope, one
 from flux.store.executions import CALLER, Execution
 from flux.tools.cancel import CancelSignal
+from flux.watch import RunWatch
 
+#: What readers of a session are shown.
+Shown = Entry | UnknownEntry | DeltaEvent
 #: Seconds between two looks at a session that somebody else is just giving back.
 LOOK_SECONDS = 0.2
 
@@ -150,6 +155,25 @@ class Host:
             self.process.session_executor.own.pop(id, None)
         return await self.written(id, entered.execution.head - len(entries))
 
+    async def events(self, id: str, message: str, handle: CallHandle[Any]) -> AsyncGenerator[Shown, None]:
+        """What happens in a session until the run of a message has ended, or its operation failed before it began."""
+        row = await self.row(id)
+        watch, admitted = RunWatch(message), False
+        over = asyncio.ensure_future(handle.ended())
+        async with aclosing(self.process.feed.follow(self.scope, id, Cursor(row.head, row.epoch))) as batches:
+            while watch.state != "ended":
+                batch = asyncio.ensure_future(anext(batches))
+                if not admitted:
+                    await asyncio.wait((batch, over), return_when=asyncio.FIRST_COMPLETED)
+                    if not batch.done():
+                        await _given_up(batch)
+                        break
+                for event in map(_event, await batch):
+                    admitted = admitted or (isinstance(event, UserSaid) and event.id == message)
+                    watch.feed(event)
+                    yield event
+        over.cancel()
+
     @contextmanager
     def _stopped_by(self, signal: CancelSignal, id: str) -> Iterator[None]:
         stopping: list[asyncio.Task[object]] = []
@@ -227,6 +251,15 @@ class Host:
     async def _now(self) -> float:
         (now,), *_ = await self.process.database.read(one("select :now"))
         return float(now)
+
+
+def _event(frame: Frame) -> Shown:
+    return decode(frame.data) if frame.entry else decode_delta(frame.data)
+
+
+async def _given_up(task: asyncio.Future[Any]) -> None:
+    task.cancel()
+    await asyncio.wait((task,))
 
 
 class Keeper:
