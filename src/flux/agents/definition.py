@@ -35,6 +35,17 @@ LATER = frozenset(
 )
 
 
+def model_name(text: str) -> str:
+    """The name of a model as it is given.
+
+    :raises ValueError: it is not "provider/model"
+    """
+    provider, slash, name = text.partition("/")
+    if not (provider and slash and name):
+        raise ValueError(f"{text!r} must be provider/model, for example anthropic/claude-sonnet-5-5")
+    return text
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)  # it may hold a password
 
@@ -53,12 +64,17 @@ class Budget(_Frozen):
     session: Limit = Limit()
 
 
-class Compaction(_Frozen):
+class CompactionConfig(_Frozen):
     """When and how history is summarised; in tokens. `model` None: the agent's own."""
 
     reserve_tokens: int | None = Field(default=None, gt=0)
     keep_recent_tokens: int = Field(default=8000, gt=0)
     model: str | None = None
+
+    @field_validator("model")
+    @classmethod
+    def _valid_model(cls, model: str | None) -> str | None:
+        return model if model is None else model_name(model)
 
 
 class AgentDefinition(_Frozen):
@@ -93,7 +109,7 @@ class AgentDefinition(_Frozen):
     planning: bool = False
     max_plan_steps: int = Field(default=20, ge=1, le=MOST_STEPS)
     approve_plan: bool = False
-    compaction: Compaction | Literal[False] = Compaction()
+    compaction: CompactionConfig | Literal[False] = CompactionConfig()
     long_term_memory: LongTermMemory | None = None
 
     @field_validator("name")
@@ -109,9 +125,7 @@ class AgentDefinition(_Frozen):
     @classmethod
     def _valid_model(cls, value: Any) -> Any:
         for model in (value,) if isinstance(value, str) else value:
-            provider, slash, name = model.partition("/")
-            if not (provider and slash and name):
-                raise ValueError(f"{model!r} must be provider/model, for example anthropic/claude-sonnet-5-5")
+            model_name(model)
         return value
 
     @field_validator("mcp_servers")

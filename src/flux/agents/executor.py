@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from flux.agents.artifacts import artifact_kit
 from flux.agents.binding import Binder, Bound
+from flux.agents.cuts import used_tokens
 from flux.agents.definition import AgentDefinition
 from flux.agents.delegation import Delegation
 from flux.agents.kept import KnownLimits, Recent
@@ -15,7 +16,7 @@ from flux.agents.kits import Given
 from flux.agents.loop import IDLE, KitMaker, Session, run_session
 from flux.agents.planning.kit import plan_kit
 from flux.agents.shipped import shipped_bytes
-from flux.agents.steps import Finish, Idle, Park, Policy, Settle, used_tokens
+from flux.agents.steps import Finish, Idle, Park, Policy, Settle
 from flux.agents.transcript import Transcript
 from flux.engine.run import Run
 from flux.errors import AgentNotFound, DefinitionInvalid, FluxError

@@ -16,12 +16,12 @@ import msgspec
 from flux.agents import prompt
 from flux.agents.binding import Bound
 from flux.agents.calls import CallState
-from flux.agents.compaction import SummaryFailed, summarise
+from flux.agents.compaction import SummaryFailed, compact
+from flux.agents.cuts import Compact
 from flux.agents.kits import Given, Kit
 from flux.agents.model_calls import Attempt, Partial, call_model, message_id, wait_until
 from flux.agents.steps import (
     CallModel,
-    Compact,
     Finish,
     Idle,
     Park,
@@ -40,7 +40,7 @@ from flux.agents.transcript import Transcript, UserItem
 from flux.agents.window import windowed
 from flux.engine.run import Run
 from flux.errors import FluxError
-from flux.events import AssistantSaid, Cancelled, Entry, ModelFailed, RunEnd, RunFailed, RunStarted
+from flux.events import AssistantSaid, Cancelled, Entry, ModelFailed, RunEnd, RunFailed, RunStarted, UserSaid
 from flux.messages import Message
 from flux.store.log import Then
 
@@ -163,7 +163,7 @@ async def _end(session: Session, *entries: Entry) -> bool:
     """End the run; the session rests unless a message waits for the next one."""
     run, log = session.run, session.log
     consumed = {id for entry in entries if isinstance(entry, AssistantSaid | Cancelled) for id in entry.inputs}
-    if log.pending.keys() - consumed:
+    if log.requests or log.pending.keys() - consumed:
         await run.append(*entries)
         return False
     return await run.append(*entries, seen=log.head, then=IDLE)
@@ -174,7 +174,8 @@ async def _start(session: Session, step: StartRun) -> None:
     digest, id = session.policy.definition.digest, run.run_id or str(uuid.uuid4())
     entries: list[Entry] = [RunStarted(run=id, inputs=(step.message.id,), definition_digest=digest)]
     fresh = log.context is None or log.definition_digest not in ("", digest)
-    if fresh and run.failures < session.policy.run_failures and not log.cancels(id):
+    talks = isinstance(step.message, UserSaid)
+    if fresh and talks and run.failures < session.policy.run_failures and not log.cancels(id):
         try:
             entries.append(await (await session.bound()).freeze())
         except FluxError as error:
@@ -225,7 +226,7 @@ async def _attempt(
             message_id=attempt.message_id, attempt=attempt.attempt, error=str(error), kind="rejected", transient=False
         )
     context = log.context
-    if context is None or bound.outdates(context):
+    if context is None or log.thawed or bound.outdates(context):
         context = await bound.freeze()
         await session.run.append(context)
     messages, given = _messages(log, step.inputs), session.given
@@ -263,9 +264,11 @@ async def _compact(session: Session, step: Compact) -> bool:
     except FluxError as error:
         return await _end(session, RunFailed(message=str(error)))
     try:
-        entry = await _unless_cancelled(session.run, summarise(session.log, step.upto, model))
+        work = compact(session.run, session.log, step, model, session.attempts)
+        entry = await _unless_cancelled(session.run, work)
     except SummaryFailed as error:
-        return await _end(session, RunFailed(message=str(error), retryable=True))
+        asked = session.log.run is not None and session.log.run.compacting
+        return await _end(session, RunFailed(message=str(error), retryable=not asked))
     if entry is not None:
         await session.run.append(entry)
     return False

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, final
 
+import msgspec
 from msgspec import Struct
 
+from flux.agents.base import Base, RunBase
 from flux.agents.calls import CallState, RunState
 from flux.agents.results import SCHEME
 from flux.events import (
@@ -17,7 +19,9 @@ from flux.events import (
     CancelRequested,
     ChatResponse,
     ChildDone,
+    CompactDone,
     Compacted,
+    CompactRequested,
     ContextFrozen,
     Entry,
     Gated,
@@ -44,7 +48,7 @@ from flux.store.executions import Spent
 # gc=False: no value here is part of a cycle, and a long log is too much for the collector to walk.
 
 #: What may be in a log beside the entries of its worker.
-FROM_OUTSIDE = frozenset((SessionStarted, UserSaid, CancelRequested, InterruptAnswered, ChildDone))
+FROM_OUTSIDE = frozenset((SessionStarted, UserSaid, CompactRequested, CancelRequested, InterruptAnswered, ChildDone))
 #: How the address of something that was kept begins.
 KEPT = f"{SCHEME}://"
 #: The results of an answer without calls: one for all of them.
@@ -72,10 +76,11 @@ class AnswerItem(Struct, gc=False):
 
 @final
 class SummaryItem(Struct, gc=False):
-    """What stands for everything up to and with `seq`."""
+    """What stands for everything up to and with `seq`, as the compaction `of` tells it."""
 
     seq: int
     text: str
+    of: Compacted
     built: tuple[Message, ...] | None = None
 
 
@@ -93,11 +98,15 @@ class Transcript:
         self.epoch = 0
         self.started: SessionStarted | None = None
         self.context: ContextFrozen | None = None
+        #: The frozen prompt is to be made anew before the next call.
+        self.thawed = False
         self.plan: tuple[dict[str, Any], ...] = ()
         self.marks: dict[str, dict[str, Any]] = {}
         #: Of the agent of the newest run.
         self.definition_digest = ""
         self.pending: dict[str, UserSaid] = {}
+        #: Requests to summarise the history that no run has consumed.
+        self.requests: dict[str, CompactRequested] = {}
         self.items: list[Item] = []
         self.run: RunState | None = None
         self.turns = 0
@@ -111,6 +120,9 @@ class Transcript:
         self.delegated: dict[str, str] = {}
         #: What children have used, as far as it is counted here.
         self.counted: dict[str, Spent] = {}
+        #: Where inputs stand that no run has consumed, and the frozen prompt.
+        self._places: dict[str, int] = {}
+        self._context_at = 0
         self._answers: dict[str, InterruptAnswered] = {}
         self._below: set[str] = set()
         self._cancels: set[str] = set()
@@ -158,14 +170,50 @@ class Transcript:
             run.tokens += total
             run.cost += cost
 
+    def base(self) -> dict[str, Any]:
+        """What the log comes to by now, for a compaction that reaches as far."""
+        run = self.run
+        fields = RunBase.__struct_fields__
+        base = Base(
+            needs=tuple(sorted({1, self._context_at, *self._places.values()} - {0})),
+            definition_digest=self.definition_digest,
+            plan=self.plan,
+            marks=self.marks,
+            turns=self.turns,
+            tokens=self.tokens,
+            cost=self.cost,
+            kept=self.kept,
+            delegated=self.delegated,
+            counted=self.counted,
+            cancels=tuple(sorted(self._cancels)),
+            run=RunBase(**{name: getattr(run, name) for name in fields}) if run else None,
+        )
+        found: dict[str, Any] = msgspec.to_builtins(base)
+        return found
+
+    def _restore(self, base: Base) -> None:
+        """Begin with what everything up to a compaction comes to."""
+        self.definition_digest, self.plan, self.marks = base.definition_digest, base.plan, dict(base.marks)
+        self.turns, self.tokens, self.cost, self.kept = base.turns, base.tokens, base.cost, base.kept
+        self.delegated, self.counted = dict(base.delegated), dict(base.counted)
+        self._cancels = set(base.cancels)
+        self.run = RunState(**msgspec.structs.asdict(base.run)) if base.run else None
+
     def _begin(self, entry: SessionStarted, _: Stored) -> None:
         self.started = entry
 
-    def _say(self, entry: UserSaid, _: Stored) -> None:
+    def _say(self, entry: UserSaid, stored: Stored) -> None:
         self.pending[entry.id] = entry
+        self._places[entry.id] = stored.seq
 
-    def _freeze(self, entry: ContextFrozen, _: Stored) -> None:
+    def _request_compaction(self, entry: CompactRequested, stored: Stored) -> None:
+        self.requests[entry.id] = entry
+        self._places[entry.id] = stored.seq
+
+    def _freeze(self, entry: ContextFrozen, stored: Stored) -> None:
         self.context = entry
+        self.thawed = False
+        self._context_at = stored.seq
         self.marks |= {tool["name"]: tool["mark"] for tool in entry.tools if "mark" in tool}
 
     def _plan(self, entry: Planned, _: Stored) -> None:
@@ -177,12 +225,18 @@ class Transcript:
             self.run.cancelled = True
 
     def _compact(self, entry: Compacted, _: Stored) -> None:
+        if self.started is None and entry.base is not None:  # no log begins so: it is read from here on
+            self._restore(msgspec.convert(entry.base, Base))
+            return
         self._count(entry)
-        self.items = [SummaryItem(entry.upto, entry.summary), *(item for item in self.items if item.seq > entry.upto)]
+        newer = [_spilled(item, entry.spilled) for item in self.items if item.seq > entry.upto]
+        told = told_by(entry)
+        self.items = [SummaryItem(entry.upto, told, entry), *newer] if told else newer
+        self.kept = self.kept or bool(entry.spilled)
         self.prompt_tokens = 0
-        self.context = None
+        self.thawed = True
         if self.run is not None:
-            self.run.compacted = True
+            self.run.compactions += 1
             self.run.overflowed = False
 
     def _end(self, _: SessionEndedEntry, __: Stored) -> None:
@@ -239,8 +293,10 @@ class Transcript:
             options=first.options if first else {},
             active_since=stored.at,
             definition_digest=entry.definition_digest,
+            compacting=any(id in self.requests for id in entry.inputs),
             cancelled=entry.run in self._cancels,
         )
+        self._cancels.discard(entry.run)
         self._consume(entry.inputs, stored.seq)
 
     def _fail_call(self, run: RunState, entry: ModelFailed, _: int) -> None:
@@ -258,7 +314,7 @@ class Transcript:
         run.answer = entry
         run.calls = {call.id: CallState(call) for call in entry.calls} if entry.calls else {}
         run.failures = []
-        run.compacted = run.overflowed = False
+        run.compactions, run.overflowed = 0, False
         run.model_calls += 1
         run.iterations += bool(entry.calls)
         self.prompt_tokens = entry.usage.total
@@ -283,7 +339,7 @@ class Transcript:
         self.turns = entry.turn
         self.run = None
 
-    def _fail(self, _: RunState, __: RunFailed, ___: int) -> None:
+    def _fail(self, _: RunState, __: RunFailed | CompactDone, ___: int) -> None:
         self.run = None
 
     def _cancel(self, _: RunState, entry: Cancelled, seq: int) -> None:
@@ -292,15 +348,44 @@ class Transcript:
 
     def _consume(self, ids: tuple[str, ...], seq: int) -> None:
         for id in ids:
+            self._places.pop(id, None)
+            self.requests.pop(id, None)
             said = self.pending.pop(id, None)
             if said is not None:
                 self.items.append(UserItem(seq, said))
+
+
+def told_by(entry: Compacted) -> str:
+    """A compaction as a model reads it; empty when it has summarised nothing."""
+    parts = [entry.summary]
+    if entry.asked:
+        parts.append(f"# The message that what follows belongs to, word for word\n\n{entry.asked}")
+    if entry.turn:
+        parts.append(f"# What was done for it before\n\n{entry.turn}")
+    for heading, paths in (("# Files that were read", entry.read), ("# Files that were changed", entry.changed)):
+        if paths:
+            parts.append(f"{heading}\n\n" + "\n".join(f"- {path}" for path in paths))
+    for name, text in entry.skills.items():
+        parts.append(f"# Skill in force: {name}\n\n{text or 'Too long to stand here; use it again when you need it.'}")
+    return "\n\n".join(part for part in parts if part)
+
+
+def _spilled(item: Item, spilled: Mapping[str, str]) -> Item:
+    """The item with what stands for results that were too long."""
+    if not isinstance(item, AnswerItem) or spilled.keys().isdisjoint(item.results):
+        return item
+    shorter = {
+        call: msgspec.structs.replace(done, content=spilled[call]) if call in spilled else done
+        for call, done in item.results.items()
+    }
+    return AnswerItem(item.seq, item.said, shorter)
 
 
 #: What an entry does to a transcript, by its type: a look-up, because a log may have many thousands.
 ADD: Mapping[type, Callable[[Transcript, Any, Stored], None]] = {
     SessionStarted: Transcript._begin,
     UserSaid: Transcript._say,
+    CompactRequested: Transcript._request_compaction,
     ContextFrozen: Transcript._freeze,
     CancelRequested: Transcript._request_cancel,
     Compacted: Transcript._compact,
@@ -322,6 +407,7 @@ ADD_TO_RUN: Mapping[type, Callable[[Transcript, RunState, Any, int], None]] = {
     ToolWaiting: Transcript._rest,
     ChildDone: Transcript._hear,
     ChatResponse: Transcript._respond,
+    CompactDone: Transcript._fail,
     RunFailed: Transcript._fail,
     Cancelled: Transcript._cancel,
 }

@@ -25,9 +25,10 @@ from flux.engine.answers import (
     write_entries,
 )
 from flux.engine.dispatch import Dispatch
+from flux.engine.inputs import NewCompaction as NewCompaction  # noqa: PLC0414 - everybody takes these from here
+from flux.engine.inputs import NewMessage as NewMessage  # noqa: PLC0414
 from flux.errors import Conflict, SessionBusy
-from flux.events import Cancelled, CancelRequested, Entry, Mode, SessionEndedEntry, SessionStarted, UserSaid
-from flux.messages import TextPart
+from flux.events import Cancelled, CancelRequested, Entry, SessionEndedEntry, SessionStarted
 from flux.store import admissions, conversations, driven, executions, log, waits
 from flux.store.database import Database, Scope, Steps
 from flux.store.feed import Feed
@@ -62,14 +63,6 @@ where id = :id and tenant = :tenant and driver is null and state <> 'ended'
 returning head, epoch, run_id, turns"""
 
 CLEAR_RUN = "update executions set head = head + 1, run_id = null where id = :id returning head"
-
-
-class NewMessage(Struct, frozen=True):
-    """A message to admit. `options` are those of its run."""
-
-    text: str
-    mode: Mode = "queue"
-    options: dict[str, Any] = {}
 
 
 class NewSession(Struct, frozen=True):
@@ -147,8 +140,10 @@ class Admission:
         before = await self._database.read(admissions.find(scope, key, _digest(_start_body(session, message))))
         return Admitted(before.execution_id, before.seq, repeated=True) if before else None
 
-    async def admit(self, scope: Scope, id: str, message: NewMessage, *, key: str | None = None) -> Admitted:
-        """Accept a message; it is in the log when this returns.
+    async def admit(
+        self, scope: Scope, id: str, message: NewMessage | NewCompaction, *, key: str | None = None
+    ) -> Admitted:
+        """Accept a message, or a request to summarise the history; it is in the log when this returns.
 
         :raises SessionNotFound, SessionEnded: it cannot take messages
         :raises SessionBusy: mode "reject", and the session is not idle
@@ -300,8 +295,8 @@ def start_session_steps(
     return admitted, rows + more
 
 
-def admit_steps(scope: Scope, id: str, message: NewMessage, dispatch: Dispatch) -> Steps[Written]:
-    """The program that accepts a message.
+def admit_steps(scope: Scope, id: str, message: NewMessage | NewCompaction, dispatch: Dispatch) -> Steps[Written]:
+    """The program that accepts a message, or a request to summarise the history.
 
     :raises SessionNotFound, SessionEnded, SessionBusy, Conflict: it is not accepted
     """
@@ -322,9 +317,7 @@ def admit_steps(scope: Scope, id: str, message: NewMessage, dispatch: Dispatch) 
         if row.driver is not None:
             raise Conflict(f"this session is driven by {row.root}; send the message there")
         raise SessionBusy("the session is working; wait for it, or send with mode queue, steer or interrupt")
-    said: list[Entry] = [
-        UserSaid(id=str(uuid.uuid4()), mode=message.mode, parts=(TextPart(message.text),), options=message.options)
-    ]
+    said: list[Entry] = [message.entry(scope.principal)]
     head, epoch, state, run_id, pool = moved[0]
     if message.mode == "interrupt" and run_id not in (None, fresh):
         said.insert(0, CancelRequested(run=run_id, by=scope.principal))

@@ -3,12 +3,12 @@
 import pytest
 
 from flux.agents.compaction import SummaryFailed, summarise
-from flux.agents.steps import cut
+from flux.agents.cuts import Compact, cut
 from flux.agents.transcript import SummaryItem
 from flux.events import ChatResponse, Compacted
 from flux.messages import ModelFailure, UserMessage, text_of
 from flux.testing import Reply, ScriptedModel
-from tests.unit.agents.logs import answer, definition, done, run, session, transcript, user
+from tests.unit.agents.logs import answer, done, run, session, transcript, user
 
 TALK = (
     session(),
@@ -26,12 +26,11 @@ TALK = (
 @pytest.mark.behaviour("loop:compaction:tells-all")
 async def test_the_summary_s_model_reads_messages_calls_and_results_as_text() -> None:
     log = transcript(*TALK)
-    upto = cut(log, definition(compaction={"keep_recent_tokens": 1}))
-    assert upto is not None
+    step = cut(log, 1)
+    assert step is not None
     model = ScriptedModel([Reply("They need milk.")])
-    assert await summarise(log, upto, model) == Compacted(
-        upto=upto, summary="They need milk.", usage=(await summarise(log, upto, model)).usage
-    )
+    made = await summarise(log, step, model)
+    assert made == Compacted(upto=step.upto, summary="They need milk.", usage=made.usage)
     request = model.requests[0]
     assert all(isinstance(message, UserMessage) for message in request.messages)
     told = text_of(request.messages[0].parts)  # type: ignore[union-attr]
@@ -44,9 +43,9 @@ async def test_the_summary_s_model_reads_messages_calls_and_results_as_text() ->
 def test_a_second_compaction_includes_the_first_summary() -> None:
     log = transcript(*TALK, Compacted(upto=3, summary="They greeted."))
     assert isinstance(log.items[0], SummaryItem)
-    upto = cut(log, definition(compaction={"keep_recent_tokens": 1}))
-    assert upto is not None
-    older = [item for item in log.items if item.seq <= upto]
+    step = cut(log, 1)
+    assert step is not None
+    older = [item for item in log.items if item.seq <= step.upto]
     assert isinstance(older[0], SummaryItem)
     assert len(older) > 1
 
@@ -55,4 +54,4 @@ def test_a_second_compaction_includes_the_first_summary() -> None:
 @pytest.mark.parametrize("turn", [ModelFailure("down", "transient"), Reply("")])
 async def test_without_a_summary_nothing_is_cut(turn: Reply | ModelFailure) -> None:
     with pytest.raises(SummaryFailed, match="summarising it failed"):
-        await summarise(transcript(*TALK), 6, ScriptedModel([turn]))
+        await summarise(transcript(*TALK), Compact(6), ScriptedModel([turn]))

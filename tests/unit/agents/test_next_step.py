@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from flux.agents.cuts import Compact
 from flux.agents.steps import (
     CallModel,
-    Compact,
     Finish,
     Idle,
     Park,
@@ -18,7 +18,7 @@ from flux.agents.steps import (
     Tools,
     next_step,
 )
-from flux.events import Cancelled, ChatResponse, Compacted, Entry, RunFailed, Stored, UserSaid
+from flux.events import Cancelled, ChatResponse, Compacted, Entry, RunEnd, RunFailed, Stored, UserSaid
 from flux.messages import TextPart
 from tests.unit.agents.logs import (
     NOW,
@@ -54,7 +54,7 @@ def calls(found: Step) -> list[str]:
     return [state.call.id for state in found.calls]
 
 
-def end(found: Step) -> Cancelled | ChatResponse | RunFailed:
+def end(found: Step) -> RunEnd:
     assert isinstance(found, (Settle, Finish))
     return found.end
 

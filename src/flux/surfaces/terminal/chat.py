@@ -154,6 +154,7 @@ class Chat:
             "/retry": self._retry,
             "/approve": self._approve,
             "/cancel": self._cancel,
+            "/compact": self._compact,
             "/fork": self._fork,
             "/quit": self._quit,
         }
@@ -243,6 +244,9 @@ class Chat:
     async def _cancel(self, _: str) -> None:
         answer = await self._session.cancel()
         self._view.line("Cancelled." if answer.get("cancelled") else "Nothing is running.")
+
+    async def _compact(self, _: str) -> None:
+        await self._conversation.compact()
 
     async def _fork(self, _: str) -> None:
         self._view.line("Forking is not available yet.")

@@ -14,6 +14,7 @@ COMMANDS = {
     "/retry": "send the last message again",
     "/approve": "ask open questions again",
     "/cancel": "stop the run",
+    "/compact": "summarise the earlier messages for the model",
     "/fork": "continue in a copy (not available yet)",
     "/quit": "leave; the session stays",
 }
