@@ -10,10 +10,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from flux.agents.cuts import Compact
+from flux.agents.items import AnswerItem, Item, SummaryItem, UserItem
 from flux.agents.model_calls import delay_of
 from flux.agents.results import spill
 from flux.agents.summary import verbatim
-from flux.agents.transcript import AnswerItem, Item, SummaryItem, Transcript, UserItem
+from flux.agents.transcript import Transcript
 from flux.engine.run import Run
 from flux.errors import Unavailable
 from flux.events import Compacted

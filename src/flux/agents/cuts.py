@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from flux.agents.transcript import AnswerItem, Item, SummaryItem, Transcript, UserItem
+from flux.agents.items import AnswerItem, Item, SummaryItem, UserItem
+from flux.agents.transcript import Transcript
 from flux.events import ToolDone
 from flux.messages import text_of
 

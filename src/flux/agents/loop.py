@@ -18,6 +18,7 @@ from flux.agents.binding import Bound
 from flux.agents.calls import CallState
 from flux.agents.compaction import SummaryFailed, compact
 from flux.agents.cuts import Compact
+from flux.agents.items import UserItem
 from flux.agents.kits import Given, Kit
 from flux.agents.model_calls import Attempt, Partial, call_model, message_id, wait_until
 from flux.agents.steps import (
@@ -36,7 +37,7 @@ from flux.agents.steps import (
     tries,
 )
 from flux.agents.tool_calls import cancelled, tool_wave
-from flux.agents.transcript import Transcript, UserItem
+from flux.agents.transcript import Transcript
 from flux.agents.window import windowed
 from flux.engine.run import Run
 from flux.errors import FluxError

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
-from flux.agents.transcript import AnswerItem, Item
+from flux.agents.items import AnswerItem, Item
 from flux.events import Compacted, ToolDone
 from flux.messages import ToolCall
 

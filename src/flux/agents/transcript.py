@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
-from typing import Any, final
+from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from flux.agents.base import Base, RunBase
 from flux.agents.calls import CallState, RunState
+from flux.agents.items import AnswerItem, Item, SummaryItem, UserItem, spilled_in, told_by
 from flux.agents.results import SCHEME
 from flux.events import (
     QUESTIONS,
@@ -42,7 +41,6 @@ from flux.events import (
     UserSaid,
     spent_by,
 )
-from flux.messages import Message
 from flux.store.executions import Spent
 
 # gc=False: no value here is part of a cycle, and a long log is too much for the collector to walk.
@@ -51,40 +49,6 @@ from flux.store.executions import Spent
 FROM_OUTSIDE = frozenset((SessionStarted, UserSaid, CompactRequested, CancelRequested, InterruptAnswered, ChildDone))
 #: How the address of something that was kept begins.
 KEPT = f"{SCHEME}://"
-#: The results of an answer without calls: one for all of them.
-NO_RESULTS: Mapping[str, ToolDone] = MappingProxyType({})
-
-
-@final
-class UserItem(Struct, gc=False):
-    """A message in the place where it was consumed. `built` keeps its prompt messages between calls."""
-
-    seq: int
-    said: UserSaid
-    built: tuple[Message, ...] | None = None
-
-
-@final
-class AnswerItem(Struct, gc=False):
-    """A model's answer with the results of its calls."""
-
-    seq: int
-    said: AssistantSaid
-    results: Mapping[str, ToolDone] = NO_RESULTS
-    built: tuple[Message, ...] | None = None
-
-
-@final
-class SummaryItem(Struct, gc=False):
-    """What stands for everything up to and with `seq`, as the compaction `of` tells it."""
-
-    seq: int
-    text: str
-    of: Compacted
-    built: tuple[Message, ...] | None = None
-
-
-Item = UserItem | AnswerItem | SummaryItem
 
 
 class Transcript:
@@ -229,7 +193,7 @@ class Transcript:
             self._restore(msgspec.convert(entry.base, Base))
             return
         self._count(entry)
-        newer = [_spilled(item, entry.spilled) for item in self.items if item.seq > entry.upto]
+        newer = [spilled_in(item, entry.spilled) for item in self.items if item.seq > entry.upto]
         told = told_by(entry)
         self.items = [SummaryItem(entry.upto, told, entry), *newer] if told else newer
         self.kept = self.kept or bool(entry.spilled)
@@ -353,32 +317,6 @@ class Transcript:
             said = self.pending.pop(id, None)
             if said is not None:
                 self.items.append(UserItem(seq, said))
-
-
-def told_by(entry: Compacted) -> str:
-    """A compaction as a model reads it; empty when it has summarised nothing."""
-    parts = [entry.summary]
-    if entry.asked:
-        parts.append(f"# The message that what follows belongs to, word for word\n\n{entry.asked}")
-    if entry.turn:
-        parts.append(f"# What was done for it before\n\n{entry.turn}")
-    for heading, paths in (("# Files that were read", entry.read), ("# Files that were changed", entry.changed)):
-        if paths:
-            parts.append(f"{heading}\n\n" + "\n".join(f"- {path}" for path in paths))
-    for name, text in entry.skills.items():
-        parts.append(f"# Skill in force: {name}\n\n{text or 'Too long to stand here; use it again when you need it.'}")
-    return "\n\n".join(part for part in parts if part)
-
-
-def _spilled(item: Item, spilled: Mapping[str, str]) -> Item:
-    """The item with what stands for results that were too long."""
-    if not isinstance(item, AnswerItem) or spilled.keys().isdisjoint(item.results):
-        return item
-    shorter = {
-        call: msgspec.structs.replace(done, content=spilled[call]) if call in spilled else done
-        for call, done in item.results.items()
-    }
-    return AnswerItem(item.seq, item.said, shorter)
 
 
 #: What an entry does to a transcript, by its type: a look-up, because a log may have many thousands.

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from flux.agents import prompt
 from flux.agents.cuts import cut
-from flux.agents.transcript import Item, Transcript, UserItem
+from flux.agents.items import Item, UserItem
+from flux.agents.transcript import Transcript
 from flux.events import Compacted, UserSaid
 from flux.messages import AssistantMessage, CallPart, Message, TextPart, ToolCall, ToolResult, UserMessage, text_of
 from tests.unit.agents.logs import (
