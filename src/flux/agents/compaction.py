@@ -40,7 +40,7 @@ MOST_ASKED = 8000
 
 
 class SummaryFailed(Unavailable):
-    """The conversation is too long for the model, and it could not be summarised."""
+    """The conversation could not be summarised."""
 
     type = "summary_failed"
 
@@ -180,7 +180,7 @@ class _Writer:
             so_far = await self.write(system, first, halvings + 1)
             return await self.write(system, f"{BEFORE}{so_far}\n\n{second}", halvings + 1)
         reason = result.message if isinstance(result, ModelFailure) else "it answered nothing"
-        raise SummaryFailed(f"the conversation is too long for the model, and summarising it failed: {reason}")
+        raise SummaryFailed(f"summarising the conversation failed: {reason}")
 
     async def _tried(self, system: str, text: str) -> AssistantMessage | ModelFailure | None:
         for attempt in range(1, self._attempts + 1):

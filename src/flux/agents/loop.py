@@ -269,7 +269,8 @@ async def _compact(session: Session, step: Compact) -> bool:
         entry = await _unless_cancelled(session.run, work)
     except SummaryFailed as error:
         asked = session.log.run is not None and session.log.run.compacting
-        return await _end(session, RunFailed(message=str(error), retryable=not asked))
+        message = str(error) if asked else f"the conversation is too long for the model, and {error}"
+        return await _end(session, RunFailed(message=message, retryable=not asked))
     if entry is not None:
         await session.run.append(entry)
     return False

@@ -13,7 +13,7 @@ from flux.agents.process import open_process
 from flux.client import FluxClient
 from flux.client.transport import InProcessTransport
 from flux.errors import ServerUnreachable, SessionEnded, TooLarge, Unauthorized
-from flux.models.scripted import Call, Reply, ScriptedModel
+from flux.models.scripted import Call, Reply, Script, ScriptedModel
 from flux.server.app import create_app
 from flux.settings import load_settings
 from flux.surfaces.terminal import beside
@@ -67,8 +67,8 @@ class Person:
 
 
 @asynccontextmanager
-async def client(home: Path) -> AsyncIterator[FluxClient]:
-    model = ScriptedModel(SCRIPT)
+async def client(home: Path, script: Script = SCRIPT) -> AsyncIterator[FluxClient]:
+    model = ScriptedModel(script)
     settings = load_settings({}, home=str(home))
     async with (
         open_process(settings, environment={}, workspace=home, factories={"scripted": lambda _: model}) as process,
@@ -108,6 +108,17 @@ async def test_an_approval_that_was_given_elsewhere(tmp_path: Path) -> None:
     assert "This was answered elsewhere meanwhile.\n" in shown
     assert 'Calling shell(command="echo one")... Denied.\n' in shown
     assert "Good." in shown
+
+
+@pytest.mark.behaviour("terminal:compact")
+async def test_a_person_asks_for_a_summary(tmp_path: Path) -> None:
+    async with client(tmp_path, lambda request: Reply("They said much." if not request.tools else "Good.")) as opened:
+        session = await opened.start_session("helper")
+        shown = await talk(opened, session.id, Person("/compact", "go", "x " * 30_000, "/compact", "again"))
+    assert shown.count("There is nothing to summarise yet.\n") == 1
+    assert shown.count("… earlier messages were summarised to save space\n") == 1
+    assert shown.index("There is nothing") < shown.index("Good.") < shown.index("were summarised")
+    assert "Error" not in shown
 
 
 @pytest.mark.behaviour("terminal:resume:asks-again")

@@ -62,7 +62,7 @@ def test_a_second_compaction_includes_the_first_summary() -> None:
 @pytest.mark.behaviour("loop:compaction:fails-clearly")
 @pytest.mark.parametrize("turn", [ModelFailure("down", "transient"), Reply("")])
 async def test_without_a_summary_nothing_is_cut(turn: Reply | ModelFailure) -> None:
-    with pytest.raises(SummaryFailed, match="summarising it failed"):
+    with pytest.raises(SummaryFailed, match="summarising the conversation failed"):
         await summarise(transcript(*TALK), Compact(6), ScriptedModel([turn]))
 
 
