@@ -60,13 +60,23 @@ def cut(log: Transcript, keep: int, *, must: bool = True) -> Compact | None:
 
 def _place(items: Sequence[Item], first: int, keep: int, *, must: bool) -> int:
     """The index of the first item that stays; 0 when none may go."""
+    places = [index for index in range(first + 1, len(items)) if _apart(items, index)]
+    crossing = _crossing(items, first, keep)
+    if not places or (crossing is None and not must):
+        return 0
+    if crossing is None:
+        return places[-1]
+    return max((place for place in places if place <= crossing), default=places[0])
+
+
+def _crossing(items: Sequence[Item], first: int, keep: int) -> int | None:
+    """The item with which what stays is as long as `keep`; None when all of it is shorter."""
     kept = 0
-    for index in range(len(items) - 1, first, -1):
+    for index in range(len(items) - 1, first - 1, -1):
         kept += size(items[index])
-        if kept >= keep and _apart(items, index):
+        if kept >= keep:
             return index
-    last = len(items) - 1
-    return last if must and last > first and _apart(items, last) else 0
+    return None
 
 
 def _apart(items: Sequence[Item], index: int) -> bool:

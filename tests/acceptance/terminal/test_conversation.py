@@ -121,6 +121,15 @@ async def test_a_person_asks_for_a_summary(tmp_path: Path) -> None:
     assert "Error" not in shown
 
 
+@pytest.mark.behaviour("terminal:compact")
+async def test_who_comes_back_after_a_summary_sees_the_last_exchange(tmp_path: Path) -> None:
+    async with client(tmp_path, lambda request: Reply("They said much." if not request.tools else "Good.")) as opened:
+        session = await opened.start_session("helper")
+        await talk(opened, session.id, Person("x " * 30_000, "then", "/compact"))
+        shown = await talk(opened, session.id, Person("again"))
+    assert "> then\nGood.\n… earlier messages were summarised to save space\n" in shown
+
+
 @pytest.mark.behaviour("terminal:resume:asks-again")
 async def test_a_resumed_session_shows_the_last_exchange_and_the_new_messages_only(tmp_path: Path) -> None:
     async with client(tmp_path) as opened:
