@@ -32,6 +32,8 @@ SETTINGS = {
     "retention_days": "Days after which an ended execution is deleted with all it left behind; 0 keeps it for good",
     "elicitation_window": "Seconds that a call waits for an answer to what its MCP server asks; then the session waits",
     "max_message_bytes": "Bytes of one message; a request body may have six times as many",
+    "webhook_hosts": "Names, with or without a port, that webhooks may tell although not public, or without TLS",
+    "webhook_timeout": "Seconds that the receiver of a webhook gets to answer",
     "web_fetch_hosts": "Names, with or without a port, that `web_fetch` may reach although they are not public",
 }
 PROVIDERS = {
@@ -218,7 +220,8 @@ EVENTS = {
     "compact_done.compacted": "Whether there was anything to summarise",
     "usage.tokens": "The tokens",
     "forked.from": "The id of the other session",
-    "forked.at": "The last seq that was copied",
+    "forked.upto": "The last seq that was copied",
+    "forked.dropped": "The ids of messages that no run had taken up: they are not answered here",
     "session_end.turns": "How many answers it gave",
     "progress.value": "The value, any JSON",
     "TextPart.text": "The text",
@@ -251,4 +254,4 @@ EVENTS = {
     "TASK_COMPLETED.value": "The result, in the typed form of values",
 }
 #: Types that a reader may meet later; this version never writes them.
-NOT_WRITTEN = frozenset({"forked"})
+NOT_WRITTEN: frozenset[str] = frozenset()

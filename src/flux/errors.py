@@ -4,6 +4,7 @@ FluxError
 ├── InvalidInput            400  what the caller sent cannot be used
 │   ├── DefinitionInvalid        an agent definition is wrong
 │   ├── SourceInvalid            a file cannot be registered as workflows
+│   ├── ProjectUnusable          files of a project cannot be used
 │   ├── UnsupportedYet           a documented field whose machinery is not in this version
 │   ├── ExecutionFinished        the execution has ended already
 │   ├── PlanInvalid              steps that make no plan, or a step that cannot change so
@@ -15,8 +16,10 @@ FluxError
 ├── NotFound                404
 │   ├── SessionNotFound
 │   ├── AgentNotFound
+│   ├── DispatchNotFound
 │   ├── ScheduleNotFound
 │   ├── WorkerNotFound
+│   ├── WebhookNotFound          no such webhook, or no such delivery of it
 │   ├── WorkflowNotFound
 │   ├── ExecutionNotFound
 │   ├── InterruptNotFound
@@ -24,18 +27,24 @@ FluxError
 │   ├── ConfigNotFound
 │   ├── ArtifactNotFound
 │   ├── MemoryNotFound
+│   ├── PrincipalNotFound
+│   ├── RoleNotFound
 │   └── StoredValueNotFound      a value kept outside the log is gone
 ├── Conflict                409  the request met a state it cannot apply to
 │   ├── SessionEnded
 │   ├── SessionBusy
 │   ├── SessionExists
+│   ├── HarnessExists            a context has a harness of this name already
 │   ├── AgentExists
 │   ├── ScheduleExists
 │   ├── WorkerExists
+│   ├── WebhookExists
 │   ├── InterruptDecided
 │   ├── NotPaused                the execution waits for no answer of this kind
 │   └── IdempotencyMismatch
 ├── TooLarge                413
+├── HeadersTooLarge         431
+├── TooManyRequests         429  a limit is reached; `details.retry_after` says in how many seconds to come again
 ├── Unavailable             503  something Flux needs is missing or down
 │   ├── MissingKey               a model provider has no key
 │   ├── MissingPackage           an optional package is not installed
@@ -51,9 +60,11 @@ FluxError
 │   ├── ExecutionInterrupted     its worker stopped while it ran once; the outcome is unknown
 │   ├── ApprovalRejected         a person rejected it
 │   ├── AgentFailed              the run of an agent that it asked failed
+│   │   └── ResultUnavailableError   it ended without the structured answer that was asked for
 │   ├── ToolExecutionError       the tool of an MCP server failed
 │   └── WorkflowFailedError      a workflow that was called failed
 ├── ExecutionSuspended      500  internal: the workflow stops here for now
+├── AbortError              409  an operation was stopped by whoever had asked for it
 ├── UnknownException        500  stands for an exception whose class is not known here
 └── Fenced                  500  internal: this worker no longer owns the execution
 
@@ -64,6 +75,9 @@ developers and never leaves the process. `error.details` is JSON for machines.
 from __future__ import annotations
 
 from typing import Any, ClassVar
+
+_NO_RESULT = "the agent gave no result: "
+_ABORTED = "the operation was aborted"
 
 
 class FluxError(Exception):
@@ -160,6 +174,12 @@ class SessionNotFound(NotFound):
     type = "session_not_found"
 
 
+class DispatchNotFound(NotFound):
+    """There is no such dispatch."""
+
+    type = "dispatch_not_found"
+
+
 class AgentNotFound(NotFound):
     """There is no such agent; `flux agent list` shows those that exist."""
 
@@ -170,6 +190,12 @@ class ScheduleNotFound(NotFound):
     """There is no such schedule; `flux schedule list` shows those that exist."""
 
     type = "schedule_not_found"
+
+
+class WebhookNotFound(NotFound):
+    """There is no such webhook; `flux webhook list` shows those that exist."""
+
+    type = "webhook_not_found"
 
 
 class WorkerNotFound(NotFound):
@@ -220,6 +246,18 @@ class MemoryNotFound(NotFound):
     type = "memory_not_found"
 
 
+class PrincipalNotFound(NotFound):
+    """There is no such principal; `flux principals list` shows those that exist."""
+
+    type = "principal_not_found"
+
+
+class RoleNotFound(NotFound):
+    """There is no such role; `flux roles list` shows those that exist."""
+
+    type = "role_not_found"
+
+
 class StoredValueNotFound(NotFound):
     """The stored value is gone."""
 
@@ -245,10 +283,19 @@ class SessionBusy(Conflict):
     type = "session_busy"
 
 
+SessionBusyError = SessionBusy
+
+
 class SessionExists(Conflict):
     """A session of this name is open already."""
 
     type = "session_exists"
+
+
+class HarnessExists(Conflict):
+    """A harness of this name was made here already; give it another name."""
+
+    type = "harness_exists"
 
 
 class AgentExists(Conflict):
@@ -261,6 +308,12 @@ class ScheduleExists(Conflict):
     """A schedule of this name exists already."""
 
     type = "schedule_exists"
+
+
+class WebhookExists(Conflict):
+    """A webhook of this name exists already."""
+
+    type = "webhook_exists"
 
 
 class WorkerExists(Conflict):
@@ -285,6 +338,20 @@ class IdempotencyMismatch(Conflict):
     """This Idempotency-Key was used before with another body; use a new key."""
 
     type = "idempotency_mismatch"
+
+
+class HeadersTooLarge(FluxError):
+    """The headers are too large."""
+
+    type = "headers_too_large"
+    status = 431
+
+
+class TooManyRequests(FluxError):
+    """There is too much under way; come again later."""
+
+    type = "too_many_requests"
+    status = 429
 
 
 class TooLarge(FluxError):
@@ -323,6 +390,12 @@ class SourceUnusable(Unavailable):
     """The source of the workflow cannot be loaded on this worker."""
 
     type = "source_unusable"
+
+
+class ProjectUnusable(InvalidInput):
+    """Files of the project cannot be used; mend those that are named."""
+
+    type = "project_unusable"
 
 
 class ServerUnreachable(Unavailable):
@@ -381,6 +454,19 @@ class AgentFailed(ExecutionError):
     type = "agent_failed"
 
 
+class ResultUnavailableError(AgentFailed):
+    """The agent gave no structured answer; `reason` says why, `text` is what it said instead."""
+
+    type = "result_unavailable"
+
+    def __init__(self, reason: str = "", text: str = "", *, debug: str = "", **details: Any) -> None:
+        reason = str(reason).removeprefix(_NO_RESULT)  # it may be read from a log, or come from a server
+        super().__init__(f"{_NO_RESULT}{reason}", debug=debug)
+        self.details = details
+        self.reason = reason
+        self.text = text
+
+
 class ToolExecutionError(ExecutionError):
     """The tool of an MCP server failed, or the server cannot be used."""
 
@@ -415,6 +501,19 @@ class ExecutionSuspended(FluxError):
     """The workflow stops here for now; no task may begin. Code may not catch this and go on."""
 
     type = "execution_suspended"
+
+
+class AbortError(FluxError):
+    """The operation was aborted; `reason` is what was given as the reason."""
+
+    type = "aborted"
+    status = 409
+
+    def __init__(self, reason: Any = None, *, debug: str = "", **details: Any) -> None:
+        reason = reason.removeprefix(f"{_ABORTED}: ") if isinstance(reason, str) else reason
+        super().__init__(_ABORTED + (f": {reason}" if reason is not None else ""), debug=debug)
+        self.details = details
+        self.reason = reason
 
 
 class UnknownException(FluxError):

@@ -218,10 +218,14 @@ class ChatResponse(Entry, frozen=True, tag="chat_response", kw_only=True):
 
 
 class RunFailed(Entry, frozen=True, tag="error", kw_only=True):
-    """The run failed; the session stays usable. `retryable`: the same message may work later."""
+    """The run failed; the session stays usable. `retryable`: the same message may work later.
+
+    `reason` is a word for machines where there is one: "budget", nothing more may be spent.
+    """
 
     message: str
     retryable: bool = False
+    reason: str | None = None
 
 
 class Cancelled(Entry, frozen=True, tag="cancelled", kw_only=True):
@@ -269,10 +273,14 @@ class UsageCounted(Entry, frozen=True, tag="usage", kw_only=True):
 
 
 class Forked(Entry, frozen=True, tag="forked", kw_only=True):
-    """This session began as a copy of another."""
+    """This session began as a copy of another, up to and with its seq `upto`.
+
+    `dropped` are the ids of messages that no run had taken up there: they are not answered here.
+    """
 
     source: str = msgspec.field(name="from")
-    at: int
+    upto: int
+    dropped: tuple[str, ...] = ()
 
 
 class SessionEndedEntry(Entry, frozen=True, tag="session_end", kw_only=True):

@@ -31,7 +31,7 @@ def test_a_page_that_differs_or_is_missing_is_found(tmp_path: Path) -> None:
 
 
 def test_every_setting_is_told() -> None:
-    assert [*SETTINGS, "providers"] == list(Settings.__struct_fields__)
+    assert [*SETTINGS, "providers", "auth"] == list(Settings.__struct_fields__)
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -23,6 +23,7 @@ class RunBase(Struct, frozen=True, omit_defaults=True):
     cost: float = 0.0
     compacting: bool = False
     cancelled: bool = False
+    reminded: int = 0
     repeats: dict[str, int] = {}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from flux.agents.definition import AgentDefinition
-from flux.agents.kits import Kit
+from flux.agents.kits import Code, Kit
 from flux.agents.memory.choice import TOOL_NAMES as MEMORY_TOOLS
 from flux.agents.planning.plan import TOOLS as PLAN_TOOLS
 from flux.agents.shipped import check_files, check_names, is_file
@@ -20,7 +20,7 @@ from flux.events import ContextFrozen
 from flux.messages import Message, ToolCall
 from flux.models.base import Model, ModelRequest, Models, ToolSchema
 from flux.sandboxes.base import Sandbox
-from flux.sandboxes.local import LocalSandbox
+from flux.sandboxes.host import LocalSandbox
 from flux.suggest import unknown
 from flux.tools.base import Tool, ToolContext
 from flux.tools.files import READER, resource_reader
@@ -141,6 +141,10 @@ class Binder:
         """
         sandbox = self._sandbox(definition, workspace or self.workspace)
         return Bound(definition, self._models, tools_of(definition, self._own), sandbox)
+
+    def of(self, definition: AgentDefinition, code: Code) -> Bound:
+        """Make an agent of the application live, acting in its own sandbox; its tools come as a kit."""
+        return Bound(definition, self._models, {}, code.sandbox)
 
     def check(self, definition: AgentDefinition) -> None:
         """Everything that can be known before the first run.

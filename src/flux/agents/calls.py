@@ -74,9 +74,9 @@ class RunState(Struct, gc=False):
     """The run that is open in the log.
 
     `compacting`: it was asked to summarise the history, and for nothing else; `compactions` are those since the
-    newest answer. `failures` are those of the model call that is due. `active_since` is when it started, or was last
-    answered by a person, or may retry, in seconds since the epoch. `overflowed`: the prompt is known to be
-    too long.
+    newest answer. `failures` are those of the model call that is due. `reminded` counts what the loop itself has told
+    the model. `active_since` is when it started, or was last answered by a person, or may retry, in seconds since the
+    epoch. `overflowed`: the prompt is known to be too long.
     """
 
     id: str
@@ -95,7 +95,13 @@ class RunState(Struct, gc=False):
     compactions: int = 0
     overflowed: bool = False
     cancelled: bool = False
+    reminded: int = 0
     repeats: dict[str, int] = {}
+
+    @property
+    def detached(self) -> bool:
+        """Whether nothing of it becomes part of the conversation."""
+        return bool(self.options.get("detached"))
 
     @property
     def open_calls(self) -> list[CallState]:

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from msgspec import Struct
 from msgspec.structs import replace
 
+from flux import redaction
 from flux.agents.cuts import Compact
 from flux.agents.items import AnswerItem, Item, SummaryItem, UserItem
 from flux.agents.model_calls import delay_of
@@ -194,7 +195,7 @@ class _Writer:
         messages = (UserMessage((TextPart(text),)), UserMessage((TextPart(ASK),)))
         request = ModelRequest(system=system, messages=messages, max_tokens=SUMMARY_TOKENS)
         result: AssistantMessage | ModelFailure | None = None
-        async with aclosing(self._model.stream(request)) as events:
+        async with aclosing(self._model.stream(redaction.struct(request))) as events:
             async for event in events:
                 if isinstance(event, (AssistantMessage, ModelFailure)):
                     result = event

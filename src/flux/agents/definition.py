@@ -25,6 +25,8 @@ MOST_STEPS = 100
 
 ThinkingLevel = Literal["off", "minimal", "low", "medium", "high", "xhigh"]
 
+#: How pydantic names the choice of False.
+NO_COMPACTION = "literal[False]"
 #: Documented fields whose machinery is not in this version.
 LATER = frozenset(
     {
@@ -58,10 +60,11 @@ class Limit(_Frozen):
 
 
 class Budget(_Frozen):
-    """Limits per run and per session."""
+    """Limits per run, per session, and of all sessions of an agent together."""
 
     run: Limit = Limit()
     session: Limit = Limit()
+    agent: Limit = Limit()
 
 
 class CompactionConfig(_Frozen):
@@ -222,17 +225,21 @@ def define(fields: Any) -> AgentDefinition:
 
 def faults_of(error: ValidationError) -> str:
     """What is wrong with fields, in one line."""
-    return "; ".join(_fault(fault) for fault in error.errors(include_url=False))
+    faults = error.errors(include_url=False)
+    return "; ".join(_fault(fault) for fault in faults if fault["loc"][-1:] != (NO_COMPACTION,))
 
 
 def _fault(fault: Any) -> str:
-    where = ".".join(str(part) for part in fault["loc"])
+    # Of what may be False or fields, pydantic names the choice too.
+    where = ".".join(str(part) for part in fault["loc"] if part != CompactionConfig.__name__)
     if fault["type"] == "extra_forbidden":
         valid = {*AgentDefinition.model_fields, *LATER} if len(fault["loc"]) == 1 else set()
         like = nearest(str(fault["loc"][-1]), valid)
         return f"unknown field {where!r}" + (f"; did you mean {like!r}?" if like else "")
     if fault["type"] == "missing":
         return f"missing field {where!r}"
+    if fault["type"] == "model_type":
+        return f"{where}: must be a mapping of fields" + (", or false" if where == "compaction" else "")
     message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     message = message.partition(", unable to parse")[0]
     return f"{where}: {message}" if where else message

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -55,11 +55,15 @@ Use `delegate` for work that one of these does better. It does not see this conv
 
 
 class Colleague(Struct, frozen=True):
-    """An agent that work can be handed to: `given` by the one that delegates, or stored in some version."""
+    """An agent that work can be handed to: `given` by the one that delegates, or stored in some version.
+
+    `options` are those of the message that hands it over.
+    """
 
     definition: AgentDefinition
     version: int | None = None
     given: Given | None = None
+    options: Mapping[str, Any] = {}
 
 
 class SessionLink:
@@ -150,13 +154,14 @@ class Delegation:
             if one is None:
                 return Failed(f"There is no agent {agent!r} to delegate to. Agents: {', '.join(found)}.")
             text = f"{context}\n\n{instruction}" if context else instruction
-            return await self._drive(session, context_.call, one, text)
+            return await self.drive(session, context_.call, one, text)
 
         # Driven again it goes on where it was, so it may be started again after a crash.
         tool = tool_of(delegate, effect="idempotent", source="agents")
         return msgspec.structs.replace(tool, part_of_run=True)
 
-    async def _drive(self, session: Session, call: str, one: Colleague, text: str) -> ToolOutcome:
+    async def drive(self, session: Session, call: str, one: Colleague, text: str) -> ToolOutcome:
+        """Hand work to an agent, or go on with what a call has handed to it; what that comes to."""
         run, name = session.run, one.definition.name
         id = driving.child_id(run.id, call)
         if id not in session.log.delegated:
@@ -188,7 +193,8 @@ def _order(id: str, call: str, one: Colleague, text: str, workspace: str | None)
         name="default",
         workspace=workspace,
     )
-    return Order(started, UserSaid(id=driving.message_of(id, call), mode="queue", parts=(TextPart(text),)))
+    said = UserSaid(id=driving.message_of(id, call), mode="queue", parts=(TextPart(text),), options=dict(one.options))
+    return Order(started, said)
 
 
 def _used(child: str, spent: Spent) -> tuple[Entry, ...]:

@@ -54,7 +54,9 @@ from flux.events import (
 from flux.messages import TextPart
 from flux.models.bundled import scripted
 from flux.models.registry import ModelRegistry, provider_settings
+from flux.redaction import Known
 from flux.settings import load_settings
+from flux.store.database import LOCAL
 from flux.store.executions import Spent
 from flux.tools.skills import SkillCatalog
 from flux.workflow_entries import TaskCompleted, TaskFailed, TaskStarted
@@ -328,7 +330,10 @@ def _shown(question: Question) -> tuple[str, Any]:
 
 async def session_executor(journal: Journal) -> SessionExecutor:
     """The executor of sessions of this process; a script makes one when it first needs it."""
-    services = journal.services
+    services, known = journal.services, Known()
+
+    async def secret(name: str) -> str:
+        return str((await services.secrets(LOCAL, [name]))[name])
 
     async def make(stack: AsyncExitStack) -> SessionExecutor:
         settings = load_settings(os.environ)
@@ -337,8 +342,12 @@ async def session_executor(journal: Journal) -> SessionExecutor:
             provider_settings(settings.providers),
             {"scripted": scripted},
             stalled_after=settings.model_stall,
+            keys=settings.keys,
         )
+        models.secret = secret
         stack.push_async_callback(models.aclose)
+        stack.callback(known.forget)
+        known.add(*models.keys())
         binder = Binder(models, Path.cwd(), os.environ)
         stores = MemoryStores(services.database, services.secrets, settings)
         stack.push_async_callback(stores.close)

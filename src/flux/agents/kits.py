@@ -12,7 +12,9 @@ from flux.agents.window import WorkingMemory
 from flux.engine.task import task
 from flux.events import ContextFrozen
 from flux.models.base import OutputSchema
+from flux.sandboxes.base import Sandbox
 from flux.tools.base import Resource, Tool
+from flux.tools.skill import Skill
 
 
 class Kit(Struct, frozen=True):
@@ -33,11 +35,25 @@ class Kit(Struct, frozen=True):
     readable: bool = False
 
 
+class Code(Struct, frozen=True):
+    """What an agent of the application acts in and with: its sandbox, tools and skills, and its sub-agents by name.
+
+    `result` are the tools of a structured answer. `options` are those of a message that gives it work.
+    """
+
+    sandbox: Sandbox
+    tools: tuple[Tool, ...] = ()
+    skills: tuple[Skill, ...] = ()
+    agents: Mapping[str, Given] = {}
+    result: tuple[Tool, ...] = ()
+    options: Mapping[str, Any] = {}
+
+
 class Given(Struct, frozen=True):
     """An agent that is made in code: its definition, and what a definition cannot hold.
 
     `tasks` are its tools, `colleagues` whom it can delegate to beside those that are stored, `output` is what its
-    answers must look like, `memory` how much of the messages it is shown.
+    answers must look like, `memory` how much of the messages it is shown, `code` what one of `create_agent` has.
     """
 
     definition: AgentDefinition
@@ -45,3 +61,4 @@ class Given(Struct, frozen=True):
     colleagues: Mapping[str, Given] = {}
     output: OutputSchema | None = None
     memory: WorkingMemory | None = None
+    code: Code | None = None

@@ -23,6 +23,7 @@ from flux.events import (
     CompactRequested,
     ContextFrozen,
     Entry,
+    Forked,
     Gated,
     InterruptAnswered,
     ModelFailed,
@@ -87,6 +88,8 @@ class Transcript:
         #: Where inputs stand that no run has consumed, and the frozen prompt.
         self._places: dict[str, int] = {}
         self._context_at = 0
+        #: The seq up to which entries are told by what they come to.
+        self._based_on = 0
         self._answers: dict[str, InterruptAnswered] = {}
         self._below: set[str] = set()
         self._cancels: set[str] = set()
@@ -155,8 +158,9 @@ class Transcript:
         found: dict[str, Any] = msgspec.to_builtins(base)
         return found
 
-    def _restore(self, base: Base) -> None:
+    def _restore(self, base: Base, upto: int) -> None:
         """Begin with what everything up to a compaction comes to."""
+        self._based_on = upto
         self.definition_digest, self.plan, self.marks = base.definition_digest, base.plan, dict(base.marks)
         self.turns, self.tokens, self.cost, self.kept = base.turns, base.tokens, base.cost, base.kept
         self.delegated, self.counted = dict(base.delegated), dict(base.counted)
@@ -169,6 +173,8 @@ class Transcript:
     def _say(self, entry: UserSaid, stored: Stored) -> None:
         self.pending[entry.id] = entry
         self._places[entry.id] = stored.seq
+        if self.run is not None and entry.options.get("reminder") and stored.seq > self._based_on:
+            self.run.reminded += 1
 
     def _request_compaction(self, entry: CompactRequested, stored: Stored) -> None:
         self.requests[entry.id] = entry
@@ -190,7 +196,7 @@ class Transcript:
 
     def _compact(self, entry: Compacted, _: Stored) -> None:
         if self.started is None and entry.base is not None:  # no log begins so: it is read from here on
-            self._restore(msgspec.convert(entry.base, Base))
+            self._restore(msgspec.convert(entry.base, Base), entry.upto)
             return
         self._count(entry)
         newer = [spilled_in(item, entry.spilled) for item in self.items if item.seq > entry.upto]
@@ -205,6 +211,13 @@ class Transcript:
 
     def _end(self, _: SessionEndedEntry, __: Stored) -> None:
         self.ended = True
+
+    def _fork(self, _: Forked, __: Stored) -> None:
+        """A copy begins with what was said before, and with nothing else: no open work, children or bills."""
+        self.run, self.ended = None, False
+        self.pending, self.requests, self._places, self.delegated, self.counted = {}, {}, {}, {}, {}
+        self._cancels = set()
+        self.tokens, self.cost = 0, 0.0
 
     def _ask(self, entry: Question, _: Stored) -> None:
         state = self.run.calls.get(entry.call or "") if self.run else None
@@ -281,8 +294,9 @@ class Transcript:
         run.compactions, run.overflowed = 0, False
         run.model_calls += 1
         run.iterations += bool(entry.calls)
-        self.prompt_tokens = entry.usage.total
-        self.items.append(AnswerItem(stored.seq, entry))
+        if not run.detached:
+            self.prompt_tokens = entry.usage.total
+            self.items.append(AnswerItem(stored.seq, entry))
 
     def _gate(self, run: RunState, entry: Gated, _: int) -> None:
         run.calls[entry.call].gate = entry
@@ -294,13 +308,13 @@ class Transcript:
         if not run.finish_call(entry):
             return
         self.kept = self.kept or entry.artifact is not None or KEPT in entry.content
-        for item in reversed(self.items):
+        for item in reversed(self.items if not run.detached else ()):
             if isinstance(item, AnswerItem):
                 item.results = {**item.results, entry.call: entry}
                 break
 
     def _respond(self, _: RunState, entry: ChatResponse, __: int) -> None:
-        self.turns = entry.turn
+        self.turns = entry.turn or self.turns
         self.run = None
 
     def _fail(self, _: RunState, __: RunFailed | CompactDone, ___: int) -> None:
@@ -315,7 +329,7 @@ class Transcript:
             self._places.pop(id, None)
             self.requests.pop(id, None)
             said = self.pending.pop(id, None)
-            if said is not None:
+            if said is not None and not (self.run is not None and self.run.detached):
                 self.items.append(UserItem(seq, said))
 
 
@@ -327,6 +341,7 @@ ADD: Mapping[type, Callable[[Transcript, Any, Stored], None]] = {
     ContextFrozen: Transcript._freeze,
     CancelRequested: Transcript._request_cancel,
     Compacted: Transcript._compact,
+    Forked: Transcript._fork,
     Planned: Transcript._plan,
     SubagentChanged: Transcript._delegate,
     SessionEndedEntry: Transcript._end,

@@ -68,7 +68,7 @@ class Configs:
         """
         _check_own(name, "delete")
         if not await self._database.write(configs.remove(scope, name)):
-            raise ConfigNotFound(f"there is no config {name!r}; `flux config list` shows those that are set")
+            raise _no_config(name)
 
     async def names(self, scope: Scope, after: str = "", limit: int = 50) -> list[str]:
         """Names of values that are set, in order, behind `after`."""
@@ -89,7 +89,7 @@ def _all(scope: Scope, names: list[str]) -> Steps[dict[str, Any]]:
             continue
         text = yield from configs.get(scope, name)
         if text is None:
-            raise ConfigNotFound(f"there is no config {name!r}; `flux config set {name} VALUE` sets it")
+            raise _no_config(name)
         found[name] = msgspec.json.decode(text)
     return found
 
@@ -104,3 +104,7 @@ def _definition(scope: Scope, name: str) -> Steps[Any]:
     if isinstance(memory, dict) and not str(memory.get("connection", "")).startswith("secret:"):
         memory.pop("connection", None)
     return definition
+
+
+def _no_config(name: str) -> ConfigNotFound:
+    return ConfigNotFound(f"there is no config {name!r}; `flux config list` shows those that are set, `set` sets one")

@@ -8,8 +8,9 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from flux.engine import history
+from flux.engine import declared, history
 from flux.engine.history import ExecutionEvent
+from flux.engine.storage import read_output
 from flux.engine.values import decode_value
 from flux.errors import InvalidInput
 from flux.events import Stored
@@ -74,8 +75,16 @@ class ExecutionContext(Generic[T]):
 
     @property
     def output(self) -> Any:
-        """What the workflow returned; None until it has completed."""
-        return decode_value(history.output_of(self._row, self._entries))
+        """What the workflow returned; None until it has completed.
+
+        Kept in the workflow's `output_storage`, it is read from there where this program declares the workflow;
+        elsewhere this is the reference to it, as plain data.
+
+        :raises StoredValueNotFound: it is gone from there
+        """
+        encoded = history.output_of(self._row, self._entries)
+        code = declared.find(self.workflow_id)
+        return read_output(code.output_storage if code else None, encoded)
 
     @property
     def error(self) -> str | None:

@@ -18,6 +18,7 @@ from flux.engine.declared import Declared
 from flux.engine.dispatch import Duty, Worker
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.journal import FOR_PEOPLE
+from flux.engine.key_source import KeySource
 from flux.engine.place import here
 from flux.engine.pools import DEFAULT, Offer, resources_here
 from flux.engine.presence import presence
@@ -100,7 +101,7 @@ class Engine:
         self.feed = Feed(database)
         self.dispatch = LocalDispatch()
         self.admission = Admission(database, self.feed, self.dispatch)
-        secrets, configs = Secrets(database, settings.home, settings.secret_key), Configs(database)
+        secrets, configs = Secrets(database, KeySource.of(settings)), Configs(database)
         self.services = Services(
             database, self._start_child, self._cancel_children, secrets.requested, configs.requested
         )

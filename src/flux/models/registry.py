@@ -11,9 +11,9 @@ from msgspec import Struct
 from flux.errors import DefinitionInvalid, MissingKey, SettingsInvalid
 from flux.models.base import Model, Models
 from flux.models.endpoint import Endpoint, Wire, problem_of
-from flux.models.providers import STALLED_AFTER, ProviderModel
+from flux.models.providers import STALLED_AFTER, FindSecret, ProviderModel, no_secret
 from flux.settings import Provider
-from flux.suggest import nearest
+from flux.suggest import nearest, unknown
 
 ModelFactory = Callable[[str], Model]
 
@@ -83,7 +83,11 @@ class ModelRegistry(Models):
         factories: Mapping[str, ModelFactory] | None = None,
         *,
         stalled_after: float = STALLED_AFTER,
+        keys: Mapping[str, str] | None = None,
     ) -> None:
+        #: Finds a secret by its name; until it is set there are none.
+        self.secret: FindSecret = no_secret
+        self._keys = dict(keys or {})
         self._environment = environment
         self._providers = dict(providers or {})
         self._factories = dict(factories or {})
@@ -92,6 +96,9 @@ class ModelRegistry(Models):
         self._closing: set[asyncio.Task[None]] = set()
         for name, provider in self._providers.items():
             _check_provider(name, provider, {*BUILT_IN, *self._factories})
+        for name in self._keys:
+            if name not in {*BUILT_IN, *self._providers}:
+                raise SettingsInvalid(f"flux.ai.keys: {unknown('provider', name, [*BUILT_IN, *self._providers])}")
 
     def get(self, name: str) -> Model:
         """The model of that name.
@@ -107,11 +114,17 @@ class ModelRegistry(Models):
             found = self._made[name, endpoint] = (
                 self._factories[provider](model)
                 if endpoint is None
-                else ProviderModel(endpoint, model, stalled_after=self._stalled_after)
+                else ProviderModel(endpoint, model, stalled_after=self._stalled_after, secret=self._secret)
             )
             self._drop_oldest()
         self._made.move_to_end((name, endpoint))
         return found
+
+    def keys(self) -> list[str]:
+        """Every key of a provider that the environment holds."""
+        own = [one.api_key_env for one in self._providers.values() if one.api_key_env]
+        variables = (*own, *(variable for known in BUILT_IN.values() for variable in known.keys))
+        return [key for variable in variables if (key := self._environment.get(variable))]
 
     def check(self, name: str) -> None:
         """Raise what `get` would raise; loads no SDK."""
@@ -127,6 +140,9 @@ class ModelRegistry(Models):
             if isinstance(model, ProviderModel):
                 await model.aclose()
         await asyncio.gather(*self._closing)
+
+    async def _secret(self, name: str) -> str:
+        return await self.secret(name)
 
     def _drop_oldest(self) -> None:
         while len(self._made) > KEPT:
@@ -167,6 +183,8 @@ class ModelRegistry(Models):
         return self._with_key(endpoint, known.keys, needed=known.needs_key)
 
     def _with_key(self, endpoint: Endpoint, variables: tuple[str, ...], *, needed: bool = True) -> Endpoint:
+        if (secret := self._keys.get(endpoint.provider)) is not None:
+            return Endpoint(endpoint.provider, endpoint.wire, endpoint.base_url, secret=secret)
         for variable in variables:
             if key := self._environment.get(variable):
                 return Endpoint(endpoint.provider, endpoint.wire, endpoint.base_url, key, variable)

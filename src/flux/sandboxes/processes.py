@@ -6,6 +6,7 @@ import asyncio
 import codecs
 import errno
 import os
+import re
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
@@ -15,6 +16,8 @@ GRACE = 2.0
 
 DRAIN = 0.5
 """Seconds for the pipes of a shell that has ended, when something it left behind still holds them."""
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 _SHELL = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
 
@@ -171,3 +174,12 @@ def encodable(text: str, what: str) -> None:
             raise OSError(errno.EINVAL, f"{what} cannot hold a NUL character")
     except UnicodeEncodeError as error:
         raise OSError(errno.EINVAL, f"{what} cannot hold a lone surrogate") from error
+
+
+def checked(env: Mapping[str, str]) -> Mapping[str, str]:
+    """Variables for a command. OSError for one that the operating system cannot take."""
+    for name, value in env.items():
+        encodable(value, f"the variable {name}")
+        if not _VARIABLE.fullmatch(name):
+            raise OSError(errno.EINVAL, f"{name[:100]!r} is no name of a variable")
+    return env

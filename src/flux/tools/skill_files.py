@@ -80,6 +80,14 @@ def read_skill(folder: Path, *, strict: bool = False) -> tuple[Skill, tuple[str,
         files = dict(_files(folder))
     except OSError as error:
         raise Malformed(_reason(error)) from error
+    return skill_from(files, folder.resolve().name, strict=strict)
+
+
+def skill_from(files: dict[str, bytes], folder: str, *, strict: bool = False) -> tuple[Skill, tuple[str, ...]]:
+    """The skill of the files of a directory that is called `folder`, and what breaks the published rules.
+
+    :raises Malformed: it cannot be used, or with `strict` breaks a rule
+    """
     main = next((name for name in _MAIN_NAMES if name in files), None)
     if main is None:
         raise Malformed(f"it holds no {MAIN}")
@@ -88,10 +96,10 @@ def read_skill(folder: Path, *, strict: bool = False) -> tuple[Skill, tuple[str,
     except UnicodeDecodeError as error:
         raise Malformed(f"{main} is not UTF-8 text") from error
     fields, body = parse(text, strict=strict)
-    breaches = tuple(_breaches(fields, folder.resolve().name))
+    breaches = tuple(_breaches(fields, folder))
     if strict and breaches:
         raise Malformed("; ".join(breaches))
-    return _skill(fields, body, folder.resolve().name, files), breaches
+    return _skill(fields, body, folder, files), breaches
 
 
 def parse(text: str, *, strict: bool = False) -> tuple[dict[str, Any], str]:

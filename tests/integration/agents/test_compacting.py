@@ -291,6 +291,33 @@ async def test_another_process_reads_a_long_session_from_its_last_compaction_on(
         assert await heir.faults() == []
 
 
+@pytest.mark.behaviour("compaction:undone")
+async def test_a_fork_from_before_the_summary_undoes_it_and_one_from_behind_goes_on_by_it(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with opened(tmp_path, database_url=database_url) as world:
+        await said_much(world, 14, compaction={"keep_recent_tokens": 500})
+        await world.process.sessions.compact(LOCAL, world.id)
+        await world.rest("idle")
+        source = world.id
+        (at,) = [one.seq for one in await world.stored() if isinstance(one.entry, Compacted)]
+        world.id = (await world.process.sessions.fork(LOCAL, source, at - 1)).id
+        await world.ask("as before?")
+        assert world.prompts()[-1][0].startswith("user: number 0")
+        assert len(world.prompts()[-1]) == 29
+        world.id = (await world.process.sessions.fork(LOCAL, source)).id
+        database = world.process.database
+        short, whole = [await database.read(read(LOCAL, world.id)) for read in (log.resume, log.load)]
+        assert len(short) < len(whole)
+        assert same(Transcript().extend(short), Transcript().extend(whole))
+    async with opened(tmp_path, database_url=database_url) as heir:
+        heir.id, heir.models["main"] = world.id, ScriptedModel([Reply("yes")])
+        entries = await heir.ask("go on?")
+        assert "They talked." in heir.prompts()[-1][0]
+        assert of(entries, ChatResponse)[-1].turn == 15
+        assert await heir.faults() == []
+
+
 def same(one: Transcript, other: Transcript) -> bool:
     """Whether two transcripts are told alike and stand alike."""
     fields = ("head", "epoch", "pending", "turns", "tokens", "cost", "plan", "context", "thawed", "run")

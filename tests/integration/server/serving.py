@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from flux.agents.process import Process, open_process
+from flux.agents.project.discovery import Project
 from flux.client import FluxClient
 from flux.client.transport import InProcessTransport
 from flux.models.base import Model
@@ -145,7 +146,8 @@ def settings_of(home: Path, database_url: str = "") -> Settings:
 @asynccontextmanager
 async def serving(
     home: Path, *, in_process: bool, port: int = 0, database_url: str = "", worker: bool = True,
-    tools: Mapping[str, Tool] | None = None, **models: Model,
+    tools: Mapping[str, Tool] | None = None, change: Callable[[Settings], Settings] = lambda settings: settings,
+    project: Project | None = None, **models: Model,
 ) -> AsyncIterator[Served]:  # fmt: skip
     """A server on `home`, and its database unless told; the workspace of its agents is there too."""
     known: dict[str, Model] = dict(models)
@@ -153,12 +155,13 @@ async def serving(
     workspace.mkdir(parents=True, exist_ok=True)
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
     async with open_process(
-        settings_of(home, database_url),
+        change(settings_of(home, database_url)),
         environment=environment,
         workspace=workspace,
         factories={"test": known.__getitem__},
         tools=tools,
         worker=worker,
+        project=project,
     ) as process:
         app = create_app(process)
         exchanges = Exchanges(app)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flux.sandboxes.local import LocalSandbox
+from flux.sandboxes.host import LocalSandbox
 from flux.tools import search
 from flux.tools.base import Done, ToolContext
 from flux.tools.groups import resolve

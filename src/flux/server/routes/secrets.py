@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 
 from flux.server.context import process_of, scope_of
-from flux.server.wire import MAX_PAGE, PutSecret, decode_cursor, names_page
+from flux.server.wire import MAX_PAGE, PutSecret, RotateKey, decode_cursor, names_page
 
 router = APIRouter(prefix="/secrets", tags=["secrets"])
 
@@ -20,6 +20,13 @@ async def list_secrets(
     after = decode_cursor(cursor, str)
     found = await process_of(request).secrets.names(scope_of(request), after[0] if after else "", limit + 1)
     return names_page(found, limit)
+
+
+@router.post("/rotate-key")
+async def rotate_key(request: Request, body: RotateKey) -> dict[str, Any]:
+    """Encrypt every secret anew: with a fresh key, or with the first of those that the server was given."""
+    done = await process_of(request).secrets.rotate(forget_unreadable=body.forget_unreadable)
+    return {"key": done.key, "resealed": done.resealed, "forgotten": done.forgotten}
 
 
 @router.get("/{name}")

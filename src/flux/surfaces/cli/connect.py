@@ -36,28 +36,42 @@ EMBEDDED_GRACE = 1.0
 
 
 @asynccontextmanager
-async def connect(settings: Settings, *, worker: bool = True) -> AsyncIterator[FluxClient]:
-    """A client of the server in force; `worker`: an embedded one also runs what has work."""
+async def connect(
+    settings: Settings, *, worker: bool = True, project: Path | None = None, operator: bool = True
+) -> AsyncIterator[FluxClient]:
+    """A client of the server in force; `worker`: an embedded one also runs what has work, `project` included.
+
+    `operator`: who runs the command has the database, so an embedded server does not ask who calls.
+    """
     from flux.client import FluxClient  # a server needs none, and starts sooner without
 
     url = settings.server or live_server(settings.home)
     here = str(Path.cwd())
     if url is not None:
         # A server on this machine acts where this command was given; another one has its own directories.
-        workspace = here if urlsplit(url).hostname in LOOPBACK else None
+        # With a token it may be for others too, who choose no directories on it.
+        workspace = here if urlsplit(url).hostname in LOOPBACK and not settings.auth_token else None
         async with FluxClient(url, settings.auth_token, workspace=workspace) as client:
             yield client
         return
     log_to_file(settings.home)
     from flux.agents.process import open_process
+    from flux.agents.project.discovery import load_project
     from flux.client.transport import InProcessTransport
     from flux.server.app import create_app
 
     async with AsyncExitStack() as stack:
         hurried = msgspec.structs.replace(settings, grace=min(settings.grace, EMBEDDED_GRACE))
-        opening = open_process(hurried, environment=os.environ, workspace=Path(here), worker=worker)
+        opening = open_process(
+            hurried,
+            environment=os.environ,
+            workspace=Path(here),
+            worker=worker,
+            project=load_project(project) if project else None,
+        )
         process = await stack.enter_async_context(opening)
-        client = FluxClient(EMBEDDED, transport=InProcessTransport(create_app(process)), workspace=here)
+        app = create_app(process, operator=operator)
+        client = FluxClient(EMBEDDED, transport=InProcessTransport(app), workspace=here)
         settle_memory()
         yield await stack.enter_async_context(client)
 

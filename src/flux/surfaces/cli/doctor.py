@@ -84,7 +84,7 @@ def _providers(settings: Settings) -> Iterator[Finding]:
     from flux.models.registry import BUILT_IN, ModelRegistry, provider_settings
 
     try:
-        registry = ModelRegistry(os.environ, provider_settings(settings.providers))
+        registry = ModelRegistry(os.environ, provider_settings(settings.providers), keys=settings.keys)
     except FluxError as error:
         yield Finding("providers", "the settings cannot be used", False, str(error))
         return
@@ -94,7 +94,9 @@ def _providers(settings: Settings) -> Iterator[Finding]:
         except FluxError as error:
             yield Finding(f"provider {name}", "no key", False, str(error))
         else:
-            yield Finding(f"provider {name}", "not asked: it needs no key" if name == "ollama" else "has a key", True)
+            found = "not asked: it needs no key" if name == "ollama" else "has a key"
+            secret = settings.keys.get(name)
+            yield Finding(f"provider {name}", f"its key is the secret {secret}" if secret else found, True)
 
 
 async def _server(settings: Settings) -> Finding:

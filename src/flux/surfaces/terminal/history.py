@@ -15,6 +15,7 @@ from flux.events import (
     CompactDone,
     CompactRequested,
     Entry,
+    Forked,
     RunStarted,
     SessionEndedEntry,
     UnknownEntry,
@@ -76,6 +77,8 @@ def _told(rows: Sequence[Row]) -> Past:
             continue
         if isinstance(entry, SessionEndedEntry):
             return msgspec.structs.replace(found, entries=(*found.entries, entry))
+        if isinstance(entry, Forked):
+            waiting.clear()  # they are not answered here
         told += [waiting.pop(id) for id in getattr(entry, "inputs", ()) if id in waiting]
         told.append(entry)
         if not isinstance(entry, RUN_ENDS):

@@ -13,8 +13,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from flux.sandboxes.base import Entry, ExecResult, FileStat, Sandbox
-from flux.sandboxes.processes import Output, encodable, start
+from flux.sandboxes.base import Entry, FileStat, Sandbox, ShellResult
+from flux.sandboxes.processes import Output, checked, encodable, start
 
 T = TypeVar("T")
 
@@ -51,19 +51,22 @@ class LocalSandbox(Sandbox):
         command: str,
         *,
         timeout: float,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
         on_output: Callable[[str], None] | None = None,
         max_output_bytes: int = 1_000_000,
-    ) -> ExecResult:
+    ) -> ShellResult:
         """Run a shell command; `max_output_bytes` holds for each of stdout and stderr.
 
         What the command left running in its process group is killed when its shell ends. OSError when
         it cannot be started.
         """
         out, err = Output(max_output_bytes, on_output), Output(max_output_bytes, on_output)
+        folder = self.cwd if cwd is None else await self.resolve(cwd)
         with ExitStack() as stack:
-            group = await start(command, self.cwd, self._environment, (out, err), stack)
+            group = await start(command, folder, {**self._environment, **checked(env or {})}, (out, err), stack)
             timed_out = await group.run(timeout)
-        return ExecResult(
+        return ShellResult(
             exit_code=None if timed_out else group.exit_code,
             stdout=out.text(),
             stderr=err.text(),
