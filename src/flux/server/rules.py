@@ -73,6 +73,7 @@ RULES: Mapping[str, Rule] = {
     "POST /sessions/{id}/interrupts/{iid}": Row("decide", owner=True),
     "POST /sessions/{id}/cancel": Row("cancel"),
     "POST /sessions/{id}/stop": Row("cancel"),
+    "POST /sessions/{id}/compact": Row("talk", owner=True),
     "POST /sessions/{id}/fork": Row("talk", owner=True),
     "GET /sessions/{id}/export": Row("see"),
     "PUT /sessions/{id}/name": Row("update"),

@@ -176,6 +176,7 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "log.read_types": (lambda s, id, q: log.read_types(s, id, [UsageCounted]), []),
     "log.last": (lambda s, id, q: log.last(s, id), None),
     "log.newest": (lambda s, id, q: log.newest(s, id, SessionStarted), None),
+    "log.resume": (lambda s, id, q: log.resume(s, id), []),
     "log.load": (lambda s, id, q: log.load(s, id), []),
     "log.read": (lambda s, id, q: log.read(s, id), []),
     "memories.by_id": (lambda s, id, q: memories.by_id(s, "helper", range(20)), []),
