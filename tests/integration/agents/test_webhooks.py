@@ -162,7 +162,7 @@ async def test_what_was_written_is_told_by_whoever_comes_next(
     async with opened(tmp_path, database_url=database_url, webhook_hosts=HOSTS) as second:
         await receiver.until(1)
         (found,) = await settled(second, "delivered")
-        assert found.attempts == 1
+        assert found.attempts <= 2  # the first one may have begun when it left
         await second.process.webhooks.delete(LOCAL, "audit")
         assert await second.process.database.read(one("select id from webhook_deliveries")) == []
         assert await second.process.database.read(one("select name from secrets")) == []
