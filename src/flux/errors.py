@@ -16,6 +16,7 @@ FluxError
 ├── NotFound                404
 │   ├── SessionNotFound
 │   ├── AgentNotFound
+│   ├── DispatchNotFound
 │   ├── ScheduleNotFound
 │   ├── WorkerNotFound
 │   ├── WebhookNotFound          no such webhook, or no such delivery of it
@@ -49,6 +50,7 @@ FluxError
 │   ├── MissingPackage           an optional package is not installed
 │   ├── SecretUnreadable         a secret was encrypted with another key
 │   ├── SourceUnusable           a worker cannot load the source of a workflow
+│   ├── SandboxUnavailable       a sandbox cannot work on this machine
 │   ├── ServerUnreachable
 │   ├── DatabaseUnavailable
 │   ├── DatabaseLocked
@@ -59,11 +61,9 @@ FluxError
 │   ├── ExecutionInterrupted     its worker stopped while it ran once; the outcome is unknown
 │   ├── ApprovalRejected         a person rejected it
 │   ├── AgentFailed              the run of an agent that it asked failed
-│   │   └── ResultUnavailableError   it ended without the structured answer that was asked for
 │   ├── ToolExecutionError       the tool of an MCP server failed
 │   └── WorkflowFailedError      a workflow that was called failed
 ├── ExecutionSuspended      500  internal: the workflow stops here for now
-├── AbortError              409  an operation was stopped by whoever had asked for it
 ├── UnknownException        500  stands for an exception whose class is not known here
 └── Fenced                  500  internal: this worker no longer owns the execution
 
@@ -74,9 +74,6 @@ developers and never leaves the process. `error.details` is JSON for machines.
 from __future__ import annotations
 
 from typing import Any, ClassVar
-
-_NO_RESULT = "the agent gave no result: "
-_ABORTED = "the operation was aborted"
 
 
 class FluxError(Exception):
@@ -171,6 +168,12 @@ class SessionNotFound(NotFound):
     """There is no such session; `flux agent session list` shows those that exist."""
 
     type = "session_not_found"
+
+
+class DispatchNotFound(NotFound):
+    """There is no such dispatch."""
+
+    type = "dispatch_not_found"
 
 
 class AgentNotFound(NotFound):
@@ -385,6 +388,12 @@ class SourceUnusable(Unavailable):
     type = "source_unusable"
 
 
+class SandboxUnavailable(Unavailable):
+    """The sandbox cannot work on this machine."""
+
+    type = "sandbox_unavailable"
+
+
 class ProjectUnusable(InvalidInput):
     """Files of the project cannot be used; mend those that are named."""
 
@@ -447,19 +456,6 @@ class AgentFailed(ExecutionError):
     type = "agent_failed"
 
 
-class ResultUnavailableError(AgentFailed):
-    """The agent gave no structured answer; `reason` says why, `text` is what it said instead."""
-
-    type = "result_unavailable"
-
-    def __init__(self, reason: str = "", text: str = "", *, debug: str = "", **details: Any) -> None:
-        reason = str(reason).removeprefix(_NO_RESULT)  # it may be read from a log, or come from a server
-        super().__init__(f"{_NO_RESULT}{reason}", debug=debug)
-        self.details = details
-        self.reason = reason
-        self.text = text
-
-
 class ToolExecutionError(ExecutionError):
     """The tool of an MCP server failed, or the server cannot be used."""
 
@@ -494,19 +490,6 @@ class ExecutionSuspended(FluxError):
     """The workflow stops here for now; no task may begin. Code may not catch this and go on."""
 
     type = "execution_suspended"
-
-
-class AbortError(FluxError):
-    """The operation was aborted; `reason` is what was given as the reason."""
-
-    type = "aborted"
-    status = 409
-
-    def __init__(self, reason: Any = None, *, debug: str = "", **details: Any) -> None:
-        reason = reason.removeprefix(f"{_ABORTED}: ") if isinstance(reason, str) else reason
-        super().__init__(_ABORTED + (f": {reason}" if reason is not None else ""), debug=debug)
-        self.details = details
-        self.reason = reason
 
 
 class UnknownException(FluxError):

@@ -101,6 +101,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     web_fetch_hosts: tuple[str, ...] = ()
     webhook_hosts: tuple[str, ...] = ()
     webhook_timeout: Annotated[float, Meta(gt=0)] = 15.0
+    sandbox: Literal["auto", "local", "isolated", "virtual"] = "auto"
     providers: dict[str, Provider] = {}
     keys: dict[str, str] = {}
     auth: Auth = Auth()

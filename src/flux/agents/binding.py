@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from flux.agents.definition import AgentDefinition
-from flux.agents.kits import Code, Kit
+from flux.agents.kits import Kit
 from flux.agents.memory.choice import TOOL_NAMES as MEMORY_TOOLS
 from flux.agents.planning.plan import TOOLS as PLAN_TOOLS
 from flux.agents.shipped import check_files, check_names, is_file
@@ -20,6 +20,7 @@ from flux.events import ContextFrozen
 from flux.messages import Message, ToolCall
 from flux.models.base import Model, ModelRequest, Models, ToolSchema
 from flux.sandboxes.base import Sandbox
+from flux.sandboxes.factories import isolation_problem
 from flux.sandboxes.host import LocalSandbox
 from flux.suggest import unknown
 from flux.tools.base import Tool, ToolContext
@@ -41,8 +42,8 @@ class Bound:
         definition: AgentDefinition,
         models: Models,
         tools: Mapping[str, Tool],
-        sandbox: Sandbox,
         kits: Sequence[Kit] = (),
+        sandbox: Sandbox | None = None,
     ) -> None:
         self.definition = definition
         self.tools = {} if definition.approval_mode == "never" else _together(tools, kits)
@@ -53,12 +54,12 @@ class Bound:
         self._sections = [kit.prompt for kit in kits]
         self._kits = kits
 
-    def equipped(self, kits: Sequence[Kit]) -> Bound:
-        """The same agent with what a session's kits bring.
+    def equipped(self, kits: Sequence[Kit], sandbox: Sandbox) -> Bound:
+        """The same agent with what a session's kits bring, acting in its sandbox.
 
         :raises DefinitionInvalid: two of them bring a tool of the same name
         """
-        return Bound(self.definition, self._models, self.tools, self._sandbox, kits)
+        return Bound(self.definition, self._models, self.tools, kits, sandbox)
 
     @property
     def stale(self) -> bool:
@@ -79,6 +80,8 @@ class Bound:
 
     def context(self, *, session: str, call: str, output: Callable[[str], None], **more: Any) -> ToolContext:
         """What a running call may use; `more` are further fields of the context."""
+        if self._sandbox is None:
+            raise FluxError(debug="a call of an agent that acts nowhere")
         return ToolContext(
             session=session, call=call, sandbox=self._sandbox, output=output, resources=self.resources, **more
         )
@@ -107,7 +110,7 @@ class Bound:
         )
 
     async def _notes(self) -> str:
-        if not self.tools or not await self._sandbox.exists(WORKSPACE_NOTES):
+        if not self.tools or self._sandbox is None or not await self._sandbox.exists(WORKSPACE_NOTES):
             return ""
         try:
             return (await self._sandbox.read(WORKSPACE_NOTES)).decode(errors="replace")[:MAX_NOTES]
@@ -131,20 +134,18 @@ class Binder:
         self._models = models
         self._own = dict(tools or {})
         self.workspace = str(workspace.absolute())
-        self._environment = environment
-        self._sandboxes: dict[str, Sandbox] = {}
+        self.environment = environment
 
-    def bind(self, definition: AgentDefinition, workspace: str | None = None) -> Bound:
-        """Make a definition live, acting in a workspace.
+    def bind(self, definition: AgentDefinition, sandbox: str) -> Bound:
+        """Make a definition live, with the tools as they are in the sandbox of that name.
 
-        :raises DefinitionInvalid: its tools or its directory do not exist here
+        :raises DefinitionInvalid: its tools do not exist here
         """
-        sandbox = self._sandbox(definition, workspace or self.workspace)
-        return Bound(definition, self._models, tools_of(definition, self._own), sandbox)
+        return Bound(definition, self._models, tools_of(definition, self._own, sandbox))
 
-    def of(self, definition: AgentDefinition, code: Code) -> Bound:
-        """Make an agent of the application live, acting in its own sandbox; its tools come as a kit."""
-        return Bound(definition, self._models, {}, code.sandbox)
+    def of(self, definition: AgentDefinition) -> Bound:
+        """Make an agent of the application live; its tools come as a kit."""
+        return Bound(definition, self._models, {})
 
     def check(self, definition: AgentDefinition) -> None:
         """Everything that can be known before the first run.
@@ -170,7 +171,7 @@ class Binder:
             if one.workflow_file is not None:
                 raise DefinitionInvalid(f"subagents: {one.name} has a workflow_file; only a stored agent can have one")
             self.check(one)
-        self._sandbox(definition, self.workspace)
+        _check_place(definition, self.workspace)
 
     def tools(self, definition: AgentDefinition) -> dict[str, Tool]:
         """The tools that an agent names; those of its files are not among them.
@@ -191,6 +192,8 @@ class Binder:
                 self._models.check(name)
             except MissingKey as error:
                 missing.append(str(error))
+        if definition.sandbox == "isolated" and (problem := isolation_problem()):
+            missing.append(f"sandbox: isolated cannot work here: {problem}")
         return missing
 
     async def preload(self, definition: AgentDefinition) -> None:
@@ -198,23 +201,27 @@ class Binder:
         with suppress(FluxError):
             await self._models.get(definition.model).preload()
 
-    def _sandbox(self, definition: AgentDefinition, workspace: str) -> Sandbox:
-        folder = str(Path(workspace) / Path(definition.cwd or ".").expanduser())
-        if folder not in self._sandboxes:
-            try:
-                self._sandboxes[folder] = LocalSandbox(folder, self._environment)
-            except OSError as error:
-                raise DefinitionInvalid(f"cwd: {error}") from error
-        return self._sandboxes[folder]
+
+def _check_place(definition: AgentDefinition, workspace: str) -> None:
+    """Refuse a directory that is none here; those of a virtual sandbox are in it alone."""
+    if definition.sandbox == "virtual":
+        if definition.cwd is not None:
+            raise DefinitionInvalid("cwd: a virtual sandbox has a directory of its own, /workspace; leave cwd out")
+        return
+    try:
+        LocalSandbox(Path(workspace) / Path(definition.cwd or ".").expanduser())
+    except OSError as error:
+        raise DefinitionInvalid(f"cwd: {error}") from error
 
 
-def tools_of(definition: AgentDefinition, own: Mapping[str, Tool]) -> dict[str, Tool]:
-    """The tools an agent names, in a stable order: bundled ones, then those of `own`.
+def tools_of(definition: AgentDefinition, own: Mapping[str, Tool], sandbox: str = "local") -> dict[str, Tool]:
+    """The tools an agent names, in a stable order: bundled ones as they are in a sandbox, then those of `own`.
 
     :raises DefinitionInvalid: a tool does not exist
     """
     named = [entry for entry in definition.tools if isinstance(entry, str) and entry in own]
-    bundled = resolve(entry for entry in definition.tools if entry not in named and not is_file(entry))
+    entries = [entry for entry in definition.tools if entry not in named and not is_file(entry)]
+    bundled = resolve(entries, sandbox=sandbox)
     return {tool.name: tool for tool in (*bundled, *(own[name] for name in named))}
 
 

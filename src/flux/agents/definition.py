@@ -86,7 +86,7 @@ class AgentDefinition(_Frozen):
     reasoning_effort: Literal["low", "medium", "high"] | None = None
     thinking_level: ThinkingLevel | None = None
     fallback_models: tuple[str, ...] = ()
-    sandbox: Literal["auto", "local"] = "auto"
+    sandbox: Literal["auto", "local", "isolated", "virtual"] = "auto"
     cwd: str | None = None
     workflow_file: Annotated[WorkflowFile | None, WithJsonSchema(PATH_OR_FILE)] = None
     affinity: dict[str, str] = {}

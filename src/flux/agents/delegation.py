@@ -31,6 +31,7 @@ from flux.events import (
     spent_by,
 )
 from flux.messages import TextPart
+from flux.sandboxes.base import Sandbox
 from flux.store import agents, driven
 from flux.store.executions import Spent
 from flux.tools.base import Done, Failed, Later, Tool, ToolContext, ToolOutcome
@@ -74,6 +75,11 @@ class SessionLink:
         self._call = call
         self._child = child
         self._copied: set[str] = set()
+
+    @property
+    def sandbox(self) -> Sandbox | None:
+        """Where the one that drives acts."""
+        return self._session.sandbox
 
     async def saw(self, entries: Sequence[Entry]) -> None:
         """Count what the child spends, and ask its questions here too."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import NoReturn
 
 from msgspec.structs import replace
@@ -16,6 +17,8 @@ from flux.agents.kept import KnownLimits, Recent
 from flux.agents.kits import Given
 from flux.agents.loop import IDLE, KitMaker, Session, run_session, settle_lost
 from flux.agents.planning.kit import plan_kit
+from flux.agents.project.agents import ProjectAgents
+from flux.agents.sandboxing import Sandboxes
 from flux.agents.shipped import shipped_bytes
 from flux.agents.steps import Finish, Idle, Park, Policy, Settle, used_tokens
 from flux.agents.transcript import Transcript
@@ -52,6 +55,7 @@ class SessionExecutor:
         models: ModelRegistry,
         settings: Settings,
         *,
+        project: ProjectAgents | None = None,
         before: Sequence[KitMaker] = (),
         after: Sequence[KitMaker] = (),
     ) -> None:
@@ -60,54 +64,72 @@ class SessionExecutor:
         self._kits: tuple[KitMaker, ...] = (artifact_kit, *before, self._delegation, code, plan_kit, *after)
         #: Sessions that code of this process runs now, by their ids, and what runs them.
         self.own: dict[str, Executor] = {}
+        self._project = project
         self._database = database
         self._binder = binder
         self._limits = KnownLimits(models)
+        self._sandboxes = Sandboxes(binder.environment, settings.sandbox)
         self._settings = settings
         self._transcripts: Recent[str, Transcript] = Recent(KEPT_TRANSCRIPTS, KEPT_TOKENS, used_tokens)
         self._definitions: Recent[tuple[str, str, int], AgentDefinition] = Recent(
             KEPT_AGENTS, KEPT_BYTES, shipped_bytes
         )
-        self._bound: Recent[tuple[str, str | None], Bound] = Recent(
+        self._bound: Recent[tuple[str, str], Bound] = Recent(
             KEPT_AGENTS, KEPT_BYTES, lambda bound: shipped_bytes(bound.definition)
         )
 
     async def __call__(self, run: Run) -> None:
-        """Run a session until it rests: one of a stored agent, or one that code of this process runs."""
+        """Run a session until it rests: of a stored agent, or of the project, or one that code of this process runs."""
         own = self.own.get(run.id)
-        await (self.execute(run, None) if own is None else own(run))
+        if own is not None:
+            await own(run)
+        elif self._project is not None and self._project.has(run.execution):
+            async with self._project.given(run.execution) as given:
+                await self.execute(run, given)
+        else:
+            await self.execute(run, None)
 
     async def settle(self, run: Run) -> None:
         """End what a process that is gone has left of a session which it ran for its own code."""
         await settle_lost(self._session(run, UNREADABLE, _no_agent, None))
 
-    async def execute(self, run: Run, given: Given | None) -> None:
-        """Run a session until it rests; `given` is its agent, where that is not stored."""
+    async def execute(self, run: Run, given: Given | FluxError | None) -> None:
+        """Run a session until it rests; `given` is its agent where that is not stored, or why there is none."""
         if run.failures >= GIVE_UP * self._settings.run_failures:
             await _give_up(run)
             return
-        problem: FluxError | None = None
-        try:
-            definition = given.definition if given else await self._definition(run)
-        except (AgentNotFound, DefinitionInvalid) as error:
-            definition, problem = UNREADABLE, DefinitionInvalid(f"this session's agent cannot be read: {error}")
-
-        async def bind(session: Session) -> Bound:
-            if problem is not None:
-                raise problem
-            kits = [kit for make in self._kits if (kit := await make(session)) is not None]
-            code = given.code if given else None
-            bound = self._bind(definition, session.workspace) if code is None else self._binder.of(definition, code)
-            return bound.equipped(kits) if kits else bound
-
-        session = self._session(run, definition, bind, given)
-        if definition.budget is not None and given is None:
+        definition, problem = await self._agent(run, given)
+        code = given if isinstance(given, Given) else None
+        session = self._session(run, definition, partial(self._equipped, problem), code)
+        if definition.budget is not None and code is None:
             session.policy = replace(session.policy, newest=await self._newest_budget(run, definition))
         if session.policy.budget is not None and session.policy.budget.agent != Limit():
             run.account = definition.name
         await self._limit(session)
         await run_session(session)
         self._transcripts.put(run.id, session.log)
+
+    async def _agent(self, run: Run, given: Given | FluxError | None) -> tuple[AgentDefinition, FluxError | None]:
+        """The agent of a run, or what stands for it and why it cannot be had."""
+        if isinstance(given, FluxError):
+            return UNREADABLE, given
+        try:
+            return given.definition if given else await self._definition(run), None
+        except (AgentNotFound, DefinitionInvalid) as error:
+            return UNREADABLE, DefinitionInvalid(f"this session's agent cannot be read: {error}")
+
+    async def _equipped(self, problem: FluxError | None, session: Session) -> Bound:
+        """The agent with its sandbox and all that its parts bring."""
+        if problem is not None:
+            raise problem
+        definition, code = session.policy.definition, session.given.code if session.given else None
+        if session.sandbox is None and code is not None:
+            session.sandbox = code.sandbox
+        if session.sandbox is None:
+            session.sandbox = await self._sandboxes.open(session, session.workspace or self._binder.workspace)
+        kits = [kit for make in self._kits if (kit := await make(session)) is not None]
+        bound = self._bind(definition, session.sandbox.name) if code is None else self._binder.of(definition)
+        return bound.equipped(kits, session.sandbox)
 
     def _session(
         self,
@@ -154,11 +176,11 @@ class SessionExecutor:
             self._definitions.put(key, definition)
         return definition
 
-    def _bind(self, definition: AgentDefinition, workspace: str | None) -> Bound:
-        key = (definition.digest, workspace)
+    def _bind(self, definition: AgentDefinition, sandbox: str) -> Bound:
+        key = (definition.digest, sandbox)
         bound = self._bound.get(key)
         if bound is None:
-            bound = self._binder.bind(definition, workspace)
+            bound = self._binder.bind(definition, sandbox)
             self._bound.put(key, bound)
         return bound
 

@@ -46,6 +46,7 @@ from flux.errors import FluxError
 from flux.events import AssistantSaid, Cancelled, Entry, ModelFailed, RunEnd, RunFailed, RunStarted
 from flux.messages import Message
 from flux.models.base import ReasoningEffort
+from flux.sandboxes.base import Sandbox
 from flux.store.log import Then
 
 T = TypeVar("T")
@@ -75,6 +76,8 @@ class Session:
         self._claimed = time.monotonic()
         self._bind = bind
         self._bound: Bound | None = None
+        #: Where its tools act; opened when its agent is bound.
+        self.sandbox: Sandbox | None = None
         self._below: dict[str, tuple[int, float]] = {}
 
     def now(self) -> float:
@@ -185,9 +188,15 @@ async def _take(session: Session, step: Any) -> bool:
 
 
 async def settle_lost(session: Session) -> None:
-    """End what a process has left that ran this session for itself and is gone: nothing of it is begun again."""
+    """End what a process has left that ran this session for itself and is gone: nothing of it is begun again.
+
+    What only waited for people goes on waiting.
+    """
     await session.catch_up()
-    run = session.log.run
+    run, step = session.log.run, session.next_step()
+    if isinstance(step, Park) and step.due is None:
+        await session.run.append(then=Then("waiting", None, step.waiting_for))
+        return
     if run is None:
         await session.run.append(then=IDLE)
         return

@@ -22,8 +22,10 @@ from flux.agents.mcp.tasks import POOL, SECRETS
 from flux.agents.memory.kit import memory_kits
 from flux.agents.memory.providers import MemoryStores
 from flux.agents.memory.service import Memories
+from flux.agents.project.agents import ProjectAgents
 from flux.agents.project.code import code_of, found_in
 from flux.agents.project.discovery import Project
+from flux.agents.project.instances import Instances
 from flux.agents.sessions import Agents, Sessions
 from flux.agents.skills_kit import SkillsKit
 from flux.agents.task_tools import TaskTools
@@ -57,7 +59,7 @@ from flux.engine.upkeep import PAUSE_SECONDS, keep_up, stopped_by, survive
 from flux.errors import MissingPackage
 from flux.models.bundled import scripted_in
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
-from flux.redaction import Known, password_of
+from flux.redaction import Known, passwords_of
 from flux.settings import Settings
 from flux.store.database import LOCAL, CommitObserver, Database
 from flux.store.executions import CALLER
@@ -132,6 +134,7 @@ class Process:
         find = found_in(self.project, self.workflows.found)
         self.executions = Executions(database, self.feed, admission, find)
         self.sessions = Sessions(database, self.feed, admission, self.agents, limit, self.executions.cancel_children)
+        self.instances = Instances(self.project, admission, self.sessions)
         self.logins = Logins(self.secrets, self.sessions)
         self.doorman = Doorman(self.logins, self.mcp.callback)
         if not self._shared and self.settings.public_url is None:
@@ -148,9 +151,7 @@ class Process:
         database, settings = self.database, self.settings
         self.workers = Fleet(database, lock, settings.dead_after, always=self._shared, drain_here=self.drain)
         self.session_executor, executors = self._executors()
-        settle = self.session_executor.settle
-        self.runner = Runner(database, self.feed, self.dispatch, executors, self.who, self.offer, settle)
-        self.feed.on_foreign_write = self.runner.changed_elsewhere
+        self.runner = self._runner(executors)
         self.recovery = self._recovery(lock, self._shared)
         self.retention = Retention(database, settings.retention_days * 86_400)
 
@@ -167,6 +168,7 @@ class Process:
             self.binder,
             self.models,
             self.settings,
+            project=ProjectAgents(self.project, self.project.env) if self.project else None,
             before=(TaskTools(services), ToolFilesKit(sources, services), SkillsKit(self.binder)),
             after=(memory_kits(self.memory_stores), McpKits(self.mcp, self.secrets)),
         )
@@ -174,6 +176,14 @@ class Process:
         code = code_of(self.project, CatalogCode(self.database, sources))
         workflows = WorkflowExecutor(code, services, self.settings.run_failures, self.workers.has_others)
         return sessions, {"session": sessions, "workflow": workflows}
+
+    def _runner(self, executors: Mapping[str, Executor]) -> Runner:
+        settle = self.session_executor.settle
+        runner = Runner(self.database, self.feed, self.dispatch, executors, self.who, self.offer, settle)
+        if isinstance(self.dispatch, CallerDispatch):
+            self.dispatch.worker = runner
+        self.feed.on_foreign_write = runner.changed_elsewhere
+        return runner
 
     def _services(self) -> Services:
         services = Services(
@@ -248,7 +258,7 @@ def _web_tools(settings: Settings) -> dict[str, Tool]:
 
 def _given(settings: Settings) -> tuple[str | None, ...]:
     """What the settings hold that nobody must see."""
-    return settings.auth_token, settings.secret_key, password_of(settings.database)
+    return settings.auth_token, settings.secret_key, *passwords_of(settings.database)
 
 
 @asynccontextmanager
@@ -283,18 +293,10 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
         stack.push_async_callback(database.close)
         lock = WorkerLock(settings.home / "workers")
         stack.callback(lock.release)
-        models = ModelRegistry(
-            environment,
-            provider_settings(settings.providers),
-            {"scripted": scripted_in(workspace), **(factories or {})},
-            stalled_after=settings.model_stall,
-            keys=settings.keys,
-        )
+        models = _models(settings, environment, workspace, factories or {})
         stack.push_async_callback(models.aclose)
-        offer = await _offer(labels or {}, project) if worker else DEFAULT_OFFER
-        dispatch = await _dispatch(database, settings)
-        if caller:
-            offer, worker, dispatch = Offer((CALLER,)), False, CallerDispatch(dispatch)
+        offer = await _offered(worker and not caller, caller, labels or {}, project)
+        dispatch = await _dispatch(database, settings, caller)
         process = Process(
             settings,
             database,
@@ -309,27 +311,43 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
             project=project,
         )
         stack.callback(process.known.forget)
-        if isinstance(dispatch, CallerDispatch):
-            dispatch.worker = process.runner
         stack.push_async_callback(process.memory_stores.close)
         stack.push_async_callback(process.feed.close)
         stack.push_async_callback(process.mcp.close)
         stack.push_async_callback(process.doorman.close)
         if name is not None:
             await process.workers.join(process.who)
-        if worker:
+        if worker and not caller:
             task = asyncio.create_task(process.work(), name="worker")
             stack.push_async_callback(_stop, task)
         yield process
 
 
-async def _offer(labels: Mapping[str, str], project: Project | None) -> Offer:
+def _models(
+    settings: Settings, environment: Mapping[str, str], workspace: Path, factories: Mapping[str, ModelFactory]
+) -> ModelRegistry:
+    return ModelRegistry(
+        environment,
+        provider_settings(settings.providers),
+        {"scripted": scripted_in(workspace), **factories},
+        stalled_after=settings.model_stall,
+        keys=settings.keys,
+    )
+
+
+async def _offered(worker: bool, caller: bool, labels: Mapping[str, str], project: Project | None) -> Offer:
+    if caller:
+        return Offer((CALLER,))
+    if not worker:
+        return DEFAULT_OFFER
     pools = (*pools_of(labels), *((project.pool,) if project else ()))
     return Offer(pools, await asyncio.to_thread(resources_here))
 
 
-async def _dispatch(database: Database, settings: Settings) -> Dispatch:
+async def _dispatch(database: Database, settings: Settings, caller: bool = False) -> Dispatch:
     """Between processes on Postgres; inside this one on SQLite."""
+    if caller:
+        return CallerDispatch(await _dispatch(database, settings))
     if settings.database.startswith("sqlite:"):
         return EmbeddedDispatch(database)
     try:

@@ -25,9 +25,9 @@ from flux.errors import (
     SessionNotFound,
     TooLarge,
 )
-from flux.store import agents, executions, interrupts, log
+from flux.store import agents, audit, executions, interrupts, log
 from flux.store.agents import AgentVersion
-from flux.store.database import Database, Scope
+from flux.store.database import Database, Scope, Steps
 from flux.store.executions import Execution
 from flux.store.feed import START, Cursor, Feed, Frame
 from flux.store.interrupts import Interrupt
@@ -155,7 +155,7 @@ class Sessions:
         # First of all: a repeat gets its first result, whatever has become of the agent and the directory.
         if key is not None and (before := await self._admission.started(scope, session, message, key=key)):
             return before
-        self._check_size(message)
+        self.check_size(message)
         _check_workspace(workspace)
         found = await self._agents.get(scope, agent)
         session = await self._database.read(session_of(scope, found, session))
@@ -170,7 +170,7 @@ class Sessions:
 
         :raises SessionNotFound, SessionEnded, SessionBusy, TooLarge, IdempotencyMismatch: it was not accepted
         """
-        self._check_size(message)
+        self.check_size(message)
         if (await self.get(scope, id)).kind == "workflow":
             _check_options(message)
         return await self._admission.admit(scope, id, message, key=key)
@@ -266,7 +266,7 @@ class Sessions:
         row = await self.get(scope, id)
         if row.driver is not None:
             raise Conflict(f"this session is driven by {row.root}; delete that one")
-        if not await self._database.write(executions.delete(scope, id)):
+        if not await self._database.write(_delete(scope, id)):
             raise SessionBusy("the session is open; stop it first (`flux agent stop`)")
 
     async def interrupts(self, scope: Scope, id: str) -> list[Interrupt]:
@@ -310,7 +310,11 @@ class Sessions:
         most = AgentDefinition.from_json(found.definition).max_plan_steps if found else MOST_STEPS
         edited(interrupts.payload_of(asked)["steps"], content, most)
 
-    def _check_size(self, message: NewMessage | None) -> None:
+    def check_size(self, message: NewMessage | None) -> None:
+        """Refuse a message that is too long.
+
+        :raises TooLarge: it is
+        """
         size = len(message.text.encode()) if message else 0
         if size > self._max_message:
             raise TooLarge(
@@ -326,3 +330,10 @@ def _check_options(message: NewMessage | None) -> None:
 def _check_workspace(workspace: str | None) -> None:
     if workspace is not None and not (os.path.isabs(workspace) and os.path.isdir(workspace)):
         raise InvalidInput(f"workspace {workspace[:200]!r} must be the absolute path of a directory on the server")
+
+
+def _delete(scope: Scope, id: str) -> Steps[bool]:
+    deleted = yield from executions.delete(scope, id)
+    if deleted:
+        yield from audit.record(scope, "session.delete", id)
+    return deleted

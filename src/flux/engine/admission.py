@@ -27,10 +27,10 @@ from flux.engine.answers import (
 )
 from flux.engine.dispatch import Dispatch
 from flux.engine.limits import UNLIMITED, Crowd, Limits, check_runs, full
-from flux.errors import Conflict, SessionBusy
+from flux.errors import Conflict, SessionBusy, SessionExists
 from flux.events import Cancelled, CancelRequested, Entry, Mode, SessionEndedEntry, SessionStarted, UserSaid
 from flux.messages import TextPart
-from flux.store import admissions, conversations, driven, executions, log, waits, webhooks
+from flux.store import admissions, audit, callers, conversations, driven, executions, log, waits, webhooks
 from flux.store.database import Database, Scope, Steps
 from flux.store.feed import Feed
 from flux.store.waits import Woken
@@ -166,6 +166,26 @@ class Admission:
         program = admit_steps(scope, id, message, self._dispatch, self._limits)
         return await self.once(scope, key, (id, message), program)
 
+    async def reach(
+        self, scope: Scope, session: NewSession, message: NewMessage, *, key: str | None = None
+    ) -> Admitted:
+        """Give the open session of an agent, an instance and a name a message; it is made if there is none.
+
+        :raises SessionBusy: mode "reject", and the session is not idle
+        :raises TooManyRequests: a limit is reached
+        :raises IdempotencyMismatch: the key was used with another body
+        """
+        await self._crowd.check()
+        body = ("reach", session.agent, session.instance, session.name, message)
+        for last in (False, True):
+            program = reach_steps(scope, session, message, self._dispatch, self._limits)
+            try:
+                return await self.once(scope, key, body, program)
+            except SessionExists:  # made by another request meanwhile, or somebody else's
+                if last:
+                    raise
+        raise AssertionError("not reached")
+
     async def answer(self, scope: Scope, id: str, interrupt: str, decision: Decision) -> Admitted:
         """Answer a question; the first answer wins, and repeating one's own winning answer is no error.
 
@@ -288,6 +308,8 @@ def start_workflow_steps(
     rows = yield from log.insert(id, [scheduled], 1, id, 0)
     yield from dispatch.hint(id, new.pool)
     yield from check_runs(scope, limits.runs)
+    if new.parent is None:
+        yield from audit.record(scope, "execution.start", id, {"workflow": new.workflow})
     return Admitted(id, 1), rows
 
 
@@ -321,6 +343,7 @@ def start_session_steps(
     )
     moved = yield executions.WAKE, {"id": id, "tenant": scope.tenant, "run_id": None}
     rows = yield from write_entries(id, moved[0], [started])
+    yield from audit.record(scope, "session.start", id, {"agent": session.agent, "version": session.agent_version})
     if session.source_version is not None:
         rows += yield from conversations.begin(scope, id, session.agent, session.source_version)
         yield from dispatch.hint(id, session.pool)
@@ -328,6 +351,17 @@ def start_session_steps(
         return Admitted(id, rows[-1].seq), rows
     admitted, more = yield from admit_steps(scope, id, message, dispatch, limits)
     return admitted, rows + more
+
+
+def reach_steps(
+    scope: Scope, session: NewSession, message: NewMessage, dispatch: Dispatch, limits: Limits
+) -> Steps[Written]:
+    """The program that gives a message to the session of that name, which from now on runs in the pool of `session`."""
+    found = yield from callers.find(scope, session.agent, session.instance or "", session.name)
+    if found is None:
+        return (yield from start_session_steps(scope, session, message, dispatch, limits))
+    yield from callers.move(found.id, session.pool)
+    return (yield from admit_steps(scope, found.id, message, dispatch, limits))
 
 
 def admit_steps(
@@ -379,6 +413,7 @@ def _cancel(scope: Scope, id: str, run: str, dispatch: Dispatch) -> Steps[Writte
             raise Conflict(f"this session is driven by {row.root}; cancel that one")
         return Admitted(id, row.head), ()
     rows = yield from write_entries(id, moved[0], [CancelRequested(run=run, by=scope.principal)])
+    yield from audit.record(scope, "execution.cancel", id, {"run": run})
     yield from dispatch.hint(id, moved[0][4])
     return Admitted(id, moved[0][0]), rows
 
@@ -398,6 +433,7 @@ def _end(scope: Scope, id: str, reason: str, dispatch: Dispatch, woken: list[Wok
         row = open_row((yield from executions.get(scope, id)))
         raise Conflict(f"this session is driven by {row.root}; end that one")
     head, epoch, run_id, turns = moved[0]
+    yield from audit.record(scope, "session.end", id, {"reason": reason})
     entries: list[Entry] = [SessionEndedEntry(reason=reason, turns=turns)]
     if run_id is not None:
         head = (yield CLEAR_RUN, {"id": id})[0][0]

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from flux.errors import ConfigNotFound, InvalidInput
-from flux.store import agents, configs
+from flux.store import agents, audit, configs
 from flux.store.database import Database, Scope, Steps
 
 AGENT = "agent:"
@@ -43,7 +43,8 @@ class Configs:
         """
         check_name("config", name)
         _check_own(name, "update")
-        await self._database.write(configs.put(scope, name, msgspec.json.encode(value).decode()))
+        program = configs.put(scope, name, msgspec.json.encode(value).decode())
+        await self._database.write(audit.noted(scope, program, "config.set", name))
 
     async def get(self, scope: Scope, name: str) -> Any:
         """A value.
@@ -67,7 +68,7 @@ class Configs:
         :raises InvalidInput: it is the view of an agent
         """
         _check_own(name, "delete")
-        if not await self._database.write(configs.remove(scope, name)):
+        if not await self._database.write(audit.noted_if(scope, configs.remove(scope, name), "config.remove", name)):
             raise _no_config(name)
 
     async def names(self, scope: Scope, after: str = "", limit: int = 50) -> list[str]:

@@ -17,7 +17,7 @@ from pydantic_ai.settings import ModelSettings
 
 from flux.models.base import ModelRequest
 from flux.models.endpoint import Endpoint
-from flux.models.wire import ProviderWire, timeouts
+from flux.models.wire import ProviderWire, sending, timeouts
 
 
 def connect(endpoint: Endpoint, name: str, stalled_after: float) -> ProviderWire:
@@ -65,7 +65,8 @@ class _GoogleWire(ProviderWire):
         """Nothing is kept between calls."""
 
     def _http(self) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(timeout=self._timeouts, verify=self._trusted)
+        hooks = sending(self.endpoint.headers)
+        return httpx2.AsyncClient(timeout=self._timeouts, verify=self._trusted, event_hooks=hooks)
 
     def _model(self, endpoint: Endpoint, name: str, http: httpx2.AsyncClient) -> GoogleModel:
         """Certificates are read once: the SDK would read them twice for each client it makes."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from flux.sandboxes.base import FileStat, Sandbox, SandboxFactory, ShellResult
-from flux.sandboxes.factories import local, virtual
+from flux.sandboxes.factories import isolated, local, virtual
+from flux.sandboxes.limits import Limits
 from flux.sandboxes.verbs import Files
 
-__all__ = ["FileStat", "Files", "Sandbox", "SandboxFactory", "ShellResult", "local", "virtual"]
+__all__ = ["FileStat", "Files", "Limits", "Sandbox", "SandboxFactory", "ShellResult", "isolated", "local", "virtual"]

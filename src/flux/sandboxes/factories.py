@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
+from flux.errors import SandboxUnavailable
 from flux.sandboxes.base import Sandbox, SandboxFactory
 from flux.sandboxes.host import LocalSandbox
+from flux.sandboxes.limits import Limits
 
 
 class Virtual(Struct, frozen=True):
@@ -38,6 +42,42 @@ class Local(Struct, frozen=True):
         return await asyncio.to_thread(LocalSandbox, os.path.join(workspace, self.cwd or "."), self.env)
 
 
+class Isolated(Struct, frozen=True):
+    """Makes sandboxes that are a directory of this host, for commands that see nothing else of it."""
+
+    workspace: str | None = None
+    network: bool = False
+    limits: Limits = Limits()
+    readable: tuple[str, ...] = ()
+    name: str = "isolated"
+
+    async def open(self, *, workspace: str = ".") -> Sandbox:
+        """One for `self.workspace`, taken from the workspace where it is relative."""
+
+        folder = os.path.join(workspace, self.workspace or ".")
+        return await asyncio.to_thread(
+            isolated_sandbox, folder, network=self.network, limits=self.limits, readable=self.readable
+        )
+
+
+def isolated_sandbox(workspace: str, **options: Any) -> Sandbox:
+    """An IsolatedSandbox. Takes some 20 ms the first time."""
+    # It needs Linux, also to be imported.
+    problem = isolation_problem()
+    if problem:
+        raise SandboxUnavailable(f"an isolated sandbox cannot work here: {problem}")
+    made: Sandbox = import_module("flux.sandboxes.contained").IsolatedSandbox(workspace, **options)
+    return made
+
+
+def isolation_problem() -> str:
+    """Why no isolated sandbox can work on this machine, and what to do; empty when one can."""
+    if sys.platform != "linux":
+        return "it needs Linux; use a virtual or a local sandbox"
+    found: str = import_module("flux.sandboxes.contained").isolation_problem()
+    return found
+
+
 def virtual() -> SandboxFactory:
     """Bash and files in memory: no host files, no network, no environment."""
     return Virtual()
@@ -50,3 +90,20 @@ def local(cwd: str | Path | None = None, env: Mapping[str, str] | None = None) -
     process, a command gets the few variables named in `flux.sandboxes.host.ENVIRONMENT`.
     """
     return Local(None if cwd is None else str(Path(cwd).expanduser()), env)
+
+
+def isolated(
+    workspace: str | Path | None = None,
+    *,
+    network: bool = False,
+    limits: Limits | None = None,
+    readable: Iterable[str | Path] = (),
+) -> SandboxFactory:
+    """One directory of this host, and commands in namespaces of their own, made by bubblewrap.
+
+    `workspace` can be written, by default the one of the session; the system's programs and the directories
+    `readable` can be read; the rest is absent. Opening one raises SandboxUnavailable, with the remedy, where
+    bubblewrap cannot do that.
+    """
+    directory = None if workspace is None else str(Path(workspace).expanduser())
+    return Isolated(directory, network, limits or Limits(), tuple(str(Path(one).expanduser()) for one in readable))

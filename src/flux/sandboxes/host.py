@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from flux.sandboxes.base import Entry, FileStat, Sandbox, ShellResult
-from flux.sandboxes.processes import Output, checked, encodable, start
+from flux.sandboxes.processes import SHELL, Output, Program, checked, encodable, start
 
 T = TypeVar("T")
 
@@ -42,9 +42,9 @@ class LocalSandbox(Sandbox):
             raise NotADirectoryError(f"the workspace {workspace} is not a directory")
         self.cwd = root
         given = os.environ if environment is None else environment
-        self._environment = {name: given[name] for name in ENVIRONMENT if name in given}
-        self._environment.setdefault("PATH", "/usr/local/bin:/usr/bin:/bin")
-        self._environment["TERM"] = "dumb"
+        self.environment = {name: given[name] for name in ENVIRONMENT if name in given}
+        self.environment.setdefault("PATH", "/usr/local/bin:/usr/bin:/bin")
+        self.environment["TERM"] = "dumb"
 
     async def exec(
         self,
@@ -61,10 +61,11 @@ class LocalSandbox(Sandbox):
         What the command left running in its process group is killed when its shell ends. OSError when
         it cannot be started.
         """
+        encodable(command, "a command")
         out, err = Output(max_output_bytes, on_output), Output(max_output_bytes, on_output)
-        folder = self.cwd if cwd is None else await self.resolve(cwd)
+        folder = self.cwd if cwd is None else await self._folder(cwd)
         with ExitStack() as stack:
-            group = await start(command, folder, {**self._environment, **checked(env or {})}, (out, err), stack)
+            group = await start(self.program(command, folder, checked(env or {}), stack), (out, err), stack)
             timed_out = await group.run(timeout)
         return ShellResult(
             exit_code=None if timed_out else group.exit_code,
@@ -73,6 +74,10 @@ class LocalSandbox(Sandbox):
             timed_out=timed_out,
             truncated=out.truncated or err.truncated,
         )
+
+    def program(self, command: str, folder: str, env: Mapping[str, str], stack: ExitStack) -> Program:
+        """What is started for a command in a directory; `stack` closes what that holds open."""
+        return Program((SHELL, "-c", command), folder, {**self.environment, **env})
 
     async def read(self, path: str, *, limit: int | None = None) -> bytes:
         """The bytes of a regular file; OSError EFBIG when there are more than `limit`."""
@@ -134,10 +139,15 @@ class LocalSandbox(Sandbox):
 
     def rooted(self, workspace: str) -> LocalSandbox:
         """A local sandbox for another directory; a relative one is taken from `cwd`."""
-        return LocalSandbox(os.path.join(self.cwd, workspace), self._environment)
+        return LocalSandbox(os.path.join(self.cwd, workspace), self.environment)
 
     async def close(self) -> None:
         """Nothing is held between calls."""
+
+    async def _folder(self, path: str) -> str:
+        if not (await self.stat(path)).is_directory:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        return await self.resolve(path)
 
     async def _at(self, path: str, work: Callable[[int, str], T], *, follow: bool = True, make: bool = False) -> T:
         """Call `work` in a thread with the open parent directory of `path` and the last name.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import resource
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,14 +14,21 @@ from typing import Any
 from bashkit import Bash, ExecutionProfile, FileSystem
 
 from flux.sandboxes.base import FileStat, Sandbox, ShellResult
-from flux.sandboxes.processes import Output, checked, encodable
-from flux.sandboxes.tree import Tree
+from flux.sandboxes.processes import Output, checked
+from flux.sandboxes.tree import Tree, utf8
 
 ROOT = "/workspace"
 USER = "agent"
 
-#: Bytes a command may print before it is ended; bashkit would gather all of it in this process's memory.
-MAX_OUTPUT = 32_000_000
+#: Bytes a command may print before it is ended: less than what bashkit cuts without a word.
+MAX_OUTPUT = 8_000_000
+
+#: Bytes by which this process may grow while a command runs: what a loop prints into a file or a variable is
+#: gathered here, and nothing else would end it before its time.
+MAX_GROWTH = 512_000_000
+
+#: Seconds between two looks at that.
+LOOK = 0.1
 
 #: Passes of one loop. Without a limit, a loop inside awk or jq ends for no timeout.
 MAX_PASSES = 1_000_000
@@ -28,7 +37,8 @@ MAX_PASSES = 1_000_000
 OVERTIME = 1.0
 
 _TIMEOUT = "execution timeout"
-_OVERFLOW = "[ended: it printed more than {:,} bytes]\n"
+_OVERFLOW = f"[ended: it printed more than {MAX_OUTPUT:,} bytes]\n"
+_TOO_LARGE = f"[ended: it needed more than {MAX_GROWTH:,} bytes of memory]\n"
 
 
 class VirtualSandbox(Sandbox):
@@ -40,9 +50,9 @@ class VirtualSandbox(Sandbox):
     name = "virtual"
     cwd = ROOT
 
-    def __init__(self) -> None:
-        self.tree = Tree(ROOT)
-        self._temporary = FileSystem()
+    def __init__(self, tree: Tree | None = None, temporary: FileSystem | None = None) -> None:
+        self.tree = tree or Tree(ROOT)
+        self.temporary = temporary or FileSystem()
 
     async def exec(
         self,
@@ -55,7 +65,7 @@ class VirtualSandbox(Sandbox):
         max_output_bytes: int = 1_000_000,
     ) -> ShellResult:
         """Run a command of bash; what it starts in the background it waits for."""
-        encodable(command, "a command")
+        utf8(command, "a command")
         bash = Bash(
             profile=ExecutionProfile.Interactive,
             username=USER,
@@ -66,7 +76,7 @@ class VirtualSandbox(Sandbox):
             timeout_seconds=timeout,
         )
         bash.mount(ROOT, self.tree.files)
-        bash.mount("/tmp", self._temporary)  # noqa: S108 - a path inside the sandbox
+        bash.mount("/tmp", self.temporary)  # noqa: S108 - a path inside the sandbox
         return await Execution(bash, on_output, max_output_bytes).run(command, timeout)
 
     async def read(self, path: str, *, limit: int | None = None) -> bytes:
@@ -103,7 +113,7 @@ class VirtualSandbox(Sandbox):
 
     async def close(self) -> None:
         """Let go of the files."""
-        self.tree, self._temporary = Tree(ROOT), FileSystem()
+        self.tree, self.temporary = Tree(ROOT), FileSystem()
 
     def _folder(self, cwd: str | None) -> str:
         if cwd is None:
@@ -133,17 +143,26 @@ class Execution:
         """What came of the command."""
         threading.Thread(target=self._work, args=(command,), name="virtual shell", daemon=True).start()
         try:
-            async with asyncio.timeout(timeout + OVERTIME):
-                result = await self._ended
-        except TimeoutError:
-            return self._so_far("")
+            note = await self._watched(timeout + OVERTIME)
         finally:
             self._bash.cancel()
+        if not self._ended.done():
+            return self._so_far(note)
+        result = self._ended.result()
         if result.error is not None and _TIMEOUT in result.error:
-            return self._so_far("")
-        if self._printed > MAX_OUTPUT:
-            return self._so_far(_OVERFLOW.format(MAX_OUTPUT), exit_code=result.exit_code)
-        return self._whole(result)
+            return self._so_far(note)
+        note = note or (_OVERFLOW if self._printed > MAX_OUTPUT else "")
+        return self._so_far(note, exit_code=result.exit_code) if note else self._whole(result)
+
+    async def _watched(self, seconds: float) -> str:
+        """Wait for the end, at most so long; why it had to come, where it was not for the time."""
+        note, most, until = "", _peak() + MAX_GROWTH, self._loop.time() + seconds
+        while not self._ended.done() and (left := until - self._loop.time()) > 0:
+            await asyncio.wait([self._ended], timeout=min(LOOK, left))
+            if not note and not self._ended.done() and _peak() > most:
+                note, until = _TOO_LARGE, self._loop.time() + OVERTIME
+                self._bash.cancel()
+        return note
 
     def _work(self, command: str) -> None:
         try:
@@ -184,10 +203,9 @@ class Execution:
         out, err = Output(self._limit, None), Output(self._limit, None)
         out.data_received(result.stdout_bytes)
         err.data_received(result.stderr_bytes)
-        more = "[the output is cut here by the virtual shell]\n"
         stderr = err.text()
         if result.stdout_truncated or result.stderr_truncated:
-            stderr += more
+            stderr += "[the virtual shell has cut the output]\n"
         return ShellResult(
             exit_code=result.exit_code,
             stdout=out.text(),
@@ -205,3 +223,9 @@ class Execution:
             timed_out=not note,
             truncated=bool(note) or out.truncated or err.truncated,
         )
+
+
+def _peak() -> int:
+    """The most memory this process ever had, in bytes."""
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024

@@ -30,7 +30,7 @@ class Tree:
 
     def real(self, path: str, *, follow: bool = True) -> str:
         """The path below `root`, "/" being the root itself; links are resolved, the last one only with `follow`."""
-        encodable(path, "a path")
+        utf8(path, "a path")
         todo = posixpath.join(self.root, path).split("/")
         base, done, links = self.root.split("/")[1:], list[str](), 0
         todo.reverse()
@@ -120,6 +120,14 @@ class Tree:
         with _told(path):
             self.files.remove(real, recursive=found["file_type"] == "directory")
 
+    def entries(self, below: str = "/") -> Iterator[tuple[str, dict[str, Any]]]:
+        """Everything below a directory by its path under `root`, links not followed; a directory before its content."""
+        for entry in self.files.read_dir(below):
+            path = posixpath.join(below, entry["name"])
+            yield path, entry["metadata"]
+            if entry["metadata"]["file_type"] == "directory":
+                yield from self.entries(path)
+
     def _require_directories(self, real: str, path: str) -> None:
         """NotADirectoryError when one above `real` is there and is none."""
         above = posixpath.dirname(real)
@@ -137,6 +145,15 @@ class Tree:
             return self.files.stat(real)
         except RuntimeError:
             return None
+
+
+def utf8(text: str, what: str) -> None:
+    """OSError for text that bashkit cannot take; `what` names it."""
+    encodable(text, what)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise OSError(errno.EINVAL, f"{what} must be UTF-8") from error
 
 
 def _empty() -> FileSystem:

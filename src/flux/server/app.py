@@ -17,7 +17,9 @@ from flux.errors import FluxError, InvalidInput, NotFound
 from flux.http.envelope import error_body, error_headers
 from flux.http.guard import Guard
 from flux.http.streaming import HEARTBEAT_SECONDS
+from flux.server import socket
 from flux.server.auth import Authentication
+from flux.server.context import whole_segments
 from flux.server.limits import ServerLimits
 from flux.server.measure import Counts, RequestCounter
 from flux.server.oidc import Tokens
@@ -25,9 +27,11 @@ from flux.server.rbac import require
 from flux.server.routes import (
     agents,
     artifacts,
+    audit,
     configs,
     executions,
     health,
+    instances,
     memories,
     oauth,
     principals,
@@ -65,7 +69,7 @@ def create_app(
     """
     app = FastAPI(
         title="Flux", version=flux.__version__, docs_url=None, redoc_url=None, redirect_slashes=False,
-        responses=ERRORS, dependencies=[Depends(require)],
+        responses=ERRORS, dependencies=[Depends(whole_segments), Depends(require)],
     )  # fmt: skip
     app.state.process = process
     app.state.heartbeat = heartbeat
@@ -80,15 +84,18 @@ def create_app(
     app.include_router(workers.router)
     app.include_router(workflows.router)
     app.include_router(runs.router)
+    app.include_router(instances.router)
     app.include_router(project_runs.router)
     app.include_router(executions.router)
     app.include_router(configs.router)
     app.include_router(secrets.router)
     app.include_router(oauth.router)
     app.include_router(memories.router)
+    app.include_router(audit.router)
     app.include_router(auth_routes.router)
     app.include_router(principals.router)
     app.include_router(roles.router)
+    app.router.routes.append(socket.ROUTE)
     app.add_exception_handler(FluxError, _flux_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)

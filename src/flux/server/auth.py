@@ -6,13 +6,13 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flux.engine.identity import OPERATOR, Caller, Identities
 from flux.engine.principals import KEY_PREFIX
 from flux.errors import FluxError, Unauthorized
-from flux.http.guard import refuse
+from flux.http.guard import refuse, refuse_socket
 from flux.http.streaming import first_done
 from flux.permissions import NOTHING
 from flux.server.oidc import Tokens
@@ -40,6 +40,9 @@ class Authentication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on."""
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -60,6 +63,27 @@ class Authentication:
         line = _Line(receive, send, lambda: self._identities.lost(caller, lambda: self.caller(token)))
         await self._app(scope, line.receive, line.send)
         await line.finish()
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        token = token_of(HTTPConnection(scope))
+        try:
+            caller = await self.caller(token) if token else None
+            if caller is None:
+                raise Unauthorized(UNKNOWN if token else None)
+        except FluxError as error:
+            await refuse_socket(error, receive, send)
+            return
+        scope[CALLER] = caller
+
+        async def heard() -> Message:
+            waiting = asyncio.ensure_future(receive())
+            lost = self._identities.lost(caller, lambda: self.caller(token))
+            if waiting in await first_done(waiting, asyncio.ensure_future(_void(lost))):
+                return waiting.result()
+            await send({"type": "websocket.close", "code": 1008, "reason": UNKNOWN})
+            return {"type": "websocket.disconnect", "code": 1008}
+
+        await self._app(scope, heard, send)
 
     async def caller(self, token: str) -> Caller | None:
         """Whose token it is; None: nobody's who may call."""
@@ -109,7 +133,7 @@ async def _void(awaitable: Awaitable[None]) -> None:
     await awaitable
 
 
-def token_of(request: Request) -> str:
+def token_of(request: HTTPConnection) -> str:
     """The token that a request brings; an empty one counts as missing."""
     found = BEARER.fullmatch(request.headers.get("authorization", "").strip())
     return found[1] if found else ""

@@ -7,8 +7,10 @@ from typing import TypeVar
 
 from fastapi import Request
 from fastapi.responses import Response
+from starlette.requests import HTTPConnection
 
 from flux.agents.process import Process
+from flux.errors import InvalidInput
 from flux.server.limits import ServerLimits
 from flux.server.rbac import acting
 from flux.server.sse import EventStream
@@ -24,6 +26,16 @@ def process_of(request: Request) -> Process:
     """The process this server runs in."""
     process: Process = request.app.state.process
     return process
+
+
+async def whole_segments(request: HTTPConnection) -> None:
+    """Refuse an id with a slash in it: decoded, it would have reached another route.
+
+    :raises InvalidInput: there is one
+    """
+    raw = request.scope.get("raw_path") or b""
+    if raw.startswith(b"/agents/") and b"%2f" in raw.lower():
+        raise InvalidInput("an id in the address cannot hold a slash (%2F)")
 
 
 def scope_of(request: Request) -> Scope:

@@ -84,6 +84,20 @@ class SendMessage(Body):
     model: Text | None = None
 
 
+class PromptInstance(Body):
+    """POST /agents/{name}/{id}."""
+
+    message: Text = Field(min_length=1)
+    session: Text = "default"
+
+
+class DispatchInput(Body):
+    """POST /agents/{name}/{id}/dispatch."""
+
+    input: Json
+    session: Text = "default"
+
+
 class Decide(Body):
     """POST /executions/{id}/approvals/{call}/approve or reject."""
 

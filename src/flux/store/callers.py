@@ -52,6 +52,11 @@ def find(scope: Scope, agent: str, instance: str, name: str) -> Steps[Execution 
     return Execution(*rows[0]) if rows else None
 
 
+def move(id: str, pool: str) -> Steps[None]:
+    """Let the workers of a pool run an idle session from now on, which other workers or code have run before."""
+    yield "update executions set pool = :pool where id = :id and state = 'idle'", {"id": id, "pool": pool}
+
+
 def enter(
     scope: Scope, id: str, who: Presence, entries: Sequence[Entry], run_id: str | None, title: str | None
 ) -> Steps[Entered]:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from flux.errors import SessionExists
 from flux.messages import Usage
-from flux.store import artifacts
+from flux.store import artifacts, files
 from flux.store.database import Scope, Steps, visible_to
 
 State = Literal["idle", "scheduled", "running", "waiting", "ended"]
@@ -321,6 +321,7 @@ def delete_rest(root: str) -> Steps[None]:
         for table in ("events", "interrupts", "grants", "admissions", "waits"):
             yield f"delete from {table} where execution_id = :id", {"id": id}
         yield from artifacts.delete_all(id)
+        yield from files.delete_all(id)
 
 
 def _like(text: str) -> str:

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from flux.errors import InvalidInput, SessionExists, SessionNotFound
 from flux.events import Entry
-from flux.store import artifacts, log
+from flux.store import artifacts, files, log
 from flux.store.database import Scope, Steps
 from flux.store.executions import NOTHING_SPENT
 
@@ -71,6 +71,7 @@ def fork(scope: Scope, source: str, new: NewFork) -> Steps[tuple[log.LogRow, ...
         return ()
     yield COPY, {"id": new.id, "source": source, "at": new.at}
     yield from artifacts.link(scope, source, new.at, new.id)
+    yield from files.copy(scope, source, new.id)
     return (yield from log.insert(new.id, new.ending, new.at + len(new.ending), None, epoch))
 
 

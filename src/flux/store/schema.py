@@ -133,6 +133,12 @@ create table configs (
   primary key (tenant, name)
 );
 
+create table audit (
+  id text primary key, tenant text not null, at double precision not null, principal text not null,
+  action text not null, subject text not null, details text not null
+);
+create index audit_listed on audit (tenant, at, id);
+
 create table spendings (
   tenant text not null, agent text not null, tokens bigint not null, cost double precision not null,
   primary key (tenant, agent)
@@ -154,6 +160,11 @@ create table artifact_links (
   execution_id text not null, artifact text not null, primary key (execution_id, artifact)
 );
 create index artifact_links_artifact on artifact_links (artifact);
+
+create table files (
+  execution_id text not null, path text not null, kind text not null, mode integer not null, data bytea not null,
+  primary key (execution_id, path)
+);
 
 create table principals (
   tenant text not null, subject text not null, kind text not null, name text, state text not null,

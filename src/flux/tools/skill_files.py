@@ -30,7 +30,7 @@ MAX_FIELDS = 32_000
 
 _PUBLISHED = {"name": 64, "description": 1024, "compatibility": 500}
 _DEPTH = 16
-_MAIN_NAMES = (MAIN, "skill.md")
+MAIN_NAMES = (MAIN, "skill.md")
 
 
 class Malformed(ValueError):
@@ -88,7 +88,7 @@ def skill_from(files: dict[str, bytes], folder: str, *, strict: bool = False) ->
 
     :raises Malformed: it cannot be used, or with `strict` breaks a rule
     """
-    main = next((name for name in _MAIN_NAMES if name in files), None)
+    main = next((name for name in MAIN_NAMES if name in files), None)
     if main is None:
         raise Malformed(f"it holds no {MAIN}")
     try:
@@ -215,11 +215,11 @@ def _folders(directory: Path) -> Iterator[Path]:
         names = sorted(os.listdir(directory))
     except (OSError, ValueError) as error:  # ValueError: a path with NUL
         raise DefinitionInvalid(f"{directory}: {_reason(error)}") from error
-    if any(name in names for name in _MAIN_NAMES):
+    if any(name in names for name in MAIN_NAMES):
         yield directory.resolve()
         return
     for name in names:
-        if any(os.path.lexists(directory / name / main) for main in _MAIN_NAMES):
+        if any(os.path.lexists(directory / name / main) for main in MAIN_NAMES):
             yield directory / name
 
 

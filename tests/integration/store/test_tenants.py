@@ -14,12 +14,15 @@ from flux.store import (
     admissions,
     agents,
     artifacts,
+    audit,
     budgets,
+    callers,
     configs,
     conversations,
     deltas,
     driven,
     executions,
+    files,
     forks,
     interrupts,
     log,
@@ -36,18 +39,22 @@ from flux.store.database import Database, Row, Scope, Steps, one
 from flux.store.driven import Awaited, Driver
 from flux.store.memories import Word
 from flux.store.opening import open_database
+from flux.store.workers import Presence
 from tests.integration.states import ANN, EVE, HELLO, Sessions
 
 NOUNS: list[ModuleType] = [
     admissions,
     agents,
     artifacts,
+    callers,
+    audit,
     budgets,
     configs,
     conversations,
     deltas,
     driven,
     executions,
+    files,
     forks,
     interrupts,
     log,
@@ -71,6 +78,7 @@ def _ask(scope: Scope, id: str, question: str) -> Steps[Any]:
     return interrupts.open_interrupt(scope, id="new", execution_id=id, call=None, kind="input", payload={})
 
 
+BOB = Presence("bob")
 TIMES = schedules.Given(target="agent", agent="helper", message="hi", spec='{"type":"interval","seconds":60}')
 
 
@@ -123,6 +131,8 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "artifacts.page": (lambda s, id, q: artifacts.page(s, id), []),
     "artifacts.put": (_keep, Fenced),
     "artifacts.read_in_tree": (lambda s, id, q: artifacts.read_in_tree(s, id, "kept"), None),
+    "callers.enter": (lambda s, id, q: callers.enter(s, id, BOB, [], None, None), SessionNotFound),
+    "callers.find": (lambda s, id, q: callers.find(s, "helper", "i", "default"), None),
     "configs.get": (lambda s, id, q: configs.get(s, "city"), None),
     "configs.names": (lambda s, id, q: configs.names(s), []),
     "configs.put": (lambda s, id, q: configs.put(s, "city", "Paris"), None),
@@ -146,6 +156,9 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "executions.list_sessions": (lambda s, id, q: executions.list_sessions(s, agent="helper", q="hello"), []),
     "executions.under_way": (lambda s, id, q: executions.under_way(s, 5), 0),
     "executions.set_title": (lambda s, id, q: executions.set_title(s, id, "mine"), False),
+    "files.copy": (lambda s, id, q: files.copy(s, id, "own"), None),
+    "files.load": (lambda s, id, q: files.load(s, id), []),
+    "files.save": (lambda s, id, q: files.save(s, id, 1, id, [], ["/notes"]), Fenced),
     "forks.fork": (lambda s, id, q: forks.fork(s, id, COPY), SessionNotFound),
     "interrupts.answer": (lambda s, id, q: interrupts.answer(s, id, q, answer="yes", by="eve"), False),
     "interrupts.expire": (interrupts.expire, False),
@@ -174,6 +187,10 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "memories.page": (lambda s, id, q: memories.page(s), []),
     "memories.put": (lambda s, id, q: memories.put(s, "helper", "city", '"Paris"', ["paris"], "call"), True),
     "memories.remove": (lambda s, id, q: memories.remove(s, "helper", "city", "call"), False),
+    "audit.record": (lambda s, id, q: audit.record(s, "agent.create", "helper"), None),
+    "audit.noted": (lambda s, id, q: audit.noted(s, secrets.get(s, "city"), "secret.read", "city"), None),
+    "audit.noted_if": (lambda s, id, q: audit.noted_if(s, secrets.remove(s, "city"), "secret.remove", "city"), False),
+    "audit.page": (lambda s, id, q: audit.page(s), []),
     "principals.create": (_own_principal, None),
     "principals.create_key": (lambda s, id, q: principals.create_key(s, "ci", "k", "d2", None), PrincipalNotFound),
     "principals.delete": (lambda s, id, q: principals.delete(s, "ci"), PrincipalNotFound),
@@ -247,9 +264,10 @@ OWNED = (
     "workflows",
     "workflow_versions",
     "spendings",
+    "audit",
     "reservations",
 )
-OF_SESSIONS = ("events", "interrupts", "grants", "waits", "schedule_runs")
+OF_SESSIONS = ("events", "interrupts", "grants", "waits", "schedule_runs", "files")
 
 
 async def belongings(database: Database) -> dict[str, list[Row]]:
@@ -271,6 +289,7 @@ async def theirs(database: Database) -> tuple[str, str]:
     await database.write(interrupts.grant(ANN, id, "shell", "ann"))
     await database.write(waits.wait_for(ANN, id, "another"))
     await database.write(artifacts.put(ANN, id, 1, "kept", name="long.txt", media_type="text/plain", data=b"all"))
+    await database.write(files.save(ANN, id, 1, id, [files.KeptFile("/notes", "file", 0o644, b"mine")], []))
     await database.write(budgets.spend(ANN, "helper", "other", 5, 0.1))
     await database.write(budgets.reserve(ANN, "helper", id, 5, 0.1))
     await database.write(agents.put(ANN, "helper", "d1", "{}", create=True, update=True))

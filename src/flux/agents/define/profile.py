@@ -110,7 +110,7 @@ class AgentRuntimeConfig(Capabilities):
     @field_validator("sandbox")
     @classmethod
     def _makes_a_sandbox(cls, sandbox: Any) -> Any:
-        usable = sandbox is None or sandbox is False or callable(sandbox) or hasattr(sandbox, "exec")
+        usable = sandbox in (None, False) or callable(sandbox) or hasattr(sandbox, "open") or hasattr(sandbox, "exec")
         if not usable:
             raise ValueError("must be False, virtual(), local(), isolated(), or a function that makes a sandbox")
         return sandbox

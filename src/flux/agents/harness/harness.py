@@ -16,16 +16,17 @@ from flux.agents.define.skills import SkillReference
 from flux.agents.define.tool import ToolDefinition
 from flux.agents.harness.calls import CallHandle
 from flux.agents.harness.commands import Command, run_command
+from flux.agents.harness.errors import AbortError
 from flux.agents.harness.given import given_for
 from flux.agents.harness.host import Host, host
 from flux.agents.harness.ids import check_id
-from flux.agents.harness.kit import check_tools, workspace_skills
-from flux.agents.harness.place import open_sandbox
+from flux.agents.harness.kit import check_tools, skills_beside
+from flux.agents.harness.place import open_sandbox, seen_from
 from flux.agents.harness.session import Session
 from flux.agents.harness.tools import built_in
 from flux.agents.harness.wanted import Wanted
 from flux.agents.kits import Code, Given
-from flux.errors import AbortError, InvalidInput, SessionNotFound
+from flux.errors import InvalidInput, SessionNotFound
 from flux.sandboxes.base import Sandbox, ShellResult
 from flux.sandboxes.verbs import Files
 from flux.suggest import unknown
@@ -77,13 +78,13 @@ class Sessions:
 class Harness:
     """An instance of an agent that is initialised: its sandbox, and its sessions."""
 
-    def __init__(self, resolved: Resolved, id: str, name: str, sandbox: Sandbox, host: Host) -> None:
+    def __init__(self, resolved: Resolved, id: str, name: str, sandbox: Sandbox, host: Any) -> None:
         self.name = name
         self.agent = resolved.name
         self.id = id
         self.sandbox = sandbox
         self.fs = Files(sandbox)
-        self.sessions = Sessions(self, host)
+        self.sessions: Any = Sessions(self, host)
         self._resolved = resolved
         self._host = host
 
@@ -133,8 +134,8 @@ class Harness:
             check_tools([*built_in(self.sandbox), *given.code.tools])
         return given
 
-    def for_task(self, agent: str | None, asked: Wanted) -> tuple[str, Given, Given]:
-        """The name of a sub-agent, the agent that gives it work, and itself.
+    def for_task(self, agent: str | None, asked: Wanted, cwd: str | None = None) -> tuple[str, Given, Given]:
+        """The name of a sub-agent, the agent that gives it work, and itself, in a directory.
 
         :raises InvalidInput: there is no sub-agent of that name
         """
@@ -145,8 +146,9 @@ class Harness:
         model = asked.model or parent.definition.model
         found = self._resolved if agent is None else of_profile(profiles[agent], self._resolved, model)
         options = asked.options
+        sandbox = self.sandbox if cwd is None else seen_from(self.sandbox, cwd)
         child = given_for(
-            extended(found, asked.tools), self.sandbox, model=asked.model, result=asked.result, options=options
+            extended(found, asked.tools), sandbox, model=asked.model, result=asked.result, options=options
         )
         name = agent or parent.definition.name
         code = parent.code or Code(self.sandbox)
@@ -160,7 +162,7 @@ class Harness:
         if isinstance(skill, SkillReference):
             return skill.skill
         own = self._resolved.skills
-        found = {one.name: one for one in (*own, *await workspace_skills(Code(self.sandbox, skills=own)))}
+        found = {one.name: one for one in (*own, *await skills_beside(Code(self.sandbox, skills=own)))}
         if skill not in found:
             raise InvalidInput(unknown("skill", str(skill), found))
         return found[skill]
@@ -218,9 +220,18 @@ async def made(resolved: Resolved, instance: str, name: str, on: Host) -> Harnes
 
     :raises DefinitionInvalid: two of its tools, or two of its skills, have one name
     """
+    return Harness(resolved, instance, name, await checked_sandbox(resolved), on)
+
+
+async def checked_sandbox(resolved: Resolved) -> Sandbox:
+    """The sandbox of an agent whose tools and skills have names of their own.
+
+    :raises DefinitionInvalid: two of its tools, or two of its skills, have one name
+    :raises Unavailable: it cannot be made
+    """
     sandbox = await open_sandbox(resolved.name, resolved.sandbox, resolved.cwd)
     given = given_for(resolved, sandbox, model=None if isinstance(resolved.model, str) else NO_MODEL)
     if given.code is not None:
         check_tools([*built_in(sandbox), *given.code.tools])
-        await workspace_skills(given.code)
-    return Harness(resolved, instance, name, sandbox, on)
+        await skills_beside(given.code)
+    return sandbox

@@ -16,7 +16,6 @@ from flux.engine.run import Executor
 from flux.engine.upkeep import to_the_end
 from flux.errors import FluxError, SessionBusy, SessionEnded, SessionExists, SessionNotFound
 from flux.events import Entry, Stored
-from flux.models.registry import ModelFactory
 from flux.settings import Settings, load_settings
 from flux.store import callers, executions, log
 from flux.store.channel import Cursor
@@ -254,9 +253,7 @@ class Keeper:
         await asyncio.wait((self._task,))
 
     async def _keep(self, settings: Settings) -> None:
-        async with open_process(
-            settings, environment=os.environ, workspace=Path.cwd(), factories=factories, caller=True
-        ) as process:
+        async with open_process(settings, environment=os.environ, workspace=Path.cwd(), caller=True) as process:
             beating = asyncio.create_task(process.recovery.keep_beating())
             host = Host(process)
             try:
@@ -277,8 +274,6 @@ class Keeper:
 
 
 _keepers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], Keeper]] = WeakKeyDictionary()
-#: Models of further prefixes, for every host that is opened from now on.
-factories: dict[str, ModelFactory] = {}
 
 
 async def host() -> Host:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import posixpath
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -17,18 +16,13 @@ from flux.engine.driving import MAX_DEPTH
 from flux.errors import DefinitionInvalid
 from flux.events import ContextFrozen
 from flux.models.base import ToolSchema
-from flux.sandboxes.base import Sandbox
 from flux.tools.base import Failed, Tool, ToolContext, ToolOutcome
 from flux.tools.function import tool_of
-from flux.tools.skill import MAIN, MAX_BYTES, Skill
-from flux.tools.skill_files import Malformed, skill_from
+from flux.tools.skill import Skill
 from flux.tools.skills import SCHEME, SkillCatalog
-from flux.tools.workspace import walk
+from flux.tools.workspace_skills import workspace_skills
 
 logger = logging.getLogger(__name__)
-
-WORKSPACE_SKILLS = ".agents/skills"
-MAX_SKILL_DIRECTORIES = 200
 
 AGENTS = f"""# Sub-agents
 
@@ -51,7 +45,7 @@ class CodeKit:
         code = session.given.code if session.given else None
         if code is None or session.given is None:
             return None
-        found = await workspace_skills(code)
+        found = await skills_beside(code)
         catalog = SkillCatalog([*code.skills, *found], untrusted=(skill.name for skill in found))
         tools = [*built_in(code.sandbox), *code.tools, *code.result]
         prompt = []
@@ -97,43 +91,16 @@ class CodeKit:
         return await self._delegation.drive(session, call, colleague, prompt)
 
 
-async def workspace_skills(code: Code) -> tuple[Skill, ...]:
-    """The skills that the sandbox keeps in `.agents/skills`.
+async def skills_beside(code: Code) -> tuple[Skill, ...]:
+    """The skills that the sandbox keeps for whoever works in it.
 
     :raises DefinitionInvalid: one has the name of a skill that the agent brings
     """
-    sandbox, found = code.sandbox, list[Skill]()
-    if not await sandbox.exists(WORKSPACE_SKILLS):
-        return ()
-    for name in (await sandbox.list(WORKSPACE_SKILLS))[:MAX_SKILL_DIRECTORIES]:
-        folder = posixpath.join(WORKSPACE_SKILLS, name)
-        if not await sandbox.exists(posixpath.join(folder, MAIN)):
-            continue
-        try:
-            skill, notes = skill_from(await _files(sandbox, folder), name)
-        except (Malformed, OSError) as error:
-            logger.warning("skills: %s is left out: %s", folder, error)
-            continue
-        for note in notes:
-            logger.warning("skills: %s: %s", folder, note)
-        found.append(skill)
+    found = await workspace_skills(code.sandbox)
     own = {skill.name for skill in code.skills}
     twice = next((skill.name for skill in found if skill.name in own), None)
     if twice is not None:
         raise DefinitionInvalid(f"skills: {twice} is also a skill of the workspace; rename one of them", field="skills")
-    return tuple(found)
-
-
-async def _files(sandbox: Sandbox, folder: str) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    size = 0
-    for entry in await walk(sandbox, folder):
-        if entry.kind == "file":
-            data = await sandbox.read(posixpath.join(folder, entry.path), limit=MAX_BYTES)
-            size += len(data)
-            if size > MAX_BYTES:
-                raise Malformed(f"it has more than {MAX_BYTES:,} bytes")
-            found[entry.path] = data
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
@@ -13,6 +14,7 @@ from flux.agents.define.skills import SkillReference
 from flux.agents.forking import fork_steps, plan_fork
 from flux.agents.harness.calls import CallHandle
 from flux.agents.harness.commands import Command, CommandRun
+from flux.agents.harness.errors import AbortError
 from flux.agents.harness.host import Host
 from flux.agents.harness.outcome import outcome_of, response_of, spent_in
 from flux.agents.harness.texts import skill_text
@@ -23,8 +25,8 @@ from flux.agents.kits import Given
 from flux.agents.transcript import Transcript
 from flux.engine.answers import Admitted, Decision
 from flux.engine.driving import child_id, message_of
-from flux.errors import AbortError, AgentFailed, InvalidInput
-from flux.events import AssistantSaid, Cancelled, Entry, RunFailed, RunStarted, UserSaid
+from flux.errors import AgentFailed, InvalidInput
+from flux.events import AssistantSaid, Cancelled, Entry, RunFailed, RunStarted, Stored, UserSaid
 from flux.messages import CallPart, Message, TextPart, ToolCall
 from flux.sandboxes.base import ShellResult
 from flux.sandboxes.verbs import Files
@@ -49,11 +51,11 @@ class Work(Protocol[R_co]):
 class Session:
     """One conversation of one instance of an agent. It is the same wherever it is reached from."""
 
-    def __init__(self, harness: Harness, host: Host, id: str, name: str) -> None:
+    def __init__(self, harness: Harness, host: Any, id: str, name: str) -> None:
         self.name = name
         self.id = id
         self._harness = harness
-        self._host = host
+        self._host: Host = host
 
     @property
     def fs(self) -> Files:
@@ -137,11 +139,11 @@ class Session:
 
     async def history(self) -> list[Message]:
         """The conversation as the model is shown it: messages, answers and results of tools."""
-        entries = await self._host.written(self.id)
-        return list(prompt.build(Transcript().extend(entries).items))
+        return conversation(await self._host.written(self.id))
 
     async def interrupts(self) -> list[Interrupt]:
         """The questions that wait for an answer."""
+        await asyncio.sleep(0)  # who asks again and again lets the operation get on
         return await self._host.process.sessions.interrupts(self._host.scope, self.id)
 
     async def respond(
@@ -206,8 +208,8 @@ class Session:
         self, text: str, agent: str | None, cwd: str | None, options: Mapping[str, Any], signal: CancelSignal
     ) -> Any:
         asked = wanted(**options)
-        name, given, child = self._harness.for_task(agent, asked)
-        args = {"prompt": text, "agent": name} | ({"cwd": cwd} if cwd is not None else {})
+        name, given, child = self._harness.for_task(agent, asked, cwd)
+        args = {"prompt": text, "agent": name}
         call, run = ToolCall(f"call_{uuid.uuid4().hex}", TASK, args), str(uuid.uuid4())
         said = self._said(text, Wanted(), {ONLY_CALLS: True, DETACHED: True})
         began: list[Entry] = [
@@ -228,15 +230,12 @@ class Session:
 
     async def _shell(self, command: Command, signal: CancelSignal) -> ShellResult:
         given, run = self._harness.given(Wanted(model=self._harness.any_model)), str(uuid.uuid4())
-        began, call = command.entries(run, given.definition)
+        said = command.said(str(uuid.uuid4()))
+        began, call = command.entries(run, said, given.definition)
         executor = self._host.process.session_executor
         work = CommandRun(command, call, self._harness.sandbox, executor.settle)
-        await self._host.run(self.id, began, work, signal, run_id=run, text=command.text)
-        if work.error is not None:
-            raise work.error
-        if work.result is None:
-            raise AbortError("the run was cancelled")
-        return work.result
+        await self._host.run(self.id, [said, *began], work, signal, run_id=run, text=command.text)
+        return work.came_to()
 
     async def _delete(self, signal: CancelSignal) -> None:
         await self._host.delete(self.id)
@@ -252,3 +251,8 @@ class Session:
     ) -> Any:
         work = partial(self._host.process.session_executor.execute, given=given)
         return await self._host.run(self.id, entries, work, signal, run_id=run or str(uuid.uuid4()), text=text)
+
+
+def conversation(entries: Sequence[Stored]) -> list[Message]:
+    """What a model is shown of a log."""
+    return list(prompt.build(Transcript().extend(entries).items))

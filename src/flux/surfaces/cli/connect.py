@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from flux.engine.recovery import is_alive
+from flux.redaction import Known
 from flux.settings import Settings
 from flux.surfaces.cli.logs import log_to_file
 
@@ -31,6 +32,8 @@ T = TypeVar("T")
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 EMBEDDED = "http://localhost"
+#: What this command knows, until it has told how it ended.
+KNOWN = Known()
 #: Seconds that runs get to finish when a command leaves; they go on when the session is resumed.
 EMBEDDED_GRACE = 1.0
 
@@ -51,6 +54,7 @@ async def connect(
         # A server on this machine acts where this command was given; another one has its own directories.
         # With a token it may be for others too, who choose no directories on it.
         workspace = here if urlsplit(url).hostname in LOOPBACK and not settings.auth_token else None
+        KNOWN.add(settings.auth_token)
         async with FluxClient(url, settings.auth_token, workspace=workspace) as client:
             yield client
         return

@@ -73,6 +73,7 @@ CLI = "flux.surfaces.cli"
         "config": (f"{CLI}.config:config", "Set and look up configuration values of workflows."),
         "memory": (f"{CLI}.memory:memory", "Look at what agents noted down, and forget it."),
         "secrets": (f"{CLI}.secrets:secrets", "Set and look up secrets of workflows."),
+        "audit": (f"{CLI}.audit:audit", "See who decided, changed, started or read what."),
         "dev": (f"{CLI}.dev:dev", "Serve the agents and workflows of a project; reload on change."),
         "init": (f"{CLI}.init:init", "Write a project that runs."),
         "run": (f"{CLI}.run:run_workflow", "Run a workflow of the project."),

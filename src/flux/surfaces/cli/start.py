@@ -164,6 +164,8 @@ async def serve(
         config = uvicorn.Config(
             app,
             http=bounded(settings.max_header_bytes),
+            ws="websockets-sansio",
+            ws_max_size=6 * settings.max_message_bytes,
             log_level="warning",
             log_config=None,
             access_log=False,
