@@ -16,20 +16,26 @@ REGISTER = "workflow:*:*:register"
 
 
 class Needs(Struct, frozen=True):
-    """Permissions, all of them. Who may not even do `knows` is told that there is no such thing."""
+    """Permissions, all of them. Who lacks one and may not even do `knows` is told that there is no such thing.
+
+    `sessions`: with them the sessions of the agent are there, whoever owns them.
+    """
 
     all: tuple[str, ...] = ()
     knows: str | None = None
+    sessions: bool = False
 
 
 class Row(Struct, frozen=True):
     """An execution or session named in the path: what one may do there who is not its owner, and who is.
 
     Who may not see it is told that there is none. `owner`: the owner needs the permission as well.
+    `message`: the path names a message in it, ID.SEQ.
     """
 
     act: Literal["see", "talk", "cancel", "update", "delete", "decide"]
     owner: bool = False
+    message: bool = False
 
 
 class Listing(Struct, frozen=True):
@@ -52,6 +58,8 @@ def _known(action: str, noun: str, *more: str) -> Needs:
     """Needs `noun:{name}:action`; hidden from who may not read it."""
     return Needs((f"{noun}:{{name}}:{action}", *more), f"{noun}:{{name}}:read")
 
+
+TALKS = Needs((TALK, "agent:{name}:start"), "agent:{name}:read", sessions=True)
 
 RULES: Mapping[str, Rule] = {
     "GET /health": ANYBODY,
@@ -84,10 +92,10 @@ RULES: Mapping[str, Rule] = {
     "GET /agents/{name}/versions": _known("read", "agent"),
     "PUT /agents/{name}": Inside(),
     "DELETE /agents/{name}": _known("delete", "agent"),
-    "POST /agents/{name}/{id}": _known("start", "agent", TALK),
-    "WS /agents/{name}/{id}": _known("start", "agent", TALK),
-    "POST /agents/{name}/{id}/dispatch": _known("start", "agent", TALK),
-    "GET /dispatches/{id}": Listing(),
+    "POST /agents/{name}/{id}": TALKS,
+    "WS /agents/{name}/{id}": TALKS,
+    "POST /agents/{name}/{id}/dispatch": TALKS,
+    "GET /dispatches/{id}": Row("see", message=True),
     "POST /schedules": Inside(("schedule:*:create",)),
     "GET /schedules": Inside(),
     "GET /schedules/{name}": _known("read", "schedule"),
