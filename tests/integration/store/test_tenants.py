@@ -79,6 +79,7 @@ def _ask(scope: Scope, id: str, question: str) -> Steps[Any]:
 
 
 BOB = Presence("bob")
+HELLO_SAID = CancelRequested(run="r")
 TIMES = schedules.Given(target="agent", agent="helper", message="hi", spec='{"type":"interval","seconds":60}')
 
 
@@ -132,6 +133,7 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "artifacts.put": (_keep, Fenced),
     "artifacts.read_in_tree": (lambda s, id, q: artifacts.read_in_tree(s, id, "kept"), None),
     "callers.enter": (lambda s, id, q: callers.enter(s, id, BOB, [], None, None), SessionNotFound),
+    "callers.restore": (lambda s, id, q: callers.restore(s, id, [HELLO_SAID], 1), ()),
     "callers.find": (lambda s, id, q: callers.find(s, "helper", "i", "default"), None),
     "configs.get": (lambda s, id, q: configs.get(s, "city"), None),
     "configs.names": (lambda s, id, q: configs.names(s), []),
