@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flux import tracing
 from flux.agents.artifacts import Artifacts
@@ -26,6 +27,7 @@ from flux.agents.project.agents import ProjectAgents
 from flux.agents.project.code import code_of, found_in
 from flux.agents.project.discovery import Project
 from flux.agents.project.instances import Instances
+from flux.agents.rights import Rights
 from flux.agents.sessions import Agents, Sessions
 from flux.agents.skills_kit import SkillsKit
 from flux.agents.task_tools import TaskTools
@@ -39,7 +41,7 @@ from flux.engine.dispatch import CallerDispatch, Dispatch, Duty, EmbeddedDispatc
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.executions import Executions
 from flux.engine.fleet import Fleet
-from flux.engine.identity import Identities
+from flux.engine.identity import Identities, to_start
 from flux.engine.key_source import KeySource
 from flux.engine.limits import Limits
 from flux.engine.pools import DEFAULT_OFFER, Offer, pools_of, resources_here
@@ -61,7 +63,8 @@ from flux.models.bundled import scripted_in
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
 from flux.redaction import Known, passwords_of
 from flux.settings import Settings
-from flux.store.database import LOCAL, CommitObserver, Database
+from flux.store import executions
+from flux.store.database import LOCAL, CommitObserver, Database, Scope
 from flux.store.executions import CALLER
 from flux.store.feed import Feed
 from flux.store.opening import open_database
@@ -141,7 +144,8 @@ class Process:
             self.mcp.on_login = self.doorman.open
         self.artifacts = Artifacts(database, self.sessions)
         self.contract = Contract(database, self.sessions, self.executions)
-        self.ticker = Ticker(database, self.feed, self.dispatch, Starter(self.dispatch, find, self.agents.workspace))
+        self.starter = Starter(self.dispatch, find, self.agents.workspace, self.identities.require)
+        self.ticker = Ticker(database, self.feed, self.dispatch, self.starter)
         self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, find, limit)
         self._tell_webhooks()
@@ -151,9 +155,7 @@ class Process:
         database, settings = self.database, self.settings
         self.workers = Fleet(database, lock, settings.dead_after, always=self._shared, drain_here=self.drain)
         self.session_executor, executors = self._executors()
-        settle = self.session_executor.settle
-        self.runner = Runner(database, self.feed, self.dispatch, executors, self.who, self.offer, settle)
-        self.feed.on_foreign_write = self.runner.changed_elsewhere
+        self.runner = self._runner(executors)
         self.recovery = self._recovery(lock, self._shared)
         self.retention = Retention(database, settings.retention_days * 86_400)
 
@@ -173,16 +175,25 @@ class Process:
             project=ProjectAgents(self.project, self.project.env) if self.project else None,
             before=(TaskTools(services), ToolFilesKit(sources, services), SkillsKit(self.binder)),
             after=(memory_kits(self.memory_stores), McpKits(self.mcp, self.secrets)),
+            rights=Rights(self.identities),
         )
         services.kept.put(EXECUTOR, sessions)
         code = code_of(self.project, CatalogCode(self.database, sources))
         workflows = WorkflowExecutor(code, services, self.settings.run_failures, self.workers.has_others)
         return sessions, {"session": sessions, "workflow": workflows}
 
+    def _runner(self, executors: Mapping[str, Executor]) -> Runner:
+        settle = self.session_executor.settle
+        runner = Runner(self.database, self.feed, self.dispatch, executors, self.who, self.offer, settle)
+        if isinstance(self.dispatch, CallerDispatch):
+            self.dispatch.worker = runner
+        self.feed.on_foreign_write = runner.changed_elsewhere
+        return runner
+
     def _services(self) -> Services:
         services = Services(
             self.database,
-            self.executions.start_child,
+            self._start_child,
             self.executions.cancel_children,
             self.secrets.requested,
             self.configs.requested,
@@ -190,6 +201,12 @@ class Process:
         services.kept.put(POOL, self.mcp)
         services.kept.put(SECRETS, self.secrets)
         return services
+
+    async def _start_child(self, scope: Scope, workflow: str, input: Any, *, id: str, parent: str) -> None:
+        """Start what a workflow calls, which acts as whoever started the workflow."""
+        if await self.database.read(executions.get(scope, id)) is None:
+            await self.identities.require(scope, *to_start(workflow=workflow))
+        await self.executions.start_child(scope, workflow, input, id=id, parent=parent)
 
     def _recovery(self, lock: WorkerLock, shared: bool) -> Recovery:
         return Recovery(
@@ -237,6 +254,7 @@ class Process:
                 )
                 await self.dispatch.work(self.runner, duty)
         finally:
+            await self.deliverer.finish()
             # Until here: who still finishes its runs is alive.
             for task in keeping:
                 task.cancel()
@@ -286,18 +304,10 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
         stack.push_async_callback(database.close)
         lock = WorkerLock(settings.home / "workers")
         stack.callback(lock.release)
-        models = ModelRegistry(
-            environment,
-            provider_settings(settings.providers),
-            {"scripted": scripted_in(workspace), **(factories or {})},
-            stalled_after=settings.model_stall,
-            keys=settings.keys,
-        )
+        models = _models(settings, environment, workspace, factories or {})
         stack.push_async_callback(models.aclose)
-        offer = await _offer(labels or {}, project) if worker else DEFAULT_OFFER
-        dispatch = await _dispatch(database, settings)
-        if caller:
-            offer, worker, dispatch = Offer((CALLER,)), False, CallerDispatch(dispatch)
+        offer = await _offered(worker and not caller, caller, labels or {}, project)
+        dispatch = await _dispatch(database, settings, caller)
         process = Process(
             settings,
             database,
@@ -312,27 +322,43 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
             project=project,
         )
         stack.callback(process.known.forget)
-        if isinstance(dispatch, CallerDispatch):
-            dispatch.worker = process.runner
         stack.push_async_callback(process.memory_stores.close)
         stack.push_async_callback(process.feed.close)
         stack.push_async_callback(process.mcp.close)
         stack.push_async_callback(process.doorman.close)
         if name is not None:
             await process.workers.join(process.who)
-        if worker:
+        if worker and not caller:
             task = asyncio.create_task(process.work(), name="worker")
             stack.push_async_callback(_stop, task)
         yield process
 
 
-async def _offer(labels: Mapping[str, str], project: Project | None) -> Offer:
+def _models(
+    settings: Settings, environment: Mapping[str, str], workspace: Path, factories: Mapping[str, ModelFactory]
+) -> ModelRegistry:
+    return ModelRegistry(
+        environment,
+        provider_settings(settings.providers),
+        {"scripted": scripted_in(workspace), **factories},
+        stalled_after=settings.model_stall,
+        keys=settings.keys,
+    )
+
+
+async def _offered(worker: bool, caller: bool, labels: Mapping[str, str], project: Project | None) -> Offer:
+    if caller:
+        return Offer((CALLER,))
+    if not worker:
+        return DEFAULT_OFFER
     pools = (*pools_of(labels), *((project.pool,) if project else ()))
     return Offer(pools, await asyncio.to_thread(resources_here))
 
 
-async def _dispatch(database: Database, settings: Settings) -> Dispatch:
+async def _dispatch(database: Database, settings: Settings, caller: bool = False) -> Dispatch:
     """Between processes on Postgres; inside this one on SQLite."""
+    if caller:
+        return CallerDispatch(await _dispatch(database, settings))
     if settings.database.startswith("sqlite:"):
         return EmbeddedDispatch(database)
     try:

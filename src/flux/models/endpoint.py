@@ -13,7 +13,8 @@ Wire = Literal["openai-chat", "openai-responses", "anthropic", "google", "ollama
 class Endpoint(Struct, frozen=True):
     """Where a provider is called and with which key; `variable` is where the key came from.
 
-    `secret` names the secret that holds the key, instead of `key`.
+    `headers` are sent with every request, in place of others of their names. `secret` names the secret that holds
+    the key, instead of `key`.
     """
 
     provider: str
@@ -21,6 +22,7 @@ class Endpoint(Struct, frozen=True):
     base_url: str
     key: str | None = None
     variable: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
     secret: str | None = None
 
     def __repr__(self) -> str:

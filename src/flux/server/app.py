@@ -17,6 +17,7 @@ from flux.errors import FluxError, InvalidInput, NotFound
 from flux.http.envelope import error_body, error_headers
 from flux.http.guard import Guard
 from flux.http.streaming import HEARTBEAT_SECONDS
+from flux.server import socket
 from flux.server.auth import Authentication
 from flux.server.context import whole_segments
 from flux.server.limits import ServerLimits
@@ -94,6 +95,7 @@ def create_app(
     app.include_router(auth_routes.router)
     app.include_router(principals.router)
     app.include_router(roles.router)
+    app.router.routes.append(socket.ROUTE)
     app.add_exception_handler(FluxError, _flux_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)

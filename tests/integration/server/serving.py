@@ -79,7 +79,13 @@ async def listening(app: ASGI, port: int = 0) -> AsyncIterator[str]:
     """The application on a loopback port, a free one unless told; the URL. Streams are cut at the end."""
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=0, ws="none"
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=0,
+        ws="websockets-sansio",
+        ws_max_size=10_000,
     )
     server = _Uvicorn(config)
     with socket.socket() as listener:
@@ -137,10 +143,11 @@ UNLIMITED = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 
 
 def settings_of(home: Path, database_url: str = "") -> Settings:
-    """Settings for a quick life and death."""
+    """Settings for a quick life and death, with tools that ask first on any machine."""
     return load_settings(
-        {}, cwd=home, home=str(home), grace=0.0, synchronous="normal", database_url=database_url or None
-    )
+        {}, cwd=home, home=str(home), grace=0.0, synchronous="normal", database_url=database_url or None,
+        sandbox="local",
+    )  # fmt: skip
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from flux.store import (
     artifacts,
     audit,
     budgets,
+    callers,
     configs,
     conversations,
     deltas,
@@ -38,12 +39,14 @@ from flux.store.database import Database, Row, Scope, Steps, one
 from flux.store.driven import Awaited, Driver
 from flux.store.memories import Word
 from flux.store.opening import open_database
+from flux.store.workers import Presence
 from tests.integration.states import ANN, EVE, HELLO, Sessions
 
 NOUNS: list[ModuleType] = [
     admissions,
     agents,
     artifacts,
+    callers,
     audit,
     budgets,
     configs,
@@ -75,6 +78,8 @@ def _ask(scope: Scope, id: str, question: str) -> Steps[Any]:
     return interrupts.open_interrupt(scope, id="new", execution_id=id, call=None, kind="input", payload={})
 
 
+BOB = Presence("bob")
+HELLO_SAID = CancelRequested(run="r")
 TIMES = schedules.Given(target="agent", agent="helper", message="hi", spec='{"type":"interval","seconds":60}')
 
 
@@ -127,6 +132,9 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "artifacts.page": (lambda s, id, q: artifacts.page(s, id), []),
     "artifacts.put": (_keep, Fenced),
     "artifacts.read_in_tree": (lambda s, id, q: artifacts.read_in_tree(s, id, "kept"), None),
+    "callers.enter": (lambda s, id, q: callers.enter(s, id, BOB, [], None, None), SessionNotFound),
+    "callers.restore": (lambda s, id, q: callers.restore(s, id, [HELLO_SAID], 1), ()),
+    "callers.find": (lambda s, id, q: callers.find(s, "helper", "i", "default"), None),
     "configs.get": (lambda s, id, q: configs.get(s, "city"), None),
     "configs.names": (lambda s, id, q: configs.names(s), []),
     "configs.put": (lambda s, id, q: configs.put(s, "city", "Paris"), None),
@@ -170,6 +178,7 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "log.read_types": (lambda s, id, q: log.read_types(s, id, [UsageCounted]), []),
     "log.last": (lambda s, id, q: log.last(s, id), None),
     "log.newest": (lambda s, id, q: log.newest(s, id, SessionStarted), None),
+    "log.resume": (lambda s, id, q: log.resume(s, id), []),
     "log.load": (lambda s, id, q: log.load(s, id), []),
     "log.read": (lambda s, id, q: log.read(s, id), []),
     "memories.by_id": (lambda s, id, q: memories.by_id(s, "helper", range(20)), []),

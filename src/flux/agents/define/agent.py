@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,11 @@ class CreatedAgent:
                 field="name",
             )
         return found
+
+    async def init_in(self, context: Any, **options: Any) -> Any:
+        """A harness in an execution of a workflow: what `ctx.init` gives."""
+        inside: Any = import_module("flux.agents.harness.in_workflow")
+        return await inside.init_in(self, context, **options)
 
     def __repr__(self) -> str:
         return f"<CreatedAgent {self._name or self.file or self.module}>"

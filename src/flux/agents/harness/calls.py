@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
+from flux.agents.harness.errors import AbortError
 from flux.engine.upkeep import being_cancelled
-from flux.errors import AbortError
+from flux.errors import FluxError
 from flux.tools.cancel import CancelSignal
 
 T = TypeVar("T")
@@ -21,8 +22,8 @@ class CallHandle(Awaitable[T], Generic[T]):
 
     def __init__(self, operation: Operation[T], outer: CancelSignal | None = None) -> None:
         self.signal = CancelSignal()
-        self._forget = outer.then(self.abort) if outer is not None else lambda: None
         self._task = asyncio.create_task(self._run(operation), name="flux operation")
+        self._forget = outer.then(self.abort) if outer is not None else lambda: None
         self._task.add_done_callback(self._ended)
 
     def abort(self, reason: Any = None) -> None:
@@ -35,13 +36,21 @@ class CallHandle(Awaitable[T], Generic[T]):
         """Whether it is over."""
         return self._task.done()
 
+    async def ended(self) -> None:
+        """Return when it is over, however that was."""
+        await asyncio.wait((self._task,))
+
     def __await__(self) -> Generator[Any, None, T]:
         return self._wait().__await__()
 
     async def _run(self, operation: Operation[T]) -> T:
         if self.signal.cancelled:
             raise AbortError(self.signal.reason)
-        result = await operation(self.signal)
+        try:
+            result = await operation(self.signal)
+        except FluxError:
+            if not self.signal.cancelled:
+                raise
         if self.signal.cancelled:
             raise AbortError(self.signal.reason)
         return result

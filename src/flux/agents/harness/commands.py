@@ -8,7 +8,9 @@ from typing import Any
 
 from msgspec import Struct
 
+from flux.agents.asked import ONLY_CALLS
 from flux.agents.definition import AgentDefinition
+from flux.agents.harness.errors import AbortError
 from flux.agents.harness.tools import MAX_CHARS
 from flux.agents.loop import IDLE, unless_cancelled
 from flux.engine.run import Executor, Run
@@ -45,17 +47,18 @@ class Command(Struct, frozen=True):
     cwd: str | None = None
     timeout: float = TIMEOUT
 
-    def entries(self, run: str, definition: AgentDefinition) -> tuple[list[Entry], ToolCall]:
-        """What is written before it runs: a run of its own, whose one call it is."""
+    def said(self, id: str) -> UserSaid:
+        """The message that stands for it in the conversation."""
+        parts = (TextPart("[the application runs a command in the workspace]"),)
+        return UserSaid(id=id, mode="reject", parts=parts, options={ONLY_CALLS: True})
+
+    def entries(self, run: str, said: UserSaid, definition: AgentDefinition) -> tuple[list[Entry], ToolCall]:
+        """What is written before it runs, behind its message: a run of its own, whose one call it is."""
         args: dict[str, Any] = {"command": self.text}
         args |= {"env": dict.fromkeys(self.env, REDACTED)} if self.env else {}
         args |= {"cwd": self.cwd} if self.cwd is not None else {}
         call = ToolCall(f"call_{uuid.uuid4().hex}", "bash", args)
-        said = UserSaid(
-            id=str(uuid.uuid4()), mode="reject", parts=(TextPart("[the application runs a command in the workspace]"),)
-        )
         return [
-            said,
             RunStarted(run=run, inputs=(said.id,), definition_digest=definition.digest),
             AssistantSaid(message_id=str(uuid.uuid4()), parts=(CallPart(call.id),), calls=(call,), stop="calls"),
             Gated(call=call.id, verdict="allow", args_digest=digest_of("bash", args), rule="the application runs it"),
@@ -95,6 +98,18 @@ class CommandRun:
         except OSError as error:
             self.error = error
         await run.append(*self._end(), then=IDLE)
+
+    def came_to(self) -> ShellResult:
+        """What came of it.
+
+        :raises OSError: it could not be started
+        :raises AbortError: it was stopped
+        """
+        if self.error is not None:
+            raise self.error
+        if self.result is None:
+            raise AbortError("the run was cancelled")
+        return self.result
 
     def _end(self) -> tuple[Entry, Entry]:
         if self.error is not None:

@@ -16,16 +16,18 @@ from flux.agents.define.skills import SkillReference
 from flux.agents.define.tool import ToolDefinition
 from flux.agents.harness.calls import CallHandle
 from flux.agents.harness.commands import Command, run_command
+from flux.agents.harness.errors import AbortError
 from flux.agents.harness.given import given_for
 from flux.agents.harness.host import Host, host
 from flux.agents.harness.ids import check_id
 from flux.agents.harness.kit import check_tools, skills_beside
-from flux.agents.harness.place import open_sandbox
+from flux.agents.harness.place import open_sandbox, seen_from
 from flux.agents.harness.session import Session
+from flux.agents.harness.stores import SessionStore, check_store
 from flux.agents.harness.tools import built_in
 from flux.agents.harness.wanted import Wanted
 from flux.agents.kits import Code, Given
-from flux.errors import AbortError, InvalidInput, SessionNotFound
+from flux.errors import InvalidInput, SessionNotFound
 from flux.sandboxes.base import Sandbox, ShellResult
 from flux.sandboxes.verbs import Files
 from flux.suggest import unknown
@@ -59,7 +61,7 @@ class Sessions:
 
         :raises SessionExists: there is one of that name
         """
-        return self._harness.opened(await self._host.create(*self._key(name)), name)
+        return self._harness.opened(await self._host.create(*self._key(name), self._harness.store), name)
 
     async def delete(self, name: str = DEFAULT) -> None:
         """Remove the session of that name with all that it holds; no error when there is none.
@@ -77,19 +79,21 @@ class Sessions:
 class Harness:
     """An instance of an agent that is initialised: its sandbox, and its sessions."""
 
-    def __init__(self, resolved: Resolved, id: str, name: str, sandbox: Sandbox, host: Host) -> None:
+    def __init__(self, resolved: Resolved, id: str, name: str, sandbox: Sandbox, host: Any) -> None:
         self.name = name
         self.agent = resolved.name
         self.id = id
         self.sandbox = sandbox
         self.fs = Files(sandbox)
-        self.sessions = Sessions(self, host)
+        self.sessions: Any = Sessions(self, host)
+        self.store: SessionStore | None = resolved.persist
         self._resolved = resolved
         self._host = host
 
     async def session(self, name: str = DEFAULT) -> Session:
         """The session of that name, made if there is none."""
-        row = await self._host.found_or_created(self.agent, self.id, check_id("the name of a session", name))
+        check_id("the name of a session", name)
+        row = await self._host.found_or_created(self.agent, self.id, name, self.store)
         return self.opened(row, name)
 
     def shell(
@@ -133,8 +137,8 @@ class Harness:
             check_tools([*built_in(self.sandbox), *given.code.tools])
         return given
 
-    def for_task(self, agent: str | None, asked: Wanted) -> tuple[str, Given, Given]:
-        """The name of a sub-agent, the agent that gives it work, and itself.
+    def for_task(self, agent: str | None, asked: Wanted, cwd: str | None = None) -> tuple[str, Given, Given]:
+        """The name of a sub-agent, the agent that gives it work, and itself, in a directory.
 
         :raises InvalidInput: there is no sub-agent of that name
         """
@@ -145,9 +149,12 @@ class Harness:
         model = asked.model or parent.definition.model
         found = self._resolved if agent is None else of_profile(profiles[agent], self._resolved, model)
         options = asked.options
+        sandbox = self.sandbox if cwd is None else seen_from(self.sandbox, cwd)
         child = given_for(
-            extended(found, asked.tools), self.sandbox, model=asked.model, result=asked.result, options=options
+            extended(found, asked.tools), sandbox, model=asked.model, result=asked.result, options=options
         )
+        if asked.images and child.code is not None:
+            child = replace(child, code=replace(child.code, images=asked.parts))
         name = agent or parent.definition.name
         code = parent.code or Code(self.sandbox)
         return name, replace(parent, code=replace(code, agents={name: child})), child
@@ -218,9 +225,20 @@ async def made(resolved: Resolved, instance: str, name: str, on: Host) -> Harnes
 
     :raises DefinitionInvalid: two of its tools, or two of its skills, have one name
     """
+    return Harness(resolved, instance, name, await checked_sandbox(resolved), on)
+
+
+async def checked_sandbox(resolved: Resolved) -> Sandbox:
+    """The sandbox of an agent whose tools and skills have names of their own.
+
+    :raises DefinitionInvalid: two of its tools, or two of its skills, have one name
+    :raises Unavailable: it cannot be made
+    """
+    if resolved.persist is not None:
+        check_store(resolved.persist)
     sandbox = await open_sandbox(resolved.name, resolved.sandbox, resolved.cwd)
     given = given_for(resolved, sandbox, model=None if isinstance(resolved.model, str) else NO_MODEL)
     if given.code is not None:
         check_tools([*built_in(sandbox), *given.code.tools])
         await skills_beside(given.code)
-    return Harness(resolved, instance, name, sandbox, on)
+    return sandbox

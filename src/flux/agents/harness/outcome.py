@@ -8,9 +8,10 @@ from typing import Any
 from msgspec import Struct
 
 from flux.agents.asked import FINISH, GAVE_UP
+from flux.agents.harness.errors import AbortError, ResultUnavailableError
 from flux.agents.harness.given import Result
 from flux.agents.harness.types import PromptModel, PromptResponse, PromptResult, usage_of
-from flux.errors import AbortError, AgentFailed, FluxError, ResultUnavailableError
+from flux.errors import AgentFailed, FluxError
 from flux.events import (
     RUN_ENDS,
     AssistantSaid,
