@@ -10,10 +10,14 @@ from typing import Any
 
 import msgspec
 
+from flux.agents import gate
+from flux.agents.approval import Predicate, judged
 from flux.agents.definition import AgentDefinition
 from flux.agents.kits import Kit
 from flux.agents.memory.choice import TOOL_NAMES as MEMORY_TOOLS
+from flux.agents.named import Registry
 from flux.agents.planning.plan import TOOLS as PLAN_TOOLS
+from flux.agents.plans.source import Named, chosen
 from flux.agents.shipped import check_files, check_names, is_file
 from flux.errors import DefinitionInvalid, FluxError, MissingKey
 from flux.events import ContextFrozen
@@ -23,8 +27,8 @@ from flux.sandboxes.base import Sandbox
 from flux.sandboxes.local import LocalSandbox
 from flux.suggest import unknown
 from flux.tools.base import Tool, ToolContext
-from flux.tools.groups import resolve
 from flux.tools.mcp.config import server_names, tool_name
+from flux.tools.rules import ApprovalRequest
 from flux.tools.schema import validate
 from flux.tools.skills import USE_SKILL
 
@@ -42,8 +46,10 @@ class Bound:
         tools: Mapping[str, Tool],
         sandbox: Sandbox,
         kits: Sequence[Kit] = (),
+        predicates: Mapping[str, Predicate] | None = None,
     ) -> None:
         self.definition = definition
+        self.predicates = predicates or {}
         self.tools = {} if definition.approval_mode == "never" else _together(tools, kits)
         self.resources = {scheme: read for kit in kits for scheme, read in kit.resources.items()}
         self.absent = {start: why for kit in kits for start, why in kit.absent.items()}
@@ -57,7 +63,7 @@ class Bound:
 
         :raises DefinitionInvalid: two of them bring a tool of the same name
         """
-        return Bound(self.definition, self._models, self.tools, self._sandbox, kits)
+        return Bound(self.definition, self._models, self.tools, self._sandbox, kits, self.predicates)
 
     @property
     def stale(self) -> bool:
@@ -74,7 +80,13 @@ class Bound:
 
     def arguments(self, call: ToolCall) -> dict[str, Any]:
         """A call's arguments as the tool gets them: repaired where the schema says how."""
-        return validate(self.tools[call.name].parameters, call.args).args
+        return validate(self.tools[call.name].schema, call.args).args
+
+    async def verdicts(self, name: str, args: dict[str, Any]) -> dict[str, bool]:
+        """What predicates say of a call, where its rules ask some."""
+        need, _ = gate.needed(self.tools[name], args, self.definition)
+        request = ApprovalRequest("tools", self.definition.name, name, args)
+        return await judged(need.predicates, self.predicates, request)
 
     def context(self, *, session: str, call: str, output: Callable[[str], None], **more: Any) -> ToolContext:
         """What a running call may use; `more` are further fields of the context."""
@@ -103,6 +115,7 @@ class Bound:
             max_tokens=self.definition.max_tokens,
             reasoning=self.definition.reasoning,
             final=final,
+            cache_key=self.definition.prompt_cache_key,
         )
 
     async def _notes(self) -> str:
@@ -117,7 +130,8 @@ class Bound:
 class Binder:
     """Binds definitions in this process; `workspace` is where sessions act that name no other directory.
 
-    `tools` are tools made in code; a definition asks for one by its key, as for a bundled one.
+    `tools` are tools made in code; a definition asks for one by its key, as for a bundled one. `registry` holds what
+    else the application gives.
     """
 
     def __init__(
@@ -126,9 +140,11 @@ class Binder:
         workspace: Path,
         environment: Mapping[str, str],
         tools: Mapping[str, Tool] | None = None,
+        registry: Registry | None = None,
     ) -> None:
         self._models = models
         self._own = dict(tools or {})
+        self.named = Named(self._own, registry or Registry())
         self.workspace = str(workspace.absolute())
         self._environment = environment
         self._sandboxes: dict[str, Sandbox] = {}
@@ -139,7 +155,8 @@ class Binder:
         :raises DefinitionInvalid: its tools or its directory do not exist here
         """
         sandbox = self._sandbox(definition, workspace or self.workspace)
-        return Bound(definition, self._models, tools_of(definition, self._own), sandbox)
+        tools, predicates = tools_of(definition, self._own), self.named.predicates_of(definition)
+        return Bound(definition, self._models, tools, sandbox, predicates=predicates)
 
     def check(self, definition: AgentDefinition) -> None:
         """Everything that can be known before the first run.
@@ -147,6 +164,7 @@ class Binder:
         :raises DefinitionInvalid: a tool, model, provider or directory does not exist
         """
         self.problems(definition)
+        self.named.check(definition)
         named = self.tools(definition)
         brought = _of_kits(definition, named)
         files = check_files(definition, {*named, *brought, USE_SKILL})
@@ -208,9 +226,7 @@ def tools_of(definition: AgentDefinition, own: Mapping[str, Tool]) -> dict[str, 
 
     :raises DefinitionInvalid: a tool does not exist
     """
-    named = [entry for entry in definition.tools if isinstance(entry, str) and entry in own]
-    bundled = resolve(entry for entry in definition.tools if entry not in named and not is_file(entry))
-    return {tool.name: tool for tool in (*bundled, *(own[name] for name in named))}
+    return chosen([entry for entry in definition.tools if not is_file(entry)], own)
 
 
 def _of_server(name: str, definition: AgentDefinition) -> bool:
@@ -225,6 +241,9 @@ def _of_kits(definition: AgentDefinition, tools: Mapping[str, Tool]) -> tuple[st
     """
     brought = [(name, "long-term memory") for name in MEMORY_TOOLS if definition.long_term_memory is not None]
     brought += [(name, "planning") for name in PLAN_TOOLS if definition.planning]
+    if definition.plan is not None:
+        brought += [(name, "plan") for name in definition.plan.tool_names]
+    brought += [("call_agent", "routes")] * bool(definition.routes)
     for name, part in brought:
         if name in tools:
             raise DefinitionInvalid(f"tools: {name} is also a tool of its {part}; leave one of them out")

@@ -21,6 +21,9 @@ from flux.agents.mcp.tasks import POOL, SECRETS
 from flux.agents.memory.kit import memory_kits
 from flux.agents.memory.providers import MemoryStores
 from flux.agents.memory.service import Memories
+from flux.agents.named import Registry
+from flux.agents.plans.kit import PlanKits
+from flux.agents.plans.references import reference_kit
 from flux.agents.project.code import code_of, found_in
 from flux.agents.project.discovery import Project
 from flux.agents.sessions import Agents, Sessions
@@ -50,7 +53,7 @@ from flux.errors import MissingPackage
 from flux.models.bundled import scripted
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
 from flux.settings import Settings
-from flux.store.database import CommitObserver, Database
+from flux.store.database import LOCAL, CommitObserver, Database
 from flux.store.feed import Feed
 from flux.store.opening import open_database
 from flux.store.workers import Presence
@@ -78,8 +81,11 @@ class Process:
         offer: Offer = DEFAULT_OFFER,
         who: Presence | None = None,
         project: Project | None = None,
+        registry: Registry | None = None,
     ) -> None:
         self.offer = offer
+        #: On whose behalf requests act while nobody says who they are.
+        self.operator = LOCAL
         self.project = project
         self.settings = settings
         self.worker_id = lock.id
@@ -87,7 +93,7 @@ class Process:
         shared = not settings.database.startswith("sqlite:")
         self.database = database
         self.models = models
-        self.binder = Binder(models, workspace, environment, {**_web_tools(settings), **(tools or {})})
+        self.binder = Binder(models, workspace, environment, {**_web_tools(settings), **(tools or {})}, registry)
         self.feed = Feed(database)
         self.dispatch = dispatch
         self.secrets = Secrets(database, settings.home, settings.secret_key)
@@ -128,7 +134,12 @@ class Process:
             self.models,
             self.settings,
             before=(TaskTools(services), ToolFilesKit(sources, services), SkillsKit(self.binder)),
-            after=(memory_kits(self.memory_stores), McpKits(self.mcp, self.secrets)),
+            after=(
+                PlanKits(self.binder.named, services),
+                reference_kit,
+                memory_kits(self.memory_stores),
+                McpKits(self.mcp, self.secrets),
+            ),
         )
         services.kept.put(EXECUTOR, sessions)
         code = code_of(self.project, CatalogCode(self.database, sources))
@@ -217,12 +228,13 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
     labels: Mapping[str, str] | None = None,
     name: str | None = None,
     project: Project | None = None,
+    registry: Registry | None = None,
 ) -> AsyncIterator[Process]:
     """Open everything, work while the context is open, close everything.
 
     `factories` make models of further prefixes; `tools` made in code can be named by definitions; `labels`
     say which pools the worker serves; `name` is what the worker is to be called; the agents and workflows of
-    `project` run here too.
+    `project` run here too; `registry` has what else the application gives by name.
 
     :raises DatabaseUnavailable, DatabaseLocked, DatabaseTooNew: the database cannot be used
     :raises WorkerExists: a living worker has this name
@@ -255,11 +267,10 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
             offer=offer,
             who=presence(lock.id, name, labels or {}, offer.resources, settings.concurrency),
             project=project,
+            registry=registry,
         )
-        stack.push_async_callback(process.memory_stores.close)
-        stack.push_async_callback(process.feed.close)
-        stack.push_async_callback(process.mcp.close)
-        stack.push_async_callback(process.doorman.close)
+        for part in (process.memory_stores, process.feed, process.mcp, process.doorman):
+            stack.push_async_callback(part.close)
         if name is not None:
             await process.workers.join(process.who)
         if worker:

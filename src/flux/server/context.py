@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from flux.agents.process import Process
 from flux.server.sse import EventStream
-from flux.store.database import LOCAL, Scope
+from flux.store.database import Scope
 from flux.store.feed import Frame, entry_frame
 from flux.store.log import LogRow
 
@@ -22,7 +22,7 @@ def process_of(request: Request) -> Process:
 
 def scope_of(request: Request) -> Scope:
     """On whose behalf the request acts. With auth off there is one local operator."""
-    return LOCAL
+    return process_of(request).operator
 
 
 def stream(request: Request, batches: AsyncGenerator[list[Frame], None]) -> EventStream:

@@ -136,6 +136,7 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "interrupts.list_open": (lambda s, id, q: interrupts.list_open(s, id), []),
     "interrupts.open_interrupt": (_ask, None),
     "log.append": (lambda s, id, q: log.append(s, id, 1, None, [UsageCounted(tokens=Usage())]), Fenced),
+    "log.read_in_tree": (lambda s, id, q: log.read_in_tree(s, id, UsageCounted), []),
     "log.read_types": (lambda s, id, q: log.read_types(s, id, [UsageCounted]), []),
     "log.last": (lambda s, id, q: log.last(s, id), None),
     "log.newest": (lambda s, id, q: log.newest(s, id, SessionStarted), None),

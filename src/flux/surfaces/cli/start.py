@@ -146,7 +146,7 @@ async def _serve(settings: Settings, project: Project | None, *, worker: bool, r
             )
             url = url_of(listener)
             settle_memory()
-            with _announced(settings.home, url, process.worker_id):
+            with announced(settings.home, url, process.worker_id):
                 click.echo(f"Flux server on {url} (home: {settings.home})")
                 await until_stopped(config, listener, partial(end_streams, app))
 
@@ -196,7 +196,7 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _announced(home: Path, url: str, worker: str) -> Iterator[None]:
+def announced(home: Path, url: str, worker: str) -> Iterator[None]:
     """Let commands on this home find the server, unless another one is there already."""
     path = home / "server.json"
     if live_server(home) is not None:
