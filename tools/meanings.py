@@ -78,7 +78,7 @@ DEFINITION = {
     "TypedPlan.description": "What such a plan is for",
     "TypedPlan.json_schema": "The JSON Schema of a plan",
     "TypedPlan.lists": "Its fields that hold actions",
-    "TypedPlan.actions": "The tool of each action, by the action's `type`; `{function: module:attribute}` is one in code",
+    "TypedPlan.actions": "The tool of each action, by the action's `type`; `{function: module:name}` is one in code",
     "TypedPlan.may": "What the agent may do: `store` plans, `execute` them",
     "TypedPlan.model": "A Pydantic model that checks more than the schema, as `module:attribute`",
     "prompt_cache_key": "Under which key the provider's prompt cache knows the beginning of the prompt (OpenAI)",

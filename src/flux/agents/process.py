@@ -247,12 +247,7 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
         stack.push_async_callback(database.close)
         lock = WorkerLock(settings.home / "workers")
         stack.callback(lock.release)
-        models = ModelRegistry(
-            environment,
-            provider_settings(settings.providers),
-            {"scripted": scripted, **(factories or {})},
-            stalled_after=settings.model_stall,
-        )
+        models = _models(settings, environment, factories or {})
         stack.push_async_callback(models.aclose)
         offer = await _offer(labels or {}, project) if worker else DEFAULT_OFFER
         process = Process(
@@ -277,6 +272,11 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
             task = asyncio.create_task(process.work(), name="worker")
             stack.push_async_callback(_stop, task)
         yield process
+
+
+def _models(settings: Settings, environment: Mapping[str, str], factories: Mapping[str, ModelFactory]) -> ModelRegistry:
+    known = {"scripted": scripted, **factories}
+    return ModelRegistry(environment, provider_settings(settings.providers), known, stalled_after=settings.model_stall)
 
 
 async def _offer(labels: Mapping[str, str], project: Project | None) -> Offer:

@@ -33,7 +33,7 @@ from flux.watch import RunWatch
 
 #: Who acts, while nobody says who they are.
 PRINCIPAL = "local"
-#: Sessions that are looked through for open questions at once.
+#: Sessions that are looked through for one of a name.
 PAGE = 200
 
 
@@ -160,8 +160,10 @@ class Runtime:
     async def pending_approvals(self, session: str | None = None) -> tuple[PendingApproval, ...]:
         """What waits for a person, of one session or of all."""
         process = await self.process()
-        ids = [await self._session_id(session)] if session is not None else await self._waiting()
-        found = [question for id in ids for question in await process.sessions.interrupts(self.scope, id)]
+        if session is None:
+            found = await process.database.read(interrupts.list_all_open(self.scope))
+        else:
+            found = await process.sessions.interrupts(self.scope, await self._session_id(session))
         return tuple(pending(question) for question in found)
 
     async def respond_to_approval(self, id: str, approved: bool, reason: str | None = None) -> None:
@@ -270,24 +272,21 @@ class Runtime:
                 return found
         raise SessionNotFound(f"there is no session {session[:80]!r}")
 
-    async def _waiting(self) -> list[str]:
-        process = await self.process()
-        found = await process.sessions.page(self.scope, state="waiting", limit=PAGE)
-        return [row.id for row in found if row.driver is None]
-
     async def _follow(
         self, id: str, place: int, message: str | None, *, wait: bool = False
     ) -> AsyncGenerator[tuple[Frame, RunWatch], None]:
         """What happens behind a seq, until the run of a message rests."""
         process, watch = await self.process(), RunWatch(message)
         behind = (await process.sessions.get(self.scope, id)).head if message is None else 0
+        stopping = False  # who was asked to stop does not wait any more, whatever it has asked
         async with aclosing(process.sessions.follow(self.scope, id, Cursor(place))) as batches:
             async for batch in batches:
                 for frame in batch:
                     state = watch.feed(decode(frame.data)) if frame.entry else "working"
+                    stopping = (stopping or frame.type == "cancel_requested") and frame.type != "run_started"
                     yield frame, watch
-                    seen = frame.entry and frame.cursor.seq >= behind
-                    if seen and (state == "ended" or (state == "waiting" and not wait)):
+                    rests = state == "ended" or (state == "waiting" and not wait and not stopping)
+                    if rests and frame.entry and frame.cursor.seq >= behind:
                         return
 
     async def _result(self, id: str, place: int, message: str | None, *, wait: bool) -> RunResult:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from flux.events import Entry, PlanChanged
-from flux.messages import ToolResult, UserMessage, text_of
+from flux.messages import AssistantMessage, ToolResult, UserMessage, text_of
 from flux.models.base import ModelRequest
 from flux.models.scripted import Turn
 from flux.roles import (
@@ -81,7 +81,8 @@ class Shelf:
         return f"moved to {place}"
 
 
-Script = Mapping[str, list[Turn] | Callable[[ModelRequest], Turn]]
+#: What each agent says: turns by how many answers there are, or a function of the request.
+Script = Mapping[str, Any]
 
 
 def create(id: str, sku: str, *after: str, **more: Any) -> dict[str, Any]:
@@ -112,8 +113,8 @@ def said(request: ModelRequest) -> str:
 EXECUTE = Reply("", calls=(Call("executePlan"),))
 USUAL: Script = {
     "boss": [call("planner", "plan it"), call("doer", "do it"), Reply("All done.")],
-    "planner": [store(create("a", "apple"), create("b", "pear", "a")), lambda r: Reply(results(r))],  # type: ignore[list-item]
-    "doer": [EXECUTE, lambda r: Reply(results(r))],  # type: ignore[list-item]
+    "planner": [store(create("a", "apple"), create("b", "pear", "a")), lambda r: Reply(results(r))],
+    "doer": [EXECUTE, lambda r: Reply(results(r))],
     "counter": [Reply("Seven.")],
 }
 
@@ -159,9 +160,19 @@ class Shop:
     def model(self, name: str) -> ScriptedModel:
         """The model of an agent."""
         if name not in self.models:
-            turns = self.script[name]
-            self.models[name] = ScriptedModel(turns if callable(turns) else _turns(turns), name=f"test/{name}")
+            self.models[name] = ScriptedModel(lambda request: self._turn(name, request), name=f"test/{name}")
         return self.models[name]
+
+    def _turn(self, name: str, request: ModelRequest) -> Turn:
+        """By the script as it is now; of a list, by how many answers there are."""
+        turns = self.script[name]
+        if callable(turns):
+            whole: Turn = turns(request)
+            return whole
+        given = sum(isinstance(message, AssistantMessage) for message in request.messages)
+        found: Any = turns[min(given, len(turns) - 1)]
+        made: Turn = found(request) if callable(found) else found
+        return made
 
     @asynccontextmanager
     async def open(self, home: Path, **more: Any) -> AsyncIterator[Runtime]:
@@ -169,16 +180,6 @@ class Shop:
         settings = Settings(home=home, synchronous="normal", **more)
         async with self.runtime.on(settings=settings, environment={}, workspace=home) as runtime:
             yield runtime
-
-
-def _turns(turns: list[Any]) -> Callable[[ModelRequest], Turn]:
-    def turn(request: ModelRequest) -> Turn:
-        given = sum(type(message).__name__ == "AssistantMessage" for message in request.messages)
-        found = turns[min(given, len(turns) - 1)]
-        made: Turn = found(request) if callable(found) else found
-        return made
-
-    return turn
 
 
 async def entries(runtime: Runtime, session: str) -> list[Entry]:

@@ -133,6 +133,7 @@ CALLS: dict[str, tuple[Call, Any]] = {
         lambda s, id, q: interrupts.list_approvals(s, execution=id, state=None, after=None, limit=5),
         [],
     ),
+    "interrupts.list_all_open": (lambda s, id, q: interrupts.list_all_open(s), []),
     "interrupts.list_open": (lambda s, id, q: interrupts.list_open(s, id), []),
     "interrupts.open_interrupt": (_ask, None),
     "log.append": (lambda s, id, q: log.append(s, id, 1, None, [UsageCounted(tokens=Usage())]), Fenced),

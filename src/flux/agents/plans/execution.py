@@ -16,7 +16,7 @@ from flux.agents.loop import Session
 from flux.agents.plans.checks import Action, actions_of, digest_of, with_results
 from flux.agents.plans.choice import TypedPlan
 from flux.agents.plans.references import reference_kit
-from flux.agents.plans.state import StoredPlan, after, current
+from flux.agents.plans.state import STOPPED, StoredPlan, after, current
 from flux.agents.results import Keeper
 from flux.engine.nested import Rested, run_nested
 from flux.engine.services import Services
@@ -85,7 +85,7 @@ class Execution:
         plan = await current(run, self._kind.name)
         problem = self._problem(plan, args.get("version"), context.call)
         if plan is None or problem is not None:
-            return await self._refused(plan, problem or "There is no plan to execute.", context.call)
+            return self._refused(plan, problem or "There is no plan to execute.", context.call)
         if plan.state == "approved":
             entry = plan.to("executing", context.call)
             await run.append(entry)
@@ -111,20 +111,22 @@ class Execution:
             return f"Version {plan.version} of the plan is not what was approved."
         if plan.state == "executing" and plan.call == call:
             return None
+        if plan.stale:
+            return f"Version {plan.version} of the plan was stopped while it was executed; store what is left to do."
         if plan.state == "executing":
-            return f"Version {plan.version} of the plan was being executed by a call that is over; store what is left."
+            return f"Version {plan.version} of the plan is being executed already."
         if plan.state != "approved":
             return f"Version {plan.version} of the plan is {plan.state}: only an approved plan is executed."
         return None
 
-    async def _refused(self, plan: StoredPlan | None, problem: str, call: str) -> ToolOutcome:
-        stuck = plan is not None and plan.state == "executing"
-        entries = (plan.to("cancelled", call, reason=problem),) if plan is not None and stuck else ()
+    def _refused(self, plan: StoredPlan | None, problem: str, call: str) -> ToolOutcome:
+        stale = plan is not None and plan.stale
+        entries = (plan.to("cancelled", call, reason=STOPPED),) if plan is not None and stale else ()
         return Failed(problem, entries=entries)
 
     async def _cancelled(self, plan: StoredPlan, ended: Mapping[str, Ended], call: str) -> None:
         told = self._told(plan, ended)
-        await self._session.run.append(plan.to("cancelled", call, reason="its run was stopped", actions=told))
+        await self._session.run.append(plan.to("cancelled", call, reason=STOPPED, actions=told))
 
     def _report(self, plan: StoredPlan, ended: Mapping[str, Ended], call: str) -> ToolOutcome:
         told = self._told(plan, ended)

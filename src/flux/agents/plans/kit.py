@@ -16,7 +16,7 @@ from flux.agents.plans.checks import Checked, actions_of, check_plan
 from flux.agents.plans.choice import TypedPlan
 from flux.agents.plans.execution import Execution
 from flux.agents.plans.references import reference_tools
-from flux.agents.plans.state import StoredPlan, after, current, drafted
+from flux.agents.plans.state import STOPPED, StoredPlan, after, current, drafted
 from flux.engine.services import Services
 from flux.errors import PlanInvalid
 from flux.events import PlanReview
@@ -116,13 +116,15 @@ class PlanDesk:
             return self._review(plan)  # it was interrupted before it had asked
         if plan is not None and plan.call == context.call and plan.state == "approved":
             return Done(_approved(plan))
-        if plan is not None and plan.state == "executing":
+        if plan is not None and plan.state == "executing" and not plan.stale:
             return Failed(f"Version {plan.version} of the plan is being executed; wait for its report.")
         try:
             checked = self._checked(args["plan"])
         except PlanInvalid as error:
             return Failed(f"The plan does not fit: {error}")
         asks, rule = await self._asks(checked)
+        if plan is not None and plan.stale:
+            await run.append(plan.to("cancelled", context.call, reason=STOPPED))
         entry = drafted(self._kind.name, plan, checked, context.call)
         draft = after(plan, entry)
         waiting = draft.to("awaiting_approval", context.call, rule=rule)

@@ -11,10 +11,11 @@ from msgspec.structs import replace
 from flux.agents.plans.checks import Checked
 from flux.engine.run import Run
 from flux.errors import PlanInvalid
-from flux.events import PlanChanged, PlanState
+from flux.events import PlanChanged, PlanState, ToolDone
 from flux.store import log
 from flux.store.database import Database, Scope
 
+STOPPED = "its run was stopped"
 #: The only ways from one state to the next.
 ARROWS: Mapping[PlanState, tuple[PlanState, ...]] = {
     "draft": ("awaiting_approval",),
@@ -29,7 +30,10 @@ ARROWS: Mapping[PlanState, tuple[PlanState, ...]] = {
 
 
 class StoredPlan(Struct, frozen=True):
-    """A version of a plan and its state. `call` is the call that brought it there; `actions` tell how they ended."""
+    """A version of a plan and its state. `call` is the call that brought it there; `actions` tell how they ended.
+
+    `stale`: the log has it as executing, but the call that executed it is over, without a word of the plan.
+    """
 
     name: str
     version: int
@@ -40,6 +44,7 @@ class StoredPlan(Struct, frozen=True):
     rule: str = ""
     reason: str = ""
     actions: tuple[dict[str, Any], ...] = ()
+    stale: bool = False
 
     def to(self, state: PlanState, call: str, **more: Any) -> PlanChanged:
         """The entry by which it gets into another state.
@@ -52,8 +57,9 @@ class StoredPlan(Struct, frozen=True):
 
     def told(self) -> dict[str, Any]:
         """The plan as JSON."""
-        said = {"plan": self.name, "version": self.version, "state": self.state, "digest": self.digest}
-        more = {"reason": self.reason, "actions": list(self.actions)}
+        state = "cancelled" if self.stale else self.state
+        said = {"plan": self.name, "version": self.version, "state": state, "digest": self.digest}
+        more = {"reason": STOPPED if self.stale else self.reason, "actions": list(self.actions)}
         return {**said, "value": self.value, **{key: value for key, value in more.items() if value}}
 
 
@@ -101,4 +107,9 @@ async def current(run: Run, name: str) -> StoredPlan | None:
 async def newest(database: Database, scope: Scope, root: str, name: str | None = None) -> StoredPlan | None:
     """The same for whoever asks about a session from outside; without a name, the plan that changed last."""
     rows = await database.read(log.read_in_tree(scope, root, PlanChanged))
-    return folded([entry for row in rows if isinstance(entry := row.stored().entry, PlanChanged)], name)
+    plan = folded([entry for row in rows if isinstance(entry := row.stored().entry, PlanChanged)], name)
+    if plan is None or plan.state != "executing":
+        return plan
+    done = await database.read(log.read_in_tree(scope, root, ToolDone))
+    over = any(isinstance(entry := row.stored().entry, ToolDone) and entry.call == plan.call for row in done)
+    return replace(plan, stale=over)
