@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -138,10 +138,8 @@ async def books(stage: Stage) -> None:
             result = await runtime.run("Do it.", session="desk")
         while result.state == "waiting":
             for question in result.pending_approvals:
-                try:
+                with suppress(InterruptDecided):
                     await runtime.respond_to_approval(question.id, approved=True)
-                except InterruptDecided:
-                    pass
             result = await runtime.settled("desk")
         stage.seen.add("result", state=result.state, text=result.text)
 
@@ -189,7 +187,8 @@ async def _found(url: str) -> tuple[dict[str, Any] | None, list[list[Entry]]]:
         plan = await newest(database, OWNER, row.id)
         own = await database.read(log.read(OWNER, row.id))
         started = [e for one in own if isinstance(e := one.stored().entry, SubagentChanged) and e.status == "started"]
-        logs = [own, *[await database.read(log.read(OWNER, child)) for child in dict.fromkeys(e.child for e in started)]]
+        below = dict.fromkeys(entry.child for entry in started)
+        logs = [own, *[await database.read(log.read(OWNER, child)) for child in below]]
         found = [[e for one in rows if isinstance(e := one.stored().entry, Entry)] for rows in logs]
         done = [e for one in found for e in one if isinstance(e, ToolDone) and e.name == "executePlan"]
         assert len(done) == 1, done
