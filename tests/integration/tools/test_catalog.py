@@ -26,7 +26,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         address: str = request.getfixturevalue("postgres_url")
         with psycopg.connect(address) as connection:
             for table in TABLES:
-                connection.execute(table)  # type: ignore[arg-type]
+                connection.execute(table)
             connection.cursor().executemany("insert into items values (%s, %s, %s)", ROWS)
         return address
     path = tmp_path / "shop.db"
