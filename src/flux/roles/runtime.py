@@ -254,23 +254,29 @@ class Runtime:
         (row,) = await process.sessions.entries(scope, admitted.id, admitted.seq - 1, 1)
         return admitted.id, admitted.seq - 1, getattr(row.stored().entry, "id", None)
 
-    async def _known(self, session: str | None, agent: str) -> str | None:
+    async def _known(self, session: str | None, agent: str | None) -> str | None:
         """The id of an open session, by its id or by the name that it was given."""
         if session is None:
             return None
         process = await self.process()
         row = await process.database.read(executions.get(self.scope, session))
         if row is not None and row.kind == "session":
+            if agent is not None and row.agent != agent:
+                raise SessionNotFound(f"session {session[:80]!r} is one of {row.agent}, not of {agent}")
             return row.id
-        found = await process.sessions.page(self.scope, agent=agent, instance=session, limit=PAGE)
-        return next((one.id for one in found if one.state != "ended"), None)
+        names = [agent] if agent is not None else [one.name for one in self.spec.agents]
+        for name in names:
+            found = await process.sessions.page(self.scope, agent=name, instance=session, limit=PAGE)
+            known = next((one.id for one in found if one.state != "ended"), None)
+            if known is not None:
+                return known
+        return None
 
     async def _session_id(self, session: str) -> str:
-        for agent in [one.name for one in self.spec.agents]:
-            found = await self._known(session, agent)
-            if found is not None:
-                return found
-        raise SessionNotFound(f"there is no session {session[:80]!r}")
+        found = await self._known(session, None)
+        if found is None:
+            raise SessionNotFound(f"there is no session {session[:80]!r}")
+        return found
 
     async def _follow(
         self, id: str, place: int, message: str | None, *, wait: bool = False
@@ -290,12 +296,15 @@ class Runtime:
                         return
 
     async def _result(self, id: str, place: int, message: str | None, *, wait: bool) -> RunResult:
-        watch = RunWatch(message)
-        async with aclosing(self._follow(id, place, message, wait=wait)) as frames:
-            async for _, seen in frames:
-                watch = seen
-        process = await self.process()
+        process, watch = await self.process(), RunWatch(message)
         row = await process.sessions.get(self.scope, id)
+        if message is not None and row.state == "waiting" and not wait:
+            watch.state = "waiting"  # for what an earlier message has led to: this one comes after it
+        else:
+            async with aclosing(self._follow(id, place, message, wait=wait)) as frames:
+                async for _, seen in frames:
+                    watch = seen
+            row = await process.sessions.get(self.scope, id)
         plan = await plans.newest(process.database, self.scope, row.root)
         text = watch.end.content if isinstance(watch.end, ChatResponse) else ""
         waiting = watch.state == "waiting"

@@ -249,7 +249,8 @@ class Execution:
             case NeedsInput() | Later():
                 raise ExecutionError(f"{tool.name} waits for somebody, which an action of a plan cannot")
         said = await cut(outcome.content, tool.max_output_chars, inner)
-        return {"said": said, "value": _value(outcome.content)}
+        whole = len(outcome.content) <= tool.max_output_chars
+        return {"said": said, "value": _value(outcome.content) if whole else said}
 
 
 def _task(name: str, function: Callable[..., Awaitable[Any]]) -> task[..., Any]:
