@@ -27,6 +27,20 @@ MOST_STEPS = 100
 
 ThinkingLevel = Literal["off", "minimal", "low", "medium", "high", "xhigh"]
 
+#: How pydantic names the choice of False.
+NO_COMPACTION = "literal[False]"
+
+
+def model_name(text: str) -> str:
+    """The name of a model as it is given.
+
+    :raises ValueError: it is not "provider/model"
+    """
+    provider, slash, name = text.partition("/")
+    if not (provider and slash and name):
+        raise ValueError(f"{text!r} must be provider/model, for example anthropic/claude-sonnet-5-5")
+    return text
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)  # it may hold a password
@@ -40,18 +54,24 @@ class Limit(_Frozen):
 
 
 class Budget(_Frozen):
-    """Limits per run and per session."""
+    """Limits per run, per session, and of all sessions of an agent together."""
 
     run: Limit = Limit()
     session: Limit = Limit()
+    agent: Limit = Limit()
 
 
-class Compaction(_Frozen):
+class CompactionConfig(_Frozen):
     """When and how history is summarised; in tokens. `model` None: the agent's own."""
 
     reserve_tokens: int | None = Field(default=None, gt=0)
     keep_recent_tokens: int = Field(default=8000, gt=0)
     model: str | None = None
+
+    @field_validator("model")
+    @classmethod
+    def _valid_model(cls, model: str | None) -> str | None:
+        return model if model is None else model_name(model)
 
 
 class AgentDefinition(_Frozen):
@@ -81,7 +101,7 @@ class AgentDefinition(_Frozen):
     reasoning_effort: Literal["low", "medium", "high"] | None = None
     thinking_level: ThinkingLevel | None = None
     fallback_models: tuple[str, ...] = ()
-    sandbox: Literal["auto", "local"] = "auto"
+    sandbox: Literal["auto", "local", "isolated", "virtual"] = "auto"
     cwd: str | None = None
     workflow_file: Annotated[WorkflowFile | None, WithJsonSchema(PATH_OR_FILE)] = None
     affinity: dict[str, str] = {}
@@ -91,7 +111,7 @@ class AgentDefinition(_Frozen):
     approve_plan: bool = False
     plan: TypedPlan | None = None
     prompt_cache_key: str | None = Field(default=None, max_length=64)
-    compaction: Compaction | Literal[False] = Compaction()
+    compaction: CompactionConfig | Literal[False] = CompactionConfig()
     long_term_memory: LongTermMemory | None = None
 
     @field_validator("name")
@@ -107,9 +127,7 @@ class AgentDefinition(_Frozen):
     @classmethod
     def _valid_model(cls, value: Any) -> Any:
         for model in (value,) if isinstance(value, str) else value:
-            provider, slash, name = model.partition("/")
-            if not (provider and slash and name):
-                raise ValueError(f"{model!r} must be provider/model, for example anthropic/claude-sonnet-5-5")
+            model_name(model)
         return value
 
     @field_validator("mcp_servers")
@@ -202,17 +220,21 @@ def define(fields: Any) -> AgentDefinition:
 
 def faults_of(error: ValidationError) -> str:
     """What is wrong with fields, in one line."""
-    return "; ".join(_fault(fault) for fault in error.errors(include_url=False))
+    faults = error.errors(include_url=False)
+    return "; ".join(_fault(fault) for fault in faults if fault["loc"][-1:] != (NO_COMPACTION,))
 
 
 def _fault(fault: Any) -> str:
-    where = ".".join(str(part) for part in fault["loc"])
+    # Of what may be False or fields, pydantic names the choice too.
+    where = ".".join(str(part) for part in fault["loc"] if part != CompactionConfig.__name__)
     if fault["type"] == "extra_forbidden":
         valid = set(AgentDefinition.model_fields) if len(fault["loc"]) == 1 else set()
         like = nearest(str(fault["loc"][-1]), valid)
         return f"unknown field {where!r}" + (f"; did you mean {like!r}?" if like else "")
     if fault["type"] == "missing":
         return f"missing field {where!r}"
+    if fault["type"] == "model_type":
+        return f"{where}: must be a mapping of fields" + (", or false" if where == "compaction" else "")
     message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     message = message.partition(", unable to parse")[0]
     return f"{where}: {message}" if where else message

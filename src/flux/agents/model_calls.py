@@ -9,6 +9,7 @@ from contextlib import aclosing
 
 from msgspec import Struct
 
+from flux import redaction
 from flux.engine.run import Run
 from flux.engine.upkeep import being_cancelled
 from flux.events import AssistantSaid, DeltaEvent, ModelFailed, Reasoning, Token
@@ -114,7 +115,7 @@ async def _stream(
     run: Run, model: Model, request: ModelRequest, attempt: Attempt, partial: Partial
 ) -> AssistantMessage | ModelFailure | None:
     result: AssistantMessage | ModelFailure | None = None
-    async with aclosing(model.stream(request)) as events:
+    async with aclosing(model.stream(redaction.struct(request))) as events:
         async for event in events:
             if not isinstance(event, (TextDelta, ReasoningDelta)):
                 result = event
@@ -165,11 +166,12 @@ def _failure(failure: ModelFailure, attempt: Attempt, now: float) -> ModelFailed
         error=failure.message,
         kind=failure.kind,
         transient=failure.transient,
-        retry_at=now + _delay(failure, attempt.attempt) if retry else None,
+        retry_at=now + delay_of(failure, attempt.attempt) if retry else None,
     )
 
 
-def _delay(failure: ModelFailure, attempt: int) -> float:
+def delay_of(failure: ModelFailure, attempt: int) -> float:
+    """Seconds until a failed call is made again."""
     if failure.retry_after is not None:
         return failure.retry_after
     backoff = min(FIRST_BACKOFF * 2.0 ** (attempt - 1), LONGEST_BACKOFF)

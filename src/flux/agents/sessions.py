@@ -10,8 +10,9 @@ from typing import Any
 from flux.agents import stored
 from flux.agents.binding import Binder
 from flux.agents.definition import MOST_STEPS, AgentDefinition
+from flux.agents.forking import check_forkable, fork_steps, plan_fork
 from flux.agents.planning.plan import edited
-from flux.engine.admission import Admission, NewMessage, NewSession
+from flux.engine.admission import Admission, NewCompaction, NewMessage, NewSession
 from flux.engine.agent_workflows import session_of
 from flux.engine.answers import Admitted, Decision
 from flux.errors import (
@@ -25,9 +26,9 @@ from flux.errors import (
     SessionNotFound,
     TooLarge,
 )
-from flux.store import agents, executions, interrupts, log
+from flux.store import agents, audit, executions, interrupts, log
 from flux.store.agents import AgentVersion
-from flux.store.database import Database, Scope
+from flux.store.database import Database, Scope, Steps
 from flux.store.executions import Execution
 from flux.store.feed import START, Cursor, Feed, Frame
 from flux.store.interrupts import Interrupt
@@ -96,6 +97,13 @@ class Agents:
         """What keeps an agent from running in this process now."""
         return self._binder.problems(AgentDefinition.from_json(found.definition))
 
+    def offered(self, found: AgentVersion) -> list[str]:
+        """The names of an agent's tools, as far as its definition tells; none where they do not exist here."""
+        try:
+            return self._binder.offered(AgentDefinition.from_json(found.definition))
+        except DefinitionInvalid:
+            return []
+
     async def versions(self, scope: Scope, name: str) -> list[AgentVersion]:
         """Every version, newest first.
 
@@ -155,7 +163,7 @@ class Sessions:
         # First of all: a repeat gets its first result, whatever has become of the agent and the directory.
         if key is not None and (before := await self._admission.started(scope, session, message, key=key)):
             return before
-        self._check_size(message)
+        self.check_size(message)
         _check_workspace(workspace)
         found = await self._agents.get(scope, agent)
         session = await self._database.read(session_of(scope, found, session))
@@ -170,10 +178,20 @@ class Sessions:
 
         :raises SessionNotFound, SessionEnded, SessionBusy, TooLarge, IdempotencyMismatch: it was not accepted
         """
-        self._check_size(message)
+        self.check_size(message)
         if (await self.get(scope, id)).kind == "workflow":
             _check_options(message)
         return await self._admission.admit(scope, id, message, key=key)
+
+    async def compact(self, scope: Scope, id: str, *, key: str | None = None) -> Admitted:
+        """Ask to summarise the older part of the history; a run does it. With little history there is nothing to do.
+
+        :raises SessionNotFound, SessionEnded, SessionBusy, IdempotencyMismatch: it was not accepted
+        :raises Conflict: it is a part of another session, or a workflow of its own talks in it
+        """
+        if (await self.get(scope, id)).kind == "workflow":
+            raise Conflict("this agent talks by a workflow of its own, which keeps the history itself")
+        return await self._admission.admit(scope, id, NewCompaction(), key=key)
 
     async def answer(self, scope: Scope, id: str, interrupt: str, decision: Decision) -> Admitted:
         """Answer a question.
@@ -211,7 +229,7 @@ class Sessions:
         :raises SessionNotFound: there is none
         """
         row = await self._database.single(executions.get(scope, id))
-        if row is None or row.agent is None or row.owner != scope.principal:
+        if row is None or row.agent is None or not scope.sees(row.owner, row.agent):
             raise SessionNotFound(f"there is no session {id[:80]!r}; `flux agent session list` shows those that exist")
         return row
 
@@ -231,6 +249,23 @@ class Sessions:
             executions.list_sessions(scope, agent=agent, state=state, instance=instance, q=q, after=after, limit=limit)
         )
 
+    async def fork(
+        self, scope: Scope, id: str, at: int | None = None, *, name: str | None = None, key: str | None = None
+    ) -> Admitted:
+        """A new session that begins as a copy of this one up to and with the seq `at`; None: all of it.
+
+        :raises SessionNotFound, SessionExists, IdempotencyMismatch: it cannot be made
+        :raises InvalidInput: the session has no entry `at`
+        :raises Conflict: its agent cannot talk anywhere else
+        """
+        body = ("fork", id, at, name)
+        if key is not None and (before := await self._admission.before(scope, key, body)):
+            return before
+        row = await self.get(scope, id)
+        check_forkable(row)
+        program = fork_steps(scope, await plan_fork(self._database, scope, row, at, name=name))
+        return await self._admission.once(scope, key, body, program)
+
     async def rename(self, scope: Scope, id: str, title: str) -> None:
         """Change a session's title.
 
@@ -249,7 +284,7 @@ class Sessions:
         row = await self.get(scope, id)
         if row.driver is not None:
             raise Conflict(f"this session is driven by {row.root}; delete that one")
-        if not await self._database.write(executions.delete(scope, id)):
+        if not await self._database.write(_delete(scope, id)):
             raise SessionBusy("the session is open; stop it first (`flux agent stop`)")
 
     async def interrupts(self, scope: Scope, id: str) -> list[Interrupt]:
@@ -295,7 +330,11 @@ class Sessions:
         most = AgentDefinition.from_json(found.definition).max_plan_steps if found else MOST_STEPS
         edited(interrupts.payload_of(asked)["steps"], content, most)
 
-    def _check_size(self, message: NewMessage | None) -> None:
+    def check_size(self, message: NewMessage | None) -> None:
+        """Refuse a message that is too long.
+
+        :raises TooLarge: it is
+        """
         size = len(message.text.encode()) if message else 0
         if size > self._max_message:
             raise TooLarge(
@@ -311,3 +350,10 @@ def _check_options(message: NewMessage | None) -> None:
 def _check_workspace(workspace: str | None) -> None:
     if workspace is not None and not (os.path.isabs(workspace) and os.path.isdir(workspace)):
         raise InvalidInput(f"workspace {workspace[:200]!r} must be the absolute path of a directory on the server")
+
+
+def _delete(scope: Scope, id: str) -> Steps[bool]:
+    deleted = yield from executions.delete(scope, id)
+    if deleted:
+        yield from audit.record(scope, "session.delete", id)
+    return deleted

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
-from typing import Any, final
+from typing import Any
 
-from msgspec import Struct
+import msgspec
 
+from flux.agents.base import Base, RunBase
+from flux.agents.calls import CallState, RunState
+from flux.agents.items import AnswerItem, Item, SummaryItem, UserItem, spilled_in, told_by
+from flux.agents.results import SCHEME
 from flux.events import (
     QUESTIONS,
     AssistantSaid,
@@ -15,9 +18,12 @@ from flux.events import (
     CancelRequested,
     ChatResponse,
     ChildDone,
+    CompactDone,
     Compacted,
+    CompactRequested,
     ContextFrozen,
     Entry,
+    Forked,
     Gated,
     InterruptAnswered,
     ModelFailed,
@@ -36,112 +42,14 @@ from flux.events import (
     UserSaid,
     spent_by,
 )
-from flux.messages import Message, ToolCall
 from flux.store.executions import Spent
 
 # gc=False: no value here is part of a cycle, and a long log is too much for the collector to walk.
 
 #: What may be in a log beside the entries of its worker.
-FROM_OUTSIDE = frozenset((SessionStarted, UserSaid, CancelRequested, InterruptAnswered, ChildDone))
-#: The results of an answer without calls: one for all of them.
-NO_RESULTS: Mapping[str, ToolDone] = MappingProxyType({})
-
-
-class CallState(Struct, gc=False):
-    """Where one tool call stands; `asked` counts its questions, `earlier` are those answered before the last.
-
-    `below` are open questions of a child that it drives, or of its own code; `resting` says that it waits for those,
-    `rested` that it has come to wait since it was last started, so that nothing of it was going on any more.
-    """
-
-    call: ToolCall
-    gate: Gated | None = None
-    question: Question | None = None
-    answer: InterruptAnswered | None = None
-    asked: int = 0
-    earlier: tuple[tuple[Question, InterruptAnswered], ...] = ()
-    below: tuple[Question, ...] = ()
-    resting: ToolWaiting | None = None
-    stirred: bool = False
-    rested: bool = False
-    started: bool = False
-    done: ToolDone | None = None
-
-    @property
-    def waiting(self) -> bool:
-        """Asked, and not answered; or it waits for what it has started."""
-        if self.done is not None:
-            return False
-        return self.resting is not None or (self.question is not None and self.answer is None)
-
-    @property
-    def asks(self) -> Question | None:
-        """The oldest question that is open."""
-        if self.question is not None and self.answer is None:
-            return self.question
-        return self.below[0] if self.below else None
-
-
-@final
-class UserItem(Struct, gc=False):
-    """A message in the place where it was consumed. `built` keeps its prompt messages between calls."""
-
-    seq: int
-    said: UserSaid
-    built: tuple[Message, ...] | None = None
-
-
-@final
-class AnswerItem(Struct, gc=False):
-    """A model's answer with the results of its calls."""
-
-    seq: int
-    said: AssistantSaid
-    results: Mapping[str, ToolDone] = NO_RESULTS
-    built: tuple[Message, ...] | None = None
-
-
-@final
-class SummaryItem(Struct, gc=False):
-    """What stands for everything up to and with `seq`."""
-
-    seq: int
-    text: str
-    built: tuple[Message, ...] | None = None
-
-
-Item = UserItem | AnswerItem | SummaryItem
-
-
-class RunState(Struct, gc=False):
-    """The run that is open in the log.
-
-    `failures` are those of the model call that is due. `active_since` is when it started, or was last
-    answered by a person, or may retry, in seconds since the epoch. `overflowed`: the prompt is known to be
-    too long.
-    """
-
-    id: str
-    inputs: tuple[str, ...]
-    options: dict[str, object]
-    active_since: float
-    definition_digest: str
-    calls: dict[str, CallState] = {}
-    answer: AssistantSaid | None = None
-    failures: list[ModelFailed] = []
-    model_calls: int = 0
-    iterations: int = 0
-    tokens: int = 0
-    cost: float = 0.0
-    compacted: bool = False
-    overflowed: bool = False
-    cancelled: bool = False
-    repeats: dict[str, int] = {}
-
-    @property
-    def open_calls(self) -> list[CallState]:
-        """Calls of the newest answer that have no result yet, in their order."""
-        return [state for state in self.calls.values() if state.done is None]
+FROM_OUTSIDE = frozenset((SessionStarted, UserSaid, CompactRequested, CancelRequested, InterruptAnswered, ChildDone))
+#: How the address of something that was kept begins.
+KEPT = f"{SCHEME}://"
 
 
 class Transcript:
@@ -155,11 +63,15 @@ class Transcript:
         self.epoch = 0
         self.started: SessionStarted | None = None
         self.context: ContextFrozen | None = None
+        #: The frozen prompt is to be made anew before the next call.
+        self.thawed = False
         self.plan: tuple[dict[str, Any], ...] = ()
         self.marks: dict[str, dict[str, Any]] = {}
         #: Of the agent of the newest run.
         self.definition_digest = ""
         self.pending: dict[str, UserSaid] = {}
+        #: Requests to summarise the history that no run has consumed.
+        self.requests: dict[str, CompactRequested] = {}
         self.items: list[Item] = []
         self.run: RunState | None = None
         self.turns = 0
@@ -167,10 +79,17 @@ class Transcript:
         self.cost = 0.0
         self.prompt_tokens = 0
         self.ended = False
+        #: Something long was kept beside the log, or a call told the address of such a thing.
+        self.kept = False
         #: The call that drives a child, by the child.
         self.delegated: dict[str, str] = {}
         #: What children have used, as far as it is counted here.
         self.counted: dict[str, Spent] = {}
+        #: Where inputs stand that no run has consumed, and the frozen prompt.
+        self._places: dict[str, int] = {}
+        self._context_at = 0
+        #: The seq up to which entries are told by what they come to.
+        self._based_on = 0
         self._answers: dict[str, InterruptAnswered] = {}
         self._below: set[str] = set()
         self._cancels: set[str] = set()
@@ -218,14 +137,53 @@ class Transcript:
             run.tokens += total
             run.cost += cost
 
+    def base(self) -> dict[str, Any]:
+        """What the log comes to by now, for a compaction that reaches as far."""
+        run = self.run
+        fields = RunBase.__struct_fields__
+        base = Base(
+            needs=tuple(sorted({1, self._context_at, *self._places.values()} - {0})),
+            definition_digest=self.definition_digest,
+            plan=self.plan,
+            marks=self.marks,
+            turns=self.turns,
+            tokens=self.tokens,
+            cost=self.cost,
+            kept=self.kept,
+            delegated=self.delegated,
+            counted=self.counted,
+            cancels=tuple(sorted(self._cancels)),
+            run=RunBase(**{name: getattr(run, name) for name in fields}) if run else None,
+        )
+        found: dict[str, Any] = msgspec.to_builtins(base)
+        return found
+
+    def _restore(self, base: Base, upto: int) -> None:
+        """Begin with what everything up to a compaction comes to."""
+        self._based_on = upto
+        self.definition_digest, self.plan, self.marks = base.definition_digest, base.plan, dict(base.marks)
+        self.turns, self.tokens, self.cost, self.kept = base.turns, base.tokens, base.cost, base.kept
+        self.delegated, self.counted = dict(base.delegated), dict(base.counted)
+        self._cancels = set(base.cancels)
+        self.run = RunState(**msgspec.structs.asdict(base.run)) if base.run else None
+
     def _begin(self, entry: SessionStarted, _: Stored) -> None:
         self.started = entry
 
-    def _say(self, entry: UserSaid, _: Stored) -> None:
+    def _say(self, entry: UserSaid, stored: Stored) -> None:
         self.pending[entry.id] = entry
+        self._places[entry.id] = stored.seq
+        if self.run is not None and entry.options.get("reminder") and stored.seq > self._based_on:
+            self.run.reminded += 1
 
-    def _freeze(self, entry: ContextFrozen, _: Stored) -> None:
+    def _request_compaction(self, entry: CompactRequested, stored: Stored) -> None:
+        self.requests[entry.id] = entry
+        self._places[entry.id] = stored.seq
+
+    def _freeze(self, entry: ContextFrozen, stored: Stored) -> None:
         self.context = entry
+        self.thawed = False
+        self._context_at = stored.seq
         self.marks |= {tool["name"]: tool["mark"] for tool in entry.tools if "mark" in tool}
 
     def _plan(self, entry: Planned, _: Stored) -> None:
@@ -237,16 +195,29 @@ class Transcript:
             self.run.cancelled = True
 
     def _compact(self, entry: Compacted, _: Stored) -> None:
+        if self.started is None and entry.base is not None:  # no log begins so: it is read from here on
+            self._restore(msgspec.convert(entry.base, Base), entry.upto)
+            return
         self._count(entry)
-        self.items = [SummaryItem(entry.upto, entry.summary), *(item for item in self.items if item.seq > entry.upto)]
+        newer = [spilled_in(item, entry.spilled) for item in self.items if item.seq > entry.upto]
+        told = told_by(entry)
+        self.items = [SummaryItem(entry.upto, told, entry), *newer] if told else newer
+        self.kept = self.kept or bool(entry.spilled)
         self.prompt_tokens = 0
-        self.context = None
+        self.thawed = True
         if self.run is not None:
-            self.run.compacted = True
+            self.run.compactions += 1
             self.run.overflowed = False
 
     def _end(self, _: SessionEndedEntry, __: Stored) -> None:
         self.ended = True
+
+    def _fork(self, _: Forked, __: Stored) -> None:
+        """A copy begins with what was said before, and with nothing else: no open work, children or bills."""
+        self.run, self.ended = None, False
+        self.pending, self.requests, self._places, self.delegated, self.counted = {}, {}, {}, {}, {}
+        self._cancels = set()
+        self.tokens, self.cost = 0, 0.0
 
     def _ask(self, entry: Question, _: Stored) -> None:
         state = self.run.calls.get(entry.call or "") if self.run else None
@@ -256,13 +227,7 @@ class Transcript:
         elif within is not None:
             self._ask_below(self.run.calls.get(within) if self.run else None, entry)
         elif state is not None:
-            if state.question is not None and state.answer is not None:
-                state.earlier += ((state.question, state.answer),)
-            # An answer may stand before its question: it counts wherever it is.
-            state.question = entry
-            state.answer = self._answers.get(entry.id)
-            state.asked += 1
-            state.started = False
+            state.ask(entry, self._answers.get(entry.id))
 
     def _ask_below(self, state: CallState | None, entry: Question) -> None:
         """A question of a child, asked here too; its answer may stand before it."""
@@ -283,15 +248,10 @@ class Transcript:
         self.delegated[entry.child] = entry.call
 
     def _rest(self, run: RunState, entry: ToolWaiting, _: int) -> None:
-        state = run.calls.get(entry.call)
-        if state is not None:
-            state.rested = True
-            state.resting = None if state.stirred else entry
+        run.rest_call(entry)
 
     def _hear(self, run: RunState, _: ChildDone, __: int) -> None:
-        """An execution has ended for which a call waits, or something that it drives: each looks for itself."""
-        for state in run.open_calls:
-            state.resting, state.stirred = None, True
+        run.hear()
 
     def _decide(self, entry: InterruptAnswered, stored: Stored) -> None:
         self._answers[entry.id] = entry
@@ -299,11 +259,7 @@ class Transcript:
             return
         self.run.active_since = stored.at
         for state in self.run.calls.values():
-            if state.question is not None and state.question.id == entry.id:
-                state.answer = entry
-            if any(question.id == entry.id for question in state.below):
-                state.below = tuple(question for question in state.below if question.id != entry.id)
-                state.resting, state.stirred = None, True
+            state.decide(entry)
 
     def _start(self, entry: RunStarted, stored: Stored) -> None:
         first = self.pending.get(entry.inputs[0]) if entry.inputs else None
@@ -314,8 +270,10 @@ class Transcript:
             options=first.options if first else {},
             active_since=stored.at,
             definition_digest=entry.definition_digest,
+            compacting=any(id in self.requests for id in entry.inputs),
             cancelled=entry.run in self._cancels,
         )
+        self._cancels.discard(entry.run)
         self._consume(entry.inputs, stored.seq)
 
     def _fail_call(self, run: RunState, entry: ModelFailed, _: int) -> None:
@@ -333,37 +291,33 @@ class Transcript:
         run.answer = entry
         run.calls = {call.id: CallState(call) for call in entry.calls} if entry.calls else {}
         run.failures = []
-        run.compacted = run.overflowed = False
+        run.compactions, run.overflowed = 0, False
         run.model_calls += 1
         run.iterations += bool(entry.calls)
-        self.prompt_tokens = entry.usage.total
-        self.items.append(AnswerItem(stored.seq, entry))
+        if not run.detached:
+            self.prompt_tokens = entry.usage.total
+            self.items.append(AnswerItem(stored.seq, entry))
 
     def _gate(self, run: RunState, entry: Gated, _: int) -> None:
         run.calls[entry.call].gate = entry
 
     def _start_tool(self, run: RunState, entry: ToolStarted, _: int) -> None:
-        state = run.calls[entry.call]
-        state.started, state.resting, state.stirred, state.rested = True, None, False, False
+        run.start_call(entry)
 
     def _done(self, run: RunState, entry: ToolDone, _: int) -> None:
-        state = run.calls.get(entry.call)
-        if state is None or state.done is not None:
+        if not run.finish_call(entry):
             return
-        state.done = entry
-        for item in reversed(self.items):
+        self.kept = self.kept or entry.artifact is not None or KEPT in entry.content
+        for item in reversed(self.items if not run.detached else ()):
             if isinstance(item, AnswerItem):
                 item.results = {**item.results, entry.call: entry}
                 break
-        key = f"{state.call.name} {state.call.args!r}"
-        failed = entry.outcome in ("error", "timeout")
-        run.repeats = {key: run.repeats.get(key, 0) + 1} if failed else {}
 
     def _respond(self, _: RunState, entry: ChatResponse, __: int) -> None:
-        self.turns = entry.turn
+        self.turns = entry.turn or self.turns
         self.run = None
 
-    def _fail(self, _: RunState, __: RunFailed, ___: int) -> None:
+    def _fail(self, _: RunState, __: RunFailed | CompactDone, ___: int) -> None:
         self.run = None
 
     def _cancel(self, _: RunState, entry: Cancelled, seq: int) -> None:
@@ -372,8 +326,10 @@ class Transcript:
 
     def _consume(self, ids: tuple[str, ...], seq: int) -> None:
         for id in ids:
+            self._places.pop(id, None)
+            self.requests.pop(id, None)
             said = self.pending.pop(id, None)
-            if said is not None:
+            if said is not None and not (self.run is not None and self.run.detached):
                 self.items.append(UserItem(seq, said))
 
 
@@ -381,9 +337,11 @@ class Transcript:
 ADD: Mapping[type, Callable[[Transcript, Any, Stored], None]] = {
     SessionStarted: Transcript._begin,
     UserSaid: Transcript._say,
+    CompactRequested: Transcript._request_compaction,
     ContextFrozen: Transcript._freeze,
     CancelRequested: Transcript._request_cancel,
     Compacted: Transcript._compact,
+    Forked: Transcript._fork,
     Planned: Transcript._plan,
     SubagentChanged: Transcript._delegate,
     SessionEndedEntry: Transcript._end,
@@ -402,6 +360,7 @@ ADD_TO_RUN: Mapping[type, Callable[[Transcript, RunState, Any, int], None]] = {
     ToolWaiting: Transcript._rest,
     ChildDone: Transcript._hear,
     ChatResponse: Transcript._respond,
+    CompactDone: Transcript._fail,
     RunFailed: Transcript._fail,
     Cancelled: Transcript._cancel,
 }

@@ -1,7 +1,8 @@
-"""An execution on a server."""
+"""Executions on a server: one, and finding them."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from flux.client.reader import LogReader, Server
@@ -24,3 +25,42 @@ class ExecutionHandle(LogReader):
     async def cancel(self) -> dict[str, Any]:
         """Ask it to stop, with all it started."""
         return await self._client.post(f"{self._path}/cancel")
+
+    async def rename(self, name: str) -> dict[str, Any]:
+        """Change the name that people see."""
+        return await self._client.put(f"{self._path}/name", {"name": name})
+
+    def approvals(self, *, status: str | None = None) -> AsyncGenerator[dict[str, Any], None]:
+        """What it asks, or asked, to be approved, newest first; `status` is open, approved, rejected, …"""
+        return self._client.pages(f"{self._path}/approvals", status=status)
+
+    async def approve(self, id: str, *, reason: str | None = None, always: bool = False) -> dict[str, Any]:
+        """Let a task run; `always`: in this execution it is not asked about again.
+
+        :raises InterruptNotFound, InterruptDecided: there is no such open question
+        """
+        return await self._client.post(f"{self._path}/approvals/{id}/approve", {"reason": reason, "always": always})
+
+    async def reject(self, id: str, *, reason: str | None = None) -> dict[str, Any]:
+        """Do not let a task run.
+
+        :raises InterruptNotFound, InterruptDecided: there is no such open question
+        """
+        return await self._client.post(f"{self._path}/approvals/{id}/reject", {"reason": reason})
+
+
+class ExecutionsClient:
+    """Calls of /executions; what is done to one is done by its handle, from `FluxClient.execution`."""
+
+    def __init__(self, client: Server) -> None:
+        self._client = client
+
+    def list(
+        self, *, state: str | None = None, workflow: str | None = None, agent: str | None = None
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Executions of workflows, and sessions, newest first."""
+        return self._client.pages("/executions", state=state, workflow=workflow, agent=agent)
+
+    def approvals(self, *, status: str | None = None) -> AsyncGenerator[dict[str, Any], None]:
+        """Approvals that all executions ask, or asked, for, newest first."""
+        return self._client.pages("/approvals", status=status)

@@ -9,8 +9,14 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from flux.client.execution import ExecutionHandle
+from flux.client.agents import AgentsClient
+from flux.client.execution import ExecutionHandle, ExecutionsClient
+from flux.client.memories import MemoriesClient
+from flux.client.schedules import SchedulesClient
 from flux.client.session import SessionHandle
+from flux.client.sessions import SessionsClient
+from flux.client.webhooks import WebhooksClient
+from flux.client.workflows import WorkflowsClient
 from flux.errors import FluxError, ServerUnreachable, Unavailable, error_tree
 
 CONNECT_SECONDS = 5.0
@@ -23,22 +29,33 @@ LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 class FluxClient:
     """A connection to a Flux server; use it as an async context manager.
 
+    `agents`, `sessions`, `executions`, `workflows`, `schedules`, `webhooks` and `memories` are what a server has of
+    each.
     `workspace` is where sessions started here act (default: the server's own directory).
+    `token` may also be an `httpx.Auth`, which is asked at each call.
     `transport` replaces the network, for example `flux.client.transport.InProcessTransport(app)`.
     """
 
     def __init__(
-        self, base_url: str, token: str | None = None, *, transport: httpx.AsyncBaseTransport | None = None,
-        workspace: str | None = None,
+        self, base_url: str, token: str | httpx.Auth | None = None, *,
+        transport: httpx.AsyncBaseTransport | None = None, workspace: str | None = None,
     ) -> None:  # fmt: skip
         self.base_url = base_url
         self._workspace = workspace
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers = {"Authorization": f"Bearer {token}"} if isinstance(token, str) and token else {}
         timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
         self._transport = transport or httpx.AsyncHTTPTransport(limits=LIMITS, trust_env=False)
         self._http = httpx.AsyncClient(
-            base_url=base_url, headers=headers, transport=self._transport, timeout=timeout, trust_env=False
-        )
+            base_url=base_url, headers=headers, transport=self._transport, timeout=timeout, trust_env=False,
+            auth=token if isinstance(token, httpx.Auth) else None,
+        )  # fmt: skip
+        self.agents = AgentsClient(self)
+        self.sessions = SessionsClient(self)
+        self.executions = ExecutionsClient(self)
+        self.workflows = WorkflowsClient(self)
+        self.schedules = SchedulesClient(self)
+        self.webhooks = WebhooksClient(self)
+        self.memories = MemoriesClient(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -96,7 +113,7 @@ class FluxClient:
         row = await self.post("/sessions", {k: v for k, v in body.items() if v is not None}, key=key)
         return self.session(row["id"], "0")
 
-    async def get(self, path: str, **query: Any) -> dict[str, Any]:
+    async def get(self, /, path: str, **query: Any) -> dict[str, Any]:
         """GET a JSON object.
 
         :raises FluxError: as the server says
@@ -104,11 +121,11 @@ class FluxClient:
         """
         return await self._call("GET", path, params={k: v for k, v in query.items() if v is not None})
 
-    async def post(self, path: str, body: Any = None, *, key: str | None = None, **query: Any) -> dict[str, Any]:
+    async def post(self, /, path: str, body: Any = None, *, key: str | None = None, **query: Any) -> dict[str, Any]:
         """POST a JSON object; `key` is the Idempotency-Key."""
         return await self._call("POST", path, json=body, headers=_headers(key), params=query)
 
-    async def put(self, path: str, body: Any, **query: Any) -> dict[str, Any]:
+    async def put(self, /, path: str, body: Any, **query: Any) -> dict[str, Any]:
         """PUT a JSON object."""
         return await self._call("PUT", path, json=body, params=query)
 
@@ -149,7 +166,7 @@ class FluxClient:
             after = page["next_cursor"]
         return found
 
-    async def pages(self, path: str, **query: Any) -> AsyncGenerator[dict[str, Any], None]:
+    async def pages(self, /, path: str, **query: Any) -> AsyncGenerator[dict[str, Any], None]:
         """Every item of a list, page by page."""
         cursor: str | None = None
         while True:
@@ -224,8 +241,10 @@ def _error(status: int, body: bytes) -> FluxError:
     """The server's error as the class it was there."""
     try:
         told = msgspec.json.decode(body)["error"]
-        cls = error_tree().get(told["type"], FluxError)
-        return cls(told["message"], **told.get("details", {}))
+        error = error_tree().get(told["type"], FluxError)(told["message"], **told.get("details", {}))
+        if error.type != told["type"]:  # a newer server's: the caller still sees what it is
+            vars(error).update(type=told["type"], status=status)
+        return error
     except (msgspec.DecodeError, KeyError, TypeError):
         cls = Unavailable if status in (502, 503, 504) else FluxError  # a proxy whose server is away
         return cls(f"the server answered {status}: {body[:200].decode(errors='replace')}")

@@ -6,13 +6,13 @@ from collections.abc import AsyncGenerator
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from flux.client.http import FluxClient
+from flux.client.reader import Server
 
 
 class MemoriesClient:
     """Calls of /memories. `agent` says whose memory, without it that in Flux's own database; `scope` which part."""
 
-    def __init__(self, client: FluxClient) -> None:
+    def __init__(self, client: Server) -> None:
         self._client = client
 
     def list(self, *, agent: str | None = None, scope: str | None = None) -> AsyncGenerator[dict[str, Any], None]:

@@ -51,6 +51,18 @@ class Server(Protocol):
         """POST a JSON object."""
         ...
 
+    async def put(self, path: str, body: Any, **query: Any) -> dict[str, Any]:
+        """PUT a JSON object."""
+        ...
+
+    async def request(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """Any other call."""
+        ...
+
+    async def upload(self, path: str, name: str, content: bytes) -> dict[str, Any]:
+        """POST a file as a form."""
+        ...
+
     async def download(self, path: str) -> bytes:
         """GET bytes."""
         ...

@@ -6,16 +6,16 @@ from collections.abc import AsyncGenerator
 from typing import Any
 from urllib.parse import quote
 
-from flux.client.http import FluxClient
+from flux.client.reader import Server
 
 
 class SchedulesClient:
     """Calls of /schedules; each returns what the server shows. `fields` are those of POST /schedules."""
 
-    def __init__(self, client: FluxClient) -> None:
+    def __init__(self, client: Server) -> None:
         self._client = client
 
-    async def create(self, name: str, **fields: Any) -> dict[str, Any]:
+    async def create(self, /, name: str, **fields: Any) -> dict[str, Any]:
         """Store a new schedule.
 
         :raises ScheduleExists: the name is taken
@@ -23,7 +23,7 @@ class SchedulesClient:
         """
         return await self._client.post("/schedules", {"name": name} | _given(fields))
 
-    async def replace(self, name: str, **fields: Any) -> dict[str, Any]:
+    async def replace(self, /, name: str, **fields: Any) -> dict[str, Any]:
         """Change a schedule; what is not given gets its default.
 
         :raises ScheduleNotFound: there is none

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
 
+import httpx
+
+from flux.client.patience import patiently
 from flux.client.reader import Event, LogReader, Server
+from flux.errors import ServerUnreachable, Unavailable
+from flux.events import CompactDone, RunFailed
 from flux.watch import RunWatch
 
 
@@ -45,26 +51,71 @@ class SessionHandle(LogReader):
     ) -> AsyncGenerator[Event, None]:
         """Send a message and watch its run until it ends, or waits for a person.
 
-        What lies behind the cursor comes first; a handle without one begins at the session's head.
+        What lies behind the cursor comes first; a handle without one begins at the session's head. A message whose
+        `key` was used before is not sent again: the events are those from that message on.
 
         :raises SessionEnded, SessionBusy, TooLarge, IdempotencyMismatch: it was not accepted
+        :raises ServerUnreachable: the server stays away; whether it was accepted is not known
         """
         self.accepted = None
         await self._begin()
+        begin, key = seq_of(self.cursor), key or str(uuid.uuid4())
         async with aclosing(self._live()) as live:
             # Connected before the message is there: however fast the answer is, it is seen piece by piece.
             await anext(live)
-            accepted: str = (await self.post(text, mode=mode, model=model, key=key))["message"]
+            # The same key each time: a server that restarts just now takes the message once.
+            sent = await patiently(lambda: self.post(text, mode=mode, model=model, key=key))
+            accepted: str = sent["message"]
             self.accepted, self._watch = accepted, RunWatch(accepted)
+            if sent["seq"] > begin:
+                async with aclosing(self._rest(live)) as events:
+                    async for event in events:
+                        yield event
+                return
+        self.cursor = str(sent["seq"] - 1)
+        async with aclosing(self._live()) as live, aclosing(self._rest(live)) as events:
+            async for event in events:
+                yield event
+
+    async def compacting(self, *, key: str | None = None) -> AsyncGenerator[Event, None]:
+        """Ask to summarise the older part of the history, and watch the run that does it until it ends.
+
+        :raises SessionEnded, SessionBusy, IdempotencyMismatch: it was not accepted
+        """
+        await self._begin()
+        async with aclosing(self._live()) as live:
+            await anext(live)
+            accepted = await self._client.post(f"/sessions/{self.id}/compact", key=key)
+            self._watch = RunWatch(accepted["request"])
             async with aclosing(self._rest(live)) as events:
                 async for event in events:
                     yield event
+
+    async def compact(self, *, key: str | None = None) -> bool:
+        """Summarise the older part of the history; False when there was nothing to do.
+
+        :raises SessionEnded, SessionBusy, IdempotencyMismatch: it was not accepted
+        :raises Unavailable: the model gave no summary, or somebody stopped the run
+        """
+        async with aclosing(self.compacting(key=key)) as events:
+            async for _ in events:
+                pass
+        match self._watch.end:
+            case CompactDone(compacted=compacted):
+                return compacted
+            case RunFailed(message=message):
+                raise Unavailable(message)
+        raise Unavailable("the history was not summarised: the run was stopped")
 
     async def until_rest(self) -> AsyncGenerator[Event, None]:
         """Watch the run that this handle follows until it ends, or waits for a person."""
         async with aclosing(self._live()) as live, aclosing(self._rest(live)) as events:
             async for event in events:
                 yield event
+
+    def watch(self, message: str) -> None:
+        """Follow the run of a message that was posted; `until_rest` watches it from where this handle has read to."""
+        self._watch = RunWatch(message)
 
     @property
     def state(self) -> str:
@@ -127,6 +178,38 @@ class SessionHandle(LogReader):
         """Stop the present run; the session stays usable."""
         return await self._client.post(f"/sessions/{self.id}/cancel")
 
+    async def fork(self, at: int | None = None, *, name: str | None = None, key: str | None = None) -> SessionHandle:
+        """A new session that begins as a copy of this one, up to and with the entry `at` (a seq); None: all of it.
+
+        Its handle begins behind what was copied.
+
+        :raises InvalidInput: the session has no entry `at`
+        :raises SessionExists, IdempotencyMismatch: the name is taken, or the key was used with another body
+        """
+        body = {name_: value for name_, value in (("at", at), ("name", name)) if value is not None}
+        row = await self._client.post(f"/sessions/{self.id}/fork", body, key=key)
+        return SessionHandle(self._client, row["id"], str(row["seq"]))
+
+    async def export(self, format: str = "jsonl") -> AsyncGenerator[bytes, None]:
+        """The session as a file, piece by piece: "jsonl", which `flux.export.read_jsonl` reads, or "markdown".
+
+        :raises SessionNotFound: there is none
+        :raises ServerUnreachable: the connection broke; what came is not the whole
+        """
+        try:
+            async with aclosing(
+                self._client.stream(f"/sessions/{self.id}/export?format={quote(format)}", {})
+            ) as pieces:
+                async for piece in pieces:
+                    if piece:
+                        yield piece
+        except httpx.TransportError as error:
+            raise ServerUnreachable("the connection to the server broke; the file is not whole") from error
+
+    async def rename(self, title: str) -> dict[str, Any]:
+        """Change the title; the session's row."""
+        return await self._client.put(f"/sessions/{self.id}/name", {"name": title})
+
     async def stop(self) -> dict[str, Any]:
         """End the session for good."""
         return await self._client.post(f"/sessions/{self.id}/stop")
@@ -142,3 +225,8 @@ class SessionHandle(LogReader):
                 yield event
                 if self._watch.feed(event.event) != "working":
                     return
+
+
+def seq_of(cursor: str | None) -> int:
+    """The entry up to which a cursor has read."""
+    return int((cursor or "0").partition(".")[0])

@@ -6,13 +6,13 @@ from collections.abc import AsyncGenerator
 from typing import Any
 from urllib.parse import quote
 
-from flux.client.http import FluxClient
+from flux.client.reader import Server
 
 
 class WorkflowsClient:
     """What a client can do with workflows; their names are written "namespace/name", or "name" alone."""
 
-    def __init__(self, client: FluxClient) -> None:
+    def __init__(self, client: Server) -> None:
         self._client = client
 
     async def register(self, content: bytes, file: str = "workflows.py") -> list[dict[str, Any]]:

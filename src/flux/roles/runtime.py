@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
-from flux.agents.application_tools import application_tool
 from flux.agents.approval import Predicate
 from flux.agents.definition import AgentDefinition
+from flux.agents.harness.tools import code_tool
 from flux.agents.plans import state as plans
 from flux.agents.process import Process, open_process
 from flux.deltas import decode_delta
@@ -221,7 +221,7 @@ class Runtime:
                 environment=environment,
                 workspace=opening.workspace or Path.cwd(),
                 factories=factories_of(spec),
-                tools={name: application_tool(tool) for name, tool in spec.tools.items()},
+                tools={name: code_tool(tool) for name, tool in spec.tools.items()},
                 observer=opening.observer,
                 worker=opening.worker,
                 registry=registry_of(spec),

@@ -65,6 +65,10 @@ class Ref(Struct, frozen=True):
         return {"type": "string", "format": FORMAT, "description": "The handle of a reference, such as ref:table:…"}
 
 
+class ReferenceMissing(LookupError):
+    """There is no such reference in this session."""
+
+
 _loaded: ContextVar[Mapping[str, Ref]] = ContextVar("flux_references", default={})  # noqa: B039 - nobody adds to it
 
 
@@ -88,7 +92,7 @@ def with_references(found: Mapping[str, Ref]) -> Iterator[None]:
 async def loaded(parameters: Mapping[str, Any], args: Mapping[str, Any], context: ToolContext) -> dict[str, Ref]:
     """The references that arguments name, by their handles.
 
-    :raises LookupError: there is no such reference in this session
+    :raises ReferenceMissing: there is no such reference in this session
     """
     properties = parameters.get("properties", {})
     marked = [value for name, value in args.items() if FORMAT in json.dumps(properties.get(name, {}))]
@@ -98,10 +102,10 @@ async def loaded(parameters: Mapping[str, Any], args: Mapping[str, Any], context
 async def load(handle: str, context: ToolContext) -> Ref:
     """A reference of this session, or of one that belongs to it.
 
-    :raises LookupError: there is no such reference
+    :raises ReferenceMissing: there is no such reference
     """
     match, read = HANDLE.fullmatch(handle), context.resources.get(SCHEME)
-    missing = LookupError(f"there is no reference {handle[:80]!r} in this session")
+    missing = ReferenceMissing(f"there is no reference {handle[:80]!r} in this session")
     if match is None or read is None:
         raise missing
     try:

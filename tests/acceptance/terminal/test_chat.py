@@ -360,6 +360,20 @@ def test_what_is_typed_during_a_run_waits_for_the_prompt(open_chat: Open, tmp_pa
     assert shown.endswith("> gated echo slowly\n\nYou said 'echo slowly'.\n\n> echo next")
 
 
+@pytest.mark.behaviour("terminal:modes:during-run")
+def test_a_line_that_is_sent_during_a_run_is_queued_and_answered(open_chat: Open, tmp_path: Path) -> None:
+    gate = gate_in(tmp_path)
+    chat = open_chat()
+    chat.at_prompt()
+    chat.say("gated echo slowly")
+    chat.until("You")
+    chat.say("echo next")
+    chat.until("(queued)")
+    gate.write_text("go")
+    assert chat.until("You said 'echo next'.").count("> echo next") == 2
+    chat.until(lambda shown: shown.endswith("\n>"))
+
+
 @pytest.mark.behaviour("terminal:resume:asks-again")
 def test_a_resumed_session_asks_again(open_chat: Open) -> None:
     first = open_chat()
@@ -394,9 +408,9 @@ def test_a_signal_leaves_quietly_and_the_session_goes_on_later(open_chat: Open, 
 @pytest.mark.behaviour("terminal:commands:known")
 def test_commands(open_chat: Open) -> None:
     chat = open_chat()
-    assert "/quit        leave; the session stays" in ask(chat, "/help")
+    assert re.search(r"/quit +leave; the session stays", ask(chat, "/help"))
     assert "Unknown command /hepl; did you mean /help?" in ask(chat, "/hepl")
-    assert "Forking is not available yet." in ask(chat, "/fork")
+    assert "There is nothing to fork yet." in ask(chat, "/fork")
     assert "There is no message to send again." in ask(chat, "/retry")
     assert "You said 'echo hi'." in ask(chat, "echo hi")
     assert ask(chat, "/retry").count("You said 'echo hi'.") == 2

@@ -82,7 +82,7 @@ TRIES: tuple[Try, ...] = (
     _answer, _answer_in, _say, _stop, _end, _read, _read_tree, _plan, _artifact, _questions, _look, _settle, _pending,
 )  # fmt: skip
 #: What is not there looks so.
-NOTHING = (None, [], (), {})
+NOTHING: tuple[Any, ...] = (None, [], (), {})
 #: Of each tenant: a session, its question, a session of a specialist, a reference and the artifact behind it.
 THINGS = ("session", "question", "counted", "handle", "artifact")
 
@@ -104,10 +104,10 @@ async def test_nobody_crosses(tries: list[tuple[bool, Try, str]]) -> None:
                 except (SessionNotFound, InterruptNotFound, AgentNotFound):
                     continue
                 assert found in NOTHING, (attempt.__name__, thing, found)
-            for who in (0, 1):
-                calls = (Call("total", {"table": owned[not who]["handle"]}),)
-                shops[who].script = {**USUAL, "counter": [Reply("", calls=calls), lambda r: Reply(results(r))]}
-                tried = await runtimes[who].run_specialist("counter", "Count what is theirs.")
+            for me in (0, 1):
+                calls = (Call("total", {"table": owned[1 - me]["handle"]}),)
+                shops[me].script = {**USUAL, "counter": [Reply("", calls=calls), lambda r: Reply(results(r))]}
+                tried = await runtimes[me].run_specialist("counter", "Count what is theirs.")
                 assert tried.text.startswith("there is no reference")
             assert [await _state(one, things) for one, things in zip(runtimes, owned, strict=True)] == before
 

@@ -223,6 +223,48 @@ async def test_a_line_that_breaks_anywhere_loses_and_doubles_nothing(served: Ser
     assert broken == await watching
 
 
+class Deaf(httpx.AsyncBaseTransport):
+    """A network that loses the first answers to messages."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport, losses: int) -> None:
+        self.inner = inner
+        self.losses = losses
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await self.inner.handle_async_request(request)
+        if self.losses and request.url.path.endswith("/messages"):
+            self.losses -= 1
+            await response.aread()
+            raise httpx.ReadError("the line broke")
+        return response
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+@pytest.mark.behaviour("client:send:lost-answer")
+async def test_a_message_whose_answer_is_lost_is_sent_again_and_taken_once(served: Served) -> None:
+    id = (await served.client.start_session(await served.agent(says("one", "two")))).id
+    transport = Deaf(served.transport(), 2)
+    async with FluxClient(served.url, transport=transport) as client:
+        events = [event async for event in client.session(id).send("Hello")]
+    assert transport.losses == 0
+    assert answer_of(events) == "one"
+    assert [message["role"] for message in await served.client.messages(id)] == ["user", "assistant"]
+
+
+@pytest.mark.behaviour("client:send:repeated-key")
+async def test_a_repeated_key_tells_the_run_again(served: Served) -> None:
+    session = await served.client.start_session(await served.agent(says("one", "two")))
+    first = [event async for event in session.send("Hello", key=session.id)]
+    async with asyncio.timeout(10):
+        for handle in (session, served.client.session(session.id), served.client.session(session.id, "0")):
+            again = [event async for event in handle.send("Hello", key=session.id)]
+            assert answer_of(again) == answer_of(first) == "one"
+            assert isinstance(again[-5].event, UserSaid)
+    assert (await session.info())["turns"] == 1
+
+
 async def _until_answer(session: SessionHandle) -> list[Event]:
     async with aclosing(session.until_rest()) as events:
         return [event async for event in events]

@@ -52,6 +52,15 @@ async def test_an_answer_of_something_else_is_still_an_error(status: int, conten
     assert type(caught.value) is cls
 
 
+@pytest.mark.behaviour("client:errors:newer")
+async def test_an_error_of_a_newer_server_keeps_its_type() -> None:
+    async with client_of(423, envelope("of_tomorrow", until=3)) as client:
+        with pytest.raises(FluxError) as caught:
+            await client.get("/")
+    assert (caught.value.type, caught.value.status, caught.value.details) == ("of_tomorrow", 423, {"until": 3})
+    assert FluxError.type == "internal"
+
+
 @pytest.mark.behaviour("client:errors:foreign")
 @pytest.mark.parametrize("content", [b"<html>hello</html>", b"[]", b"\xff"])
 async def test_a_page_in_place_of_an_answer_is_an_error(content: bytes) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from flux.agents.application_tools import application_tool
+from flux.agents.harness.tools import code_tool
 from flux.errors import InvalidInput
 from flux.roles import Ref, define_tool
 from flux.tools.base import Done, Failed, ToolContext, ToolOutcome
@@ -36,7 +36,7 @@ class Kept:
 
 
 async def called(kept: Kept, function: Any, **args: Any) -> ToolOutcome:
-    return await application_tool(define_tool("t", function, description="T.")).run(args, kept.context())
+    return await code_tool(define_tool("t", function, description="T.")).run(args, kept.context())
 
 
 @pytest.mark.behaviour("roles:references:glimpse")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,11 @@ class CreatedAgent:
             )
         return found
 
+    async def init_in(self, context: Any, **options: Any) -> Any:
+        """A harness in an execution of a workflow: what `ctx.init` gives."""
+        inside: Any = import_module("flux.agents.harness.in_workflow")
+        return await inside.init_in(self, context, **options)
+
     def __repr__(self) -> str:
         return f"<CreatedAgent {self._name or self.file or self.module}>"
 
@@ -80,6 +86,7 @@ class Resolved(Struct, frozen=True):
     subagents: tuple[AgentProfile, ...] = ()
     thinking_level: ThinkingLevel | None = None
     compaction: CompactionConfig | bool | None = None
+    tool_approvals: Mapping[str, bool] = {}
     cwd: str | None = None
     sandbox: Any = None
     persist: Any = None
@@ -170,16 +177,16 @@ def extended(
     return replace(resolved, tools=whole.tools, skills=whole.skills, subagents=whole.subagents)
 
 
-def of_profile(profile: AgentProfile, parent: Resolved) -> Resolved:
-    """A sub-agent as its parent gives it work: what the profile does not say is as with the parent."""
+def of_profile(profile: AgentProfile, parent: Resolved, model: str) -> Resolved:
+    """A sub-agent as its parent, which works with `model`, gives it work: what it leaves out is as with the parent."""
     given = given_of(profile)
     name = given.pop("name", None) or parent.name
     given.pop("description", None)
-    fields = {"model": parent.model, "thinking_level": parent.thinking_level, "compaction": parent.compaction, **given}
+    fields = {"thinking_level": parent.thinking_level, "compaction": parent.compaction, **given}
     whole = checked(AgentRuntimeConfig, fields, f"sub-agent {name}")
     return Resolved(
         name=name,
-        model=parent.model if whole.model is None else whole.model,
+        model=whole.model or model,
         instructions=whole.instructions or "",
         description=profile.description,
         skills=whole.skills,
@@ -187,8 +194,7 @@ def of_profile(profile: AgentProfile, parent: Resolved) -> Resolved:
         subagents=whole.subagents,
         thinking_level=whole.thinking_level,
         compaction=whole.compaction,
-        cwd=parent.cwd,
-        sandbox=parent.sandbox,
+        tool_approvals={**parent.tool_approvals, **whole.tool_approvals},
     )
 
 

@@ -19,14 +19,15 @@ from flux.tools.groups import resolve
 from flux.tools.rules import Dynamic
 
 
-def chosen(entries: Sequence[Any], own: Mapping[str, Tool]) -> dict[str, Tool]:
+def chosen(entries: Sequence[Any], own: Mapping[str, Tool], sandbox: str = "local") -> dict[str, Tool]:
     """The tools that entries name, in a stable order: bundled ones, those of `own`, and functions by their names.
 
     :raises DefinitionInvalid: a tool does not exist, or two are called alike
     """
     named = [entry for entry in entries if isinstance(entry, str) and entry in own]
     functions = [function_tool(entry[FUNCTION]) for entry in entries if is_function(entry)]
-    bundled = resolve(entry for entry in entries if entry not in named and not is_function(entry))
+    others = [entry for entry in entries if entry not in named and not is_function(entry)]
+    bundled = resolve(others, sandbox=sandbox)
     found: dict[str, Tool] = {tool.name: tool for tool in (*bundled, *(own[name] for name in named))}
     for tool in functions:
         if tool.name in found:

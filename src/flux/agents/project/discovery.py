@@ -31,18 +31,32 @@ Authorize = Callable[[Any, str, str], bool | Awaitable[bool]]
 
 
 class Project(Struct, frozen=True):
-    """What a folder holds: its agents and workflows by name, and who may use an instance, by agent."""
+    """What a folder holds: its agents and workflows by name, and who may use an instance, by agent.
+
+    `env` is what its `flux_app.py` gives to the initialisers of agents.
+    """
 
     name: str
     root: Path
     agents: Mapping[str, CreatedAgent]
     workflows: Mapping[str, workflow]
     authorize: Mapping[str, Authorize]
+    env: Any = None
 
     @property
     def pool(self) -> str:
         """The queue of its runs: only processes that have loaded it listen there."""
-        return f"project:{self.name}"
+        return _pool(self.root)
+
+
+def pool_of(file: Path) -> str:
+    """The queue of the project that an agent's file belongs to: agents/NAME.py or src/agents/NAME.py."""
+    root = file.resolve().parent.parent
+    return _pool(root.parent if root.name == "src" else root)
+
+
+def _pool(root: Path) -> str:
+    return f"project:{_name_of(root)}"
 
 
 def load_project(root: Path) -> Project:
@@ -73,7 +87,7 @@ def load_project(root: Path) -> Project:
         )
     rules = {name: found.rules.get(name) or found.rules.get(APP) for name in found.agents}
     authorize = {name: rule for name, rule in rules.items() if rule is not None}
-    return Project(_name_of(root), root, found.agents, found.workflows, authorize)
+    return Project(_name_of(root), root, found.agents, found.workflows, authorize, found.env)
 
 
 def _files(root: Path, kind: str) -> list[Path]:
@@ -122,6 +136,7 @@ class _Found:
         self.agents: dict[str, CreatedAgent] = {}
         self.workflows: dict[str, workflow] = {}
         self.rules: dict[str, Authorize] = {}
+        self.env: Any = None
 
     def agent(self, name: str, module: ModuleType, root: Path) -> None:
         """The agent of a module."""
@@ -152,8 +167,13 @@ class _Found:
         if rule is not None:
             self.rules[name] = rule
 
+    def app(self, name: str, module: ModuleType, root: Path) -> None:
+        """What the module of the application says for all agents: a rule, and `env`."""
+        self.rule(name, module, root)
+        self.env = getattr(module, "env", None)
 
-KINDS = {"agents": _Found.agent, "workflows": _Found.workflow, APP: _Found.rule}
+
+KINDS = {"agents": _Found.agent, "workflows": _Found.workflow, APP: _Found.app}
 
 
 def _namespace(root: Path) -> str:

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack, aclosing, suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from flux.client import Event, FluxClient, SessionHandle
+from flux.client.patience import patiently
 from flux.errors import (
     FluxError,
     InterruptDecided,
     InterruptNotFound,
     InvalidInput,
-    ServerUnreachable,
     SessionNotFound,
     Unavailable,
 )
-from flux.events import QUESTIONS, InputRequired, InterruptAnswered, Paused, Question, RunStarted, decode
+from flux.events import QUESTIONS, InputRequired, InterruptAnswered, Mode, Paused, Question, RunStarted, decode
 from flux.surfaces.api.telling import OfAnswer, OfMessage, Telling
 from flux.surfaces.frames import Frame, error_frame
 
-T = TypeVar("T")
-
 PAGE = 200
-#: Seconds to wait after the n-th call in a row that did not reach the server.
-RETRY = (0.1, 0.2, 0.5, 1.0, 2.0)
 DECLINED = "The person declined to answer."
 
 _ID = re.compile(r"[0-9a-fA-F-]{1,64}")
@@ -54,8 +49,16 @@ class Answer(Struct, frozen=True):
     content: Any = None
 
 
+class Message(Struct, frozen=True):
+    """A message to send; the same `key` sends it once."""
+
+    text: str
+    mode: Mode = "queue"
+    key: str | None = None
+
+
 async def chat(
-    caller: Caller, stack: AsyncExitStack, session: str | None, text: str, *, key: str | None
+    caller: Caller, stack: AsyncExitStack, session: str | None, said: Message
 ) -> AsyncGenerator[bytes, None]:
     """Send a message, in a new session unless one is named; the frames of its run. It is durable when this returns.
 
@@ -63,12 +66,13 @@ async def chat(
 
     :raises FluxError: it was not accepted
     """
+    key = said.key
     handle, past, fresh = await _opened(caller, session, key)
     begin = int(handle.cursor or 0)
     try:
         events = await stack.enter_async_context(handle.connected())
         ours = derived(key, "message")
-        sent = await patiently(lambda: handle.post(text, model=caller.model, key=ours))
+        sent = await patiently(lambda: handle.post(said.text, mode=said.mode, model=caller.model, key=ours))
     except FluxError:
         if fresh:
             with suppress(FluxError):
@@ -78,7 +82,7 @@ async def chat(
     if begin >= sent["seq"]:  # accepted before this request looked
         handle, past = caller.client.session(handle.id, str(sent["seq"] - 1)), []
         events = await stack.enter_async_context(handle.connected())
-    telling = OfMessage(caller.agent, past, message, attached=attached)
+    telling = OfMessage(caller.agent, past, message, attached=attached, joins=said.mode == "steer")
     return _stream(handle.id, telling, [], events)
 
 
@@ -124,21 +128,6 @@ async def open_session(caller: Caller, id: str, *, always: bool = False) -> tupl
     handle.cursor = str(row["head"])
     past = await _present_run(caller.client, id, row["head"]) if always or row["state"] != "idle" else []
     return handle, past
-
-
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Make a call that may be repeated until it reaches the server, for a few seconds.
-
-    :raises ServerUnreachable: the server stays away
-    """
-    for delay in RETRY:
-        try:
-            return await call()
-        except Unavailable as error:
-            if type(error) not in (ServerUnreachable, Unavailable):
-                raise
-        await asyncio.sleep(delay)
-    return await call()
 
 
 def derived(key: str | None, part: str) -> str:

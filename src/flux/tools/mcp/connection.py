@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -227,6 +227,7 @@ class Target:
         *,
         old: bool,
         us: Introduction,
+        hosts: Sequence[str] = (),
     ) -> None:
         self.us = us
         self._server = server
@@ -235,7 +236,7 @@ class Target:
         self._environment = environment
         self._auth = auth
         inner = Through(us.http) if us.http is not None else None
-        self._careful = Careful(server.url, headers, inner) if server.url is not None else None
+        self._careful = Careful(server.url, headers, inner, hosts=hosts) if server.url is not None else None
         #: Why the program at the other end is gone.
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 

@@ -183,7 +183,14 @@ class Link:
         try:
             variables, login = await self._variables(), self._login()
             target = Target(
-                self.server, self._pool.cwd, variables, self._headers, login, old=self._old, us=self._pool.us
+                self.server,
+                self._pool.cwd,
+                variables,
+                self._headers,
+                login,
+                old=self._old,
+                us=self._pool.us,
+                hosts=self._pool.hosts,
             )
         except FluxError as error:
             raise Down(str(error)) from error
@@ -252,7 +259,7 @@ class Link:
     def _login(self) -> Login | None:
         if self.server.auth != "oauth":
             return None
-        return Login(self.server, self.vault, self._pool.callback, self._pool.document)
+        return Login(self.server, self.vault, self._pool.callback, self._pool.document, self._pool.hosts)
 
     async def _headers(self) -> Mapping[str, str]:
         """What is sent with every request, as it is now."""

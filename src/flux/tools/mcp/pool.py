@@ -71,8 +71,11 @@ class McpPool:
         document: str | None = None,
         idle: float = 300.0,
         us: Introduction = Introduction(),  # noqa: B008 - it is frozen
+        hosts: Sequence[str] = (),
     ) -> None:
         self.us = us
+        #: Hosts that may be reached although they are not public.
+        self.hosts = hosts
         self.environment = {name: environment[name] for name in ENVIRONMENT if name in environment}
         self.environment.setdefault("PATH", "/usr/local/bin:/usr/bin:/bin")
         self.cwd = cwd
