@@ -15,7 +15,7 @@ import flux
 from flux.agents.process import Process
 from flux.errors import FluxError, InvalidInput, NotFound
 from flux.http.envelope import error_body
-from flux.http.guard import Guard
+from flux.http.guard import Guard, body_limit
 from flux.http.streaming import HEARTBEAT_SECONDS
 from flux.server.measure import Counts, RequestCounter
 from flux.server.routes import (
@@ -37,9 +37,6 @@ from flux.server.wire import ERRORS, Body
 from flux.suggest import nearest
 
 logger = logging.getLogger(__name__)
-
-#: JSON may escape each byte of a message.
-BODY_PER_MESSAGE_BYTE = 6
 
 
 def create_app(
@@ -75,9 +72,7 @@ def create_app(
     app.add_exception_handler(UnicodeEncodeError, _not_text)
     app.add_exception_handler(Exception, _unexpected)
     app.state.counts = Counts(process.database, process.settings.dead_after)
-    app.add_middleware(
-        Guard, hosts=hosts, max_body=BODY_PER_MESSAGE_BYTE * process.settings.max_message_bytes + 100_000
-    )
+    app.add_middleware(Guard, hosts=hosts, max_body=body_limit(process.settings.max_message_bytes))
     app.add_middleware(RequestCounter)
     return app
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -25,9 +25,11 @@ def scope_of(request: Request) -> Scope:
     return LOCAL
 
 
-def stream(request: Request, batches: AsyncGenerator[list[Frame], None]) -> EventStream:
-    """Frames as server-sent events."""
-    return EventStream(batches, request.app.state.closing, request.app.state.heartbeat)
+def stream(
+    request: Request, batches: AsyncGenerator[list[Frame], None], told: Mapping[str, str] | None = None
+) -> EventStream:
+    """Frames as server-sent events; `told` are more headers."""
+    return EventStream(batches, request.app.state.closing, request.app.state.heartbeat, told)
 
 
 def events_page(rows: list[LogRow], limit: int) -> Response:

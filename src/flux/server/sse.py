@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 from starlette.types import Receive, Scope, Send
@@ -24,9 +24,10 @@ class EventStream(Streaming):
     """Streams batches of frames until they end, the reader leaves or the server closes; `heartbeat` in seconds."""
 
     def __init__(
-        self, batches: AsyncGenerator[list[Frame], None], closing: asyncio.Event, heartbeat: float = HEARTBEAT_SECONDS
-    ) -> None:
-        super().__init__(closing, heartbeat)
+        self, batches: AsyncGenerator[list[Frame], None], closing: asyncio.Event, heartbeat: float = HEARTBEAT_SECONDS,
+        told: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(closing, heartbeat, told)
         self._batches = batches
         self._ended = False
 

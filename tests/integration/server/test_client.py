@@ -184,7 +184,9 @@ class Cutting(httpx.AsyncBaseTransport):
         response = await self.inner.handle_async_request(request)
         if self.after and request.headers["accept"] == "text/event-stream":
             assert isinstance(response.stream, httpx.AsyncByteStream)
-            return httpx.Response(response.status_code, stream=_Cut(response.stream, self.after.pop(0)))
+            return httpx.Response(
+                response.status_code, headers=response.headers, stream=_Cut(response.stream, self.after.pop(0))
+            )
         return response
 
     async def aclose(self) -> None:

@@ -59,21 +59,19 @@ async def chat(
     :raises FluxError: it was not accepted
     """
     handle, past, fresh = await _opened(caller, session, key)
-    begin = int(handle.cursor or 0)
+    begin, ours = int(handle.cursor or 0), derived(key, "message")
     try:
-        events = await stack.enter_async_context(handle.connected())
-        ours = derived(key, "message")
-        sent = await patiently(lambda: handle.post(text, model=caller.model, key=ours))
+        said, events = await patiently(
+            lambda: stack.enter_async_context(handle.saying(text, model=caller.model, key=ours))
+        )
     except FluxError:
         if fresh:
             with suppress(FluxError):
                 await caller.client.discard(handle.id)
         raise
-    message, attached = sent["message"], bool(sent["repeated"] and key)
-    if begin >= sent["seq"]:  # accepted before this request looked
-        handle, past = caller.client.session(handle.id, str(sent["seq"] - 1)), []
-        events = await stack.enter_async_context(handle.connected())
-    telling = OfMessage(caller.agent, past, message, attached=attached)
+    accepted_before = begin >= said.seq  # then the events begin with the message, and so does what is told
+    attached = said.repeated and key is not None
+    telling = OfMessage(caller.agent, [] if accepted_before else past, said.message, attached=attached)
     return _stream(handle.id, telling, [], events)
 
 
