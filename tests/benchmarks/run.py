@@ -20,6 +20,7 @@ NAMES = (
     "turn",
     "many",
     "api",
+    "web",
     "openai",
     "long",
     "idle",
