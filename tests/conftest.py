@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,18 @@ def require_tool(pytestconfig: pytest.Config) -> Callable[[str], str]:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[LACKING] = set()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output = getattr(session.config, "workeroutput", None)  # of a process that runs a share of the tests
+    if output is not None:
+        lacking = session.config.stash[LACKING]
+        output["lacking"] = sorted(lacking)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[LACKING].update(getattr(node, "workeroutput", {}).get("lacking", ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

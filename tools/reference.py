@@ -16,7 +16,7 @@ import msgspec
 from flux.agents.definition import LATER, AgentDefinition
 from flux.deltas import DELTA_TYPES
 from flux.events import ENTRY_TYPES
-from flux.settings import GUARDED, Provider, Settings
+from flux.settings import GUARDED, ApiKeys, Auth, Oidc, Provider, Settings
 from flux.surfaces.cli.main import cli
 from tools.meanings import COMMANDS, DEFINITION, EVENTS, NOT_WRITTEN, ONLY_VARIABLES, OPTIONS, PROVIDERS, SETTINGS
 
@@ -185,7 +185,7 @@ def settings_page() -> str:
     """Every setting."""
     schema = _components([Settings, Provider])
     properties = schema["Settings"]["properties"]
-    named = [name for name in properties if name != "providers"]
+    named = [name for name in properties if name not in ("providers", "keys", "auth")]
     text = f"# Settings\n{SETTINGS_INTRO}\n"
     rows = ((_setting(name), describe(properties[name]), _default(properties[name]), SETTINGS[name]) for name in named)
     text += table(("variable, and key under `[flux]`", "type", "default", "meaning"), rows)
@@ -193,7 +193,19 @@ def settings_page() -> str:
     text += f"## Providers\n\n{Provider.__doc__}\n\n"
     text += table(("key", "type", "default", "meaning"), fields(schema["Provider"], PROVIDERS, "Provider"))
     text += '\n```toml\n[flux.ai.providers.own]\nbase_url = "http://127.0.0.1:9000/v1"\napi_key_env = "OWN_KEY"\n```\n'
-    text += "\nKeys of providers are variables of the environment, see [models](models.md#providers).\n"
+    text += "\nKeys of providers are variables of the environment, see [models](models.md#providers), or secrets:\n"
+    text += '\n```toml\n[flux.ai.keys]\nanthropic = "NAME_OF_A_SECRET"\n```\n'
+    return text + _auth_section()
+
+
+def _auth_section() -> str:
+    text = "\n## Who may call\n\nA table each; a key is also a variable, such as `FLUX_SECURITY__AUTH__OIDC__ISSUER`.\n"
+    schema = _components([Auth, ApiKeys, Oidc])
+    for struct in (Auth, ApiKeys, Oidc):
+        own = schema[struct.__name__]["properties"]
+        named = {name: own[name] for name in own if name not in ("api_keys", "oidc")}
+        rows = ((f"`{name}`", describe(one), _default(one)) for name, one in named.items())
+        text += f"\n{cell(struct.__doc__ or '')}\n\n{table(('key', 'type', 'default'), rows)}"
     return text
 
 

@@ -7,6 +7,35 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from flux.agents.define.agent import AgentCreateContext as AgentCreateContext
+    from flux.agents.define.agent import CreatedAgent as CreatedAgent
+    from flux.agents.define.agent import create_agent as create_agent
+    from flux.agents.define.mcp import McpServerConnection as McpServerConnection
+    from flux.agents.define.mcp import connect_mcp_server as connect_mcp_server
+    from flux.agents.define.profile import AgentProfile as AgentProfile
+    from flux.agents.define.profile import AgentRuntimeConfig as AgentRuntimeConfig
+    from flux.agents.define.profile import CompactionConfig as CompactionConfig
+    from flux.agents.define.profile import define_agent_profile as define_agent_profile
+    from flux.agents.define.skills import SkillReference as SkillReference
+    from flux.agents.define.skills import load_skill as load_skill
+    from flux.agents.define.tool import ToolCallContext as ToolCallContext
+    from flux.agents.define.tool import ToolDefinition as ToolDefinition
+    from flux.agents.define.tool import define_tool as define_tool
+    from flux.agents.define.tool import tool as tool
+    from flux.agents.definition import ThinkingLevel as ThinkingLevel
+    from flux.agents.harness.calls import CallHandle as CallHandle
+    from flux.agents.harness.errors import AbortError as AbortError
+    from flux.agents.harness.errors import ResultUnavailableError as ResultUnavailableError
+    from flux.agents.harness.harness import Harness as Harness
+    from flux.agents.harness.harness import init_agent as init_agent
+    from flux.agents.harness.session import Session as Session
+    from flux.agents.harness.types import PromptImage as PromptImage
+    from flux.agents.harness.types import PromptModel as PromptModel
+    from flux.agents.harness.types import PromptResponse as PromptResponse
+    from flux.agents.harness.types import PromptResult as PromptResult
+    from flux.agents.harness.types import PromptUsage as PromptUsage
+    from flux.agents.project.dispatching import DispatchReceipt as DispatchReceipt
+    from flux.agents.project.dispatching import dispatch as dispatch
     from flux.client import FluxClient as FluxClient
     from flux.client import PyFlueClient as PyFlueClient
     from flux.client import SyncFluxClient as SyncFluxClient
@@ -20,21 +49,64 @@ if TYPE_CHECKING:
     from flux.engine.schedules import once as once
     from flux.engine.task import task as task
     from flux.engine.workflow import workflow as workflow
+    from flux.errors import SessionBusyError as SessionBusyError
+    from flux.models.configured import configure_provider as configure_provider
+    from flux.sandboxes.base import FileStat as FileStat
+    from flux.sandboxes.base import SandboxFactory as SandboxFactory
+    from flux.sandboxes.base import ShellResult as ShellResult
+    from flux.tools.cancel import CancelSignal as CancelSignal
+    from flux.tools.skill import Skill as Skill
 
 #: What `flux` offers, and where it is: found when it is asked for, so that `import flux` costs nothing.
 _PLACES = {
+    "AbortError": "flux.agents.harness.errors",
+    "AgentCreateContext": "flux.agents.define.agent",
+    "AgentProfile": "flux.agents.define.profile",
+    "AgentRuntimeConfig": "flux.agents.define.profile",
+    "CallHandle": "flux.agents.harness.calls",
+    "CancelSignal": "flux.tools.cancel",
+    "CompactionConfig": "flux.agents.define.profile",
+    "CreatedAgent": "flux.agents.define.agent",
+    "DispatchReceipt": "flux.agents.project.dispatching",
     "ExecutionContext": "flux.engine.context",
+    "FileStat": "flux.sandboxes.base",
     "FluxClient": "flux.client",
+    "Harness": "flux.agents.harness.harness",
+    "McpServerConnection": "flux.agents.define.mcp",
+    "PromptImage": "flux.agents.harness.types",
+    "PromptModel": "flux.agents.harness.types",
+    "PromptResponse": "flux.agents.harness.types",
+    "PromptResult": "flux.agents.harness.types",
+    "PromptUsage": "flux.agents.harness.types",
     "PyFlueClient": "flux.client",
     "ResourceRequest": "flux.engine.pools",
+    "ResultUnavailableError": "flux.agents.harness.errors",
+    "SandboxFactory": "flux.sandboxes.base",
+    "Session": "flux.agents.harness.session",
+    "SessionBusyError": "flux.errors",
+    "ShellResult": "flux.sandboxes.base",
+    "Skill": "flux.tools.skill",
+    "SkillReference": "flux.agents.define.skills",
     "SyncFluxClient": "flux.client",
     "TaskMetadata": "flux.engine.options",
+    "ThinkingLevel": "flux.agents.definition",
+    "ToolCallContext": "flux.agents.define.tool",
+    "ToolDefinition": "flux.agents.define.tool",
     "call": "flux.engine.flow",
+    "configure_provider": "flux.models.configured",
+    "connect_mcp_server": "flux.agents.define.mcp",
+    "create_agent": "flux.agents.define.agent",
     "cron": "flux.engine.schedules",
+    "define_agent_profile": "flux.agents.define.profile",
+    "define_tool": "flux.agents.define.tool",
+    "dispatch": "flux.agents.project.dispatching",
+    "init_agent": "flux.agents.harness.harness",
     "interval": "flux.engine.schedules",
+    "load_skill": "flux.agents.define.skills",
     "once": "flux.engine.schedules",
     "pause": "flux.engine.pause",
     "task": "flux.engine.task",
+    "tool": "flux.agents.define.tool",
     "workflow": "flux.engine.workflow",
 }
 

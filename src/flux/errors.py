@@ -4,6 +4,7 @@ FluxError
 ├── InvalidInput            400  what the caller sent cannot be used
 │   ├── DefinitionInvalid        an agent definition is wrong
 │   ├── SourceInvalid            a file cannot be registered as workflows
+│   ├── ProjectUnusable          files of a project cannot be used
 │   ├── UnsupportedYet           a documented field whose machinery is not in this version
 │   ├── ExecutionFinished        the execution has ended already
 │   ├── PlanInvalid              steps that make no plan, or a step that cannot change so
@@ -15,8 +16,10 @@ FluxError
 ├── NotFound                404
 │   ├── SessionNotFound
 │   ├── AgentNotFound
+│   ├── DispatchNotFound
 │   ├── ScheduleNotFound
 │   ├── WorkerNotFound
+│   ├── WebhookNotFound          no such webhook, or no such delivery of it
 │   ├── WorkflowNotFound
 │   ├── ExecutionNotFound
 │   ├── InterruptNotFound
@@ -24,23 +27,30 @@ FluxError
 │   ├── ConfigNotFound
 │   ├── ArtifactNotFound
 │   ├── MemoryNotFound
+│   ├── PrincipalNotFound
+│   ├── RoleNotFound
 │   └── StoredValueNotFound      a value kept outside the log is gone
 ├── Conflict                409  the request met a state it cannot apply to
 │   ├── SessionEnded
 │   ├── SessionBusy
 │   ├── SessionExists
+│   ├── HarnessExists            a context has a harness of this name already
 │   ├── AgentExists
 │   ├── ScheduleExists
 │   ├── WorkerExists
+│   ├── WebhookExists
 │   ├── InterruptDecided
 │   ├── NotPaused                the execution waits for no answer of this kind
 │   └── IdempotencyMismatch
 ├── TooLarge                413
+├── HeadersTooLarge         431
+├── TooManyRequests         429  a limit is reached; `details.retry_after` says in how many seconds to come again
 ├── Unavailable             503  something Flux needs is missing or down
 │   ├── MissingKey               a model provider has no key
 │   ├── MissingPackage           an optional package is not installed
 │   ├── SecretUnreadable         a secret was encrypted with another key
 │   ├── SourceUnusable           a worker cannot load the source of a workflow
+│   ├── SandboxUnavailable       a sandbox cannot work on this machine
 │   ├── ServerUnreachable
 │   ├── DatabaseUnavailable
 │   ├── DatabaseLocked
@@ -160,6 +170,12 @@ class SessionNotFound(NotFound):
     type = "session_not_found"
 
 
+class DispatchNotFound(NotFound):
+    """There is no such dispatch."""
+
+    type = "dispatch_not_found"
+
+
 class AgentNotFound(NotFound):
     """There is no such agent; `flux agent list` shows those that exist."""
 
@@ -170,6 +186,12 @@ class ScheduleNotFound(NotFound):
     """There is no such schedule; `flux schedule list` shows those that exist."""
 
     type = "schedule_not_found"
+
+
+class WebhookNotFound(NotFound):
+    """There is no such webhook; `flux webhook list` shows those that exist."""
+
+    type = "webhook_not_found"
 
 
 class WorkerNotFound(NotFound):
@@ -220,6 +242,18 @@ class MemoryNotFound(NotFound):
     type = "memory_not_found"
 
 
+class PrincipalNotFound(NotFound):
+    """There is no such principal; `flux principals list` shows those that exist."""
+
+    type = "principal_not_found"
+
+
+class RoleNotFound(NotFound):
+    """There is no such role; `flux roles list` shows those that exist."""
+
+    type = "role_not_found"
+
+
 class StoredValueNotFound(NotFound):
     """The stored value is gone."""
 
@@ -245,10 +279,19 @@ class SessionBusy(Conflict):
     type = "session_busy"
 
 
+SessionBusyError = SessionBusy
+
+
 class SessionExists(Conflict):
     """A session of this name is open already."""
 
     type = "session_exists"
+
+
+class HarnessExists(Conflict):
+    """A harness of this name was made here already; give it another name."""
+
+    type = "harness_exists"
 
 
 class AgentExists(Conflict):
@@ -261,6 +304,12 @@ class ScheduleExists(Conflict):
     """A schedule of this name exists already."""
 
     type = "schedule_exists"
+
+
+class WebhookExists(Conflict):
+    """A webhook of this name exists already."""
+
+    type = "webhook_exists"
 
 
 class WorkerExists(Conflict):
@@ -285,6 +334,20 @@ class IdempotencyMismatch(Conflict):
     """This Idempotency-Key was used before with another body; use a new key."""
 
     type = "idempotency_mismatch"
+
+
+class HeadersTooLarge(FluxError):
+    """The headers are too large."""
+
+    type = "headers_too_large"
+    status = 431
+
+
+class TooManyRequests(FluxError):
+    """There is too much under way; come again later."""
+
+    type = "too_many_requests"
+    status = 429
 
 
 class TooLarge(FluxError):
@@ -323,6 +386,18 @@ class SourceUnusable(Unavailable):
     """The source of the workflow cannot be loaded on this worker."""
 
     type = "source_unusable"
+
+
+class SandboxUnavailable(Unavailable):
+    """The sandbox cannot work on this machine."""
+
+    type = "sandbox_unavailable"
+
+
+class ProjectUnusable(InvalidInput):
+    """Files of the project cannot be used; mend those that are named."""
+
+    type = "project_unusable"
 
 
 class ServerUnreachable(Unavailable):

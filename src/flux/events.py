@@ -19,7 +19,7 @@ from flux.deltas import ToolOutput as ToolOutput  # noqa: PLC0414
 from flux.entry import Entry as Entry  # noqa: PLC0414
 from flux.entry import entry_types
 from flux.errors import DatabaseTooNew
-from flux.messages import AssistantPart, StopReason, TextPart, ToolCall, Usage
+from flux.messages import AssistantPart, StopReason, ToolCall, Usage, UserPart
 from flux.workflow_entries import WORKFLOW_ENDS, TaskCompleted, TaskFailed
 
 Mode = Literal["queue", "steer", "interrupt", "reject"]
@@ -46,7 +46,7 @@ class UserSaid(Entry, frozen=True, tag="user_message", kw_only=True):
 
     id: str
     mode: Mode
-    parts: tuple[TextPart, ...]
+    parts: tuple[UserPart, ...]
     options: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
@@ -215,10 +215,14 @@ class ChatResponse(Entry, frozen=True, tag="chat_response", kw_only=True):
 
 
 class RunFailed(Entry, frozen=True, tag="error", kw_only=True):
-    """The run failed; the session stays usable. `retryable`: the same message may work later."""
+    """The run failed; the session stays usable. `retryable`: the same message may work later.
+
+    `reason` is a word for machines where there is one: "budget", nothing more may be spent.
+    """
 
     message: str
     retryable: bool = False
+    reason: str | None = None
 
 
 class Cancelled(Entry, frozen=True, tag="cancelled", kw_only=True):
@@ -275,10 +279,14 @@ class UsageCounted(Entry, frozen=True, tag="usage", kw_only=True):
 
 
 class Forked(Entry, frozen=True, tag="forked", kw_only=True):
-    """This session began as a copy of another."""
+    """This session began as a copy of another, up to and with its seq `upto`.
+
+    `dropped` are the ids of messages that no run had taken up there: they are not answered here.
+    """
 
     source: str = msgspec.field(name="from")
-    at: int
+    upto: int
+    dropped: tuple[str, ...] = ()
 
 
 class SessionEndedEntry(Entry, frozen=True, tag="session_end", kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,11 +25,49 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True):
     api_key_env: str | None = None
 
 
+class ApiKeys(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[flux.security.auth.api_keys]`: whether API keys let somebody in."""
+
+    enabled: bool = False
+
+
+class Oidc(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[flux.security.auth.oidc]`: tokens of an identity provider; times in seconds.
+
+    `client_id` is what `flux auth login` calls itself there, by default the audience; it asks for `scopes`.
+    """
+
+    enabled: bool = False
+    issuer: str = ""
+    audience: str = ""
+    client_id: str = ""
+    scopes: str = "openid offline_access"
+    clock_skew: Annotated[float, Meta(ge=0, le=300)] = 30.0
+    jwks_cache_ttl: Annotated[float, Meta(gt=0)] = 3600.0
+
+
+class Auth(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[flux.security.auth]`: who may call. `default_user_roles`: of people whom only the identity provider knows."""
+
+    api_keys: ApiKeys = ApiKeys()
+    oidc: Oidc = Oidc()
+    default_user_roles: tuple[str, ...] = ()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether callers must say who they are."""
+        return self.api_keys.enabled or self.oidc.enabled
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """What an operator can set; times in seconds, sizes in bytes. `home` holds all state.
 
     `retention_days`: what has ended for so long is deleted; 0 keeps it for good. `web_fetch_hosts`: names, with
-    or without a port, that agents may fetch pages from although they are not public.
+    or without a port, that agents, and logins at MCP servers, may reach although they are not public; `webhook_hosts`:
+    the same for webhooks, also without TLS; `webhook_timeout`: what a receiver gets to answer.
+    `secret_key_command` prints the key of secrets. `keys` names the secret that holds the key of a provider:
+    `[flux.ai.keys]`. Of the limits `max_…`, 0 is none: `max_runs` and `max_requests_per_second` hold for each
+    principal, `max_queued_messages` for each session, `max_queued_runs` for all that wait for a worker.
     """
 
     home: Path
@@ -39,6 +78,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     public_url: str | None = None
     auth_token: str | None = None
     secret_key: str | None = None
+    secret_key_command: tuple[str, ...] = ()
     synchronous: Literal["full", "normal"] = "full"
     heartbeat: Annotated[float, Meta(gt=0)] = 5.0
     dead_after: Annotated[float, Meta(gt=0)] = 20.0
@@ -51,8 +91,20 @@ class Settings(Struct, frozen=True, kw_only=True):
     retention_days: Annotated[float, Meta(ge=0)] = 0.0
     elicitation_window: Annotated[float, Meta(ge=0)] = 30.0
     max_message_bytes: Annotated[int, Meta(ge=1)] = 1_000_000
+    max_header_bytes: Annotated[int, Meta(ge=1024)] = 65_536
+    max_requests_per_second: Annotated[float, Meta(ge=0)] = 0.0
+    max_runs: Annotated[int, Meta(ge=0)] = 0
+    max_queued_messages: Annotated[int, Meta(ge=0)] = 1_000
+    max_queued_runs: Annotated[int, Meta(ge=0)] = 100_000
+    max_readers: Annotated[int, Meta(ge=0)] = 20_000
+    max_readers_per_principal: Annotated[int, Meta(ge=0)] = 10_000
     web_fetch_hosts: tuple[str, ...] = ()
+    webhook_hosts: tuple[str, ...] = ()
+    webhook_timeout: Annotated[float, Meta(gt=0)] = 15.0
+    sandbox: Literal["auto", "local", "isolated", "virtual"] = "auto"
     providers: dict[str, Provider] = {}
+    keys: dict[str, str] = {}
+    auth: Auth = Auth()
 
     @property
     def database(self) -> str:
@@ -60,12 +112,16 @@ class Settings(Struct, frozen=True, kw_only=True):
         return self.database_url or f"sqlite:///{self.home / 'flux.db'}"
 
 
-_SCALARS = [f for f in Settings.__struct_fields__ if f not in ("providers",)]
+_SCALARS = [f for f in Settings.__struct_fields__ if f not in ("providers", "keys", "auth")]
 _FILE_KEYS = [f for f in _SCALARS if f not in ("home", "auth_token", "secret_key")]
 
 
 #: What a folder's own flux.toml may set only once it is trusted.
-GUARDED = frozenset({"server", "database_url", "providers", "web_fetch_hosts"})
+GUARDED = frozenset(
+    {"server", "database_url", "providers", "keys", "web_fetch_hosts", "webhook_hosts", "secret_key_command", "auth"}
+)
+#: Settings of `[flux.security.auth]` that variables set too, such as FLUX_SECURITY__AUTH__OIDC__ISSUER.
+AUTH_VARIABLE = "FLUX_SECURITY__AUTH__"
 
 
 def load_settings(environment: Mapping[str, str] | None = None, *, cwd: Path | None = None, **flags: Any) -> Settings:
@@ -79,20 +135,51 @@ def load_settings(environment: Mapping[str, str] | None = None, *, cwd: Path | N
     values |= _from_file(_config_home(env) / "flux.toml")
     values |= _from_project(here / "flux.toml", env)
     values |= {name: env[f"FLUX_{name.upper()}"] for name in _SCALARS if env.get(f"FLUX_{name.upper()}")}
+    values["auth"] = _auth_from(env, values.get("auth", {}))
     values |= {name: value for name, value in flags.items() if value is not None}
-    if isinstance(values.get("web_fetch_hosts"), str):
-        values["web_fetch_hosts"] = values["web_fetch_hosts"].replace(",", " ").split()
+    for name in ("web_fetch_hosts", "webhook_hosts"):
+        if isinstance(values.get(name), str):
+            values[name] = values[name].replace(",", " ").split()
+    if isinstance(values.get("secret_key_command"), str):
+        values["secret_key_command"] = _words(values["secret_key_command"])
     try:
         values["home"] = str(Path(values.get("home") or _default_home(env, here)).expanduser().absolute())
         settings = msgspec.convert(values, Settings, strict=False, dec_hook=lambda cls, value: cls(value))
     except (msgspec.ValidationError, RuntimeError) as error:  # RuntimeError: `~name` of nobody
         raise SettingsInvalid(f"settings: {error}") from error
+    _check_auth(settings.auth)
     if max(2 * settings.heartbeat, settings.grace) >= settings.dead_after:
         raise SettingsInvalid(
             f"settings: dead_after ({settings.dead_after:g} s) must be longer than two heartbeats "
             f"({settings.heartbeat:g} s each) and than grace ({settings.grace:g} s), or the living count as dead"
         )
     return settings
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise SettingsInvalid(f"settings: secret_key_command: {error}") from error
+
+
+def _auth_from(env: Mapping[str, str], given: Any) -> Any:
+    """The table of a file with what variables say."""
+    found = dict(given) if isinstance(given, dict) else {"": given}
+    for variable, value in env.items():
+        if variable.startswith(AUTH_VARIABLE) and value:
+            *tables, name = variable.removeprefix(AUTH_VARIABLE).lower().split("__")
+            inner = found
+            for table in tables:
+                inner[table] = dict(inner.get(table, {}))
+                inner = inner[table]
+            inner[name] = value.replace(",", " ").split() if name == "default_user_roles" else value
+    return found
+
+
+def _check_auth(auth: Auth) -> None:
+    if auth.oidc.enabled and not (auth.oidc.issuer and auth.oidc.audience):
+        raise SettingsInvalid("settings: [flux.security.auth.oidc] needs issuer and audience: whose tokens, for whom")
 
 
 def _default_home(env: Mapping[str, str], here: Path) -> Path:
@@ -135,11 +222,12 @@ def _from_file(path: Path) -> dict[str, Any]:
         raise SettingsInvalid(f"{path}: {error}") from error
     _only(path, "table", table, ["flux"])
     flux = _table(path, "flux", table.get("flux", {}))
-    _only(path, "setting of [flux]", flux, [*_FILE_KEYS, "ai"])
+    _only(path, "setting of [flux]", flux, [*_FILE_KEYS, "ai", "security"])
     ai = _table(path, "flux.ai", flux.get("ai", {}))
-    _only(path, "setting of [flux.ai]", ai, ["providers"])
-    values = {name: flux[name] for name in _FILE_KEYS if name in flux}
-    return values | ({"providers": ai["providers"]} if "providers" in ai else {})
+    _only(path, "setting of [flux.ai]", ai, ["providers", "keys"])
+    security = _table(path, "flux.security", flux.get("security", {}))
+    _only(path, "setting of [flux.security]", security, ["auth"])
+    return {name: flux[name] for name in _FILE_KEYS if name in flux} | ai | security
 
 
 def _table(path: Path, name: str, value: Any) -> dict[str, Any]:

@@ -7,10 +7,11 @@ never recorded, only who, how long, how many tokens, and how it ended.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
+from flux import redaction
 from flux.errors import MissingPackage
 
 #: Where spans are sent; the variables that OpenTelemetry itself reads.
@@ -31,6 +32,9 @@ class _Nothing:
 
     def set_attribute(self, key: str, value: Any) -> None:
         """Nothing."""
+
+
+NOTHING = _Nothing()
 
 
 class _Tracing:
@@ -65,12 +69,46 @@ def configure(environment: Mapping[str, str]) -> Any:
     return provider
 
 
-@contextmanager
-def span(name: str, attributes: Mapping[str, Any] | None = None) -> Iterator[Span]:
+class _Opened:
+    """A span that is recorded, without the secrets that this process knows."""
+
+    def __init__(self, span: Any) -> None:
+        self._span = span
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        """Add what is known by now."""
+        self._span.set_attribute(key, redaction.value(value))
+
+
+class _Around:
+    """Opens a span and ends it; what is raised inside marks it as failed."""
+
+    def __init__(self, name: str, attributes: Mapping[str, Any]) -> None:
+        # What is raised is told by us: its text may hold a secret.
+        self._manager = _Tracing.tracer.start_as_current_span(
+            redaction.text(name), attributes=redaction.value(attributes), record_exception=False,
+            set_status_on_exception=False,
+        )  # fmt: skip
+        self._span: Any = None
+
+    def __enter__(self) -> Span:
+        self._span = self._manager.__enter__()
+        return _Opened(self._span)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception):
+            said = redaction.text(f"{type(error).__name__}: {error}")
+            self._span.set_attribute("error.type", type(error).__name__)
+            self._span.set_status(_status(), said)
+        self._manager.__exit__(kind, error, trace)
+
+
+def _status() -> Any:
+    return importlib.import_module("opentelemetry.trace").StatusCode.ERROR
+
+
+def span(name: str, attributes: Mapping[str, Any] | None = None) -> AbstractContextManager[Span]:
     """A span around what happens inside, below the one that is open; what is raised marks it as failed."""
     if _Tracing.tracer is None:
-        yield _Nothing()
-        return
-    shown = {key: value for key, value in (attributes or {}).items() if value is not None}
-    with _Tracing.tracer.start_as_current_span(name, attributes=shown) as opened:
-        yield opened
+        return nullcontext(NOTHING)
+    return _Around(name, {key: value for key, value in (attributes or {}).items() if value is not None})

@@ -21,6 +21,7 @@ NAMES = (
     "many",
     "api",
     "web",
+    "auth",
     "openai",
     "long",
     "idle",
@@ -33,6 +34,7 @@ NAMES = (
     "recall",
     "failover",
     "mcp",
+    "sandboxes",
     "scale",
 )
 RESULTS = Path(__file__).parent / "results"

@@ -11,7 +11,18 @@ from msgspec import Struct
 
 from flux.agents.prompt import build
 from flux.agents.transcript import Transcript
-from flux.events import RUN_ENDS, AssistantSaid, Cancelled, Entry, RunStarted, Stored, ToolDone, ToolStarted, UserSaid
+from flux.events import (
+    RUN_ENDS,
+    AssistantSaid,
+    Cancelled,
+    Entry,
+    Forked,
+    RunStarted,
+    Stored,
+    ToolDone,
+    ToolStarted,
+    UserSaid,
+)
 from flux.store import executions, interrupts, log
 from flux.store.database import LOCAL, one
 from flux.store.executions import Execution
@@ -113,6 +124,7 @@ def log_faults(entries: list[Entry]) -> list[str]:
     consumed = Counter(
         id for entry in entries if isinstance(entry, (RunStarted, AssistantSaid, Cancelled)) for id in entry.inputs
     )
+    consumed.update(id for entry in entries if isinstance(entry, Forked) for id in entry.dropped)
     wrong = [f"message {id} was consumed {consumed[id]} times" for id in said if consumed[id] != 1]
     results = Counter(entry.call for entry in entries if isinstance(entry, ToolDone))
     wrong += [f"call {call} has {count} results" for call, count in results.items() if count > 1]

@@ -10,6 +10,7 @@ from flux.errors import ArtifactNotFound
 from flux.store import artifacts
 from flux.store.artifacts import Artifact
 from flux.store.database import Database, Scope
+from flux.tools.files import READER
 from flux.tools.text import MAX_LINE
 
 
@@ -43,8 +44,9 @@ class Artifacts:
 
 
 async def artifact_kit(session: Session) -> Kit:
-    """Lets the tools of a session read what it and its sub-agents have kept."""
-    run = session.run
+    """Lets a session read what it and its sub-agents have kept, as soon as there is something."""
+    run, log = session.run, session.log
+    offered = log.kept and session.policy.definition.approval_mode != "never"
 
     async def read(path: str) -> bytes:
         found = await run.database.scan(artifacts.read_in_tree(run.scope, run.id, path))
@@ -53,7 +55,12 @@ async def artifact_kit(session: Session) -> Kit:
         media_type, data = found
         return readable(data) if media_type.startswith("text/") or media_type == "application/json" else data
 
-    return Kit(resources={SCHEME: read})
+    return Kit(
+        resources={SCHEME: read},
+        readable=offered,
+        stale=lambda: log.kept and not offered and session.policy.definition.approval_mode != "never",
+        outdates=lambda context: offered and all(tool["name"] != READER for tool in context.tools),
+    )
 
 
 def readable(data: bytes) -> bytes:

@@ -20,9 +20,11 @@ from flux.events import ContextFrozen
 from flux.messages import Message, ToolCall
 from flux.models.base import Model, ModelRequest, Models, ToolSchema
 from flux.sandboxes.base import Sandbox
-from flux.sandboxes.local import LocalSandbox
+from flux.sandboxes.factories import isolation_problem
+from flux.sandboxes.host import LocalSandbox
 from flux.suggest import unknown
 from flux.tools.base import Tool, ToolContext
+from flux.tools.files import READER, resource_reader
 from flux.tools.groups import resolve
 from flux.tools.mcp.config import server_names, tool_name
 from flux.tools.schema import validate
@@ -40,11 +42,13 @@ class Bound:
         definition: AgentDefinition,
         models: Models,
         tools: Mapping[str, Tool],
-        sandbox: Sandbox,
         kits: Sequence[Kit] = (),
+        sandbox: Sandbox | None = None,
     ) -> None:
         self.definition = definition
-        self.tools = {} if definition.approval_mode == "never" else _together(tools, kits)
+        self._offers = [kit.withheld for kit in kits if kit.withheld is not None]
+        offered = {} if definition.approval_mode == "never" else _together(tools, kits)
+        self.tools = {name: tool for name, tool in offered.items() if not any(held(name) for held in self._offers)}
         self.resources = {scheme: read for kit in kits for scheme, read in kit.resources.items()}
         self.absent = {start: why for kit in kits for start, why in kit.absent.items()}
         self._models = models
@@ -52,12 +56,12 @@ class Bound:
         self._sections = [kit.prompt for kit in kits]
         self._kits = kits
 
-    def equipped(self, kits: Sequence[Kit]) -> Bound:
-        """The same agent with what a session's kits bring.
+    def equipped(self, kits: Sequence[Kit], sandbox: Sandbox) -> Bound:
+        """The same agent with what a session's kits bring, acting in its sandbox.
 
         :raises DefinitionInvalid: two of them bring a tool of the same name
         """
-        return Bound(self.definition, self._models, self.tools, self._sandbox, kits)
+        return Bound(self.definition, self._models, self.tools, kits, sandbox)
 
     @property
     def stale(self) -> bool:
@@ -66,6 +70,8 @@ class Bound:
 
     def outdates(self, context: ContextFrozen) -> bool:
         """Whether a frozen prompt has to be made anew."""
+        if self._offers and {tool["name"] for tool in context.tools} != self.tools.keys():
+            return True
         return any(kit.outdates is not None and kit.outdates(context) for kit in self._kits)
 
     def model(self, name: str) -> Model:
@@ -78,6 +84,8 @@ class Bound:
 
     def context(self, *, session: str, call: str, output: Callable[[str], None], **more: Any) -> ToolContext:
         """What a running call may use; `more` are further fields of the context."""
+        if self._sandbox is None:
+            raise FluxError(debug="a call of an agent that acts nowhere")
         return ToolContext(
             session=session, call=call, sandbox=self._sandbox, output=output, resources=self.resources, **more
         )
@@ -106,7 +114,7 @@ class Bound:
         )
 
     async def _notes(self) -> str:
-        if not self.tools or not await self._sandbox.exists(WORKSPACE_NOTES):
+        if not self.tools or self._sandbox is None or not await self._sandbox.exists(WORKSPACE_NOTES):
             return ""
         try:
             return (await self._sandbox.read(WORKSPACE_NOTES)).decode(errors="replace")[:MAX_NOTES]
@@ -130,16 +138,18 @@ class Binder:
         self._models = models
         self._own = dict(tools or {})
         self.workspace = str(workspace.absolute())
-        self._environment = environment
-        self._sandboxes: dict[str, Sandbox] = {}
+        self.environment = environment
 
-    def bind(self, definition: AgentDefinition, workspace: str | None = None) -> Bound:
-        """Make a definition live, acting in a workspace.
+    def bind(self, definition: AgentDefinition, sandbox: str) -> Bound:
+        """Make a definition live, with the tools as they are in the sandbox of that name.
 
-        :raises DefinitionInvalid: its tools or its directory do not exist here
+        :raises DefinitionInvalid: its tools do not exist here
         """
-        sandbox = self._sandbox(definition, workspace or self.workspace)
-        return Bound(definition, self._models, tools_of(definition, self._own), sandbox)
+        return Bound(definition, self._models, tools_of(definition, self._own, sandbox))
+
+    def of(self, definition: AgentDefinition) -> Bound:
+        """Make an agent of the application live; its tools come as a kit."""
+        return Bound(definition, self._models, {})
 
     def check(self, definition: AgentDefinition) -> None:
         """Everything that can be known before the first run.
@@ -147,12 +157,7 @@ class Binder:
         :raises DefinitionInvalid: a tool, model, provider or directory does not exist
         """
         self.problems(definition)
-        named = self.tools(definition)
-        brought = _of_kits(definition, named)
-        files = check_files(definition, {*named, *brought, USE_SKILL})
-        check_names(definition.skills, {*named, *brought, *files})
-        skilled = (USE_SKILL,) if definition.skills or definition.skills_dir else ()
-        offered = [*named, *brought, *files, *skilled]
+        offered = self.offered(definition)
         for name in definition.tool_approvals:
             if name not in offered and not _of_server(name, definition):
                 raise DefinitionInvalid(f"tool_approvals: {unknown('tool', name, offered)}")
@@ -165,7 +170,19 @@ class Binder:
             if one.workflow_file is not None:
                 raise DefinitionInvalid(f"subagents: {one.name} has a workflow_file; only a stored agent can have one")
             self.check(one)
-        self._sandbox(definition, self.workspace)
+        _check_place(definition, self.workspace)
+
+    def offered(self, definition: AgentDefinition) -> list[str]:
+        """The names of the tools of an agent, but for those of its MCP servers and what every session has.
+
+        :raises DefinitionInvalid: a tool does not exist, or two have one name
+        """
+        named = self.tools(definition)
+        brought = _of_kits(definition, named)
+        files = check_files(definition, {*named, *brought, USE_SKILL})
+        check_names(definition.skills, {*named, *brought, *files})
+        skilled = (USE_SKILL,) if definition.skills or definition.skills_dir else ()
+        return [*named, *brought, *files, *skilled]
 
     def tools(self, definition: AgentDefinition) -> dict[str, Tool]:
         """The tools that an agent names; those of its files are not among them.
@@ -186,6 +203,8 @@ class Binder:
                 self._models.check(name)
             except MissingKey as error:
                 missing.append(str(error))
+        if definition.sandbox == "isolated" and (problem := isolation_problem()):
+            missing.append(f"sandbox: isolated cannot work here: {problem}")
         return missing
 
     async def preload(self, definition: AgentDefinition) -> None:
@@ -193,23 +212,27 @@ class Binder:
         with suppress(FluxError):
             await self._models.get(definition.model).preload()
 
-    def _sandbox(self, definition: AgentDefinition, workspace: str) -> Sandbox:
-        folder = str(Path(workspace) / Path(definition.cwd or ".").expanduser())
-        if folder not in self._sandboxes:
-            try:
-                self._sandboxes[folder] = LocalSandbox(folder, self._environment)
-            except OSError as error:
-                raise DefinitionInvalid(f"cwd: {error}") from error
-        return self._sandboxes[folder]
+
+def _check_place(definition: AgentDefinition, workspace: str) -> None:
+    """Refuse a directory that is none here; those of a virtual sandbox are in it alone."""
+    if definition.sandbox == "virtual":
+        if definition.cwd is not None:
+            raise DefinitionInvalid("cwd: a virtual sandbox has a directory of its own, /workspace; leave cwd out")
+        return
+    try:
+        LocalSandbox(Path(workspace) / Path(definition.cwd or ".").expanduser())
+    except OSError as error:
+        raise DefinitionInvalid(f"cwd: {error}") from error
 
 
-def tools_of(definition: AgentDefinition, own: Mapping[str, Tool]) -> dict[str, Tool]:
-    """The tools an agent names, in a stable order: bundled ones, then those of `own`.
+def tools_of(definition: AgentDefinition, own: Mapping[str, Tool], sandbox: str = "local") -> dict[str, Tool]:
+    """The tools an agent names, in a stable order: bundled ones as they are in a sandbox, then those of `own`.
 
     :raises DefinitionInvalid: a tool does not exist
     """
     named = [entry for entry in definition.tools if isinstance(entry, str) and entry in own]
-    bundled = resolve(entry for entry in definition.tools if entry not in named and not is_file(entry))
+    entries = [entry for entry in definition.tools if entry not in named and not is_file(entry)]
+    bundled = resolve(entries, sandbox=sandbox)
     return {tool.name: tool for tool in (*bundled, *(own[name] for name in named))}
 
 
@@ -237,6 +260,8 @@ def _together(tools: Mapping[str, Tool], kits: Sequence[Kit]) -> dict[str, Tool]
         if tool.name in found:
             raise DefinitionInvalid(f"two tools are called {tool.name}: of {found[tool.name].source}, {tool.source}")
         found[tool.name] = tool
+    if READER not in found and any(kit.readable for kit in kits):
+        found[READER] = resource_reader()
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import aclosing
 
+from flux import redaction
 from flux.agents.prompt import build
 from flux.agents.transcript import Transcript
 from flux.errors import Unavailable
@@ -34,7 +35,7 @@ async def summarise(log: Transcript, upto: int, model: Model) -> Compacted:
     messages: tuple[Message, ...] = (*_as_text(older), UserMessage((TextPart(ASK),)))
     request = ModelRequest(system=SYSTEM, messages=messages, max_tokens=SUMMARY_TOKENS)
     result: AssistantMessage | ModelFailure | None = None
-    async with aclosing(model.stream(request)) as events:
+    async with aclosing(model.stream(redaction.struct(request))) as events:
         async for event in events:
             if isinstance(event, (AssistantMessage, ModelFailure)):
                 result = event

@@ -47,10 +47,11 @@ class Limit(_Frozen):
 
 
 class Budget(_Frozen):
-    """Limits per run and per session."""
+    """Limits per run, per session, and of all sessions of an agent together."""
 
     run: Limit = Limit()
     session: Limit = Limit()
+    agent: Limit = Limit()
 
 
 class Compaction(_Frozen):
@@ -85,7 +86,7 @@ class AgentDefinition(_Frozen):
     reasoning_effort: Literal["low", "medium", "high"] | None = None
     thinking_level: ThinkingLevel | None = None
     fallback_models: tuple[str, ...] = ()
-    sandbox: Literal["auto", "local"] = "auto"
+    sandbox: Literal["auto", "local", "isolated", "virtual"] = "auto"
     cwd: str | None = None
     workflow_file: Annotated[WorkflowFile | None, WithJsonSchema(PATH_OR_FILE)] = None
     affinity: dict[str, str] = {}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -12,6 +12,7 @@ from msgspec import Struct
 from flux.agents.definition import AgentDefinition
 from flux.agents.kits import Given, Kit
 from flux.agents.loop import Session
+from flux.agents.rights import Rights
 from flux.deltas import SubagentDelta
 from flux.engine import driving
 from flux.engine.driving import MAX_DEPTH, Order, Waiting, asked_here
@@ -30,7 +31,8 @@ from flux.events import (
     UserSaid,
     spent_by,
 )
-from flux.messages import TextPart
+from flux.messages import ImagePart, TextPart
+from flux.sandboxes.base import Sandbox
 from flux.store import agents, driven
 from flux.store.executions import Spent
 from flux.tools.base import Done, Failed, Later, Tool, ToolContext, ToolOutcome
@@ -55,11 +57,16 @@ Use `delegate` for work that one of these does better. It does not see this conv
 
 
 class Colleague(Struct, frozen=True):
-    """An agent that work can be handed to: `given` by the one that delegates, or stored in some version."""
+    """An agent that work can be handed to: `given` by the one that delegates, or stored in some version.
+
+    `options` are those of the message that hands it over, `images` stand beside its text.
+    """
 
     definition: AgentDefinition
     version: int | None = None
     given: Given | None = None
+    options: Mapping[str, Any] = {}
+    images: tuple[ImagePart, ...] = ()
 
 
 class SessionLink:
@@ -70,6 +77,11 @@ class SessionLink:
         self._call = call
         self._child = child
         self._copied: set[str] = set()
+
+    @property
+    def sandbox(self) -> Sandbox | None:
+        """Where the one that drives acts."""
+        return self._session.sandbox
 
     async def saw(self, entries: Sequence[Entry]) -> None:
         """Count what the child spends, and ask its questions here too."""
@@ -106,8 +118,9 @@ class SessionLink:
 class Delegation:
     """Makes the `delegate` tool of sessions whose agent has others to hand work to."""
 
-    def __init__(self, execute: Execute) -> None:
+    def __init__(self, execute: Execute, rights: Rights | None = None) -> None:
         self._execute = execute
+        self._rights = rights
 
     async def __call__(self, session: Session) -> Kit | None:
         """The kit; None when there is nobody to hand work to, or the session is too deep."""
@@ -134,7 +147,8 @@ class Delegation:
 
     async def _colleagues(self, session: Session) -> dict[str, Colleague]:
         found = {name: Colleague(given.definition, given=given) for name, given in _given(session).items()}
-        for name in session.policy.definition.agents:
+        allowed = await self._rights.colleagues(session.run.scope) if self._rights else None
+        for name in filter(allowed or bool, session.policy.definition.agents):
             row = await session.run.database.read(agents.get(session.run.scope, name))
             if row is not None:
                 found[name] = Colleague(AgentDefinition.from_json(row.definition), row.version)
@@ -150,13 +164,14 @@ class Delegation:
             if one is None:
                 return Failed(f"There is no agent {agent!r} to delegate to. Agents: {', '.join(found)}.")
             text = f"{context}\n\n{instruction}" if context else instruction
-            return await self._drive(session, context_.call, one, text)
+            return await self.drive(session, context_.call, one, text)
 
         # Driven again it goes on where it was, so it may be started again after a crash.
         tool = tool_of(delegate, effect="idempotent", source="agents")
         return msgspec.structs.replace(tool, part_of_run=True)
 
-    async def _drive(self, session: Session, call: str, one: Colleague, text: str) -> ToolOutcome:
+    async def drive(self, session: Session, call: str, one: Colleague, text: str) -> ToolOutcome:
+        """Hand work to an agent, or go on with what a call has handed to it; what that comes to."""
         run, name = session.run, one.definition.name
         id = driving.child_id(run.id, call)
         if id not in session.log.delegated:
@@ -188,7 +203,10 @@ def _order(id: str, call: str, one: Colleague, text: str, workspace: str | None)
         name="default",
         workspace=workspace,
     )
-    return Order(started, UserSaid(id=driving.message_of(id, call), mode="queue", parts=(TextPart(text),)))
+    said = UserSaid(
+        id=driving.message_of(id, call), mode="queue", parts=(TextPart(text), *one.images), options=dict(one.options)
+    )
+    return Order(started, said)
 
 
 def _used(child: str, spent: Spent) -> tuple[Entry, ...]:

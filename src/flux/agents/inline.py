@@ -30,7 +30,7 @@ from flux.engine import driving
 from flux.engine.driving import Ended, Order, Waiting, asked_here
 from flux.engine.journal import Journal, journal_here
 from flux.engine.place import Body, here
-from flux.engine.run import HandOver
+from flux.engine.run import Executor, HandOver
 from flux.engine.task import task
 from flux.engine.upkeep import to_the_end
 from flux.engine.values import json_value
@@ -54,7 +54,9 @@ from flux.events import (
 from flux.messages import TextPart
 from flux.models.bundled import scripted
 from flux.models.registry import ModelRegistry, provider_settings
+from flux.redaction import Known
 from flux.settings import load_settings
+from flux.store.database import LOCAL
 from flux.store.executions import Spent
 from flux.tools.skills import SkillCatalog
 from flux.workflow_entries import TaskCompleted, TaskFailed, TaskStarted
@@ -128,6 +130,7 @@ async def agent(  # noqa: PLR0913 - the documented parameters
         {one.given.definition.name: one.given for one in map(_colleague, agents or ()) if one},
         output_schema(response_format) if response_format is not None else None,
         working_memory,
+        by_code=True,
     )
     return task(AgentFunction(given, response_format)).with_options(name=definition.name)
 
@@ -166,18 +169,38 @@ class AgentFunction:
         journal, place = journal_here(), here()
         if journal is None or place is None or place.body is None:
             return await _alone(self.given.definition.name, self, text)
-        return await _Asked(journal, place.body, self.given, self._format).answer(text)
+        key = self.given.memory.key if self.given.memory else place.body.call
+        child = driving.child_id(journal.run.id, key)
+        return await Asked(journal, place.body, self.given, child, format=self._format).answer(text)
 
 
-class _Asked:
-    """One call of an agent in a workflow: the session it drives, and how that is told here."""
+class Asked:
+    """One call of an agent in a workflow: the session it drives, and how that is told here.
 
-    def __init__(self, journal: Journal, body: Body, given: Given, format: type[BaseModel] | None) -> None:
+    `started` says whose session that is, where it is not one of its own; `work` does something else in it than talk.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        body: Body,
+        given: Given,
+        child: str,
+        *,
+        format: type[BaseModel] | None = None,
+        started: SessionStarted | None = None,
+        work: Executor | None = None,
+    ) -> None:
+        self._work = work
         self._journal = journal
         self._body = body
         self._given = given
         self._format = format
-        self._child = driving.child_id(journal.run.id, given.memory.key if given.memory else body.call)
+        self._child = child
+        definition = given.definition
+        self._started = started or SessionStarted(
+            agent=definition.name, instance=child, name="default", definition_digest=definition.digest
+        )
         self._spent = Spent()
 
     async def answer(self, text: str) -> Any:
@@ -185,7 +208,6 @@ class _Asked:
         said, misfits = text, 0
         for n in itertools.count():
             outcome = await self._until_end(n, said)
-            self._journal.count(self._child, outcome.spent)  # in one append with what the task comes to
             if not isinstance(outcome.end, ChatResponse):
                 self._fail_unless_before(outcome)
                 said, misfits = text, 0  # an earlier try ended so
@@ -214,17 +236,23 @@ class _Asked:
             raise AgentFailed(f"the agent {self._name} failed: {said}")
 
     async def _until_end(self, n: int, text: str) -> Ended:
-        order = self._order(n, text)
+        said = UserSaid(id=self.message(n), mode="queue", parts=(TextPart(text),))
+        return await self.until_end(said)
+
+    async def until_end(self, said: UserSaid) -> Ended:
+        """Drive the session until the run of a message has ended; what it waits for, wait for that."""
+        order = Order(self._started, said)
         while True:
             outcome = await self._drive(order)
             if isinstance(outcome, Ended):
+                self._journal.count(self._child, outcome.spent)  # in one append with what the task comes to
                 return outcome
             await self._park(outcome)
 
     async def _drive(self, order: Order) -> Ended | Waiting:
         journal = self._journal
         executor = await journal.outside(session_executor(journal))
-        run = partial(executor.execute, given=self._given)
+        run = self._work or partial(executor.execute, given=self._given)
         try:
             return await journal.outside(driving.drive(journal.run, self._child, order, run, self))
         except HandOver:
@@ -234,13 +262,9 @@ class _Asked:
                 journal.count(self._child, self._spent)
             raise
 
-    def _order(self, n: int, text: str) -> Order:
-        definition = self._given.definition
-        started = SessionStarted(
-            agent=definition.name, instance=self._child, name="default", definition_digest=definition.digest
-        )
-        id = driving.message_of(self._child, f"{self._body.call}/{n}")
-        return Order(started, UserSaid(id=id, mode="queue", parts=(TextPart(text),)))
+    def message(self, n: int) -> str:
+        """The id of the n-th message of this call."""
+        return driving.message_of(self._child, f"{self._body.call}/{n}")
 
     async def _park(self, waiting: Waiting) -> None:
         """Wait for an answer to a question of the child, or for its time."""
@@ -328,7 +352,10 @@ def _shown(question: Question) -> tuple[str, Any]:
 
 async def session_executor(journal: Journal) -> SessionExecutor:
     """The executor of sessions of this process; a script makes one when it first needs it."""
-    services = journal.services
+    services, known = journal.services, Known()
+
+    async def secret(name: str) -> str:
+        return str((await services.secrets(LOCAL, [name]))[name])
 
     async def make(stack: AsyncExitStack) -> SessionExecutor:
         settings = load_settings(os.environ)
@@ -337,8 +364,12 @@ async def session_executor(journal: Journal) -> SessionExecutor:
             provider_settings(settings.providers),
             {"scripted": scripted},
             stalled_after=settings.model_stall,
+            keys=settings.keys,
         )
+        models.secret = secret
         stack.push_async_callback(models.aclose)
+        stack.callback(known.forget)
+        known.add(*models.keys())
         binder = Binder(models, Path.cwd(), os.environ)
         stores = MemoryStores(services.database, services.secrets, settings)
         stack.push_async_callback(stores.close)

@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
 
 import msgspec
 
-from flux.agents import prompt
+from flux.agents import asked, prompt
 from flux.agents.binding import Bound
+from flux.agents.budget import Allowed, allowed, reserved_for_agent
+from flux.agents.calls import CallState
 from flux.agents.compaction import SummaryFailed, summarise
 from flux.agents.kits import Given, Kit
 from flux.agents.model_calls import Attempt, Partial, call_model, message_id, wait_until
@@ -25,6 +28,7 @@ from flux.agents.steps import (
     Idle,
     Park,
     Policy,
+    Remind,
     Settle,
     StartRun,
     Step,
@@ -34,13 +38,15 @@ from flux.agents.steps import (
     over_budget,
     tries,
 )
-from flux.agents.tool_calls import cancelled, tool_wave
-from flux.agents.transcript import CallState, Transcript, UserItem
+from flux.agents.tool_calls import cancelled, lost, tool_wave
+from flux.agents.transcript import Transcript, UserItem
 from flux.agents.window import windowed
 from flux.engine.run import Run
 from flux.errors import FluxError
 from flux.events import AssistantSaid, Cancelled, Entry, ModelFailed, RunEnd, RunFailed, RunStarted
 from flux.messages import Message
+from flux.models.base import ReasoningEffort
+from flux.sandboxes.base import Sandbox
 from flux.store.log import Then
 
 T = TypeVar("T")
@@ -70,6 +76,8 @@ class Session:
         self._claimed = time.monotonic()
         self._bind = bind
         self._bound: Bound | None = None
+        #: Where its tools act; opened when its agent is bound.
+        self.sandbox: Sandbox | None = None
         self._below: dict[str, tuple[int, float]] = {}
 
     def now(self) -> float:
@@ -109,6 +117,30 @@ class Session:
         own = over_budget(self.log, self.log.run, self.policy, below, below_cost) if self.log.run else None
         return own or self.run.overdrawn(below, below_cost)
 
+    async def reserve(self) -> Allowed | str | None:
+        """What the next model call may spend; why it may spend nothing. None: there is no budget."""
+        if self.policy.budget is None and self.run.link is None:
+            return None
+        most = self.policy.definition.max_tokens
+        found = allowed(self.log, most, self.overdrawn)
+        if isinstance(found, Allowed) and self.policy.budget is not None and self.run.account is not None:
+            limit = self.policy.budget.agent
+            found = await reserved_for_agent(self.run, self.run.account, limit, self.log, found.output)
+        return found
+
+    @contextmanager
+    def spending(self, room: Allowed | None) -> Iterator[None]:
+        """While a call may spend what was reserved: others that spend from the same budget see it as spent."""
+        link = self.run.link
+        if room is None or link is None:
+            yield
+            return
+        link.took(room.on_top_of(self.run.spent))
+        try:
+            yield
+        finally:
+            link.took(self.run.spent)
+
     async def stop_children(self) -> list[Entry]:
         """Stop what the run drives; returns the entries of that."""
         return await self._stop_children(self)
@@ -146,11 +178,32 @@ async def _take(session: Session, step: Any) -> bool:
             return await _compact(session, step)
         case CallModel():
             return await _call(session, step)
+        case Remind():
+            await run.append(*([asked.reminder(log.run)] if log.run else ()))
         case Finish():
             return await _end(session, step.end)
         case Idle():
             return await run.append(seen=log.head, then=IDLE)
     return False
+
+
+async def settle_lost(session: Session) -> None:
+    """End what a process has left that ran this session for itself and is gone: nothing of it is begun again.
+
+    What only waited for people goes on waiting.
+    """
+    await session.catch_up()
+    run, step = session.log.run, session.next_step()
+    if isinstance(step, Park) and step.due is None:
+        await session.run.append(then=Then("waiting", None, step.waiting_for))
+        return
+    if run is None:
+        await session.run.append(then=IDLE)
+        return
+    stopped = await session.stop_children()
+    calls = [lost(state) for state in run.open_calls]
+    end = RunFailed(message="the process that ran this has ended; what became of its last step is unknown")
+    await session.run.append(*stopped, *calls, end, then=IDLE)
 
 
 async def _settle(session: Session, calls: Sequence[CallState], end: RunEnd) -> bool:
@@ -197,7 +250,12 @@ async def _call(session: Session, step: CallModel) -> bool:
     )
     partial = Partial()
     run.start_nothing_while_draining()
-    entry = await _unless_cancelled(run, _attempt(session, step, attempt, partial))
+    room = await session.reserve()
+    if isinstance(room, str):
+        return await _end(session, RunFailed(message=room, reason="budget"))
+    with session.spending(room):
+        output = room.output if room else None
+        entry = await unless_cancelled(run, _attempt(session, step, attempt, partial, output))
     if entry is None:
         stopped = partial.entry(attempt, step.model)
         if stopped is not None:
@@ -211,9 +269,12 @@ async def _call(session: Session, step: CallModel) -> bool:
 
 
 async def _attempt(
-    session: Session, step: CallModel, attempt: Attempt, partial: Partial
+    session: Session, step: CallModel, attempt: Attempt, partial: Partial, output: int | None
 ) -> AssistantSaid | ModelFailed:
-    """The model call; an agent that cannot be bound is a failure in the log like any other."""
+    """The model call; an agent that cannot be bound is a failure in the log like any other.
+
+    `output`: the tokens that a budget leaves for the answer.
+    """
     log = session.log
     await wait_until(step.not_before, session.now())
     try:
@@ -231,8 +292,13 @@ async def _attempt(
     if given is not None and given.memory is not None:
         messages = windowed(messages, given.memory.window, given.memory.max_tokens)
     request = bound.request(context, messages, final=step.final)
+    if output is not None and output < request.max_tokens:
+        request = msgspec.structs.replace(request, max_tokens=output)
     if given is not None and given.output is not None:
         request = msgspec.structs.replace(request, output=given.output)
+    effort = log.run.options.get(asked.THINKING) if log.run else None
+    if effort is not None:
+        request = msgspec.structs.replace(request, reasoning=cast(ReasoningEffort, effort))
     return await call_model(session.run, model, request, attempt, partial, session.now())
 
 
@@ -249,7 +315,7 @@ async def _use_tools(session: Session, step: Tools) -> bool:
         calls = log.run.open_calls if log.run else []
         return await _settle(session, calls, RunFailed(message=str(error)))
     repeats = log.run.repeats if log.run else {}
-    await _unless_cancelled(run, tool_wave(run, bound, step.calls, repeats))
+    await unless_cancelled(run, tool_wave(run, bound, step.calls, repeats))
     return False
 
 
@@ -262,7 +328,7 @@ async def _compact(session: Session, step: Compact) -> bool:
     except FluxError as error:
         return await _end(session, RunFailed(message=str(error)))
     try:
-        entry = await _unless_cancelled(session.run, summarise(session.log, step.upto, model))
+        entry = await unless_cancelled(session.run, summarise(session.log, step.upto, model))
     except SummaryFailed as error:
         return await _end(session, RunFailed(message=str(error), retryable=True))
     if entry is not None:
@@ -270,7 +336,7 @@ async def _compact(session: Session, step: Compact) -> bool:
     return False
 
 
-async def _unless_cancelled(run: Run, work: Coroutine[Any, Any, T]) -> T | None:
+async def unless_cancelled(run: Run, work: Coroutine[Any, Any, T]) -> T | None:
     """The result of work, or None when somebody asks to stop the run; the work is then cancelled.
 
     :raises Fenced: the execution was taken away meanwhile; the work is then cancelled too

@@ -9,6 +9,7 @@ from contextlib import aclosing
 
 from msgspec import Struct
 
+from flux import redaction
 from flux.engine.run import Run
 from flux.engine.upkeep import being_cancelled
 from flux.events import AssistantSaid, DeltaEvent, ModelFailed, Reasoning, Token
@@ -114,7 +115,7 @@ async def _stream(
     run: Run, model: Model, request: ModelRequest, attempt: Attempt, partial: Partial
 ) -> AssistantMessage | ModelFailure | None:
     result: AssistantMessage | ModelFailure | None = None
-    async with aclosing(model.stream(request)) as events:
+    async with aclosing(model.stream(redaction.struct(request))) as events:
         async for event in events:
             if not isinstance(event, (TextDelta, ReasoningDelta)):
                 result = event

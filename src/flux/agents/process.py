@@ -6,7 +6,9 @@ import asyncio
 import importlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flux import tracing
 from flux.agents.artifacts import Artifacts
@@ -21,18 +23,30 @@ from flux.agents.mcp.tasks import POOL, SECRETS
 from flux.agents.memory.kit import memory_kits
 from flux.agents.memory.providers import MemoryStores
 from flux.agents.memory.service import Memories
+from flux.agents.project.agents import ProjectAgents
+from flux.agents.project.code import code_of, found_in
+from flux.agents.project.discovery import Project
+from flux.agents.project.instances import Instances
+from flux.agents.rights import Rights
 from flux.agents.sessions import Agents, Sessions
 from flux.agents.skills_kit import SkillsKit
 from flux.agents.task_tools import TaskTools
 from flux.agents.tools_kit import ToolFilesKit
+from flux.agents.webhooks.deliverer import Deliverer
+from flux.agents.webhooks.sender import Sender
+from flux.agents.webhooks.service import Webhooks
 from flux.engine.admission import Admission
 from flux.engine.configs import Configs
-from flux.engine.dispatch import Dispatch, Duty, EmbeddedDispatch
+from flux.engine.dispatch import CallerDispatch, Dispatch, Duty, EmbeddedDispatch
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.executions import Executions
 from flux.engine.fleet import Fleet
+from flux.engine.identity import Identities, to_start
+from flux.engine.key_source import KeySource
+from flux.engine.limits import Limits
 from flux.engine.pools import DEFAULT_OFFER, Offer, pools_of, resources_here
 from flux.engine.presence import presence
+from flux.engine.principals import Principals
 from flux.engine.recovery import TICK_SECONDS, Recovery, WorkerLock
 from flux.engine.registration import Workflows
 from flux.engine.retention import Retention
@@ -45,10 +59,13 @@ from flux.engine.source import CatalogCode, SourceLoader
 from flux.engine.ticker import Starter, Ticker
 from flux.engine.upkeep import PAUSE_SECONDS, keep_up, stopped_by, survive
 from flux.errors import MissingPackage
-from flux.models.bundled import scripted
+from flux.models.bundled import scripted_in
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
+from flux.redaction import Known, passwords_of
 from flux.settings import Settings
-from flux.store.database import CommitObserver, Database
+from flux.store import executions
+from flux.store.database import LOCAL, CommitObserver, Database, Scope
+from flux.store.executions import CALLER
 from flux.store.feed import Feed
 from flux.store.opening import open_database
 from flux.store.workers import Presence
@@ -75,65 +92,108 @@ class Process:
         tools: Mapping[str, Tool] | None = None,
         offer: Offer = DEFAULT_OFFER,
         who: Presence | None = None,
+        project: Project | None = None,
     ) -> None:
         self.offer = offer
+        self.project = project
         self.settings = settings
         self.worker_id = lock.id
-        self.who = who = who or Presence(lock.id)
-        shared = not settings.database.startswith("sqlite:")
+        self.who = who or Presence(lock.id)
         self.database = database
         self.models = models
         self.binder = Binder(models, workspace, environment, {**_web_tools(settings), **(tools or {})})
         self.feed = Feed(database)
         self.dispatch = dispatch
-        self.secrets = Secrets(database, settings.home, settings.secret_key)
-        self.configs = Configs(database)
         self.mcp = mcp_pool(settings, environment, self.binder.workspace)
-        self.memory_stores = MemoryStores(database, self.secrets.requested, settings)
+        #: The worker of this process has stopped for good: somebody asked it to drain.
+        self.drained = asyncio.Event()
+        self._keep_secrets()
+        self._open_services()
+        self._open_worker(lock)
+
+    @property
+    def _shared(self) -> bool:
+        """Whether other processes may work on this database."""
+        return not self.settings.database.startswith("sqlite:")
+
+    def _keep_secrets(self) -> None:
+        self.known = Known()
+        self.known.add(*_given(self.settings), *self.models.keys())
+        self.secrets = Secrets(self.database, KeySource.of(self.settings), self.known)
+        self.models.secret = partial(self.secrets.get, LOCAL)
+        self.configs = Configs(self.database)
+        auth = self.settings.auth
+        self.identities = Identities(self.database, enabled=auth.enabled, default_roles=auth.default_user_roles)
+        self.principals = Principals(self.database, self.identities)
+
+    def _open_services(self) -> None:
+        """What surfaces ask for, each with the caller's scope."""
+        database, limit = self.database, self.settings.max_message_bytes
+        self.memory_stores = MemoryStores(database, self.secrets.requested, self.settings, self.known)
         self.agents = Agents(database, self.binder, (self.memory_stores.prepared,))
         self.memories = Memories(self.memory_stores, self.agents)
-        admission = Admission(database, self.feed, self.dispatch)
         self.workflows = Workflows(database)
-        self.executions = Executions(database, self.feed, admission, self.workflows.found)
-        cancel = self.executions.cancel_children
-        self.sessions = Sessions(database, self.feed, admission, self.agents, settings.max_message_bytes, cancel)
+        admission = Admission(database, self.feed, self.dispatch, Limits.of(self.settings))
+        find = found_in(self.project, self.workflows.found)
+        self.executions = Executions(database, self.feed, admission, find)
+        self.sessions = Sessions(database, self.feed, admission, self.agents, limit, self.executions.cancel_children)
+        self.instances = Instances(self.project, admission, self.sessions)
         self.logins = Logins(self.secrets, self.sessions)
         self.doorman = Doorman(self.logins, self.mcp.callback)
-        if settings.database.startswith("sqlite:") and settings.public_url is None:
+        if not self._shared and self.settings.public_url is None:
             self.mcp.on_login = self.doorman.open
         self.artifacts = Artifacts(database, self.sessions)
         self.contract = Contract(database, self.sessions, self.executions)
-        starter = Starter(self.dispatch, self.workflows.found, self.agents.workspace)
-        self.ticker = Ticker(database, self.feed, self.dispatch, starter)
+        self.starter = Starter(self.dispatch, find, self.agents.workspace, self.identities.require)
+        self.ticker = Ticker(database, self.feed, self.dispatch, self.starter)
         self.workflows.on_registered = self.ticker.changed
-        self.schedules = Schedules(database, self.ticker, self.workflows.found, settings.max_message_bytes)
-        self.workers = Fleet(database, lock, settings.dead_after, always=shared, drain_here=self.drain)
-        self.runner = Runner(database, self.feed, self.dispatch, self._executors(), who, offer)
-        self.feed.on_foreign_write = self.runner.changed_elsewhere
-        self.recovery = self._recovery(lock, shared)
-        self.retention = Retention(database, settings.retention_days * 86_400)
-        #: The worker of this process has stopped for good: somebody asked it to drain.
-        self.drained = asyncio.Event()
+        self.schedules = Schedules(database, self.ticker, find, limit)
+        self._tell_webhooks()
 
-    def _executors(self) -> dict[str, Executor]:
+    def _open_worker(self, lock: WorkerLock) -> None:
+        """What runs executions here, and what watches over that."""
+        database, settings = self.database, self.settings
+        self.workers = Fleet(database, lock, settings.dead_after, always=self._shared, drain_here=self.drain)
+        self.session_executor, executors = self._executors()
+        self.runner = self._runner(executors)
+        self.recovery = self._recovery(lock, self._shared)
+        self.retention = Retention(database, settings.retention_days * 86_400)
+
+    def _tell_webhooks(self) -> None:
+        sender = Sender(self.settings.webhook_hosts, self.settings.webhook_timeout)
+        self.deliverer = Deliverer(self.database, self.secrets, sender, self.settings.webhook_timeout)
+        self.webhooks = Webhooks(self.database, self.secrets, sender, self.deliverer)
+        self.feed.on_hooked = self.deliverer.changed
+
+    def _executors(self) -> tuple[SessionExecutor, dict[str, Executor]]:
         services, sources = self._services(), SourceLoader()
         sessions = SessionExecutor(
             self.database,
             self.binder,
             self.models,
             self.settings,
+            project=ProjectAgents(self.project, self.project.env) if self.project else None,
             before=(TaskTools(services), ToolFilesKit(sources, services), SkillsKit(self.binder)),
             after=(memory_kits(self.memory_stores), McpKits(self.mcp, self.secrets)),
+            rights=Rights(self.identities),
         )
         services.kept.put(EXECUTOR, sessions)
-        code = CatalogCode(self.database, sources)
+        code = code_of(self.project, CatalogCode(self.database, sources))
         workflows = WorkflowExecutor(code, services, self.settings.run_failures, self.workers.has_others)
-        return {"session": sessions, "workflow": workflows}
+        return sessions, {"session": sessions, "workflow": workflows}
+
+    def _runner(self, executors: Mapping[str, Executor]) -> Runner:
+        settle = self.session_executor.settle
+        runner = Runner(self.database, self.feed, self.dispatch, executors, self.who, self.offer, settle)
+        if isinstance(self.dispatch, CallerDispatch):
+            self.dispatch.worker = runner
+        self.feed.on_foreign_write = runner.changed_elsewhere
+        return runner
 
     def _services(self) -> Services:
         services = Services(
             self.database,
-            self.executions.start_child,
+            self._start_child,
             self.executions.cancel_children,
             self.secrets.requested,
             self.configs.requested,
@@ -141,6 +201,12 @@ class Process:
         services.kept.put(POOL, self.mcp)
         services.kept.put(SECRETS, self.secrets)
         return services
+
+    async def _start_child(self, scope: Scope, workflow: str, input: Any, *, id: str, parent: str) -> None:
+        """Start what a workflow calls, which acts as whoever started the workflow."""
+        if await self.database.read(executions.get(scope, id)) is None:
+            await self.identities.require(scope, *to_start(workflow=workflow))
+        await self.executions.start_child(scope, workflow, input, id=id, parent=parent)
 
     def _recovery(self, lock: WorkerLock, shared: bool) -> Recovery:
         return Recovery(
@@ -174,6 +240,7 @@ class Process:
             self.retention.watch(),
             keep_up("deltas are not tidied up", self.feed.tidy),
             self.ticker.run(),
+            self.deliverer.run(),
         )
         keeping = [asyncio.create_task(work) for work in upkeep]
         try:
@@ -199,6 +266,11 @@ def _web_tools(settings: Settings) -> dict[str, Tool]:
     return {"web_fetch": WebFetch(settings.web_fetch_hosts).tool()} if settings.web_fetch_hosts else {}
 
 
+def _given(settings: Settings) -> tuple[str | None, ...]:
+    """What the settings hold that nobody must see."""
+    return settings.auth_token, settings.secret_key, *passwords_of(settings.database)
+
+
 @asynccontextmanager
 async def open_process(  # noqa: PLR0913 - all that differs between processes
     settings: Settings,
@@ -209,13 +281,16 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
     tools: Mapping[str, Tool] | None = None,
     observer: CommitObserver | None = None,
     worker: bool = True,
+    caller: bool = False,
     labels: Mapping[str, str] | None = None,
     name: str | None = None,
+    project: Project | None = None,
 ) -> AsyncIterator[Process]:
     """Open everything, work while the context is open, close everything.
 
     `factories` make models of further prefixes; `tools` made in code can be named by definitions; `labels`
-    say which pools the worker serves; `name` is what the worker is to be called.
+    say which pools the worker serves; `name` is what the worker is to be called; the agents and workflows of
+    `project` run here too. `caller`: no worker, but a program that runs sessions for its own code.
 
     :raises DatabaseUnavailable, DatabaseLocked, DatabaseTooNew: the database cannot be used
     :raises WorkerExists: a living worker has this name
@@ -228,40 +303,61 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
         stack.push_async_callback(database.close)
         lock = WorkerLock(settings.home / "workers")
         stack.callback(lock.release)
-        models = ModelRegistry(
-            environment,
-            provider_settings(settings.providers),
-            {"scripted": scripted, **(factories or {})},
-            stalled_after=settings.model_stall,
-        )
+        models = _models(settings, environment, workspace, factories or {})
         stack.push_async_callback(models.aclose)
-        offer = Offer(pools_of(labels or {}), await asyncio.to_thread(resources_here)) if worker else DEFAULT_OFFER
+        offer = await _offered(worker and not caller, caller, labels or {}, project)
+        dispatch = await _dispatch(database, settings, caller)
         process = Process(
             settings,
             database,
             models,
             lock,
-            await _dispatch(database, settings),
+            dispatch,
             workspace=workspace,
             environment=environment,
             tools=tools,
             offer=offer,
             who=presence(lock.id, name, labels or {}, offer.resources, settings.concurrency),
+            project=project,
         )
+        stack.callback(process.known.forget)
         stack.push_async_callback(process.memory_stores.close)
         stack.push_async_callback(process.feed.close)
         stack.push_async_callback(process.mcp.close)
         stack.push_async_callback(process.doorman.close)
         if name is not None:
             await process.workers.join(process.who)
-        if worker:
+        if worker and not caller:
             task = asyncio.create_task(process.work(), name="worker")
             stack.push_async_callback(_stop, task)
         yield process
 
 
-async def _dispatch(database: Database, settings: Settings) -> Dispatch:
+def _models(
+    settings: Settings, environment: Mapping[str, str], workspace: Path, factories: Mapping[str, ModelFactory]
+) -> ModelRegistry:
+    return ModelRegistry(
+        environment,
+        provider_settings(settings.providers),
+        {"scripted": scripted_in(workspace), **factories},
+        stalled_after=settings.model_stall,
+        keys=settings.keys,
+    )
+
+
+async def _offered(worker: bool, caller: bool, labels: Mapping[str, str], project: Project | None) -> Offer:
+    if caller:
+        return Offer((CALLER,))
+    if not worker:
+        return DEFAULT_OFFER
+    pools = (*pools_of(labels), *((project.pool,) if project else ()))
+    return Offer(pools, await asyncio.to_thread(resources_here))
+
+
+async def _dispatch(database: Database, settings: Settings, caller: bool = False) -> Dispatch:
     """Between processes on Postgres; inside this one on SQLite."""
+    if caller:
+        return CallerDispatch(await _dispatch(database, settings))
     if settings.database.startswith("sqlite:"):
         return EmbeddedDispatch(database)
     try:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from flux.agents.transcript import CallState
+from flux.agents.calls import CallState
 from flux.engine.run import Run
 from flux.events import ApprovalRequired, Elicited, InputRequired, PlanReview, Question, ToolStarted
 from flux.store import interrupts

@@ -10,6 +10,7 @@ from typing import Any
 from flux.agents import stored
 from flux.agents.binding import Binder
 from flux.agents.definition import MOST_STEPS, AgentDefinition
+from flux.agents.forking import check_forkable, fork_steps, plan_fork
 from flux.agents.planning.plan import edited
 from flux.engine.admission import Admission, NewMessage, NewSession
 from flux.engine.agent_workflows import session_of
@@ -24,9 +25,9 @@ from flux.errors import (
     SessionNotFound,
     TooLarge,
 )
-from flux.store import agents, executions, interrupts, log
+from flux.store import agents, audit, executions, interrupts, log
 from flux.store.agents import AgentVersion
-from flux.store.database import Database, Scope
+from flux.store.database import Database, Scope, Steps
 from flux.store.executions import Execution
 from flux.store.feed import START, Cursor, Feed, Frame
 from flux.store.interrupts import Interrupt
@@ -95,6 +96,13 @@ class Agents:
         """What keeps an agent from running in this process now."""
         return self._binder.problems(AgentDefinition.from_json(found.definition))
 
+    def offered(self, found: AgentVersion) -> list[str]:
+        """The names of an agent's tools, as far as its definition tells; none where they do not exist here."""
+        try:
+            return self._binder.offered(AgentDefinition.from_json(found.definition))
+        except DefinitionInvalid:
+            return []
+
     async def versions(self, scope: Scope, name: str) -> list[AgentVersion]:
         """Every version, newest first.
 
@@ -154,7 +162,7 @@ class Sessions:
         # First of all: a repeat gets its first result, whatever has become of the agent and the directory.
         if key is not None and (before := await self._admission.started(scope, session, message, key=key)):
             return before
-        self._check_size(message)
+        self.check_size(message)
         _check_workspace(workspace)
         found = await self._agents.get(scope, agent)
         session = await self._database.read(session_of(scope, found, session))
@@ -169,7 +177,7 @@ class Sessions:
 
         :raises SessionNotFound, SessionEnded, SessionBusy, TooLarge, IdempotencyMismatch: it was not accepted
         """
-        self._check_size(message)
+        self.check_size(message)
         if (await self.get(scope, id)).kind == "workflow":
             _check_options(message)
         return await self._admission.admit(scope, id, message, key=key)
@@ -210,7 +218,7 @@ class Sessions:
         :raises SessionNotFound: there is none
         """
         row = await self._database.single(executions.get(scope, id))
-        if row is None or row.agent is None or row.owner != scope.principal:
+        if row is None or row.agent is None or not scope.sees(row.owner, row.agent):
             raise SessionNotFound(f"there is no session {id[:80]!r}; `flux agent session list` shows those that exist")
         return row
 
@@ -230,6 +238,23 @@ class Sessions:
             executions.list_sessions(scope, agent=agent, state=state, instance=instance, q=q, after=after, limit=limit)
         )
 
+    async def fork(
+        self, scope: Scope, id: str, at: int | None = None, *, name: str | None = None, key: str | None = None
+    ) -> Admitted:
+        """A new session that begins as a copy of this one up to and with the seq `at`; None: all of it.
+
+        :raises SessionNotFound, SessionExists, IdempotencyMismatch: it cannot be made
+        :raises InvalidInput: the session has no entry `at`
+        :raises Conflict: its agent cannot talk anywhere else
+        """
+        body = ("fork", id, at, name)
+        if key is not None and (before := await self._admission.before(scope, key, body)):
+            return before
+        row = await self.get(scope, id)
+        check_forkable(row)
+        program = fork_steps(scope, await plan_fork(self._database, scope, row, at, name=name))
+        return await self._admission.once(scope, key, body, program)
+
     async def rename(self, scope: Scope, id: str, title: str) -> None:
         """Change a session's title.
 
@@ -248,7 +273,7 @@ class Sessions:
         row = await self.get(scope, id)
         if row.driver is not None:
             raise Conflict(f"this session is driven by {row.root}; delete that one")
-        if not await self._database.write(executions.delete(scope, id)):
+        if not await self._database.write(_delete(scope, id)):
             raise SessionBusy("the session is open; stop it first (`flux agent stop`)")
 
     async def interrupts(self, scope: Scope, id: str) -> list[Interrupt]:
@@ -292,7 +317,11 @@ class Sessions:
         most = AgentDefinition.from_json(found.definition).max_plan_steps if found else MOST_STEPS
         edited(interrupts.payload_of(asked)["steps"], content, most)
 
-    def _check_size(self, message: NewMessage | None) -> None:
+    def check_size(self, message: NewMessage | None) -> None:
+        """Refuse a message that is too long.
+
+        :raises TooLarge: it is
+        """
         size = len(message.text.encode()) if message else 0
         if size > self._max_message:
             raise TooLarge(
@@ -308,3 +337,10 @@ def _check_options(message: NewMessage | None) -> None:
 def _check_workspace(workspace: str | None) -> None:
     if workspace is not None and not (os.path.isabs(workspace) and os.path.isdir(workspace)):
         raise InvalidInput(f"workspace {workspace[:200]!r} must be the absolute path of a directory on the server")
+
+
+def _delete(scope: Scope, id: str) -> Steps[bool]:
+    deleted = yield from executions.delete(scope, id)
+    if deleted:
+        yield from audit.record(scope, "session.delete", id)
+    return deleted

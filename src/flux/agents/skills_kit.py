@@ -13,19 +13,15 @@ from flux.agents.kept import Recent
 from flux.agents.kits import Kit
 from flux.agents.loop import Session
 from flux.agents.shipped import check_names
-from flux.errors import DefinitionInvalid
-from flux.tools.files import resource_reader
 from flux.tools.skill import Skill
 from flux.tools.skill_files import Loaded, read_directory
 from flux.tools.skills import SCHEME, USE_SKILL, SkillCatalog
+from flux.tools.workspace_skills import workspace_skills
 
 logger = logging.getLogger(__name__)
 
 #: Kits that are kept for the next run.
 KEPT = 64
-
-WORKSPACE_SKILLS = ".agents/skills"
-"""Where a workspace keeps skills of its own."""
 
 
 class SkillsKit:
@@ -44,7 +40,7 @@ class SkillsKit:
         if definition.approval_mode == "never":
             return None
         read = await self._of_worker(definition)
-        found = await self._of_workspace(definition, session.workspace or self._binder.workspace)
+        found = await self._of_workspace(session)
         if not (definition.skills or read or found):
             return None
         key = (definition.digest, *(skill.digest for skill in (*read, *found)))
@@ -64,35 +60,20 @@ class SkillsKit:
         catalog = SkillCatalog([*own, *untrusted], untrusted=(skill.name for skill in untrusted))
         if not len(catalog):
             return Kit()
-        tools = [catalog.tool()]
-        if "read_file" not in offered and any(skill.files for skill in catalog):
-            tools.append(resource_reader())
-        return Kit(tuple(tools), catalog.prompt(), {SCHEME: catalog.read})
+        files = any(skill.files for skill in catalog)
+        return Kit((catalog.tool(),), catalog.prompt(), {SCHEME: catalog.read}, readable=files)
 
     async def _of_worker(self, definition: AgentDefinition) -> tuple[Skill, ...]:
         if definition.skills_dir is None:
             return ()
         return _told(await asyncio.to_thread(read_directory, Path(definition.skills_dir))).skills
 
-    async def _of_workspace(self, definition: AgentDefinition, workspace: str) -> tuple[Skill, ...]:
+    async def _of_workspace(self, session: Session) -> tuple[Skill, ...]:
         """What the workspace brings to an agent that acts in it."""
-        if not (definition.tools or definition.tools_file):
+        definition = session.policy.definition
+        if not (definition.tools or definition.tools_file) or session.sandbox is None:
             return ()
-        folder = await asyncio.to_thread(_found, workspace, definition.cwd)
-        if folder is None:
-            return ()
-        try:
-            return _told(await asyncio.to_thread(read_directory, folder)).skills
-        except DefinitionInvalid as error:
-            logger.warning("no skill of the workspace is used: %s", error)
-            return ()
-
-
-def _found(workspace: str, cwd: str | None) -> Path | None:
-    """The directory of a workspace's skills, unless a link leads it out of there."""
-    root = Path(workspace) / Path(cwd or ".").expanduser()
-    folder = (root / WORKSPACE_SKILLS).resolve()
-    return folder if folder.is_dir() and folder.is_relative_to(root.resolve()) else None
+        return await workspace_skills(session.sandbox)
 
 
 def _told(loaded: Loaded) -> Loaded:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
-from flux.agents.definition import AgentDefinition, Limit
-from flux.agents.transcript import AnswerItem, CallState, RunState, SummaryItem, Transcript, UserItem
+from flux.agents.asked import end_by_calls, wants_reminder
+from flux.agents.calls import CallState, RunState
+from flux.agents.definition import AgentDefinition, Budget, Limit
+from flux.agents.transcript import AnswerItem, SummaryItem, Transcript, UserItem
 from flux.events import AssistantSaid, ChatResponse, ModelFailed, RunEnd, RunFailed, UserSaid
 from flux.events import Cancelled as CancelledEntry
 from flux.messages import text_of
@@ -24,6 +26,7 @@ class Policy(Struct, frozen=True):
     """What limits a session's runs. Times in seconds; `window` and `output` in tokens, None when unknown.
 
     Time before `claimed_at` (seconds since the epoch), when this worker took the run, does not count as its.
+    `newest` is the budget that the agent has by now, where that may be another than its definition's.
     """
 
     definition: AgentDefinition
@@ -32,6 +35,12 @@ class Policy(Struct, frozen=True):
     window: int | None = None
     output: int | None = None
     claimed_at: float = 0.0
+    newest: Budget | UnsetType | None = UNSET
+
+    @property
+    def budget(self) -> Budget | None:
+        """What may be spent."""
+        return self.definition.budget if isinstance(self.newest, UnsetType) else self.newest
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -80,6 +89,10 @@ class CallModel(Struct, frozen=True):
     not_before: float
 
 
+class Remind(Struct, frozen=True):
+    """Tell the model that its answer is not the one that was asked for."""
+
+
 class Finish(Struct, frozen=True):
     """End the run."""
 
@@ -90,7 +103,7 @@ class Idle(Struct, frozen=True):
     """Nothing to do."""
 
 
-Step = Settle | StartRun | Tools | Park | Compact | CallModel | Finish | Idle
+Step = Settle | StartRun | Tools | Park | Compact | CallModel | Remind | Finish | Idle
 
 
 def next_step(log: Transcript, failures: int, policy: Policy, now: float, overdrawn: str | None = None) -> Step:
@@ -105,14 +118,22 @@ def next_step(log: Transcript, failures: int, policy: Policy, now: float, overdr
     if run.open_calls:
         ready = tuple(state for state in run.open_calls if not state.waiting or _due(state) <= now)
         return Tools(ready) if ready else _park(run)
-    if run.answer is not None and not run.failures and (response := last_word(log, run.answer)):
-        return Finish(response)
+    if run.answer is not None and not run.failures and (step := _answered(log, run, run.answer)):
+        return step
     return _model_step(log, run, policy, now)
+
+
+def _answered(log: Transcript, run: RunState, answer: AssistantSaid) -> Step | None:
+    """What follows from an answer whose calls have results; None: the next model call."""
+    response = end_by_calls(run, log.turns + 1) or last_word(log, answer)
+    if response is not None:
+        return Finish(response)
+    return None if answer.calls or log.steers or not wants_reminder(run) else Remind()
 
 
 def last_word(log: Transcript, answer: AssistantSaid) -> ChatResponse | None:
     """The end of the run if this answer is its last: it asks for no tools, and nobody steers."""
-    if answer.calls or set(log.steers) - set(answer.inputs):
+    if answer.calls or set(log.steers) - set(answer.inputs) or (log.run is not None and wants_reminder(log.run)):
         return None
     return ChatResponse(content=text_of(answer.parts), turn=log.turns + 1)
 
@@ -129,14 +150,14 @@ def _forced_end(log: Transcript, run: RunState, failures: int, policy: Policy, n
         return RunFailed(message=f"the run took longer than {policy.run_timeout:.0f} s", retryable=True)
     spent = _over_budget(log, run, policy)
     if spent:
-        return RunFailed(message=spent)
+        return RunFailed(message=spent, reason="budget")
     if max(run.repeats.values(), default=0) >= FAIL_REPEATS:
         return RunFailed(message=f"the same tool call failed {FAIL_REPEATS} times in a row")
     return None
 
 
 def _drained(run: RunState, overdrawn: str | None) -> RunFailed | None:
-    return RunFailed(message=overdrawn) if overdrawn and not _paid_for(run) else None
+    return RunFailed(message=overdrawn, reason="budget") if overdrawn and not _paid_for(run) else None
 
 
 def _over_budget(log: Transcript, run: RunState, policy: Policy) -> str | None:
@@ -150,15 +171,16 @@ def _paid_for(run: RunState) -> bool:
 
 def over_budget(log: Transcript, run: RunState, policy: Policy, tokens: int = 0, cost: float = 0.0) -> str | None:
     """Which budget is used up, counting `tokens` and `cost` (US dollars) that the log does not have yet."""
-    budget = policy.definition.budget
+    budget = policy.budget
     if budget is None:
         return None
-    return _exceeded("run", budget.run, run.tokens + tokens, run.cost + cost) or _exceeded(
+    return exceeded("run", budget.run, run.tokens + tokens, run.cost + cost) or exceeded(
         "session", budget.session, log.tokens + tokens, log.cost + cost
     )
 
 
-def _exceeded(what: str, limit: Limit, tokens: int, cost: float) -> str | None:
+def exceeded(what: str, limit: Limit, tokens: int, cost: float) -> str | None:
+    """Why so much cannot be spent in all; None: it can."""
     if limit.max_tokens is not None and tokens >= limit.max_tokens:
         return f"the {what}'s budget of {limit.max_tokens:,} tokens is used up ({tokens:,})"
     if limit.max_cost_usd is not None and cost >= limit.max_cost_usd:

@@ -11,11 +11,12 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from flux import redaction
 from flux.agents import gate
 from flux.agents.binding import Bound
+from flux.agents.calls import CallState
 from flux.agents.questions import Asking, open_questions
 from flux.agents.results import Keeper
-from flux.agents.transcript import CallState
 from flux.engine.run import Run
 from flux.engine.upkeep import being_cancelled
 from flux.events import (
@@ -175,7 +176,6 @@ class _Call:
             answers=self._asking.answers(),
             ask=self._asking.ask,
             keep=self._keeper.keep,
-            tools=self._bound.tools,
         )
 
     async def _finalise(self, outcome: ToolOutcome, tool: Tool, context: ToolContext) -> None:
@@ -186,7 +186,8 @@ class _Call:
         if isinstance(outcome, Later):
             await self._run.append(*outcome.entries, ToolWaiting(call=call.id, due=outcome.due))
             return
-        content, ended = await cut(outcome.content, tool.max_output_chars, context), _ended(outcome)
+        # Whole: of a secret that is cut in two neither half would be found.
+        content, ended = await cut(redaction.text(outcome.content), tool.max_output_chars, context), _ended(outcome)
         content += "" if ended == "success" else self._warning()
         await self._run.append(*outcome.entries, _done(call, ended, content, self._keeper.last))
 
@@ -267,6 +268,13 @@ def _done(call: ToolCall, outcome: Outcome, content: str, artifact: str | None =
         content=content,
         artifact=artifact,
     )
+
+
+def lost(state: CallState) -> ToolDone:
+    """The result of a call whose process is gone."""
+    if not state.started:
+        return _done(state.call, "cancelled", "[cancelled before it ran]")
+    return _done(state.call, "interrupted", INTERRUPTED)
 
 
 def cancelled(state: CallState) -> ToolDone:

@@ -8,6 +8,8 @@ from typing import Any, final
 
 from msgspec import Struct
 
+from flux.agents.calls import CallState, RunState
+from flux.agents.results import SCHEME
 from flux.events import (
     QUESTIONS,
     AssistantSaid,
@@ -18,6 +20,7 @@ from flux.events import (
     Compacted,
     ContextFrozen,
     Entry,
+    Forked,
     Gated,
     InterruptAnswered,
     ModelFailed,
@@ -36,50 +39,17 @@ from flux.events import (
     UserSaid,
     spent_by,
 )
-from flux.messages import Message, ToolCall
+from flux.messages import Message
 from flux.store.executions import Spent
 
 # gc=False: no value here is part of a cycle, and a long log is too much for the collector to walk.
 
 #: What may be in a log beside the entries of its worker.
 FROM_OUTSIDE = frozenset((SessionStarted, UserSaid, CancelRequested, InterruptAnswered, ChildDone))
+#: How the address of something that was kept begins.
+KEPT = f"{SCHEME}://"
 #: The results of an answer without calls: one for all of them.
 NO_RESULTS: Mapping[str, ToolDone] = MappingProxyType({})
-
-
-class CallState(Struct, gc=False):
-    """Where one tool call stands; `asked` counts its questions, `earlier` are those answered before the last.
-
-    `below` are open questions of a child that it drives, or of its own code; `resting` says that it waits for those,
-    `rested` that it has come to wait since it was last started, so that nothing of it was going on any more.
-    """
-
-    call: ToolCall
-    gate: Gated | None = None
-    question: Question | None = None
-    answer: InterruptAnswered | None = None
-    asked: int = 0
-    earlier: tuple[tuple[Question, InterruptAnswered], ...] = ()
-    below: tuple[Question, ...] = ()
-    resting: ToolWaiting | None = None
-    stirred: bool = False
-    rested: bool = False
-    started: bool = False
-    done: ToolDone | None = None
-
-    @property
-    def waiting(self) -> bool:
-        """Asked, and not answered; or it waits for what it has started."""
-        if self.done is not None:
-            return False
-        return self.resting is not None or (self.question is not None and self.answer is None)
-
-    @property
-    def asks(self) -> Question | None:
-        """The oldest question that is open."""
-        if self.question is not None and self.answer is None:
-            return self.question
-        return self.below[0] if self.below else None
 
 
 @final
@@ -113,37 +83,6 @@ class SummaryItem(Struct, gc=False):
 Item = UserItem | AnswerItem | SummaryItem
 
 
-class RunState(Struct, gc=False):
-    """The run that is open in the log.
-
-    `failures` are those of the model call that is due. `active_since` is when it started, or was last
-    answered by a person, or may retry, in seconds since the epoch. `overflowed`: the prompt is known to be
-    too long.
-    """
-
-    id: str
-    inputs: tuple[str, ...]
-    options: dict[str, object]
-    active_since: float
-    definition_digest: str
-    calls: dict[str, CallState] = {}
-    answer: AssistantSaid | None = None
-    failures: list[ModelFailed] = []
-    model_calls: int = 0
-    iterations: int = 0
-    tokens: int = 0
-    cost: float = 0.0
-    compacted: bool = False
-    overflowed: bool = False
-    cancelled: bool = False
-    repeats: dict[str, int] = {}
-
-    @property
-    def open_calls(self) -> list[CallState]:
-        """Calls of the newest answer that have no result yet, in their order."""
-        return [state for state in self.calls.values() if state.done is None]
-
-
 class Transcript:
     """A session's log so far. Entries are only ever added, so one may be kept and fed what is new.
 
@@ -167,6 +106,8 @@ class Transcript:
         self.cost = 0.0
         self.prompt_tokens = 0
         self.ended = False
+        #: Something long was kept beside the log, or a call told the address of such a thing.
+        self.kept = False
         #: The call that drives a child, by the child.
         self.delegated: dict[str, str] = {}
         #: What children have used, as far as it is counted here.
@@ -223,6 +164,8 @@ class Transcript:
 
     def _say(self, entry: UserSaid, _: Stored) -> None:
         self.pending[entry.id] = entry
+        if self.run is not None and entry.options.get("reminder"):
+            self.run.reminded += 1
 
     def _freeze(self, entry: ContextFrozen, _: Stored) -> None:
         self.context = entry
@@ -248,6 +191,13 @@ class Transcript:
     def _end(self, _: SessionEndedEntry, __: Stored) -> None:
         self.ended = True
 
+    def _fork(self, _: Forked, __: Stored) -> None:
+        """A copy begins with what was said before, and with nothing else: no open work, children or bills."""
+        self.run, self.ended = None, False
+        self.pending, self.delegated, self.counted = {}, {}, {}
+        self._cancels = set()
+        self.tokens, self.cost = 0, 0.0
+
     def _ask(self, entry: Question, _: Stored) -> None:
         state = self.run.calls.get(entry.call or "") if self.run else None
         within = getattr(entry, "within", None)
@@ -256,13 +206,7 @@ class Transcript:
         elif within is not None:
             self._ask_below(self.run.calls.get(within) if self.run else None, entry)
         elif state is not None:
-            if state.question is not None and state.answer is not None:
-                state.earlier += ((state.question, state.answer),)
-            # An answer may stand before its question: it counts wherever it is.
-            state.question = entry
-            state.answer = self._answers.get(entry.id)
-            state.asked += 1
-            state.started = False
+            state.ask(entry, self._answers.get(entry.id))
 
     def _ask_below(self, state: CallState | None, entry: Question) -> None:
         """A question of a child, asked here too; its answer may stand before it."""
@@ -283,15 +227,10 @@ class Transcript:
         self.delegated[entry.child] = entry.call
 
     def _rest(self, run: RunState, entry: ToolWaiting, _: int) -> None:
-        state = run.calls.get(entry.call)
-        if state is not None:
-            state.rested = True
-            state.resting = None if state.stirred else entry
+        run.rest_call(entry)
 
     def _hear(self, run: RunState, _: ChildDone, __: int) -> None:
-        """An execution has ended for which a call waits, or something that it drives: each looks for itself."""
-        for state in run.open_calls:
-            state.resting, state.stirred = None, True
+        run.hear()
 
     def _decide(self, entry: InterruptAnswered, stored: Stored) -> None:
         self._answers[entry.id] = entry
@@ -299,11 +238,7 @@ class Transcript:
             return
         self.run.active_since = stored.at
         for state in self.run.calls.values():
-            if state.question is not None and state.question.id == entry.id:
-                state.answer = entry
-            if any(question.id == entry.id for question in state.below):
-                state.below = tuple(question for question in state.below if question.id != entry.id)
-                state.resting, state.stirred = None, True
+            state.decide(entry)
 
     def _start(self, entry: RunStarted, stored: Stored) -> None:
         first = self.pending.get(entry.inputs[0]) if entry.inputs else None
@@ -336,31 +271,27 @@ class Transcript:
         run.compacted = run.overflowed = False
         run.model_calls += 1
         run.iterations += bool(entry.calls)
-        self.prompt_tokens = entry.usage.total
-        self.items.append(AnswerItem(stored.seq, entry))
+        if not run.detached:
+            self.prompt_tokens = entry.usage.total
+            self.items.append(AnswerItem(stored.seq, entry))
 
     def _gate(self, run: RunState, entry: Gated, _: int) -> None:
         run.calls[entry.call].gate = entry
 
     def _start_tool(self, run: RunState, entry: ToolStarted, _: int) -> None:
-        state = run.calls[entry.call]
-        state.started, state.resting, state.stirred, state.rested = True, None, False, False
+        run.start_call(entry)
 
     def _done(self, run: RunState, entry: ToolDone, _: int) -> None:
-        state = run.calls.get(entry.call)
-        if state is None or state.done is not None:
+        if not run.finish_call(entry):
             return
-        state.done = entry
-        for item in reversed(self.items):
+        self.kept = self.kept or entry.artifact is not None or KEPT in entry.content
+        for item in reversed(self.items if not run.detached else ()):
             if isinstance(item, AnswerItem):
                 item.results = {**item.results, entry.call: entry}
                 break
-        key = f"{state.call.name} {state.call.args!r}"
-        failed = entry.outcome in ("error", "timeout")
-        run.repeats = {key: run.repeats.get(key, 0) + 1} if failed else {}
 
     def _respond(self, _: RunState, entry: ChatResponse, __: int) -> None:
-        self.turns = entry.turn
+        self.turns = entry.turn or self.turns
         self.run = None
 
     def _fail(self, _: RunState, __: RunFailed, ___: int) -> None:
@@ -373,7 +304,7 @@ class Transcript:
     def _consume(self, ids: tuple[str, ...], seq: int) -> None:
         for id in ids:
             said = self.pending.pop(id, None)
-            if said is not None:
+            if said is not None and not (self.run is not None and self.run.detached):
                 self.items.append(UserItem(seq, said))
 
 
@@ -384,6 +315,7 @@ ADD: Mapping[type, Callable[[Transcript, Any, Stored], None]] = {
     ContextFrozen: Transcript._freeze,
     CancelRequested: Transcript._request_cancel,
     Compacted: Transcript._compact,
+    Forked: Transcript._fork,
     Planned: Transcript._plan,
     SubagentChanged: Transcript._delegate,
     SessionEndedEntry: Transcript._end,

@@ -6,11 +6,12 @@ from flux.client.reader import Event
 from flux.client.schedules import SchedulesClient
 from flux.client.session import SessionHandle
 from flux.client.sync import SyncExecution, SyncFluxClient, SyncSession
+from flux.client.webhooks import WebhooksClient
 
 #: The same by the name it has in other documents.
 PyFlueClient = FluxClient
 
 __all__ = [
     "Event", "ExecutionHandle", "FluxClient", "PyFlueClient", "SchedulesClient", "SessionHandle", "SyncExecution",
-    "SyncFluxClient", "SyncSession",
+    "SyncFluxClient", "SyncSession", "WebhooksClient",
 ]  # fmt: skip

@@ -19,6 +19,7 @@ from flux.client.reader import Answered
 from flux.client.schedules import SchedulesClient
 from flux.client.session import SessionHandle
 from flux.client.sessions import SessionsClient
+from flux.client.webhooks import WebhooksClient
 from flux.client.workflows import WorkflowsClient
 from flux.errors import FluxError, ServerUnreachable, Unavailable, error_tree
 
@@ -30,18 +31,21 @@ PATIENT = httpx.Timeout(None, connect=CONNECT_SECONDS)
 class FluxClient:
     """A connection to a Flux server; use it as an async context manager.
 
-    `agents`, `sessions`, `executions`, `workflows`, `schedules` and `memories` are what a server has of each.
+    `agents`, `sessions`, `executions`, `workflows`, `schedules`, `webhooks` and `memories` are what a server has of
+    each.
     `workspace` is where sessions started here act (default: the server's own directory).
+    `token` may also be an `httpx.Auth`, which is asked at each call.
     `transport` replaces the network, for example `flux.client.transport.InProcessTransport(app)`.
     """
 
     def __init__(
-        self, base_url: str, token: str | None = None, *, transport: httpx.AsyncBaseTransport | None = None,
-        workspace: str | None = None,
+        self, base_url: str, token: str | httpx.Auth | None = None, *,
+        transport: httpx.AsyncBaseTransport | None = None, workspace: str | None = None,
     ) -> None:  # fmt: skip
         self.base_url = base_url
         self._workspace = workspace
         self._headers = _bearer(token)
+        self._auth = token if isinstance(token, httpx.Auth) else None
         self._http = httpx.AsyncClient(
             base_url=base_url,
             transport=transport or Lanes(secure=base_url.startswith("https:")),
@@ -64,7 +68,7 @@ class FluxClient:
     def with_token(self, token: str | None) -> FluxClient:
         """The same server in somebody else's name, over the connections of this client, which closes them."""
         other = copy(self)
-        other._headers, other._owns = _bearer(token), False
+        other._headers, other._auth, other._owns = _bearer(token), None, False
         return other
 
     @property
@@ -91,6 +95,11 @@ class FluxClient:
     def schedules(self) -> SchedulesClient:
         """Its schedules."""
         return SchedulesClient(self)
+
+    @property
+    def webhooks(self) -> WebhooksClient:
+        """Its webhooks."""
+        return WebhooksClient(self)
 
     @property
     def memories(self) -> MemoriesClient:
@@ -232,7 +241,9 @@ class FluxClient:
     async def _begun(self, method: str, path: str, **request: Any) -> httpx.Response:
         """A response whose body is still to come."""
         request["headers"] = self._headers | request["headers"]
-        response = await self._http.send(self._http.build_request(method, path, **request), stream=True)
+        response = await self._http.send(
+            self._http.build_request(method, path, **request), auth=self._auth, stream=True
+        )
         if response.status_code < 400:
             return response
         try:
@@ -252,7 +263,7 @@ class FluxClient:
     async def _send(self, method: str, path: str, **request: Any) -> bytes:
         request["headers"] = self._headers | request.get("headers", {})
         try:
-            response = await self._http.request(method, path, **request)
+            response = await self._http.request(method, path, auth=self._auth, **request)
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
         if response.status_code >= 400:
@@ -278,8 +289,8 @@ class FluxClient:
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def _bearer(token: str | None) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"} if token else {}
+def _bearer(token: str | httpx.Auth | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if isinstance(token, str) and token else {}
 
 
 def _headers(key: str | None) -> dict[str, str]:

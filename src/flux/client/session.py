@@ -122,6 +122,10 @@ class SessionHandle(LogReader):
             async for event in events:
                 yield event
 
+    def watch(self, message: str) -> None:
+        """Follow the run of a message that was posted; `until_rest` watches it from where this handle has read to."""
+        self._watch = RunWatch(message)
+
     @property
     def state(self) -> str:
         """How the run this handle follows stands, as far as it was read: working, waiting or ended."""
@@ -182,6 +186,38 @@ class SessionHandle(LogReader):
     async def cancel(self) -> dict[str, Any]:
         """Stop the present run; the session stays usable."""
         return await self._client.post(f"/sessions/{self.id}/cancel")
+
+    async def fork(self, at: int | None = None, *, name: str | None = None, key: str | None = None) -> SessionHandle:
+        """A new session that begins as a copy of this one, up to and with the entry `at` (a seq); None: all of it.
+
+        Its handle begins behind what was copied.
+
+        :raises InvalidInput: the session has no entry `at`
+        :raises SessionExists, IdempotencyMismatch: the name is taken, or the key was used with another body
+        """
+        body = {name_: value for name_, value in (("at", at), ("name", name)) if value is not None}
+        row = await self._client.post(f"/sessions/{self.id}/fork", body, key=key)
+        return SessionHandle(self._client, row["id"], str(row["seq"]))
+
+    async def export(self, format: str = "jsonl") -> AsyncGenerator[bytes, None]:
+        """The session as a file, piece by piece: "jsonl", which `flux.export.read_jsonl` reads, or "markdown".
+
+        :raises SessionNotFound: there is none
+        :raises ServerUnreachable: the connection broke; what came is not the whole
+        """
+        try:
+            async with aclosing(
+                self._client.stream(f"/sessions/{self.id}/export?format={quote(format)}", {})
+            ) as pieces:
+                async for piece in pieces:
+                    if piece:
+                        yield piece
+        except httpx.TransportError as error:
+            raise ServerUnreachable("the connection to the server broke; the file is not whole") from error
+
+    async def rename(self, title: str) -> dict[str, Any]:
+        """Change the title; the session's row."""
+        return await self._client.put(f"/sessions/{self.id}/name", {"name": title})
 
     async def stop(self) -> dict[str, Any]:
         """End the session for good."""

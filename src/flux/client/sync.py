@@ -20,6 +20,7 @@ from flux.client.schedules import SchedulesClient
 from flux.client.session import SessionHandle
 from flux.client.sessions import SessionsClient
 from flux.client.thread import LoopThread
+from flux.client.webhooks import WebhooksClient
 from flux.client.workflows import WorkflowsClient
 
 
@@ -37,7 +38,15 @@ class SyncSession(Mirror[SessionHandle]):
     artifacts = iterated(SessionHandle.artifacts)
     artifact = called(SessionHandle.artifact)
     cancel = called(SessionHandle.cancel)
+    rename = called(SessionHandle.rename)
+    export = iterated(SessionHandle.export)
     stop = called(SessionHandle.stop)
+
+    fork = mirrored(SessionHandle.fork, lambda *made: SyncSession(*made))  # noqa: PLW0108 - it is not there yet
+
+    def watch(self, message: str) -> None:
+        """Follow the run of a message that was posted; `until_rest` watches it from where this handle has read to."""
+        self._inner.watch(message)
 
     @property
     def id(self) -> str:
@@ -132,6 +141,17 @@ class SyncSchedules(Mirror[SchedulesClient]):
     history = iterated(SchedulesClient.history)
 
 
+class SyncWebhooks(Mirror[WebhooksClient]):
+    """A WebhooksClient that blocks."""
+
+    create = called(WebhooksClient.create)
+    get = called(WebhooksClient.get)
+    list = iterated(WebhooksClient.list)
+    delete = called(WebhooksClient.delete)
+    deliveries = iterated(WebhooksClient.deliveries)
+    redeliver = called(WebhooksClient.redeliver)
+
+
 class SyncMemories(Mirror[MemoriesClient]):
     """A MemoriesClient that blocks."""
 
@@ -201,6 +221,11 @@ class SyncFluxClient(Mirror[FluxClient]):
     def schedules(self) -> SyncSchedules:
         """Its schedules."""
         return SyncSchedules(self._thread, self._inner.schedules)
+
+    @property
+    def webhooks(self) -> SyncWebhooks:
+        """Its webhooks."""
+        return SyncWebhooks(self._thread, self._inner.webhooks)
 
     @property
     def memories(self) -> SyncMemories:

@@ -21,6 +21,7 @@ from flux.engine.upkeep import keep_up, to_the_end
 from flux.errors import DatabaseUnavailable
 from flux.store._postgres import conninfo
 from flux.store.database import Database, Steps, one
+from flux.store.executions import CALLER
 
 #: The lock under which the first process makes procrastinate's tables.
 SCHEMA_LOCK = 0x666C7579
@@ -75,7 +76,8 @@ class ProcrastinateDispatch:
 
     def hint(self, id: str, pool: str) -> Steps[None]:
         """Write a job in the admitting transaction."""
-        yield HINT, {"id": id, "pool": pool}
+        if pool != CALLER:  # nobody takes those but the process whose code it is
+            yield HINT, {"id": id, "pool": pool}
 
     def nudge(self, id: str) -> None:
         """Run an execution here now, if this process works; else its job brings it to a worker."""

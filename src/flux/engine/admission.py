@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from flux import redaction
 from flux.engine.answers import (
     Admitted,
     AlreadyWon,
@@ -25,10 +26,11 @@ from flux.engine.answers import (
     write_entries,
 )
 from flux.engine.dispatch import Dispatch
-from flux.errors import Conflict, SessionBusy
+from flux.engine.limits import UNLIMITED, Crowd, Limits, check_runs, full
+from flux.errors import Conflict, SessionBusy, SessionExists
 from flux.events import Cancelled, CancelRequested, Entry, Mode, SessionEndedEntry, SessionStarted, UserSaid
 from flux.messages import TextPart
-from flux.store import admissions, conversations, driven, executions, log, waits
+from flux.store import admissions, audit, callers, conversations, driven, executions, log, waits, webhooks
 from flux.store.database import Database, Scope, Steps
 from flux.store.feed import Feed
 from flux.store.waits import Woken
@@ -44,13 +46,14 @@ RESTS = "(state = 'idle' or (state = 'waiting' and waiting_for = 'message'))"
 WAKES = f"({RESTS} or (:wakes = 1 and state = 'waiting' and run_id is not null))"
 
 ADMIT = f"""
-update executions set head = head + 1, updated = :now,
+update executions set head = head + 1, updated = :now, queued = queued + 1,
   due = case when {WAKES} then :now else due end,
   run_id = case when {RESTS} then :run_id else run_id end,
   title = coalesce(title, cast(:title as text)),
   waiting_for = case when {WAKES} then null else waiting_for end,
   state = case when {WAKES} then 'scheduled' else state end
 where id = :id and tenant = :tenant and driver is null and state <> 'ended' and (:mode <> 'reject' or {RESTS})
+  and (:most = 0 or queued < :most or {RESTS})
 returning head, epoch, state, run_id, pool"""  # noqa: S608 - of constants
 
 MOVE = "update executions set head = head + 1 where id = :id returning head"
@@ -108,7 +111,9 @@ class NewWorkflow(Struct, frozen=True, kw_only=True):
 class Admission:
     """The door from outside into executions."""
 
-    def __init__(self, database: Database, feed: Feed, dispatch: Dispatch) -> None:
+    def __init__(self, database: Database, feed: Feed, dispatch: Dispatch, limits: Limits = UNLIMITED) -> None:
+        self._limits = limits
+        self._crowd = Crowd(database, limits)
         self._database = database
         self._feed = feed
         self._dispatch = dispatch
@@ -119,11 +124,13 @@ class Admission:
         """Start a session, with its first message if there is one.
 
         :raises SessionExists: an open session has this agent, instance and name
+        :raises TooManyRequests: a limit is reached
         :raises IdempotencyMismatch: the key was used with another body
         """
         body = _start_body(session, message)
-        return await self._commit(
-            self._once(scope, key, body, start_session_steps(scope, session, message, self._dispatch))
+        await self._crowd.check()
+        return await self.once(
+            scope, key, body, start_session_steps(scope, session, message, self._dispatch, self._limits)
         )
 
     async def start_workflow(
@@ -135,7 +142,8 @@ class Admission:
         """
         # What the caller sent: the same request may come again after its workflow has a new version.
         body = (new.workflow, new.input, new.id, asked)
-        return await self._commit(self._once(scope, key, body, start_workflow_steps(scope, new, self._dispatch)))
+        await self._crowd.check()
+        return await self.once(scope, key, body, start_workflow_steps(scope, new, self._dispatch, self._limits))
 
     async def started(
         self, scope: Scope, session: NewSession, message: NewMessage | None, *, key: str
@@ -144,19 +152,39 @@ class Admission:
 
         :raises IdempotencyMismatch: the key was used with another body
         """
-        before = await self._database.read(admissions.find(scope, key, _digest(_start_body(session, message))))
-        return Admitted(before.execution_id, before.seq, repeated=True) if before else None
+        return await self.before(scope, key, _start_body(session, message))
 
     async def admit(self, scope: Scope, id: str, message: NewMessage, *, key: str | None = None) -> Admitted:
         """Accept a message; it is in the log when this returns.
 
         :raises SessionNotFound, SessionEnded: it cannot take messages
         :raises SessionBusy: mode "reject", and the session is not idle
+        :raises TooManyRequests: a limit is reached
         :raises IdempotencyMismatch: the key was used with another body
         """
-        return await self._commit(
-            self._once(scope, key, (id, message), admit_steps(scope, id, message, self._dispatch))
-        )
+        await self._crowd.check()
+        program = admit_steps(scope, id, message, self._dispatch, self._limits)
+        return await self.once(scope, key, (id, message), program)
+
+    async def reach(
+        self, scope: Scope, session: NewSession, message: NewMessage, *, key: str | None = None
+    ) -> Admitted:
+        """Give the open session of an agent, an instance and a name a message; it is made if there is none.
+
+        :raises SessionBusy: mode "reject", and the session is not idle
+        :raises TooManyRequests: a limit is reached
+        :raises IdempotencyMismatch: the key was used with another body
+        """
+        await self._crowd.check()
+        body = ("reach", session.agent, session.instance, session.name, message)
+        for last in (False, True):
+            program = reach_steps(scope, session, message, self._dispatch, self._limits)
+            try:
+                return await self.once(scope, key, body, program)
+            except SessionExists:  # made by another request meanwhile, or somebody else's
+                if last:
+                    raise
+        raise AssertionError("not reached")
 
     async def answer(self, scope: Scope, id: str, interrupt: str, decision: Decision) -> Admitted:
         """Answer a question; the first answer wins, and repeating one's own winning answer is no error.
@@ -184,7 +212,7 @@ class Admission:
         """
         told: Told = {}
         program = _noted(resume_steps(scope, id, input, pause, self._dispatch), told)
-        resumed = await self._commit(self._once(scope, key, (id, input, pause), program))
+        resumed = await self.once(scope, key, (id, input, pause), program)
         self._show(told)
         return resumed
 
@@ -206,9 +234,25 @@ class Admission:
         woken: list[Woken] = []
         told: Told = {}
         ended = await self._commit(_end(scope, id, reason, self._dispatch, woken, told))
+        self._feed.on_hooked()
         tell(self._feed, self._dispatch, woken)
         self._show(told)
         return ended
+
+    async def once(self, scope: Scope, key: str | None, body: Any, program: Steps[Written]) -> Admitted:
+        """Commit what is accepted from outside, unless its key was used before: then what that admitted.
+
+        :raises IdempotencyMismatch: the key was used with another `body`
+        """
+        return await self._commit(self._once(scope, key, body, program))
+
+    async def before(self, scope: Scope, key: str, body: Any) -> Admitted | None:
+        """What a key admitted before; None when it was not used.
+
+        :raises IdempotencyMismatch: it was used with another `body`
+        """
+        found = await self._database.read(admissions.find(scope, key, _digest(body)))
+        return Admitted(found.execution_id, found.seq, repeated=True) if found else None
 
     async def _commit(self, program: Steps[Written]) -> Admitted:
         admitted, rows = await self._database.write(program)
@@ -241,8 +285,13 @@ def _digest(body: Any) -> str:
     return hashlib.sha256(msgspec.json.encode(body)).hexdigest()
 
 
-def start_workflow_steps(scope: Scope, new: NewWorkflow, dispatch: Dispatch) -> Steps[Written]:
-    """The program that starts an execution of a workflow: its row, its first entry, and a hint."""
+def start_workflow_steps(
+    scope: Scope, new: NewWorkflow, dispatch: Dispatch, limits: Limits = UNLIMITED
+) -> Steps[Written]:
+    """The program that starts an execution of a workflow: its row, its first entry, and a hint.
+
+    :raises TooManyRequests: a limit is reached; nothing was written
+    """
     id = new.id or str(uuid.uuid4())
     made = yield from executions.create_workflow(
         scope,
@@ -258,11 +307,14 @@ def start_workflow_steps(scope: Scope, new: NewWorkflow, dispatch: Dispatch) -> 
     scheduled = WorkflowScheduled(workflow=new.workflow, input=new.input, source_version=new.source_version)
     rows = yield from log.insert(id, [scheduled], 1, id, 0)
     yield from dispatch.hint(id, new.pool)
+    yield from check_runs(scope, limits.runs)
+    if new.parent is None:
+        yield from audit.record(scope, "execution.start", id, {"workflow": new.workflow})
     return Admitted(id, 1), rows
 
 
 def start_session_steps(
-    scope: Scope, session: NewSession, message: NewMessage | None, dispatch: Dispatch
+    scope: Scope, session: NewSession, message: NewMessage | None, dispatch: Dispatch, limits: Limits = UNLIMITED
 ) -> Steps[Written]:
     """The program that starts a session, with its first message if there is one.
 
@@ -291,19 +343,33 @@ def start_session_steps(
     )
     moved = yield executions.WAKE, {"id": id, "tenant": scope.tenant, "run_id": None}
     rows = yield from write_entries(id, moved[0], [started])
+    yield from audit.record(scope, "session.start", id, {"agent": session.agent, "version": session.agent_version})
     if session.source_version is not None:
         rows += yield from conversations.begin(scope, id, session.agent, session.source_version)
         yield from dispatch.hint(id, session.pool)
     if message is None:
         return Admitted(id, rows[-1].seq), rows
-    admitted, more = yield from admit_steps(scope, id, message, dispatch)
+    admitted, more = yield from admit_steps(scope, id, message, dispatch, limits)
     return admitted, rows + more
 
 
-def admit_steps(scope: Scope, id: str, message: NewMessage, dispatch: Dispatch) -> Steps[Written]:
+def reach_steps(
+    scope: Scope, session: NewSession, message: NewMessage, dispatch: Dispatch, limits: Limits
+) -> Steps[Written]:
+    """The program that gives a message to the session of that name, which from now on runs in the pool of `session`."""
+    found = yield from callers.find(scope, session.agent, session.instance or "", session.name)
+    if found is None:
+        return (yield from start_session_steps(scope, session, message, dispatch, limits))
+    yield from callers.move(found.id, session.pool)
+    return (yield from admit_steps(scope, found.id, message, dispatch, limits))
+
+
+def admit_steps(
+    scope: Scope, id: str, message: NewMessage, dispatch: Dispatch, limits: Limits = UNLIMITED
+) -> Steps[Written]:
     """The program that accepts a message.
 
-    :raises SessionNotFound, SessionEnded, SessionBusy, Conflict: it is not accepted
+    :raises SessionNotFound, SessionEnded, SessionBusy, Conflict, TooManyRequests: it is not accepted
     """
     fresh = str(uuid.uuid4())
     moved = yield (
@@ -312,15 +378,18 @@ def admit_steps(scope: Scope, id: str, message: NewMessage, dispatch: Dispatch) 
             "id": id,
             "tenant": scope.tenant,
             "mode": message.mode,
+            "most": limits.session,
             "wakes": int(message.mode == "interrupt"),
             "run_id": fresh,
-            "title": _title(message.text),
+            "title": title_of(redaction.text(message.text)),
         },
     )
     if not moved:
         row = open_row((yield from executions.get(scope, id)))
         if row.driver is not None:
             raise Conflict(f"this session is driven by {row.root}; send the message there")
+        if message.mode != "reject":
+            raise full(limits.session)
         raise SessionBusy("the session is working; wait for it, or send with mode queue, steer or interrupt")
     said: list[Entry] = [
         UserSaid(id=str(uuid.uuid4()), mode=message.mode, parts=(TextPart(message.text),), options=message.options)
@@ -332,6 +401,7 @@ def admit_steps(scope: Scope, id: str, message: NewMessage, dispatch: Dispatch) 
     rows = yield from write_entries(id, (head, epoch, state, run_id, pool), said)
     if state == "scheduled":
         yield from dispatch.hint(id, pool)
+        yield from check_runs(scope, limits.runs)
     return Admitted(id, head), rows
 
 
@@ -343,6 +413,7 @@ def _cancel(scope: Scope, id: str, run: str, dispatch: Dispatch) -> Steps[Writte
             raise Conflict(f"this session is driven by {row.root}; cancel that one")
         return Admitted(id, row.head), ()
     rows = yield from write_entries(id, moved[0], [CancelRequested(run=run, by=scope.principal)])
+    yield from audit.record(scope, "execution.cancel", id, {"run": run})
     yield from dispatch.hint(id, moved[0][4])
     return Admitted(id, moved[0][0]), rows
 
@@ -362,12 +433,15 @@ def _end(scope: Scope, id: str, reason: str, dispatch: Dispatch, woken: list[Wok
         row = open_row((yield from executions.get(scope, id)))
         raise Conflict(f"this session is driven by {row.root}; end that one")
     head, epoch, run_id, turns = moved[0]
+    yield from audit.record(scope, "session.end", id, {"reason": reason})
     entries: list[Entry] = [SessionEndedEntry(reason=reason, turns=turns)]
     if run_id is not None:
         head = (yield CLEAR_RUN, {"id": id})[0][0]
         entries.insert(0, Cancelled())
     rows = yield from log.insert(id, entries, head, run_id, epoch)
     yield log.CLOSE_INTERRUPTS, {"id": id}
+    if run_id is not None:
+        yield from webhooks.note_end(scope, id, run_id, head, Cancelled())
     told |= yield from driven.end_all(id, "cancelled", reason)
     woken += yield from wake_waiters(scope, id, "cancelled", dispatch)
     return Admitted(id, head), rows
@@ -389,7 +463,8 @@ def tell(feed: Feed, dispatch: Dispatch, woken: Sequence[Woken]) -> None:
         dispatch.nudge(waiter.id)
 
 
-def _title(text: str) -> str | None:
+def title_of(text: str) -> str | None:
+    """The title that a message gives its session."""
     lines = (" ".join("".join(c if c.isprintable() else " " for c in line).split()) for line in text.splitlines())
     line = next(filter(None, lines), None)
     return line if line is None or len(line) <= TITLE_CHARS else line[: TITLE_CHARS - 1] + "…"

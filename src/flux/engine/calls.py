@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from flux import redaction
 from flux.engine import approvals, cached
 from flux.engine.journal import Journal
 from flux.engine.options import Called, Function, TaskMetadata
@@ -141,7 +142,10 @@ class Call:
         try:
             with span(f"task {self.called.name}", about):
                 value = await self._tries()
-            return value, await store_output(self.options.output_storage, f"{self.journal.run.id}/{self.id}", value)
+            encoded = await store_output(self.options.output_storage, f"{self.journal.run.id}/{self.id}", value)
+            hidden = redaction.value(encoded)
+            # The workflow goes on with what it would find after a crash, which holds no secret.
+            return (value, encoded) if hidden == encoded else (decode_value(hidden), hidden)
         finally:
             leave(token)
 

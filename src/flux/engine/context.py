@@ -8,10 +8,11 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from flux.engine import history
+from flux.engine import declared, history
 from flux.engine.history import ExecutionEvent
+from flux.engine.storage import read_output
 from flux.engine.values import decode_value
-from flux.errors import InvalidInput
+from flux.errors import HarnessExists, InvalidInput
 from flux.events import Stored
 from flux.store.executions import Execution
 
@@ -25,6 +26,7 @@ class ExecutionContext(Generic[T]):
         self._row = row
         self._entries = entries
         self._input: T = decode_value(history.input_of(entries))
+        self._harnesses: set[str] = set()
 
     @staticmethod
     async def get() -> ExecutionContext[Any]:
@@ -74,8 +76,16 @@ class ExecutionContext(Generic[T]):
 
     @property
     def output(self) -> Any:
-        """What the workflow returned; None until it has completed."""
-        return decode_value(history.output_of(self._row, self._entries))
+        """What the workflow returned; None until it has completed.
+
+        Kept in the workflow's `output_storage`, it is read from there where this program declares the workflow;
+        elsewhere this is the reference to it, as plain data.
+
+        :raises StoredValueNotFound: it is gone from there
+        """
+        encoded = history.output_of(self._row, self._entries)
+        code = declared.find(self.workflow_id)
+        return read_output(code.output_storage if code else None, encoded)
 
     @property
     def error(self) -> str | None:
@@ -146,6 +156,17 @@ class ExecutionContext(Generic[T]):
     def log(self) -> logging.Logger:
         """A logger that bears the workflow's name."""
         return logging.getLogger(f"flux.workflow.{self.workflow_id.replace('/', '.')}")
+
+    async def init(self, agent: Any, **options: Any) -> Any:
+        """Initialise an agent of `create_agent` for this execution: a Harness. `name` and more as for `init_agent`.
+
+        :raises HarnessExists: this execution has a harness of that name
+        """
+        name = options.get("name", "default")
+        if name in self._harnesses:
+            raise HarnessExists(f"this execution has a harness {name!r} already; give another name=")
+        self._harnesses.add(name)
+        return await agent.init_in(self, **options)
 
     def summary(self) -> dict[str, Any]:
         """The execution without its events, as JSON."""

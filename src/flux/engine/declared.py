@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from flux.engine.storage import OutputStorage
+
 
 class Declared(Protocol):
     """A workflow as code declares it."""
@@ -17,6 +19,11 @@ class Declared(Protocol):
     @property
     def secret_requests(self) -> Sequence[str]:
         """The secrets that its function is given."""
+        ...
+
+    @property
+    def output_storage(self) -> OutputStorage | None:
+        """Where what it returns is kept; None: in the log."""
         ...
 
     async def __call__(self, ctx: Any, **given: Any) -> Any:

@@ -14,6 +14,7 @@ from msgspec import Struct
 from flux.engine.upkeep import keep_up
 from flux.store import ownership
 from flux.store.database import Database, Steps
+from flux.store.executions import CALLER
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,32 @@ class Dispatch(Protocol):
     async def work(self, worker: Worker, duty: Duty) -> None:
         """Run what has work until cancelled, then let runs finish for a while."""
         ...
+
+
+class CallerDispatch:
+    """Dispatch of a process that runs sessions for its own code: others are told of theirs as by `inner`."""
+
+    def __init__(self, inner: Dispatch) -> None:
+        self._inner = inner
+        self.worker: Worker | None = None
+
+    def hint(self, id: str, pool: str) -> Steps[None]:
+        """Nothing for what runs here."""
+        if pool != CALLER:
+            yield from self._inner.hint(id, pool)
+
+    def nudge(self, id: str) -> None:
+        """Tell a run of this process that its log changed, or others that there is work."""
+        if self.worker is not None:
+            self.worker.changed(id)
+        self._inner.nudge(id)
+
+    def timers_changed(self) -> None:
+        """Others look at their timers; who runs something here looks by itself."""
+        self._inner.timers_changed()
+
+    async def work(self, worker: Worker, duty: Duty) -> None:
+        """Nothing by itself."""
 
 
 class EmbeddedDispatch:

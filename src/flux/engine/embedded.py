@@ -18,6 +18,7 @@ from flux.engine.declared import Declared
 from flux.engine.dispatch import Duty, Worker
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.journal import FOR_PEOPLE
+from flux.engine.key_source import KeySource
 from flux.engine.place import here
 from flux.engine.pools import DEFAULT, Offer, resources_here
 from flux.engine.presence import presence
@@ -27,6 +28,7 @@ from flux.engine.secrets import Secrets
 from flux.engine.services import Services
 from flux.engine.values import encode_value
 from flux.errors import ExecutionNotFound, InvalidInput, WorkflowNotFound
+from flux.redaction import passwords_of
 from flux.settings import Settings, load_settings
 from flux.store import executions, interrupts, log
 from flux.store.database import LOCAL, Database, Scope, Steps, one
@@ -100,7 +102,8 @@ class Engine:
         self.feed = Feed(database)
         self.dispatch = LocalDispatch()
         self.admission = Admission(database, self.feed, self.dispatch)
-        secrets, configs = Secrets(database, settings.home, settings.secret_key), Configs(database)
+        secrets, configs = Secrets(database, KeySource.of(settings)), Configs(database)
+        secrets.known.add(settings.secret_key, *passwords_of(settings.database))
         self.services = Services(
             database, self._start_child, self._cancel_children, secrets.requested, configs.requested
         )

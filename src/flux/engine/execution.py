@@ -17,9 +17,9 @@ from flux.engine.journal import Journal, Parked, names_of, set_journal, writing
 from flux.engine.place import count_branches, enter
 from flux.engine.run import HandOver, Refused, Run
 from flux.engine.services import Services
-from flux.engine.values import encode_value
+from flux.engine.storage import store_output
 from flux.entry import Entry
-from flux.errors import DatabaseLocked, DatabaseUnavailable, Fenced, FluxError, ValueNotStorable, describe
+from flux.errors import DatabaseLocked, DatabaseUnavailable, Fenced, FluxError, describe
 from flux.events import CancelRequested, Stored
 from flux.store import driven, executions
 from flux.store.log import Then
@@ -208,10 +208,13 @@ class _Running:
         if main.cancelled():
             return await self._leave(WorkflowFailed(message="the workflow cancelled itself"))
         if error is None:
-            try:
-                return await self._leave(WorkflowCompleted(value=encode_value(main.result())))
-            except ValueNotStorable as not_storable:
-                error = not_storable
+            kept = asyncio.ensure_future(
+                store_output(self._code.output_storage, f"{self._run.id}/output", main.result())
+            )
+            await asyncio.wait((kept,))
+            error = kept.exception()
+        if error is None:
+            return await self._leave(WorkflowCompleted(value=kept.result()))
         logger.info("workflow %s failed", self._run.id, exc_info=error)
         await self._leave(WorkflowFailed(message=describe_failure(error), value=encoded_error(error)))
 

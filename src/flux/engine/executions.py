@@ -214,6 +214,6 @@ def _with_log(
 
 
 def _own(scope: Scope, id: str, row: Execution | None) -> Execution:
-    if row is None or row.owner != scope.principal:
+    if row is None or not scope.sees(row.owner, row.agent):
         raise ExecutionNotFound(f"there is no execution {id[:80]!r}; `flux execution list` shows those that exist")
     return row

@@ -11,7 +11,8 @@ from flux.engine.calls import failed_entry, failure_of
 from flux.engine.journal import Journal, journal_here
 from flux.engine.pause import has_ended
 from flux.engine.place import Place, here
-from flux.engine.values import decode_value, encode_value
+from flux.engine.storage import load_output
+from flux.engine.values import decode_value, encode_value, reference_of
 from flux.errors import ExecutionSuspended, InvalidInput, WorkflowFailedError
 from flux.store import log, waits
 from flux.workflow_entries import TaskCompleted, TaskStarted, WorkflowCompleted, WorkflowFailed
@@ -48,7 +49,8 @@ async def pipeline(*tasks: Callable[[Any], Awaitable[Any]], input: Any) -> Any:
 async def call(workflow: Any, input: Any = None, mode: Literal["sync", "async"] = "sync") -> Any:
     """Run another workflow, given as "namespace/name" or as itself, as an execution of its own.
 
-    Returns its output, or with mode "async" at once the id of its execution.
+    Returns its output, or with mode "async" at once the id of its execution. An output that is kept elsewhere
+    (`output_storage=`) is read from there when the workflow is given as itself; by name it is the reference.
 
     :raises WorkflowNotFound: there is no such workflow
     :raises WorkflowFailedError: it did not complete
@@ -62,7 +64,11 @@ async def call(workflow: Any, input: Any = None, mode: Literal["sync", "async"] 
         raise InvalidInput(f"the mode of call() must be sync or async, not {mode!r}")
     if journal is None or place is None:
         raise InvalidInput("call() works inside a workflow only; outside, use .run() of the workflow")
-    return await _Child(journal, place, name, input, mode).result()
+    encoded = await _Child(journal, place, name, input, mode).result()
+    storage = getattr(workflow, "output_storage", None)
+    if storage is None or reference_of(encoded) is None:
+        return decode_value(encoded)
+    return await journal.outside(load_output(storage, encoded))
 
 
 class _Child:
@@ -78,11 +84,11 @@ class _Child:
         self.id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{journal.run.id}/{self._call}"))
 
     async def result(self) -> Any:
-        """Its output, or its id where nobody waits."""
+        """The form in the log of its output, or of its id where nobody waits."""
         journal = self._journal
         done = journal.finished.get(self._call)
         if isinstance(done, TaskCompleted):
-            return decode_value(done.value)
+            return done.value
         if done is not None:
             raise failure_of(done)
         if journal.suspended:
@@ -106,7 +112,7 @@ class _Child:
         end = await self._end()
         if isinstance(end, WorkflowCompleted):
             await journal.record(self._completed(end.value))
-            return decode_value(end.value)
+            return end.value
         cause = decode_value(end.value) if isinstance(end, WorkflowFailed) and end.value is not None else None
         said = end.message if isinstance(end, WorkflowFailed) else "it was cancelled"
         failed = WorkflowFailedError(

@@ -189,8 +189,9 @@ class Recovery:
 
     async def _take_over(self, worker: str) -> int:
         ids = await self._database.write(ownership.reap(worker, BACKOFFS))
-        if ids:
-            logger.info("took over %d runs from %s", len(ids), worker)
+        settled = await self._runner.settle(worker)
+        if ids or settled:
+            logger.info("took over %d runs from %s, and ended %d of code that it ran", len(ids), worker, settled)
         if self._lock.is_free(worker):
             await self._database.write(workers.mark_gone(worker))
             self._lock.forget(worker)

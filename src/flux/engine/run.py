@@ -8,6 +8,9 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
+from msgspec.structs import replace
+
+from flux import redaction
 from flux.engine.admission import Told, tell, wake_waiters
 from flux.engine.dispatch import Dispatch
 from flux.errors import Fenced
@@ -18,15 +21,20 @@ from flux.events import (
     CancelRequested,
     DeltaEvent,
     Entry,
+    Progress,
+    Reasoning,
     RunEnd,
     RunStarted,
     Stored,
+    Token,
+    ToolOutput,
     spent_by,
 )
 from flux.metrics import count_entries
-from flux.store import driven, executions, interrupts, log
+from flux.redaction import Pieces
+from flux.store import budgets, driven, executions, interrupts, log
 from flux.store.database import Database, Steps
-from flux.store.deltas import settled_by
+from flux.store.deltas import settled_by, subject_of
 from flux.store.executions import Execution, Spent, encode_spent
 from flux.store.feed import Feed
 from flux.store.interrupts import Interrupt
@@ -108,6 +116,8 @@ class Run:
         self.run_id = execution.run_id
         self.failures = execution.failures
         self.spent = execution.spent
+        #: The agent whose budget of its own this run spends from.
+        self.account: str | None = None
         self.left: Then | None = None
         #: How the runs that began here ended, by the messages which they consumed.
         self.ends: dict[str, RunEnd] = {}
@@ -125,6 +135,8 @@ class Run:
         self._own: list[Stored] = []
         self._read_to = 0
         self._others_wrote = True
+        #: Texts that come in pieces, by what they are of: what of them waits for the next piece.
+        self._pieces: dict[tuple[type, str], tuple[Pieces, Token | Reasoning | ToolOutput]] = {}
 
     def driving(self, child: str) -> asyncio.Lock:
         """Held by who drives this child; one at a time."""
@@ -212,6 +224,7 @@ class Run:
     async def _append(
         self, entries: tuple[Entry, ...], also: Steps[None] | None, seen: int | None, then: Then | None
     ) -> bool:
+        entries = tuple(map(redaction.struct, entries))  # who goes on with them here sees what is kept
         spent = self._spent_with(entries)
         usage = encode_spent(spent) if spent is not self.spent else None
 
@@ -224,18 +237,25 @@ class Run:
             )
             if also is not None:
                 yield from also
+            if self.account is not None:
+                used = spent.since(self.spent)
+                yield from budgets.spend(self.scope, self.account, self.id, used.tokens.total, used.cost)
             if done.state == "ended":
                 outcome = (then.outcome if then else None) or ""
                 told.update((yield from driven.end_all(self.id, outcome, "driver_ended")))
                 woken.extend((yield from wake_waiters(self.scope, self.id, outcome, self.dispatch)))
             return done
 
+        if self._pieces:
+            self._show_rest(entries)
         await self.feed.flushed(self.id)
         done = await self.database.write(program())
         count_entries(entries)
         self.spent = spent
         self._note(entries)
         self.feed.publish(self.id, done.rows, settled_by(entries))
+        if done.hooked:
+            self.feed.on_hooked()
         tell(self.feed, self.dispatch, woken)
         for id, rows in told.items():
             self.feed.publish(id, rows)
@@ -262,9 +282,38 @@ class Run:
 
     def emit(self, delta: DeltaEvent) -> None:
         """Show a delta to whoever reads this execution."""
+        if self._pieces or redaction.active():
+            shown = self._redacted(delta)
+            if shown is None:
+                return
+            delta = shown
         self.feed.emit(self.id, delta)
         if self.link is not None:
             self.link.emitted(delta)
+
+    def _redacted(self, delta: DeltaEvent) -> DeltaEvent | None:
+        """A delta without secrets; None when all of it waits for the next one. What a child shows is redacted there."""
+        match delta:
+            case Token() | Reasoning() | ToolOutput():
+                place = type(delta), subject_of(delta)
+                pieces, _ = self._pieces.setdefault(place, (Pieces(), delta))
+                shown = pieces.add(delta.text)
+                if not redaction.active():
+                    del self._pieces[place]
+                return replace(delta, text=shown) if shown else None
+            case Progress():
+                return replace(delta, value=redaction.value(delta.value))
+        return delta
+
+    def _show_rest(self, entries: tuple[Entry, ...]) -> None:
+        """Show what was held back of the texts that end with these entries."""
+        subjects = settled_by(entries)
+        for place in [place for place in self._pieces if place[1] in subjects]:
+            pieces, delta = self._pieces.pop(place)
+            if rest := pieces.rest():
+                self.feed.emit(self.id, shown := replace(delta, text=rest))
+                if self.link is not None:
+                    self.link.emitted(shown)
 
     async def cancel_requested(self) -> None:
         """Return when somebody asks to stop this run.

@@ -11,7 +11,7 @@ from flux.engine.pools import DEFAULT_OFFER, Offer
 from flux.engine.run import Executor, HandOver, Refused, Run
 from flux.engine.upkeep import PAUSE_SECONDS, being_cancelled, survive, to_the_end
 from flux.errors import DatabaseLocked, DatabaseUnavailable, Fenced, FluxError, describe
-from flux.store import ownership, refusals, workers
+from flux.store import callers, ownership, refusals, workers
 from flux.store.database import Database, Steps
 from flux.store.executions import Execution
 from flux.store.feed import Feed
@@ -37,7 +37,9 @@ class Runner:
         executors: Mapping[str, Executor],
         who: Presence,
         offer: Offer = DEFAULT_OFFER,
+        settle: Executor | None = None,
     ) -> None:
+        self._settle = settle
         self._database = database
         self._feed = feed
         self._dispatch = dispatch
@@ -45,6 +47,7 @@ class Runner:
         self.who = who
         self._offer = offer
         self._runs: dict[str, Run] = {}
+        self._settling: set[str] = set()
         #: Executions that are run or being claimed here, each with what tells it that the process leaves.
         self._held: dict[str, asyncio.Event] = {}
         #: Claims whose answer was lost, each with the looks since then: they may have been made.
@@ -90,6 +93,27 @@ class Runner:
             await asyncio.sleep(PAUSE_SECONDS)
             self._dispatch.timers_changed()
 
+    async def run_taken(self, execution: Execution) -> None:
+        """Run an execution that is taken for this worker already, until it rests or is handed back."""
+        draining = self._held[execution.id] = asyncio.Event()
+        try:
+            await survive(f"cannot run {execution.id}", self._run(execution, draining))
+        finally:
+            del self._held[execution.id]
+
+    async def settle(self, dead: str) -> int:
+        """End what a process that is gone has run in sessions for itself; returns how many were its."""
+        if self._settle is None:
+            return 0
+        ids = await self._database.read(callers.lost(dead))
+        for id in ids:
+            execution = await self._database.write(callers.take_over(id, dead, self.who))
+            if execution is not None:
+                self._settling.add(id)
+                await self.run_taken(execution)
+                self._settling.discard(id)
+        return len(ids)
+
     async def hand_back_strays(self, owned: Sequence[Owned]) -> None:
         """Hand back what the database calls ours and is not run here.
 
@@ -108,8 +132,11 @@ class Runner:
 
     async def _claim_and_run(self, id: str, draining: asyncio.Event) -> None:
         execution = await self._claim(id)
-        if execution is None:
-            return
+        if execution is not None:
+            await self._run(execution, draining)
+
+    async def _run(self, execution: Execution, draining: asyncio.Event) -> None:
+        id = execution.id
         run = Run(execution, self._database, self._feed, self._dispatch, draining)
         self._runs[id] = run
         self.busy.set()
@@ -177,7 +204,8 @@ class Runner:
         await self._feed.catch_up(run.id)
         self._feed.begin(run.id, run.epoch, run.execution.head)
         try:
-            await self._executors[run.execution.kind](run)
+            settle = self._settle if run.id in self._settling else None
+            await (settle or self._executors[run.execution.kind])(run)
         finally:
             self._feed.end(run.id)
 

@@ -157,14 +157,23 @@ async def load_output(storage: OutputStorage | None, encoded: Any) -> Any:
     :raises InvalidInput: it was kept elsewhere, and no storage is given
     """
     reference = reference_of(encoded)
-    if reference is None:
-        return decode_value(encoded)
-    if storage is None:
+    if reference is not None and storage is None:
         raise InvalidInput(
             f"the value {reference['reference_id']!r} is in a storage of type {reference['storage_type']!r}: "
             "give the task the output_storage= it had when it ran"
         )
-    return await asyncio.to_thread(storage.retrieve, OutputStorageReference.from_dict(reference))
+    return decode_value(encoded) if reference is None else await asyncio.to_thread(read_output, storage, encoded)
+
+
+def read_output(storage: OutputStorage | None, encoded: Any) -> Any:
+    """The same of a workflow's output, at once; without its storage, the reference as plain data.
+
+    :raises StoredValueNotFound: it was kept elsewhere and is gone
+    """
+    reference = reference_of(encoded)
+    if reference is None or storage is None:
+        return decode_value(encoded)
+    return storage.retrieve(OutputStorageReference.from_dict(reference))
 
 
 def _write(path: Path, data: bytes) -> None:

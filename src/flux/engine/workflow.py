@@ -70,6 +70,11 @@ class workflow:  # noqa: N801 - a decorator
         """The secrets that the function is given as `secrets`."""
         return self.options.secret_requests
 
+    @property
+    def output_storage(self) -> OutputStorage | None:
+        """Where what the function returns is kept; None: in the log."""
+        return self.options.output_storage
+
     async def __call__(self, ctx: ExecutionContext[Any], **given: Any) -> Any:
         """Call the function itself, as a part of the execution that calls it."""
         return await self.function(ctx, **given)

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from flux.errors import FluxError, Forbidden, InvalidInput, TooLarge
-from flux.http.envelope import error_body
+from flux.errors import FluxError, Forbidden, HeadersTooLarge, InvalidInput, TooLarge
+from flux.http.envelope import error_body, error_headers
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 #: JSON may escape each byte of a message.
@@ -27,24 +27,34 @@ class Guard:
     A page of another site could otherwise reach a server on this machine through the user's browser.
     """
 
-    def __init__(self, app: ASGIApp, *, hosts: frozenset[str] | None, max_body: int) -> None:
+    def __init__(self, app: ASGIApp, *, hosts: frozenset[str] | None, max_body: int, max_headers: int = 65_536) -> None:
+        self._max_headers = max_headers
         self._app = app
         self._hosts = None if hosts is None else LOOPBACK | {host.lower() for host in hosts}
         self._max_body = max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        refusal = self._refusal(Headers(scope=scope)) or _unclean(scope)
+        refusal = self._oversized(scope) or self._refusal(Headers(scope=scope)) or _unclean(scope)
         if refusal is not None:
-            await refuse(refusal, send)
+            await (refuse(refusal, send) if scope["type"] == "http" else refuse_socket(refusal, receive, send))
+            return
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
             return
         try:
             await self._app(scope, _Counted(receive, self._max_body), send)
         except TooLarge as error:
             await refuse(error, send)
+
+    def _oversized(self, scope: Scope) -> FluxError | None:
+        size = len(scope["query_string"]) + sum(len(name) + len(value) for name, value in scope["headers"])
+        if size <= self._max_headers:
+            return None
+        return HeadersTooLarge(f"the headers and the address have more than {self._max_headers:,} bytes")
 
     def _refusal(self, headers: Headers) -> FluxError | None:
         length = headers.get("content-length", "")
@@ -99,9 +109,16 @@ def _netloc(origin: str) -> str:
         return ""
 
 
+async def refuse_socket(error: FluxError, receive: Receive, send: Send) -> None:
+    """Do not take a WebSocket; the client sees a 403."""
+    await receive()
+    await send({"type": "websocket.close", "code": 1008, "reason": str(error)[:120]})
+
+
 async def refuse(error: FluxError, send: Send) -> None:
     """Answer with an error."""
     body = json.dumps(error_body(error)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers += [(name.encode(), value.encode()) for name, value in error_headers(error).items()]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -29,10 +29,11 @@ class Streaming(Response):
         self._closing = closing
         self._heartbeat_seconds = heartbeat
         self._quiet = True
+        self._common = HEADERS
         self._told = [(name.lower().encode(), value.encode()) for name, value in (told or {}).items()]
 
     async def _start(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": HEADERS + self._told})
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self._common + self._told})
 
     async def _send(self, send: Send, body: bytes) -> None:
         """Send a piece; the next heartbeat is not needed."""

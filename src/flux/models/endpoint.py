@@ -11,13 +11,19 @@ Wire = Literal["openai-chat", "openai-responses", "anthropic", "google", "ollama
 
 
 class Endpoint(Struct, frozen=True):
-    """Where a provider is called and with which key; `variable` is where the key came from."""
+    """Where a provider is called and with which key; `variable` is where the key came from.
+
+    `headers` are sent with every request, in place of others of their names. `secret` names the secret that holds
+    the key, instead of `key`.
+    """
 
     provider: str
     wire: Wire
     base_url: str
     key: str | None = None
     variable: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    secret: str | None = None
 
     def __repr__(self) -> str:
         return f"Endpoint({self.provider!r}, {self.wire!r}, {self.base_url!r})"

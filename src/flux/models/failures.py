@@ -91,6 +91,8 @@ def _text(kind: FailureKind, error: Exception, endpoint: Endpoint, model: str, s
 
 def _auth_text(error: Exception, endpoint: Endpoint) -> str:
     status = f" ({error.status_code})" if isinstance(error, pai.ModelHTTPError) else ""
+    if endpoint.secret is not None:
+        return f"{endpoint.provider} refused the key in the secret {endpoint.secret}{status}: check it and its rights"
     if endpoint.variable is None:
         return f"{endpoint.provider} asks for a key{status}: name its variable in api_key_env"
     return f"{endpoint.provider} refused the key in {endpoint.variable}{status}: check the key and its rights"

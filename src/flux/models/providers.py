@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from flux.errors import MissingPackage
+from msgspec.structs import replace
+
+from flux.errors import MissingPackage, SecretNotFound, SecretUnreadable
 from flux.messages import ModelFailure
 from flux.models.base import Model, ModelEvent, ModelLimits, ModelRequest
 from flux.models.endpoint import Endpoint, Wire
@@ -21,10 +23,29 @@ STALLED_AFTER = 60.0
 _LONGEST = 300
 
 
-class ProviderModel(Model):
-    """A model behind an HTTP API. `stalled_after` is in seconds."""
+FindSecret = Callable[[str], Awaitable[str]]
 
-    def __init__(self, endpoint: Endpoint, model: str, *, stalled_after: float = STALLED_AFTER) -> None:
+
+async def no_secret(name: str) -> str:
+    """Where nobody keeps secrets.
+
+    :raises SecretNotFound: always
+    """
+    raise SecretNotFound(f"there is no secret {name!r} here")
+
+
+class ProviderModel(Model):
+    """A model behind an HTTP API. `stalled_after` is in seconds; `secret` finds the key that `endpoint` names."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        model: str,
+        *,
+        stalled_after: float = STALLED_AFTER,
+        secret: FindSecret | None = None,
+    ) -> None:
+        self._secret = secret or no_secret
         self.name = f"{endpoint.provider}/{model}"
         self._endpoint = endpoint
         self._model = model
@@ -86,12 +107,17 @@ class ProviderModel(Model):
     async def _connected(self) -> ProviderWire:
         """The wire of this event loop: connections cannot be used from another one."""
         loop = asyncio.get_running_loop()
-        if self._wire is not None and self._loop is loop:
+        endpoint = self._endpoint
+        if endpoint.secret is not None:  # asked for each time: a key may be replaced
+            endpoint = replace(endpoint, key=await self._secret(endpoint.secret))
+        if self._wire is not None and self._loop is loop and self._wire.endpoint == endpoint:
             return self._wire
         module = await asyncio.to_thread(_module, self._endpoint.wire)
-        if self._wire is None or self._loop is not loop:
+        if self._wire is None or self._loop is not loop or self._wire.endpoint != endpoint:
+            if self._calls <= 1:
+                await self.aclose()  # it spoke with another key; calls that still do keep its connections
             self._loop = loop
-            self._wire = module.connect(self._endpoint, self._model, self._stalled_after)
+            self._wire = module.connect(endpoint, self._model, self._stalled_after)
         return self._wire
 
 
@@ -120,6 +146,8 @@ def _failure(error: Exception, endpoint: Endpoint) -> ModelFailure:
     """Why the provider cannot even be called."""
     if isinstance(error, MissingPackage):
         return ModelFailure(str(error), "rejected")
+    if isinstance(error, (SecretNotFound, SecretUnreadable)):
+        return ModelFailure(f"the key of {endpoint.provider}: {error}", "rejected")
     said = " ".join(str(error).split())[:_LONGEST] or type(error).__name__
     if endpoint.key:
         said = said.replace(endpoint.key, "***")

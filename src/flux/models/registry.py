@@ -7,13 +7,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from flux.errors import DefinitionInvalid, MissingKey, SettingsInvalid
 from flux.models.base import Model, Models
+from flux.models.configured import Configured, configured, names
 from flux.models.endpoint import Endpoint, Wire, problem_of
-from flux.models.providers import STALLED_AFTER, ProviderModel
+from flux.models.providers import STALLED_AFTER, FindSecret, ProviderModel, no_secret
 from flux.settings import Provider
-from flux.suggest import nearest
+from flux.suggest import nearest, unknown
 
 ModelFactory = Callable[[str], Model]
 
@@ -83,15 +85,22 @@ class ModelRegistry(Models):
         factories: Mapping[str, ModelFactory] | None = None,
         *,
         stalled_after: float = STALLED_AFTER,
+        keys: Mapping[str, str] | None = None,
     ) -> None:
+        #: Finds a secret by its name; until it is set there are none.
+        self.secret: FindSecret = no_secret
+        self._keys = dict(keys or {})
         self._environment = environment
         self._providers = dict(providers or {})
         self._factories = dict(factories or {})
         self._stalled_after = stalled_after
-        self._made: OrderedDict[tuple[str, Endpoint | None], Model] = OrderedDict()
+        self._made: OrderedDict[tuple[str, Endpoint | ModelFactory], Model] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
         for name, provider in self._providers.items():
             _check_provider(name, provider, {*BUILT_IN, *self._factories})
+        for name in self._keys:
+            if name not in {*BUILT_IN, *self._providers}:
+                raise SettingsInvalid(f"flux.ai.keys: {unknown('provider', name, [*BUILT_IN, *self._providers])}")
 
     def get(self, name: str) -> Model:
         """The model of that name.
@@ -101,23 +110,36 @@ class ModelRegistry(Models):
         :raises SettingsInvalid: the provider's address, from the environment, cannot be one
         """
         provider, model = self._split(name)
-        endpoint = None if provider in self._factories else self._endpoint(provider)
-        found = self._made.get((name, endpoint))
+        how = self._factory(provider) or self._endpoint(provider)
+        key = (name, how)
+        found = self._made.get(key)
         if found is None:
-            found = self._made[name, endpoint] = (
-                self._factories[provider](model)
-                if endpoint is None
-                else ProviderModel(endpoint, model, stalled_after=self._stalled_after)
+            found = self._made[key] = (
+                ProviderModel(how, model, stalled_after=self._stalled_after, secret=self._secret)
+                if isinstance(how, Endpoint)
+                else how(model)
             )
             self._drop_oldest()
-        self._made.move_to_end((name, endpoint))
+        self._made.move_to_end(key)
         return found
+
+    def _factory(self, provider: str) -> ModelFactory | None:
+        """What makes the models of a prefix; None of a provider with an address."""
+        told = configured(provider)
+        return told.model if told is not None else self._factories.get(provider)
+
+    def keys(self) -> list[str]:
+        """Every key of a provider that the environment holds."""
+        own = [one.api_key_env for one in self._providers.values() if one.api_key_env]
+        variables = (*own, *(variable for known in BUILT_IN.values() for variable in known.keys))
+        return [key for variable in variables if (key := self._environment.get(variable))]
 
     def check(self, name: str) -> None:
         """Raise what `get` would raise; loads no SDK."""
         provider, model = self._split(name)
-        if provider in self._factories:
-            self._factories[provider](model)
+        make = self._factory(provider)
+        if make is not None:
+            make(model)
         else:
             self._endpoint(provider)
 
@@ -127,6 +149,9 @@ class ModelRegistry(Models):
             if isinstance(model, ProviderModel):
                 await model.aclose()
         await asyncio.gather(*self._closing)
+
+    async def _secret(self, name: str) -> str:
+        return await self.secret(name)
 
     def _drop_oldest(self) -> None:
         while len(self._made) > KEPT:
@@ -142,7 +167,7 @@ class ModelRegistry(Models):
             raise DefinitionInvalid(
                 f'model "{name}" must read provider/model, such as anthropic/claude-sonnet-5-5', field="model"
             )
-        valid = sorted({*BUILT_IN, *self._providers, *self._factories})
+        valid = sorted({*BUILT_IN, *self._providers, *self._factories, *names()})
         if provider not in valid:
             near = nearest(provider.lower(), valid)
             hint = f'; did you mean "{near}"?' if near else "."
@@ -153,23 +178,45 @@ class ModelRegistry(Models):
         return provider, model
 
     def _endpoint(self, provider: str) -> Endpoint:
+        told = configured(provider)
+        return self._by_settings(provider) if told is None else self._by_code(provider, told)
+
+    def _by_code(self, provider: str, told: Configured) -> Endpoint:
+        """A provider as code has configured it; what that leaves open is as elsewhere."""
+        known, own = BUILT_IN.get(provider), self._providers.get(provider)
+        base_url = told.base_url or (own.base_url if own else self._address(known) if known else None)
+        if base_url is None:
+            raise SettingsInvalid(f"configure_provider {provider}: base_url is missing")
+        wire = told.wire or (own.wire if own else known.wire if known else "openai-chat")
+        endpoint = Endpoint(provider, wire, base_url.rstrip("/"), told.api_key, None, told.headers)
+        variables = known.keys if known else (own.api_key_env,) if own and own.api_key_env else ()
+        # A gateway may know who asks by a header.
+        needed = known is not None and known.needs_key and not told.headers
+        return endpoint if told.api_key else self._with_key(endpoint, variables, needed=needed)
+
+    def _by_settings(self, provider: str) -> Endpoint:
         own = self._providers.get(provider)
         if own is not None:
             variables = () if own.api_key_env is None else (own.api_key_env,)
             return self._with_key(Endpoint(provider, own.wire, own.base_url.rstrip("/")), variables)
         known = BUILT_IN[provider]
+        endpoint = Endpoint(provider, known.wire, self._address(known).rstrip("/"))
+        return self._with_key(endpoint, known.keys, needed=known.needs_key)
+
+    def _address(self, known: BuiltIn) -> str:
         base_url = self._environment.get(known.base_variable) or known.base_url
         if known.wire == "ollama":
             base_url = ollama_address(base_url)
         if (problem := problem_of(base_url)) is not None:
             raise SettingsInvalid(f"{known.base_variable} {problem}")
-        endpoint = Endpoint(provider, known.wire, base_url.rstrip("/"))
-        return self._with_key(endpoint, known.keys, needed=known.needs_key)
+        return base_url
 
     def _with_key(self, endpoint: Endpoint, variables: tuple[str, ...], *, needed: bool = True) -> Endpoint:
+        if (secret := self._keys.get(endpoint.provider)) is not None:
+            return replace(endpoint, secret=secret)
         for variable in variables:
             if key := self._environment.get(variable):
-                return Endpoint(endpoint.provider, endpoint.wire, endpoint.base_url, key, variable)
+                return replace(endpoint, key=key, variable=variable)
         if variables and needed:
             raise MissingKey(
                 f"{endpoint.provider} needs a key: set {' or '.join(variables)}",

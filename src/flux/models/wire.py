@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from functools import cache, cached_property
 from typing import Annotated, Any, get_args, get_origin
@@ -29,7 +29,16 @@ from pydantic_ai.tools import ToolDefinition
 
 from flux.messages import Delta, ModelFailure, ReasoningDelta, TextDelta
 from flux.models import limits
-from flux.models.base import ModelEvent, ModelLimits, ModelRequest, OutputSchema, ReasoningEffort, ToolSchema
+from flux.models.base import (
+    ModelEvent,
+    ModelLimits,
+    ModelRequest,
+    OutputSchema,
+    ReasoningEffort,
+    ToolSchema,
+    has_images,
+    no_images,
+)
 from flux.models.convert import Converter, answer, usage
 from flux.models.endpoint import Endpoint
 from flux.models.failures import cut_off, failure
@@ -53,12 +62,23 @@ def timeouts(stalled_after: float) -> httpx2.Timeout:
     return httpx2.Timeout(stalled_after, connect=min(CONNECT_TIMEOUT, stalled_after))
 
 
-def http_client(stalled_after: float) -> httpx2.AsyncClient:
-    """A client of our own, so that closing it is ours too."""
+def http_client(stalled_after: float, headers: Sequence[tuple[str, str]] = ()) -> httpx2.AsyncClient:
+    """A client of our own, so that closing it is ours too. `headers` go with every request."""
     return httpx2.AsyncClient(
         timeout=timeouts(stalled_after),
+        event_hooks=sending(headers),
         limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
     )
+
+
+def sending(headers: Sequence[tuple[str, str]]) -> dict[str, list[Callable[..., Any]]]:
+    """The hooks of a client that sends these with every request, whatever an SDK has put there."""
+
+    async def put(request: httpx2.Request) -> None:
+        for name, value in headers:
+            request.headers[name] = value
+
+    return {"request": [put]} if headers else {}
 
 
 class ProviderWire(ABC):
@@ -127,6 +147,9 @@ class ProviderWire(ABC):
                 yield failure(error, self.endpoint, self.name, self.stalled_after)
 
     async def _events(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        if self.profile.get("supports_image_input") is False and has_images(request):
+            yield no_images(f"{self.endpoint.provider}/{self.name}")
+            return
         history = self._converter.history(request.messages)
         async with self.open(history, self._settings(request), self._parameters(request)) as stream:
             async for event in stream:

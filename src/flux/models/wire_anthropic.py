@@ -32,7 +32,7 @@ def connect(endpoint: Endpoint, name: str, stalled_after: float) -> ProviderWire
         api_key=endpoint.key or "none",
         max_retries=0,
         timeout=timeouts(stalled_after),
-        http_client=http_client(stalled_after),
+        http_client=http_client(stalled_after, endpoint.headers),
     )
     client.auth_token = None
     return _AnthropicWire(endpoint, name, stalled_after, client)

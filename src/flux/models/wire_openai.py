@@ -67,7 +67,7 @@ _LIMITS_KEPT = 60.0
 def connect(endpoint: Endpoint, name: str, stalled_after: float) -> ProviderWire:
     """The wire to a model of this endpoint."""
     host = endpoint.base_url
-    http = http_client(stalled_after)
+    http = http_client(stalled_after, endpoint.headers)
     kind = _Client if has_hook(AsyncOpenAI) else AsyncOpenAI
     client = kind(
         base_url=f"{host}/v1" if endpoint.wire == "ollama" else host,
@@ -185,7 +185,7 @@ class _OllamaWire(_ChatWire):
         return min(window, trained) if trained else window
 
     async def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> dict[str, Any]:
-        async with http_client(self.stalled_after) as http:
+        async with http_client(self.stalled_after, self.endpoint.headers) as http:
             response = await http.request(method, f"{self.endpoint.base_url}{path}", json=body)
         if not response.is_success:
             return {}

@@ -1,14 +1,14 @@
-"""The sandbox seam: where tools act. One protocol; `flux.sandboxes.local` is the first implementation."""
+"""The sandbox seam: where tools act. One protocol, one contract: `flux.testing_sandboxes`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
 
 
-class ExecResult(Struct, frozen=True):
+class ShellResult(Struct, frozen=True):
     """How a command ended. `exit_code` is None when it was killed by its timeout or by a cancel."""
 
     exit_code: int | None
@@ -38,8 +38,9 @@ class Entry(Struct, frozen=True):
 class Sandbox(Protocol):
     """A place with files and a shell. Paths are relative to `cwd`, or absolute inside it.
 
-    Every path is resolved, links included, before use; one that leaves the workspace raises
-    PermissionError. Other file errors are the usual OSError subclasses. Nothing blocks the event loop.
+    `cwd` is absolute and never changes: each command begins there, in a shell of its own. Every path is
+    resolved, links included, before use; one that leaves the workspace raises PermissionError. Other file
+    errors are the usual OSError subclasses. Nothing blocks the event loop.
     """
 
     name: str
@@ -50,12 +51,15 @@ class Sandbox(Protocol):
         command: str,
         *,
         timeout: float,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
         on_output: Callable[[str], None] | None = None,
         max_output_bytes: int = 1_000_000,
-    ) -> ExecResult:
-        """Run a shell command in its own process group; `timeout` in seconds.
+    ) -> ShellResult:
+        """Run a shell command; `timeout` in seconds, `env` are variables beside those it has anyway.
 
-        Cancelling the awaiting task kills the whole group. Output collected so far is kept on timeout.
+        Cancelling the awaiting task ends all that the command has started, and so does its end. Output collected
+        so far is kept on timeout; `max_output_bytes` holds for each of stdout and stderr.
         """
         ...
 
@@ -89,6 +93,23 @@ class Sandbox(Protocol):
 
     async def close(self) -> None:
         """Release what the sandbox holds."""
+        ...
+
+
+class SandboxFactory(Protocol):
+    """What `virtual()`, `local()` and `isolated()` give: it makes a sandbox where one is needed."""
+
+    @property
+    def name(self) -> str:
+        """Of the sandboxes it makes."""
+        ...
+
+    async def open(self, *, workspace: str = ".") -> Sandbox:
+        """A new sandbox; `workspace` is the host's directory for those that act in one and name none themselves.
+
+        :raises SandboxUnavailable: it cannot work here; says what to do
+        :raises OSError: the directory cannot be used
+        """
         ...
 
 

@@ -6,9 +6,14 @@ import asyncio
 import codecs
 import errno
 import os
+import re
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+
+from msgspec import Struct
+
+SHELL = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
 
 GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -16,7 +21,7 @@ GRACE = 2.0
 DRAIN = 0.5
 """Seconds for the pipes of a shell that has ended, when something it left behind still holds them."""
 
-_SHELL = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 # The leader of the command's process group. Its standard input is a pipe that only this process can
 # write to: when this process is gone, however it died, the guard reads the end and kills the group.
@@ -25,7 +30,7 @@ _LEADER = """
 exec 3<&0 4>&2 </dev/null 2>/dev/null
 trap : HUP INT QUIT TERM
 (trap '' HUP INT QUIT TERM; read -r _; kill -KILL 0) <&3 >/dev/null 3<&- 4>&- &
-"$0" -c "$1" 2>&4 3<&- 4>&-
+"$0" "$@" 2>&4 3<&- 4>&-
 code=$?
 kill -KILL $!
 wait $!
@@ -137,19 +142,26 @@ class Group:
             os.killpg(self._process.pid, number)
 
 
-async def start(
-    command: str, cwd: str, environment: Mapping[str, str], outputs: tuple[Output, Output], stack: ExitStack
-) -> Group:
-    """Start a command; `stack` closes what this process holds of it."""
-    encodable(command, "a command")
+class Program(Struct, frozen=True):
+    """What is started: its arguments, directory, and environment; `fds` are what it gets open beside."""
+
+    argv: tuple[str, ...]
+    cwd: str
+    env: Mapping[str, str]
+    fds: tuple[int, ...] = ()
+
+
+async def start(program: Program, outputs: tuple[Output, Output], stack: ExitStack) -> Group:
+    """Start a program; `stack` closes what this process holds of it."""
     guard, held = os.pipe()
     stack.callback(os.close, held)
     with ExitStack() as given:
         given.callback(os.close, guard)
         out, err = [await _pipe(output, given, stack) for output in outputs]
         process = await asyncio.create_subprocess_exec(
-            "/bin/sh", "-c", _LEADER, _SHELL, command,
-            stdin=guard, stdout=out, stderr=err, cwd=cwd, env=environment, start_new_session=True,
+            "/bin/sh", "-c", _LEADER, *program.argv,
+            stdin=guard, stdout=out, stderr=err, cwd=program.cwd, env=program.env, pass_fds=program.fds,
+            start_new_session=True,
         )  # fmt: skip
     return Group(process, outputs)
 
@@ -171,3 +183,12 @@ def encodable(text: str, what: str) -> None:
             raise OSError(errno.EINVAL, f"{what} cannot hold a NUL character")
     except UnicodeEncodeError as error:
         raise OSError(errno.EINVAL, f"{what} cannot hold a lone surrogate") from error
+
+
+def checked(env: Mapping[str, str]) -> Mapping[str, str]:
+    """Variables for a command. OSError for one that the operating system cannot take."""
+    for name, value in env.items():
+        encodable(value, f"the variable {name}")
+        if not _VARIABLE.fullmatch(name):
+            raise OSError(errno.EINVAL, f"{name[:100]!r} is no name of a variable")
+    return env

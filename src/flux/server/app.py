@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Any, cast, get_type_hints
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -14,25 +14,38 @@ from starlette.exceptions import HTTPException
 import flux
 from flux.agents.process import Process
 from flux.errors import FluxError, InvalidInput, NotFound
-from flux.http.envelope import error_body
+from flux.http.envelope import error_body, error_headers
 from flux.http.guard import Guard, body_limit
 from flux.http.streaming import HEARTBEAT_SECONDS
+from flux.server import socket
+from flux.server.auth import Authentication
+from flux.server.context import whole_segments
+from flux.server.limits import ServerLimits
 from flux.server.measure import Counts, RequestCounter
+from flux.server.oidc import Tokens
+from flux.server.rbac import require
 from flux.server.routes import (
     agents,
     artifacts,
+    audit,
     configs,
     executions,
     health,
+    instances,
     memories,
     oauth,
+    principals,
+    project_runs,
+    roles,
     runs,
     schedules,
     secrets,
     sessions,
+    webhooks,
     workers,
     workflows,
 )
+from flux.server.routes import auth as auth_routes
 from flux.server.wire import ERRORS, Body
 from flux.suggest import nearest
 
@@ -40,39 +53,62 @@ logger = logging.getLogger(__name__)
 
 
 def create_app(
-    process: Process, *, hosts: frozenset[str] | None = frozenset(), heartbeat: float = HEARTBEAT_SECONDS
+    process: Process,
+    *,
+    hosts: frozenset[str] | None = frozenset(),
+    heartbeat: float = HEARTBEAT_SECONDS,
+    operator: bool = False,
 ) -> FastAPI:
-    """The application of a process.
+    """The application of a process. `operator`: only who has its database calls it, and need not say who they are.
 
     `hosts` are the names it answers to besides loopback; None: any. A stream in which nothing happens
     says so every `heartbeat` seconds.
     """
     app = FastAPI(
-        title="Flux", version=flux.__version__, docs_url=None, redoc_url=None, redirect_slashes=False, responses=ERRORS
-    )
+        title="Flux", version=flux.__version__, docs_url=None, redoc_url=None, redirect_slashes=False,
+        responses=ERRORS, dependencies=[Depends(whole_segments), Depends(require)],
+    )  # fmt: skip
     app.state.process = process
     app.state.heartbeat = heartbeat
     app.state.closing = asyncio.Event()
+    app.state.limits = ServerLimits(process.settings)
     app.include_router(health.router)
     app.include_router(sessions.router)
     app.include_router(artifacts.router)
     app.include_router(agents.router)
     app.include_router(schedules.router)
+    app.include_router(webhooks.router)
     app.include_router(workers.router)
     app.include_router(workflows.router)
     app.include_router(runs.router)
+    app.include_router(instances.router)
+    app.include_router(project_runs.router)
     app.include_router(executions.router)
     app.include_router(configs.router)
     app.include_router(secrets.router)
     app.include_router(oauth.router)
     app.include_router(memories.router)
+    app.include_router(audit.router)
+    app.include_router(auth_routes.router)
+    app.include_router(principals.router)
+    app.include_router(roles.router)
+    app.router.routes.append(socket.ROUTE)
     app.add_exception_handler(FluxError, _flux_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(UnicodeEncodeError, _not_text)
     app.add_exception_handler(Exception, _unexpected)
     app.state.counts = Counts(process.database, process.settings.dead_after)
-    app.add_middleware(Guard, hosts=hosts, max_body=body_limit(process.settings.max_message_bytes))
+    if process.identities.enabled and not operator:
+        auth = process.settings.auth
+        tokens = Tokens(process.identities, auth.oidc) if auth.oidc.enabled else None
+        app.add_middleware(Authentication, identities=process.identities, keys=auth.api_keys.enabled, tokens=tokens)
+    app.add_middleware(
+        Guard,
+        hosts=hosts,
+        max_body=body_limit(process.settings.max_message_bytes),
+        max_headers=process.settings.max_header_bytes,
+    )
     app.add_middleware(RequestCounter)
     return app
 
@@ -83,7 +119,7 @@ def end_streams(app: FastAPI) -> None:
 
 
 def _envelope(error: FluxError) -> JSONResponse:
-    return JSONResponse(error_body(error), error.status)
+    return JSONResponse(error_body(error), error.status, headers=error_headers(error))
 
 
 async def _flux_error(request: Request, raised: Exception) -> JSONResponse:

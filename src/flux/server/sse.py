@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 
 from starlette.types import Receive, Scope, Send
 
@@ -21,18 +21,27 @@ def encode_frame(frame: Frame) -> bytes:
 
 
 class EventStream(Streaming):
-    """Streams batches of frames until they end, the reader leaves or the server closes; `heartbeat` in seconds."""
+    """Streams batches of frames until they end, the reader leaves or the server closes, inside of `reading`."""
 
     def __init__(
-        self, batches: AsyncGenerator[list[Frame], None], closing: asyncio.Event, heartbeat: float = HEARTBEAT_SECONDS,
+        self,
+        batches: AsyncGenerator[list[Frame], None],
+        closing: asyncio.Event,
+        heartbeat: float = HEARTBEAT_SECONDS,
+        reading: AbstractContextManager[None] | None = None,
         told: Mapping[str, str] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(closing, heartbeat, told)
+        self._reading = reading or nullcontext()
         self._batches = batches
         self._ended = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send; close the source when either side is done."""
+        with self._reading:
+            await self._stream(receive, send)
+
+    async def _stream(self, receive: Receive, send: Send) -> None:
         await self._start(send)
         done = await first_done(
             asyncio.create_task(self._pump(send)),

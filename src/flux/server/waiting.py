@@ -84,9 +84,14 @@ class Waiter:
         if mode == "stream":
             return stream(self._request, self._shown(place))
         if mode == "sync":
-            await self._rest(place)
+            return JSONResponse(await self.at_rest(place, detailed=detailed))
         shown = self._at_rest(await self._executions.summary(self._scope, self._id, detailed=detailed))
-        return JSONResponse(shown, 200 if mode == "sync" else 202)
+        return JSONResponse(shown, 202)
+
+    async def at_rest(self, place: Cursor, *, detailed: bool = False) -> dict[str, Any]:
+        """The summary, once it rests or nobody begins it."""
+        await self._rest(place)
+        return self._at_rest(await self._executions.summary(self._scope, self._id, detailed=detailed))
 
     async def _rest(self, place: Cursor) -> None:
         """Return when it rests or nobody begins it, the caller leaves, or the server is about to stop."""

@@ -22,6 +22,8 @@ from flux.store.workflows import WorkflowVersion
 
 MAX_PAGE = 200
 MAX_DEPTH = 100
+#: What a database keeps as a number of an entry.
+MAX_SEQ = (1 << 31) - 1
 
 
 def _text(value: str) -> str:
@@ -82,6 +84,20 @@ class SendMessage(Body):
     model: Text | None = None
 
 
+class PromptInstance(Body):
+    """POST /agents/{name}/{id}."""
+
+    message: Text = Field(min_length=1)
+    session: Text = "default"
+
+
+class DispatchInput(Body):
+    """POST /agents/{name}/{id}/dispatch."""
+
+    input: Json
+    session: Text = "default"
+
+
 class Decide(Body):
     """POST /executions/{id}/approvals/{call}/approve or reject."""
 
@@ -98,10 +114,23 @@ class AnswerInterrupt(Body):
     content: Json = None
 
 
+class StartRun(Body):
+    """POST /workflows/{name}."""
+
+    payload: Json = None
+
+
 class Rename(Body):
     """PUT /sessions/{id}/name."""
 
     name: Text = Field(min_length=1, max_length=256)
+
+
+class ForkSession(Body):
+    """POST /sessions/{id}/fork."""
+
+    at: int | None = Field(default=None, ge=1, le=MAX_SEQ, description="the last entry to copy; none: all of them")
+    name: Text | None = Field(default=None, min_length=1, max_length=256)
 
 
 class PutSchedule(Body):
@@ -130,6 +159,12 @@ class PutConfig(Body):
     """PUT /configs/{name}."""
 
     value: Json
+
+
+class RotateKey(Body):
+    """POST /secrets/rotate-key. `forget_unreadable`: remove secrets that no key here can read."""
+
+    forget_unreadable: bool = False
 
 
 class PutSecret(Body):

@@ -7,6 +7,7 @@ import uuid
 
 from msgspec import Struct
 
+from flux import redaction
 from flux.errors import Fenced
 from flux.store.database import Scope, Steps
 
@@ -34,16 +35,50 @@ on conflict (id) do update set name = excluded.name, media_type = excluded.media
 where artifacts.execution_id = excluded.execution_id
 returning id"""
 
+#: An artifact is there for the execution that kept it, and for those that began as a copy of one that has it.
+THEIRS = """(a.execution_id = :id or exists (
+  select 1 from artifact_links l where l.execution_id = :id and l.artifact = a.id))"""
+
 LIST = f"""
 select {COLUMNS} from artifacts a
-where a.execution_id = :id and a.tenant = :tenant
+where a.tenant = :tenant and (a.execution_id = :id or a.id in (
+    select artifact from artifact_links where execution_id = :id))
   and (cast(:created as double precision) is null or a.created > :created or (a.created = :created and a.id > :after))
 order by a.created, a.id limit :limit"""
 
 IN_TREE = """
-select a.media_type, a.data from artifacts a join executions of on of.id = a.execution_id
-  join executions reader on reader.root = of.root
-where a.id = :artifact and a.tenant = :tenant and reader.id = :id and reader.tenant = :tenant"""
+select a.media_type, a.data from artifacts a
+where a.id = :artifact and a.tenant = :tenant and exists (
+  select 1 from (
+    select execution_id from artifacts where id = :artifact
+    union all select execution_id from artifact_links where artifact = :artifact
+  ) holder
+  join executions held on held.id = holder.execution_id
+  join executions reader on reader.root = held.root
+  where reader.id = :id and reader.tenant = :tenant)"""
+
+LINK = """
+insert into artifact_links (execution_id, artifact)
+select cast(:id as text), a.id from artifacts a
+where a.tenant = :tenant
+  and a.created <= (select at from events where execution_id = :source and seq = :at)
+  and a.execution_id in (
+    select e.id from executions s
+    join executions e on e.id in (s.id, s.root) or (e.root = s.root and e.driver is not null)
+    where s.id = :source and s.tenant = :tenant)
+union
+select cast(:id as text), l.artifact from artifact_links l join executions s on s.id = l.execution_id
+where l.execution_id = :source and s.tenant = :tenant
+on conflict do nothing"""
+
+DELETE = """
+delete from artifacts where execution_id = :id
+  and not exists (select 1 from artifact_links l where l.artifact = artifacts.id)"""
+
+DELETE_LAST = """
+delete from artifacts where id = :artifact
+  and not exists (select 1 from artifact_links l where l.artifact = artifacts.id)
+  and not exists (select 1 from executions e where e.id = artifacts.execution_id)"""
 
 
 def artifact_id(execution: str, call: str, n: int) -> str:
@@ -56,6 +91,7 @@ def put(scope: Scope, execution: str, epoch: int, id: str, *, name: str, media_t
 
     :raises Fenced: somebody else owns the execution now; nothing was written
     """
+    data = redaction.data(data)
     rows = yield (
         PUT,
         {
@@ -86,8 +122,7 @@ def page(
 def get(scope: Scope, execution: str, id: str) -> Steps[tuple[Artifact, bytes] | None]:
     """An artifact of an execution, with its bytes."""
     rows = yield (
-        f"select {COLUMNS}, a.data from artifacts a"
-        " where a.id = :artifact and a.execution_id = :id and a.tenant = :tenant",
+        f"select {COLUMNS}, a.data from artifacts a where a.id = :artifact and a.tenant = :tenant and {THEIRS}",
         {"artifact": id, "id": execution, "tenant": scope.tenant},
     )
     return (Artifact(*rows[0][:-1]), bytes(rows[0][-1])) if rows else None
@@ -97,3 +132,16 @@ def read_in_tree(scope: Scope, reader: str, id: str) -> Steps[tuple[str, bytes] 
     """The media type and the bytes of an artifact of the execution `reader`, or of any other with the same root."""
     rows = yield IN_TREE, {"artifact": id, "id": reader, "tenant": scope.tenant}
     return (rows[0][0], bytes(rows[0][1])) if rows else None
+
+
+def link(scope: Scope, source: str, at: int, id: str) -> Steps[None]:
+    """Let `id`, a copy of `source` up to and with the seq `at`, read what its copied entries speak of."""
+    yield LINK, {"id": id, "source": source, "at": at, "tenant": scope.tenant}
+
+
+def delete_all(execution: str) -> Steps[None]:
+    """Remove the artifacts of an execution that is gone, but for those that a copy of it still has."""
+    links = yield "delete from artifact_links where execution_id = :id returning artifact", {"id": execution}
+    yield DELETE, {"id": execution}
+    for (artifact,) in links:
+        yield DELETE_LAST, {"artifact": artifact}

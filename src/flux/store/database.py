@@ -6,6 +6,7 @@ SQL is the same text on both databases: named parameters, and `:now` for the dat
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -18,14 +19,56 @@ Steps = Generator[tuple[str, Mapping[str, Any]], list[Row], T]
 Heard = Callable[[str | None], None]
 
 
+class Reach(NamedTuple):
+    """Whose executions besides the principal's own: those of workflows, and sessions of these agents (None: of all)."""
+
+    workflows: bool = False
+    agents: frozenset[str] | None = frozenset()
+
+
+OWN = Reach()
+EVERYBODYS = Reach(True, None)
+
+
+#: Passwords that stand among the parameters of a URL.
+_PASSWORDS = re.compile(r"([?&](?:ssl)?password=)[^&]*", re.IGNORECASE)
+
+
 class Scope(NamedTuple):
-    """On whose behalf a store function acts."""
+    """On whose behalf a store function acts, and what of others that principal was found to be allowed to see."""
 
     tenant: str
     principal: str
+    reach: Reach = OWN
+
+    def sees(self, owner: str, agent: str | None) -> bool:
+        """Whether an execution of its tenant is there for it; `agent` None: it is no session."""
+        if owner == self.principal:
+            return True
+        if agent is None:
+            return self.reach.workflows
+        return self.reach.agents is None or agent in self.reach.agents
 
 
 LOCAL = Scope("default", "local")
+
+
+def visible_to(scope: Scope, parameters: dict[str, Any], table: str = "") -> str:
+    """The condition that `Scope.sees` is, on the rows of `table` (such as "e."); its parameters are put in."""
+    parameters["owner"] = scope.principal
+    if scope.reach == EVERYBODYS:
+        return "1 = 1"
+    workflows, agents = scope.reach
+    names = {f"agent_{n}": name for n, name in enumerate(sorted(agents or ()))}
+    parameters |= names
+    ways = [f"{table}owner = :owner"]
+    if workflows:
+        ways.append(f"{table}agent is null")
+    if agents is None:
+        ways.append(f"{table}agent is not null")
+    elif names:
+        ways.append(f"{table}agent in ({', '.join(f':{name}' for name in names)})")
+    return f"({' or '.join(ways)})"
 
 
 class CommitObserver(Protocol):
@@ -101,6 +144,7 @@ def check_version(found: str | None, url: str, known: str = VERSION) -> bool:
 
 def hide_password(url: str) -> str:
     """A database URL fit to be shown."""
+    url = _PASSWORDS.sub(r"\1***", url)
     scheme, separator, rest = url.partition("://")
     user, at, host = rest.rpartition("@")
     return f"{scheme}{separator}{user.partition(':')[0]}{at}{host}" if at else url

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from flux.events import AssistantSaid, Entry, ModelFailed, ToolDone, UnknownEntry
+from flux.events import AssistantSaid, DeltaEvent, Entry, ModelFailed, Reasoning, Token, ToolDone, UnknownEntry
 from flux.store.database import Scope, Steps
 from flux.store.log import LogRow
 from flux.workflow_entries import TaskCompleted, TaskFailed
@@ -143,6 +143,11 @@ def forget(settled: Sequence[Settled]) -> Steps[None]:
 def tidy(seconds: float) -> Steps[None]:
     """Remove what dead writers have left behind, so many seconds later."""
     yield TIDY, {"seconds": seconds}
+
+
+def subject_of(delta: DeltaEvent) -> str:
+    """The message or call that a delta is a piece of."""
+    return delta.message_id if isinstance(delta, (Token, Reasoning)) else delta.call
 
 
 def settled_by(entries: Sequence[Entry | UnknownEntry]) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from msgspec import Struct
 
 from flux.errors import SessionExists
 from flux.messages import Usage
-from flux.store.database import Scope, Steps
+from flux.store import artifacts, files
+from flux.store.database import Scope, Steps, visible_to
 
 State = Literal["idle", "scheduled", "running", "waiting", "ended"]
 
@@ -211,7 +212,7 @@ def open_children(scope: Scope, parent: str) -> Steps[list[str]]:
 
 LIST = f"""
 select {COLUMNS} from executions e
-where tenant = :tenant and agent is not null and owner = :owner and driver is null
+where tenant = :tenant and agent is not null and {{visible}} and driver is null
   and (cast(:agent as text) is null or agent = :agent)
   and (cast(:state as text) is null or state = :state)
   and (cast(:instance as text) is null or instance = :instance)
@@ -234,7 +235,6 @@ def list_sessions(
     """The scope's sessions, newest first, but for driven ones; `after` is the (created, id) of the last row seen."""
     parameters: dict[str, Any] = {
         "tenant": scope.tenant,
-        "owner": scope.principal,
         "agent": agent,
         "state": state,
         "instance": instance,
@@ -243,7 +243,8 @@ def list_sessions(
         "after": after[1] if after else None,
         "limit": limit,
     }
-    rows = yield LIST, parameters
+    visible = visible_to(scope, parameters)
+    rows = yield LIST.format(visible=visible), parameters
     return [Execution(*row) for row in rows]
 
 
@@ -270,16 +271,18 @@ def list_executions(
 ) -> Steps[list[Execution]]:
     """The scope's executions of every kind but for what others drive, newest first; `state` is one of SHOWN_STATES."""
     condition = SHOWN_STATES[state] if state else "1 = 1"
+    parameters: dict[str, Any] = {}
+    visible = visible_to(scope, parameters)
     rows = yield (
-        f"select {COLUMNS} from executions where tenant = :tenant and owner = :owner and driver is null and {condition}"
+        f"select {COLUMNS} from executions where tenant = :tenant and {visible} and driver is null and {condition}"
         " and (cast(:workflow as text) is null or coalesce(workflow, 'agents/agent_chat') = :workflow)"
         " and (cast(:agent as text) is null or agent = :agent)"
         " and (cast(:created as double precision) is null or created < :created"
         " or (created = :created and id < :after))"
         " order by created desc, id desc limit :limit",
-        {
+        parameters
+        | {
             "tenant": scope.tenant,
-            "owner": scope.principal,
             "workflow": workflow,
             "agent": agent,
             "created": after[0] if after else None,
@@ -315,9 +318,30 @@ def delete_rest(root: str) -> Steps[None]:
     """Remove what an execution that is gone drove, and what all of them left behind."""
     rows = yield "delete from executions where root = :root and driver is not null returning id", {"root": root}
     for id in (root, *(row[0] for row in rows)):
-        for table in ("events", "interrupts", "grants", "admissions", "waits", "artifacts"):
+        for table in ("events", "interrupts", "grants", "admissions", "waits"):
             yield f"delete from {table} where execution_id = :id", {"id": id}
+        yield from artifacts.delete_all(id)
+        yield from files.delete_all(id)
 
 
 def _like(text: str) -> str:
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def waiting(limit: int) -> Steps[int]:
+    """How many executions of all tenants wait for a worker, counted up to `limit`."""
+    rows = yield (
+        "select count(*) from (select 1 from executions where state = 'scheduled' limit :limit) as waiting",
+        {"limit": limit},
+    )
+    return int(rows[0][0])
+
+
+def under_way(scope: Scope, limit: int) -> Steps[int]:
+    """How many runs of the principal are scheduled or running, counted up to `limit`."""
+    rows = yield (
+        "select count(*) from (select 1 from executions where (state = 'scheduled' or state = 'running')"
+        " and tenant = :tenant and owner = :owner and driver is null limit :limit) as under_way",
+        {"tenant": scope.tenant, "owner": scope.principal, "limit": limit},
+    )
+    return int(rows[0][0])

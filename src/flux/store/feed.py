@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from flux.errors import DatabaseLocked, DatabaseUnavailable
-from flux.events import DeltaEvent, Reasoning, Token, encode, type_of
+from flux.events import DeltaEvent, encode, type_of
 from flux.store import deltas, executions, log
 from flux.store.channel import START, Channel, Cursor, Frame, Reader, entry_frame
 from flux.store.database import Database, Scope, Steps
@@ -51,6 +51,8 @@ class Feed:
         self.reading = asyncio.Event()
         #: Called when another process has written: with the execution, or None where that is not known.
         self.on_foreign_write: Callable[[str | None], None] = _nothing
+        #: Called when something was written here that webhooks are to be told.
+        self.on_hooked: Callable[[], None] = lambda: None
 
     async def catch_up(self, id: str) -> None:
         """Before a run begins here: take up what other processes have streamed to who reads it here."""
@@ -82,9 +84,8 @@ class Feed:
         if channel is None:
             return
         channel.n += 1
-        subject = delta.message_id if isinstance(delta, (Token, Reasoning)) else delta.call
         cursor = Cursor(channel.head, channel.epoch, channel.n)
-        frame = Frame(cursor, type_of(delta), _numbered(encode(delta), channel.n), False, subject)
+        frame = Frame(cursor, type_of(delta), _numbered(encode(delta), channel.n), False, deltas.subject_of(delta))
         channel.put(frame)
         if self._stream is not None:
             self._stream.show(id, frame)

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from flux.store.database import Scope, Steps
+from flux import redaction
+from flux.store.database import Scope, Steps, visible_to
 
 
 class Interrupt(Struct, frozen=True):
@@ -75,7 +76,7 @@ def open_interrupt(
             "tenant": scope.tenant,
             "call": call,
             "kind": kind,
-            "payload": msgspec.json.encode(payload).decode(),
+            "payload": msgspec.json.encode(redaction.struct(payload)).decode(),
             "digest": digest,
             "expires_at": expires_at,
         },
@@ -141,15 +142,17 @@ def list_approvals(
         "rejected": 'i.answer like \'{"decision":"reject"%\'',
     }
     condition = conditions.get(state or "", "(cast(:state as text) is null or i.state = :state)")
+    parameters: dict[str, Any] = {}
+    visible = visible_to(scope, parameters, "e.")
     rows = yield (
         f"select {FIELDS} from interrupts i join executions e on e.id = i.execution_id"
-        f" where i.kind = 'approval' and e.tenant = :tenant and e.owner = :owner and {condition}"
+        f" where i.kind = 'approval' and e.tenant = :tenant and {visible} and {condition}"
         " and (cast(:execution as text) is null or i.execution_id = :execution or i.root = :execution)"
         " and (cast(:created as double precision) is null or i.created < :created"
         " or (i.created = :created and i.id < :after)) order by i.created desc, i.id desc limit :limit",
-        {
+        parameters
+        | {
             "tenant": scope.tenant,
-            "owner": scope.principal,
             "execution": execution,
             "state": state,
             "created": after[0] if after else None,

@@ -8,11 +8,14 @@ from typing import Any
 
 from msgspec import Struct
 
+from flux import redaction
 from flux.errors import Fenced
 from flux.events import (
     ENDS,
     PROGRESS,
+    RUN_ENDS,
     AssistantSaid,
+    Cancelled,
     ChatResponse,
     Entry,
     RunFailed,
@@ -24,12 +27,15 @@ from flux.events import (
     type_of,
 )
 from flux.messages import text_of
+from flux.store import webhooks
 from flux.store.database import Scope, Steps
 from flux.store.executions import State
 from flux.workflow_entries import WorkflowFailed
 
 INSERT = "insert into events (execution_id, seq, type, run_id, epoch, at, body, words) values {} returning at"
 INSERTED = "(:id, :seq_{n}, :type_{n}, :run_id, :epoch, :now, :body_{n}, :words_{n})"
+#: Entries that say which messages they have consumed.
+CONSUMES = (RunStarted, AssistantSaid, Cancelled)
 #: Entries that are stored by one statement.
 TOGETHER = 50
 
@@ -45,6 +51,7 @@ update executions set head = head + :n, updated = :now,
   run_id = case when :ends = 1 then null else coalesce(cast(:run_id as text), run_id) end,
   failures = case when :resets = 1 or ({LEAVES} and cast(:then as text) = 'idle') then 0 else failures end,
   turns = turns + :turns,
+  queued = case when queued > :consumed then queued - :consumed else 0 end,
   usage = coalesce(cast(:usage as text), usage),
   last_error = case when :ends = 1 then cast(:error as text) else last_error end,
   state = case when {LEAVES} then cast(:then as text) else state end
@@ -104,11 +111,12 @@ class LogRow(Struct, frozen=True):
 
 
 class Appended(Struct, frozen=True):
-    """What an append did: the rows as stored, and the state it left."""
+    """What an append did: the rows as stored, the state it left, and how many webhooks are to be told."""
 
     rows: tuple[LogRow, ...]
     head: int
     state: State
+    hooked: int = 0
 
 
 def append(
@@ -144,6 +152,7 @@ def append(
             "run_id": started,
             "resets": int(any(isinstance(entry, PROGRESS) for entry in entries)),
             "turns": sum(isinstance(entry, ChatResponse) and entry.turn > 0 for entry in entries),
+            "consumed": sum(len(entry.inputs) for entry in entries if isinstance(entry, CONSUMES)),
             "usage": usage,
             "error": ends.message if isinstance(ends, (RunFailed, WorkflowFailed)) else None,
         },
@@ -152,9 +161,14 @@ def append(
         raise Fenced(debug=f"append to {id} in epoch {epoch}")
     head, state = rows[0]
     written = yield from insert(id, entries, head, started or run, epoch)
+    hooked = 0
     if ends is not None:
         yield CLOSE_INTERRUPTS, {"id": id}
-    return Appended(written, head, state)
+    if isinstance(ends, RUN_ENDS):
+        hooked = yield from webhooks.note_end(scope, id, started or run, head, ends)
+    elif then is not None and state == "waiting":
+        hooked = yield from webhooks.note_waiting(scope, id, run, head, then.waiting_for)
+    return Appended(written, head, state, hooked)
 
 
 def insert(id: str, entries: Sequence[Entry], head: int, run: str | None, epoch: int) -> Steps[tuple[LogRow, ...]]:
@@ -168,7 +182,7 @@ def insert(id: str, entries: Sequence[Entry], head: int, run: str | None, epoch:
 def _insert(id: str, entries: Sequence[Entry], first: int, run: str | None, epoch: int) -> Steps[list[LogRow]]:
     parameters: dict[str, Any] = {"id": id, "run_id": run, "epoch": epoch}
     stored: list[tuple[int, str, str]] = []
-    for n, entry in enumerate(entries):
+    for n, entry in enumerate(map(redaction.struct, entries)):
         seq, type, body = first + n, type_of(entry), encode(entry).decode()
         parameters |= {f"seq_{n}": seq, f"type_{n}": type, f"body_{n}": body, f"words_{n}": _words(entry)}
         stored.append((seq, type, body))

@@ -31,10 +31,13 @@ TIMER = f"""
 update executions set state = 'scheduled', waiting_for = null, updated = :now
 where state = 'waiting' and due <= :at and driver is null and {SERVED}"""
 
-REAP = """
+#: What code ran in its own process is not run by others, but settled: see store/callers.py.
+OTHERS = f"not (pool = '{CALLER}' and kind = 'session')"
+
+REAP = f"""
 update executions set state = 'scheduled', worker = null, epoch = epoch + 1, failures = failures + 1,
   due = :now + :backoff, updated = :now
-where state = 'running' and worker = :worker and driver is null and failures = :failures
+where state = 'running' and worker = :worker and driver is null and failures = :failures and {OTHERS}
 returning id"""
 
 HANDBACK = """
@@ -150,7 +153,7 @@ def reap(worker: str, backoffs: tuple[float, ...]) -> Steps[list[str]]:
     yield "update workers set state = state where id = :worker", {"worker": worker}
     rows = yield (
         "select distinct failures from executions where state = 'running' and worker = :worker and driver is null"
-        " order by failures",
+        f" and {OTHERS} order by failures",
         {"worker": worker},
     )
     reaped: list[str] = []

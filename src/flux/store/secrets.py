@@ -40,3 +40,15 @@ def names(scope: Scope, after: str = "", limit: int = 50) -> Steps[list[str]]:
         {"tenant": scope.tenant, "after": after, "limit": limit},
     )
     return [row[0] for row in rows]
+
+
+def keys() -> Steps[set[str]]:
+    """The ids of the keys that secrets are sealed with, whoever they belong to."""
+    rows = yield "select distinct substr(sealed, 3, 8) from secrets", {}
+    return {row[0] for row in rows}
+
+
+def every() -> Steps[list[tuple[str, str, str]]]:
+    """Tenant, name and sealed form of every secret."""
+    rows = yield "select tenant, name, sealed from secrets order by tenant, name", {}
+    return [(row[0], row[1], row[2]) for row in rows]

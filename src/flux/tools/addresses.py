@@ -24,6 +24,13 @@ _ODD = tuple(
 )
 
 
+#: Where machines of clouds find out about themselves, keys included: for nobody, whoever names it.
+_NEVER = tuple(
+    ipaddress.ip_network(one)
+    for one in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32", "100.100.100.200/32", "192.0.0.192/32")
+)
+
+
 class NotAllowed(Exception):
     """A host must not be reached; says why."""
 
@@ -39,12 +46,25 @@ async def address_of(host: str, port: int, allowed: Container[str]) -> str:
     """
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = [str(place[0]) for *_, place in sorted(found, key=lambda one: one[0] != socket.AF_INET)]
+    for address in filter(is_never, addresses):
+        raise NotAllowed(f"{host} is {address}, which is of the machine's own network and never reached")
     if host.lower() not in allowed and f"{host.lower()}:{port}" not in allowed:
         for address in (one for one in addresses if not is_public(one)):
             raise NotAllowed(
                 f"{host} is {address}, which is not a public address; whoever runs Flux can name it in web_fetch_hosts"
             )
     return addresses[0]
+
+
+def is_never(text: str) -> bool:
+    """Whether an address is one at which a machine tells about itself, whatever form it has."""
+    try:
+        address: Address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    inside = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
+    places = [address] if inside is None else [address, inside]
+    return any(one in network for one in places for network in _NEVER if network.version == one.version)
 
 
 def is_public(text: str) -> bool:

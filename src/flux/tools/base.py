@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Container, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -81,8 +81,7 @@ class ToolContext(Struct, frozen=True):
     watches. `answers` are all that this call was given when it asked before, oldest first.
     `ask` asks while the call goes on; None: nobody has answered within so many seconds, and a NeedsInput with
     the same payload leaves that question open. `resources` read `scheme://path` by scheme. `keep` stores bytes
-    of a media type as an artifact and returns its address, for what is too long to show. `tools` are the names of
-    what the agent may call.
+    of a media type as an artifact and returns its address, for what is too long to show.
     """
 
     session: str
@@ -93,7 +92,6 @@ class ToolContext(Struct, frozen=True):
     ask: Callable[[NeedsInput, float], Awaitable[Answer | None]] = _ask_nobody
     resources: Mapping[str, Resource] = {}
     keep: Callable[[bytes, str], Awaitable[str]] = _keep_nothing
-    tools: Container[str] = ()
 
     @property
     def answer(self) -> Answer | None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 from weakref import WeakValueDictionary
 
+from msgspec import Struct
 from pydantic import Field
 
 from flux.sandboxes.base import HostSandbox, Sandbox
@@ -21,6 +22,9 @@ from flux.tools.workspace import GroupConfig, builtin
 MAX_FILE = 50_000_000
 """Bytes of the largest file that is read or edited."""
 
+READER = "read_file"
+"""The tool that reads addresses too."""
+
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
 _READ_ONLY = "{} can only be read"
 
@@ -29,11 +33,29 @@ _READ_ONLY = "{} can only be read"
 _writers: WeakValueDictionary[tuple[int, str, str], asyncio.Lock] = WeakValueDictionary()
 
 
-class FileTools:
-    """read_file, write_file, edit_file, file_info."""
+class FileNames(Struct, frozen=True):
+    """What the tools call each other, and the arguments of edit_file, where they speak of them."""
 
-    def __init__(self, config: GroupConfig) -> None:
+    write: str = "write_file"
+    old: str = "old_string"
+    new: str = "new_string"
+
+
+NAMES = FileNames()
+
+
+class FileTools:
+    """read_file, write_file, edit_file, file_info. At most `lines` are shown at once; None: as many as fit."""
+
+    def __init__(
+        self,
+        config: GroupConfig,
+        names: FileNames = NAMES,
+        lines: int | None = None,
+    ) -> None:
         self._config = config
+        self._names = names
+        self._lines = lines
 
     def tools(self) -> tuple[Tool, ...]:
         """The tools of the group."""
@@ -62,7 +84,8 @@ class FileTools:
         data = await _resource(context, *address.groups()) if address else await _small_file(context.sandbox, path)
         if is_binary(data):
             return Done(f"{path} is a binary file of {len(data):,} bytes; it is not shown.")
-        return Done(_page(lines_of(data), offset, limit, self._config.max_output_chars))
+        shown = min(limit or self._lines, self._lines) if self._lines else limit
+        return Done(_page(lines_of(data), offset, shown, self._config.max_output_chars))
 
     async def write_file(self, context: ToolContext, path: str, content: str) -> ToolOutcome:
         """Write a text file; one that exists is replaced. Missing directories are made.
@@ -90,11 +113,11 @@ class FileTools:
             replace_all: Replace every occurrence.
         """
         if not old_string:
-            return Failed("old_string is empty; use write_file to make or replace a whole file")
+            return Failed(f"{self._names.old} is empty; use {self._names.write} to make or replace a whole file")
         if _ADDRESS.fullmatch(path):
             return Failed(_READ_ONLY.format(path))
         if old_string == new_string:
-            return Failed("old_string and new_string are the same")
+            return Failed(f"{self._names.old} and {self._names.new} are the same")
         async with _writing(context.sandbox, path):
             data = await _small_file(context.sandbox, path)
             if is_utf16(data):
@@ -102,7 +125,7 @@ class FileTools:
             old, new = _like(data, old_string.encode()), _like(data, new_string.encode())
             count = data.count(old)
             if count != 1 and not (replace_all and count):
-                return Failed(_miscounted(path, count))
+                return Failed(_miscounted(path, count, self._names.old))
             await context.sandbox.write(path, data.replace(old, new))
         line = data[: data.index(old)].count(b"\n") + 1
         where = f"line {line}" if count == 1 else f"the first in line {line}"
@@ -134,7 +157,7 @@ def resource_reader() -> Tool:
         """Read what stands behind an address. Each line is shown with its number and a tab before it.
 
         Args:
-            path: An address such as skill://name/path that a tool gave.
+            path: An address such as skill://name/path or artifact://id that a tool gave.
             offset: How many lines to skip.
             limit: How many lines to show at most; 0 for as many as fit.
         """
@@ -187,10 +210,10 @@ def _like(data: bytes, text: bytes) -> bytes:
     return text.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
 
 
-def _miscounted(path: str, count: int) -> str:
+def _miscounted(path: str, count: int, old: str) -> str:
     if count == 0:
-        return f"{path}: old_string occurs 0 times; it must match the file exactly, spaces and line ends too"
-    return f"{path}: old_string occurs {count} times; add text around it, or set replace_all"
+        return f"{path}: {old} occurs 0 times; it must match the file exactly, spaces and line ends too"
+    return f"{path}: {old} occurs {count} times; add text around it, or set replace_all"
 
 
 @asynccontextmanager

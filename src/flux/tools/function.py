@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -43,6 +43,21 @@ def tool_of(
         requires_approval=requires_approval,
         source=source,
     )
+
+
+def renamed(tool: Tool, name: str, arguments: Mapping[str, str]) -> Tool:
+    """The same tool under another name, with other names of arguments: the new one of each old one."""
+    old = {new: known for known, new in arguments.items()}
+    schema = tool.parameters
+    properties = {arguments.get(key, key): value for key, value in schema.get("properties", {}).items()}
+    parameters = {**schema, "properties": properties}
+    if "required" in schema:
+        parameters["required"] = [arguments.get(key, key) for key in schema["required"]]
+
+    async def run(args: dict[str, Any], context: ToolContext) -> ToolOutcome:
+        return await tool.run({old.get(key, key): value for key, value in args.items()}, context)
+
+    return msgspec.structs.replace(tool, name=name, parameters=parameters, run=run)
 
 
 def outcome_of(value: Any) -> ToolOutcome:

@@ -98,17 +98,17 @@ def _parsed(entry: Any) -> tuple[str, Any]:
 def _built(name: str, settings: Any, sandbox: str) -> tuple[Tool, ...]:
     if name in GROUPS:
         config = GroupConfig.of(name, settings)
-        tools = GROUPS[name](_by_sandbox(config, sandbox), sandbox)
+        tools = GROUPS[name](by_sandbox(config, sandbox), sandbox)
         _check_approval(name, config, tools)
         return tools
     if name not in SINGLE:
         raise DefinitionInvalid(f"tools: {_unknown(name)}")
     if sandbox == "local" or name not in _GROUPED:
         return (SINGLE[name],)
-    return tuple(tool for tool in _system_tools(_by_sandbox(GroupConfig(), sandbox), sandbox) if tool.name == name)
+    return tuple(tool for tool in _system_tools(by_sandbox(GroupConfig(), sandbox), sandbox) if tool.name == name)
 
 
-def _by_sandbox(config: GroupConfig, sandbox: str) -> GroupConfig:
+def by_sandbox(config: GroupConfig, sandbox: str) -> GroupConfig:
     """The configuration with what it leaves to the sandbox: only on the host does a tool ask by default."""
     if config.requires_approval is not None or sandbox == "local":
         return config

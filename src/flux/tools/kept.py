@@ -23,6 +23,5 @@ async def kept(text: str, context: ToolContext) -> str:
         return ""
     except TooLarge as error:
         return f"\n[the whole is not kept: {error}]"
-    if "read_file" in context.tools:
-        return f'\n[the whole is kept; read on with read_file("{address}")]'
-    return f"\n[the whole is kept for people to read: {address}]"
+    # Who has no such tool gets one from the next call on.
+    return f'\n[the whole is kept; read on with read_file("{address}")]'

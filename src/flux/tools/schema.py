@@ -25,6 +25,7 @@ Schema = Mapping[str, Any]
 _COMPOSED = ("additionalProperties", "patternProperties", "unevaluatedProperties", "allOf", "anyOf", "oneOf",
              "$ref", "if")  # fmt: skip
 _MESSAGE = 300
+_UNUSABLE = "the schema cannot be used"
 _MISSING = object()
 
 
@@ -62,9 +63,15 @@ def faults(schema: Schema, value: Any) -> tuple[str, ...]:
     try:
         return tuple(_sentence(error) for error in _validator(_encoded(schema)).iter_errors(value))
     except jsonschema_rs.ValidationError as error:
-        return (f"the schema cannot be used: {_cut(error.message)}",)
+        return (f"{_UNUSABLE}: {_cut(error.message)}",)
     except RecursionError:
         return ("the value, or the schema, is nested without end",)
+
+
+def schema_problem(schema: Schema) -> str | None:
+    """Why a JSON Schema cannot be used; None when it can."""
+    found = faults(schema, {})
+    return next((fault for fault in found if fault.startswith(_UNUSABLE)), None)
 
 
 def _strangers(schema: Schema, args: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 import regex
+from msgspec import Struct
 
 from flux.sandboxes.base import HostSandbox, Sandbox
 from flux.tools.base import Done, Failed, Tool, ToolContext, ToolOutcome
@@ -41,11 +42,19 @@ _BETWEEN = "\x1f"
 """Stands between path, number and line in what ripgrep is asked to print."""
 
 
+class Most(Struct, frozen=True):
+    """How much is shown at once: paths of find_files, lines of grep."""
+
+    files: int = MAX_FILES
+    matches: int = MAX_MATCHES
+
+
 class SearchTools:
     """find_files, grep."""
 
-    def __init__(self, config: GroupConfig) -> None:
+    def __init__(self, config: GroupConfig, most: Most = Most()) -> None:  # noqa: B008 - frozen
         self._config = config
+        self._most = most
 
     def tools(self) -> tuple[Tool, ...]:
         """The tools of the group."""
@@ -74,7 +83,7 @@ class SearchTools:
             if entry.kind != "directory" and matches(entry.path)
         ]
         note = f"\n[stopped after {MAX_ENTRIES:,} entries]" if len(entries) >= MAX_ENTRIES else ""
-        return Done(await _listed(found, "files", MAX_FILES, context) + note)
+        return Done(await _listed(found, "files", self._most.files, context) + note)
 
     async def grep(
         self, context: ToolContext, pattern: str, path: str = ".", include: str | None = None
@@ -101,7 +110,7 @@ class SearchTools:
         except TimeoutError:
             text = f"not finished after {self._config.timeout:g} seconds; search less, or use a simpler pattern"
             return Failed(text, timeout=True)
-        return Done(await found.report(context))
+        return Done(await found.report(context, self._most.matches))
 
 
 class Matches:
@@ -125,15 +134,15 @@ class Matches:
             cut = f"{line[:_LINE]} [cut]" if len(line) > _LINE else line
             self._lines.append(f"{printable(joined(self._base, path) if path else self._base)}:{number}:{cut}")
 
-    async def report(self, context: ToolContext) -> str:
+    async def report(self, context: ToolContext, most: int) -> str:
         """The first lines and the totals; where there are more, also where those are kept."""
         note = f"[{self.skipped} files of more than {MAX_FILE:,} bytes were not searched]" if self.skipped else ""
         if not self._count:
             return f"no matches {note}".rstrip()
-        shown = "" if self._count <= MAX_MATCHES else f"; the first {MAX_MATCHES} are shown"
+        shown = "" if self._count <= most else f"; the first {most} are shown"
         total = f"[{self._count} matching lines in {len(self._files)} files{shown}]"
-        text = "\n".join([*self._lines[:MAX_MATCHES], total, *filter(None, [note])])
-        if self._count <= MAX_MATCHES:
+        text = "\n".join([*self._lines[:most], total, *filter(None, [note])])
+        if self._count <= most:
             return text
         end = f"[the first {MAX_KEPT} of {self._count} matching lines]" if self._count > MAX_KEPT else ""
         return text + await kept("\n".join([*self._lines, *filter(None, [end])]), context)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from flux.sandboxes.base import ExecResult
+from flux.sandboxes.base import ShellResult
 from flux.tools.base import Done, Failed, Tool, ToolContext, ToolOutcome
 from flux.tools.kept import kept
 from flux.tools.text import Tap, clip
@@ -69,8 +69,19 @@ def _holds(command: str, entry: str) -> bool:
     return bool(words) and re.search(rf"(?<![\w.-]){words}(?![\w.-])", command) is not None
 
 
-async def _report(result: ExecResult, max_chars: int, context: ToolContext) -> str:
+def report_of(result: ShellResult, max_chars: int) -> str:
+    """What the command did, cut to so many characters."""
+    return _reported(result, max_chars)[0]
+
+
+async def _report(result: ShellResult, max_chars: int, context: ToolContext) -> str:
     """What the command did; where its output is cut, the whole is kept."""
+    report, whole = _reported(result, max_chars)
+    return report + (await kept(whole, context) if whole else "")
+
+
+def _reported(result: ShellResult, max_chars: int) -> tuple[str, str]:
+    """What the command did, and all of that where it is cut."""
     room = max(max_chars - _HEADINGS, _HEADINGS // 2)
     stderr = clip(result.stderr, room // 3)
     stdout = clip(result.stdout, room - len(stderr))
@@ -79,8 +90,7 @@ async def _report(result: ExecResult, max_chars: int, context: ToolContext) -> s
     if result.truncated or shorter:
         lines.append("truncated: true")
     whole = "\n".join([*lines[:1], _section("stdout", result.stdout), _section("stderr", result.stderr)])
-    note = await kept(whole, context) if shorter else ""
-    return "\n".join([*lines, _section("stdout", stdout), _section("stderr", stderr)]) + note
+    return "\n".join([*lines, _section("stdout", stdout), _section("stderr", stderr)]), whole if shorter else ""
 
 
 def _section(name: str, text: str) -> str:

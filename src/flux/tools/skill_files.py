@@ -30,7 +30,7 @@ MAX_FIELDS = 32_000
 
 _PUBLISHED = {"name": 64, "description": 1024, "compatibility": 500}
 _DEPTH = 16
-_MAIN_NAMES = (MAIN, "skill.md")
+MAIN_NAMES = (MAIN, "skill.md")
 
 
 class Malformed(ValueError):
@@ -80,7 +80,15 @@ def read_skill(folder: Path, *, strict: bool = False) -> tuple[Skill, tuple[str,
         files = dict(_files(folder))
     except OSError as error:
         raise Malformed(_reason(error)) from error
-    main = next((name for name in _MAIN_NAMES if name in files), None)
+    return skill_from(files, folder.resolve().name, strict=strict)
+
+
+def skill_from(files: dict[str, bytes], folder: str, *, strict: bool = False) -> tuple[Skill, tuple[str, ...]]:
+    """The skill of the files of a directory that is called `folder`, and what breaks the published rules.
+
+    :raises Malformed: it cannot be used, or with `strict` breaks a rule
+    """
+    main = next((name for name in MAIN_NAMES if name in files), None)
     if main is None:
         raise Malformed(f"it holds no {MAIN}")
     try:
@@ -88,10 +96,10 @@ def read_skill(folder: Path, *, strict: bool = False) -> tuple[Skill, tuple[str,
     except UnicodeDecodeError as error:
         raise Malformed(f"{main} is not UTF-8 text") from error
     fields, body = parse(text, strict=strict)
-    breaches = tuple(_breaches(fields, folder.resolve().name))
+    breaches = tuple(_breaches(fields, folder))
     if strict and breaches:
         raise Malformed("; ".join(breaches))
-    return _skill(fields, body, folder.resolve().name, files), breaches
+    return _skill(fields, body, folder, files), breaches
 
 
 def parse(text: str, *, strict: bool = False) -> tuple[dict[str, Any], str]:
@@ -207,11 +215,11 @@ def _folders(directory: Path) -> Iterator[Path]:
         names = sorted(os.listdir(directory))
     except (OSError, ValueError) as error:  # ValueError: a path with NUL
         raise DefinitionInvalid(f"{directory}: {_reason(error)}") from error
-    if any(name in names for name in _MAIN_NAMES):
+    if any(name in names for name in MAIN_NAMES):
         yield directory.resolve()
         return
     for name in names:
-        if any(os.path.lexists(directory / name / main) for main in _MAIN_NAMES):
+        if any(os.path.lexists(directory / name / main) for main in MAIN_NAMES):
             yield directory / name
 
 

@@ -59,19 +59,19 @@ class SkillCatalog:
     def __getitem__(self, name: str) -> Skill:
         return self._skills[name]
 
-    def prompt(self) -> str:
+    def prompt(self, tool: str = USE_SKILL) -> str:
         """The section of the prompt that names the skills; empty when there are none."""
         if not self._skills:
             return ""
         listed = "\n".join(f"- {skill.name}: {_line(skill.description)}" for skill in self)
         return (
             "# Skills\n\n"
-            f"Instructions for particular tasks. When one fits, call `{USE_SKILL}` with its name before you begin.\n\n"
+            f"Instructions for particular tasks. When one fits, call `{tool}` with its name before you begin.\n\n"
             f"{listed}"
         )
 
-    def tool(self) -> Tool:
-        """The tool `use_skill`."""
+    def tool(self, reader: str = "read_file") -> Tool:
+        """The tool `use_skill`; `reader` is the one that reads a skill's files."""
 
         async def use_skill(context: ToolContext, name: str) -> ToolOutcome:
             """Read the instructions of a skill, and the list of its files.
@@ -84,7 +84,7 @@ class SkillCatalog:
                 return Failed(unknown("skill", name, self._skills))
             warning = self._warning(skill)
             context.output(warning)
-            return Done(warning + _told(skill))
+            return Done(warning + told(skill, reader))
 
         return tool_of(use_skill, effect="read")
 
@@ -112,16 +112,17 @@ def _line(text: str) -> str:
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]} …"
 
 
-def _told(skill: Skill) -> str:
+def told(skill: Skill, reader: str = "read_file") -> str:
+    """A skill as a model reads it."""
     parts = [f"# Skill {skill.name}"]
     if skill.compatibility:
         parts.append(f"Made for: {_line(skill.compatibility)}")
     parts.append(clip(skill.instructions, MAX_RESULT) or "(the skill has no instructions beyond its description)")
     if len(skill.instructions) > MAX_RESULT:
-        parts.append(f"The whole of it: {SCHEME}://{skill.name}/{MAIN}, to be read with read_file.")
+        parts.append(f"The whole of it: {SCHEME}://{skill.name}/{MAIN}, to be read with {reader}.")
     if skill.files:
         listed = "\n".join(f"- {SCHEME}://{skill.name}/{path}{_kind(skill, path)}" for path in sorted(skill.files))
-        parts.append(f"Files of this skill, to be read with read_file:\n{listed}")
+        parts.append(f"Files of this skill, to be read with {reader}:\n{listed}")
     return "\n\n".join(parts)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from flux.agents.process import open_process
 from flux.client import FluxClient
 from flux.client.transport import InProcessTransport
 from flux.errors import ServerUnreachable, SessionEnded, TooLarge, Unauthorized
+from flux.events import UserSaid
+from flux.models.base import ModelEvent, ModelRequest
 from flux.models.scripted import Call, Reply, ScriptedModel
 from flux.server.app import create_app
 from flux.settings import load_settings
@@ -37,11 +39,12 @@ class Person:
         self.lines = list(lines)
         self.before_key: Callable[[], Awaitable[object]] | None = None
         self.leave: Callable[[], None] | None = None
+        self.send: Callable[[str], bool] | None = None
         self.returned: list[str] = []
 
     @contextmanager
-    def typing(self, leave: Callable[[], None]) -> Iterator[None]:
-        self.leave = leave
+    def typing(self, leave: Callable[[], None], send: Callable[[str], bool]) -> Iterator[None]:
+        self.leave, self.send = leave, send
         yield
 
     def hold(self) -> None:
@@ -67,8 +70,8 @@ class Person:
 
 
 @asynccontextmanager
-async def client(home: Path) -> AsyncIterator[FluxClient]:
-    model = ScriptedModel(SCRIPT)
+async def client(home: Path, model: ScriptedModel | None = None) -> AsyncIterator[FluxClient]:
+    model = model or ScriptedModel(SCRIPT)
     settings = load_settings({}, home=str(home))
     async with (
         open_process(settings, environment={}, workspace=home, factories={"scripted": lambda _: model}) as process,
@@ -180,3 +183,92 @@ async def test_a_lost_server_is_told_once(monkeypatch: pytest.MonkeyPatch) -> No
     ):
         await enough.wait()
     assert out.getvalue() == "reconnecting…\n"
+
+
+class Busy(Person):
+    """Types while the approved command of the first run works."""
+
+    def __init__(self, *lines: str, meanwhile: tuple[str, ...]) -> None:
+        super().__init__(*lines)
+        self.meanwhile = meanwhile
+        self.taken: list[bool] = []
+        self.shown = 0
+
+    @contextmanager
+    def typing(self, leave: Callable[[], None], send: Callable[[str], bool]) -> Iterator[None]:
+        self.shown += 1
+        if self.shown == 2:
+            self.taken = [send(line) for line in self.meanwhile]
+        yield
+
+
+class Waits(ScriptedModel):
+    """Answers when it has been allowed to; its first turn comes at once."""
+
+    def __init__(self) -> None:
+        super().__init__(SCRIPT)
+        self.gate = asyncio.Event()
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        if self.requests:
+            await self.gate.wait()
+        async for event in super().stream(request):
+            yield event
+
+
+async def _open_when_said(opened: FluxClient, session: str, count: int, gate: asyncio.Event) -> None:
+    async with opened.session(session, "0").connected() as events:
+        said = 0
+        async for event in events:
+            said += isinstance(event.event, UserSaid)
+            if said == count:
+                gate.set()
+                return
+
+
+@pytest.mark.behaviour("terminal:modes:during-run")
+async def test_messages_that_are_typed_during_a_run_are_sent_at_once_in_their_mode(tmp_path: Path) -> None:
+    model = Waits()
+    async with client(tmp_path, model) as opened:
+        session = await opened.start_session("helper")
+        person = Busy("go", meanwhile=("", "a", "/usage", "later", "/steer soon"))
+        opens = asyncio.create_task(_open_when_said(opened, session.id, 3, model.gate))
+        shown = await talk(opened, session.id, person)
+        await opens
+        log = [row async for row in opened.pages(f"/sessions/{session.id}/events")]
+        said = [row for row in log if row["type"] == "user_message"]
+    assert person.taken == [True, False, False, True, True]
+    assert {(row["parts"][0]["text"], row["mode"]) for row in said} == {
+        ("go", "queue"), ("later", "queue"), ("soon", "steer"),
+    }  # fmt: skip
+    assert "> later\n" in shown
+    assert "(joins this run)" in shown
+    assert "Fine." in shown  # the queued one had its own run, which was waited for
+
+
+@pytest.mark.behaviour("terminal:modes:refused")
+async def test_a_message_that_is_refused_during_a_run_comes_back(tmp_path: Path) -> None:
+    async with client(tmp_path) as opened:
+        session = await opened.start_session("helper")
+        person = Busy("go", meanwhile=("x" * 20_000_000,))
+        shown = await talk(opened, session.id, person)
+    assert "larger than" in shown
+    assert [len(text) for text in person.returned] == [20_000_000]
+
+
+@pytest.mark.behaviour("terminal:fork")
+async def test_a_person_goes_on_in_a_copy(tmp_path: Path) -> None:
+    async with client(tmp_path) as opened:
+        session = await opened.start_session("helper")
+        person = Person("/fork", "go", "again", "/fork 3", "/fork x", "/fork 1", "/session", "other", "/fork")
+        shown = await talk(opened, session.id, person)
+        rows = [row async for row in opened.pages("/sessions")]
+        said = {row["id"]: [m["parts"][0]["text"] for m in await opened.messages(row["id"]) if m["role"] == "user"]
+                for row in rows}  # fmt: skip
+    assert "There is nothing to fork yet." in shown
+    assert "this session has 2 messages to go back behind" in shown
+    assert "/fork takes a number" in shown
+    assert person.returned == ["again"]
+    assert sorted(said.values()) == [["go", "again"], ["go", "other"], ["go", "other"]]
+    assert said[session.id] == ["go", "again"]
+    assert all(f"Session: {id}" in shown for id in said if id != session.id)

@@ -200,3 +200,27 @@ async def test_a_small_screen_is_enough(served: Served, open_page: Open) -> None
     await tab.page.get_by_role("link", name="New chat").click()
     await tab.page.locator(".welcome").wait_for()
     await tab.page.locator(".sidebar").wait_for(state="hidden")
+
+
+@pytest.mark.behaviour("web:chat:fork", "web:chat:export")
+async def test_a_conversation_is_forked_before_a_message(served: Served, open_page: Open) -> None:
+    model = Gated()
+    tab = await open_page(served.new_client(), await served.agent(model))
+    await tab.say("say One alpha")
+    await tab.shows("One", ".answer.growing")
+    await tab.say("hello")  # queued: it stands in the log before the answer
+    model.gate.set()
+    await tab.at_rest(2)
+    source = tab.session
+    async with tab.page.expect_download() as saved:
+        await tab.page.get_by_role("link", name="Export").click()
+    assert "One alpha" in (await (await saved.value).path()).read_text()
+    await tab.page.locator(".said").last.hover()
+    await tab.page.locator(".said .fork").last.click()
+    await tab.shows("Forked from")
+    assert tab.session != source
+    assert await tab.answers() == ["One alpha"]
+    assert await tab.page.input_value("textarea") == "hello"
+    await tab.page.keyboard.press("Enter")
+    await tab.at_rest(2)
+    assert await tab.said() == ["say One alpha", "hello"]

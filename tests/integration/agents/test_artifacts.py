@@ -8,7 +8,7 @@ import pytest
 
 from flux.agents.results import MAX_ARTIFACT
 from flux.errors import ArtifactNotFound, SessionNotFound
-from flux.events import ToolDone
+from flux.events import ContextFrozen, ToolDone
 from flux.messages import ToolResult
 from flux.models.base import ModelRequest
 from flux.store.database import LOCAL, Scope, one
@@ -50,11 +50,66 @@ async def test_of_a_long_result_the_model_sees_head_and_tail_and_where_the_whole
         assert len(done.content) <= 100_000
         assert done.content.startswith("row 0\n")
         assert "row 39999\n[the whole is kept" in done.content
-        told = 'read on with read_file("artifact://{}")]' if offered else "for people to read: artifact://{}]"
+        told = 'read on with read_file("artifact://{}")]'
         assert done.content.endswith(told.format(done.artifact))
         (kept,) = await world.process.artifacts.page(LOCAL, world.id)
         assert (kept.id, kept.media_type, kept.size) == (done.artifact, "text/plain", len("\n".join(ROWS)))
         assert (await world.process.artifacts.get(LOCAL, world.id, kept.id))[1].decode().split("\n") == ROWS
+
+
+@pytest.mark.behaviour("artifacts:reader")
+async def test_an_agent_without_read_file_reads_on_in_what_its_shell_said(tmp_path: Path) -> None:
+    def turn(request: ModelRequest) -> Reply:
+        results = [message for message in request.messages if isinstance(message, ToolResult)]
+        if not results:
+            return Reply("", calls=(Call("shell", {"command": "seq -f 'line %06g' 1 20000"}),))
+        if len(results) == 1:
+            found = SHOWN.search(results[0].content)
+            assert found is not None
+            return Reply(
+                "", calls=(Call("read_file", {"path": f"artifact://{found[1]}", "offset": 9_999, "limit": 2}),)
+            )
+        return Reply("it is there")
+
+    async with opened(tmp_path) as world:
+        await world.agent(turn, tools=["shell"], tool_approvals={"shell": False})
+        done = of(await world.ask("look"), ToolDone)
+        assert len(done[0].content) <= 100_000
+        assert "line 009999" not in done[0].content
+        assert "\tline 009999\n" in done[1].content
+        assert await world.faults() == []
+        await world.ask("and again")
+        before, after = of(await world.log(), ContextFrozen)
+        assert [tool["name"] for tool in before.tools] == ["shell"]
+        assert [tool["name"] for tool in after.tools] == ["shell", "read_file"]
+    async with opened(tmp_path) as heir:
+        heir.id, heir.models["main"] = world.id, ScriptedModel(turn)
+        assert len(of(await heir.ask("again"), ContextFrozen)) == 2
+        assert [tool.name for tool in heir.model.requests[-1].tools] == ["shell", "read_file"]
+
+
+@pytest.mark.behaviour("artifacts:reader")
+async def test_who_hears_of_an_address_from_a_sub_agent_can_read_it(tmp_path: Path) -> None:
+    async with opened(tmp_path, longs()) as world:
+        world.models["helper"] = ScriptedModel(
+            lambda request: (
+                Reply(f"it is at {SHOWN.search(request.messages[-1].content)[0]}")  # type: ignore[index]
+                if isinstance(request.messages[-1], ToolResult)
+                else Reply("", calls=(Call("rows"),))
+            )
+        )
+
+        def parent(request: ModelRequest) -> Reply:
+            last = request.messages[-1]
+            if not isinstance(last, ToolResult):
+                return Reply("", calls=(Call("delegate", {"agent": "helper", "instruction": "look"}),))
+            found = SHOWN.search(last.content)
+            return Reply("", calls=(Call("read_file", {"path": found[0], "offset": 39_999}),)) if found else Reply("ok")
+
+        fields = {"name": "helper", "model": "test/helper", "description": "looks", "tools": ["rows"]}
+        await world.agent(parent, subagents=[fields])
+        done = of(await world.ask("go"), ToolDone)[-1]
+        assert (done.outcome, done.content[-9:]) == ("success", "row 39999")
 
 
 @pytest.mark.behaviour("artifacts:read")

@@ -48,8 +48,8 @@ async def test_what_a_sub_agent_spent_before_it_rested_counts_against_the_budget
     world: World, bench: Bench
 ) -> None:
     child = [
-        Reply("", calls=(Call("wipe"),), usage=Usage(60, 0)),
-        Reply("", calls=(Call("look"),), usage=Usage(60, 0)),
+        Reply("", calls=(Call("wipe"),), usage=Usage(30, 0)),
+        Reply("", calls=(Call("look"),), usage=Usage(90, 0)),
         Reply("never", usage=Usage(1, 1)),
     ]
     world.models["helper"] = ScriptedModel(child)
@@ -69,7 +69,7 @@ async def test_what_a_sub_agent_spent_before_it_rested_counts_against_the_budget
 
 @pytest.mark.behaviour("agents:child:budget-below")
 async def test_what_is_spent_two_levels_down_counts_against_the_budget_at_once(world: World, bench: Bench) -> None:
-    looking = [Reply("", calls=(Call("look", {"n": n}),), usage=Usage(60, 0)) for n in range(5)]
+    looking = [Reply("", calls=(Call("look", {"n": n}),), usage=Usage(90 if n else 30, 0)) for n in range(5)]
     world.models["low"] = ScriptedModel([*looking, Reply("never")])
     delegate = Call("delegate", {"agent": "low", "instruction": "x"})
     world.models["helper"] = ScriptedModel([Reply("", calls=(delegate,), usage=Usage(0, 1)), Reply("middle")])

@@ -168,13 +168,13 @@ async def test_after_its_tool_calls_an_agent_must_answer_and_keeps_its_tools_in_
 async def test_a_used_up_budget_ends_the_run_and_the_next_has_its_own(world: World) -> None:
     script = in_turn(
         Reply("", calls=(Call("look"),), usage=Usage(60, 0)),
-        Reply("", calls=(Call("look"),), usage=Usage(60, 0)),
+        Reply("", calls=(Call("look"),), usage=Usage(150, 0)),
         Reply("fine", usage=Usage(60, 0)),
     )
-    await world.agent(script, tools=["look"], budget={"run": {"max_tokens": 100}})
+    await world.agent(script, tools=["look"], budget={"run": {"max_tokens": 200}})
     log = await world.ask("go")
     (failed,) = of(log, RunFailed)
-    assert "the run's budget of 100 tokens is used up (120)" in failed.message
+    assert "the run's budget of 200 tokens is used up (210)" in failed.message
     assert len(world.model.requests) == 2
     assert outcomes(log) == [("look", "success"), ("look", "cancelled")]
     log = await world.ask("again")

@@ -130,7 +130,7 @@ async def order(room: str, secrets: dict, config: dict, metadata) -> str:
     """Book a room when somebody says so."""
     number = await book(room)
     said = await pause("which floor", output={"room": room})
-    return f"{number} {secrets['KEY']} {config['place']} {metadata.task_name} {said} {DONE}"
+    return f"{number} {secrets['KEY'].upper()} {config['place']} {metadata.task_name} {said} {DONE}"
 '''
 
 
@@ -146,7 +146,7 @@ async def test_a_tool_pauses_for_days_and_repeats_nothing(world: World) -> None:
     await world.answer(question, "answer", content="top")
     await world.rest("idle")
     (done,) = of(await world.log(), ToolDone)
-    assert done.content == "1 s3cret Bonn order top ['7']"
+    assert done.content == "1 S3CRET Bonn order top ['7']"
     assert await world.faults() == []
 
 

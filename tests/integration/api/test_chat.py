@@ -294,3 +294,36 @@ async def test_several_processes_share_nothing(served: Served) -> None:
         assert told[-1]["turn"] == 1
         assert (await agents[0].chat("more", id))[-1]["turn"] == 2
         await asyncio.gather(*(agent.http.aclose() for agent in agents))
+
+
+@pytest.mark.behaviour("api:chat:modes")
+async def test_a_message_that_steers_is_told_with_the_rest_of_its_run(served: Served) -> None:
+    model = Held([Reply("Look.", (SHELL,)), Reply("both"), Reply("next")])
+    async with api(served, model, **TOOLS) as agent:
+        async with aclosing(agent.stream("/chat", {"message": "go"})) as first:
+            id = (await anext(first))["id"]
+            await model.asked.wait()
+            path = f"/chat?session={id}"
+            assert "working" in await agent.refused(409, path, {"message": "now", "mode": "reject"})
+            async with aclosing(agent.stream(path, {"message": "mind this", "mode": "steer"})) as second:
+                assert await anext(second) == {"type": "session_id", "id": id}
+                model.open()
+                frames = [frame async for frame in second]
+            assert [frame async for frame in first][-1]["content"] == "both"
+        assert frames[-1]["content"] == "both"
+        assert "tool_done" in kinds(frames)
+
+
+@pytest.mark.behaviour("api:chat:modes")
+async def test_a_message_that_interrupts_is_told_from_its_own_run(served: Served) -> None:
+    model = Held(lambda request: Reply("instead" if "no" in str(request.messages[-1]) else LONG))
+    async with api(served, model) as agent, aclosing(agent.stream("/chat", {"message": "go"})) as first:
+        id = (await anext(first))["id"]
+        await model.asked.wait()
+        async with aclosing(agent.stream(f"/chat?session={id}", {"message": "no", "mode": "interrupt"})) as second:
+            assert (await anext(second))["type"] == "session_id"
+            rest = [frame async for frame in first]
+            model.open()
+            frames = [frame async for frame in second]
+        assert rest[-1]["type"] != "response"
+        assert (frames[-1]["type"], frames[-1]["content"]) == ("response", "instead")

@@ -47,7 +47,7 @@ FORECAST = output_schema(Forecast)
 native = pytest.mark.parametrize("means", NATIVE, ids=lambda means: means.model)
 alone = pytest.mark.parametrize("means", NATIVE_ALONE, ids=lambda means: means.model)
 by_tool = pytest.mark.parametrize("means", BY_TOOL, ids=lambda means: means.model)
-every = pytest.mark.parametrize("means", {*NATIVE, *BY_TOOL}, ids=lambda means: means.model)
+every = pytest.mark.parametrize("means", list(dict.fromkeys([*NATIVE, *BY_TOOL])), ids=lambda means: means.model)
 
 
 def forecast(output: OutputSchema = FORECAST, **options: Any) -> ModelRequest:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux.sandboxes.base import Entry, HostSandbox
-from flux.sandboxes.local import LocalSandbox
+from flux.sandboxes.host import LocalSandbox
 
 Operation = Callable[[LocalSandbox, str], Awaitable[object]]
 

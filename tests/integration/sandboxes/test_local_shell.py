@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flux.sandboxes.local import LocalSandbox
+from flux.sandboxes.host import LocalSandbox
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ async def test_a_command_is_asked_to_end_before_it_is_killed(sandbox: LocalSandb
 
 PROGRAM = """
 import asyncio, sys
-from flux.sandboxes.local import LocalSandbox
+from flux.sandboxes.host import LocalSandbox
 
 def show(text):
     print(text, end="", flush=True)

@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from flux.agents.process import Process, open_process
+from flux.agents.project.discovery import Project
 from flux.client import FluxClient
 from flux.client.transport import InProcessTransport
 from flux.models.base import Model
@@ -78,7 +79,13 @@ async def listening(app: ASGI, port: int = 0) -> AsyncIterator[str]:
     """The application on a loopback port, a free one unless told; the URL. Streams are cut at the end."""
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=0, ws="none"
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=0,
+        ws="websockets-sansio",
+        ws_max_size=10_000,
     )
     server = _Uvicorn(config)
     with socket.socket() as listener:
@@ -136,16 +143,18 @@ UNLIMITED = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 
 
 def settings_of(home: Path, database_url: str = "") -> Settings:
-    """Settings for a quick life and death."""
+    """Settings for a quick life and death, with tools that ask first on any machine."""
     return load_settings(
-        {}, cwd=home, home=str(home), grace=0.0, synchronous="normal", database_url=database_url or None
-    )
+        {}, cwd=home, home=str(home), grace=0.0, synchronous="normal", database_url=database_url or None,
+        sandbox="local",
+    )  # fmt: skip
 
 
 @asynccontextmanager
 async def serving(
     home: Path, *, in_process: bool, port: int = 0, database_url: str = "", worker: bool = True,
-    tools: Mapping[str, Tool] | None = None, **models: Model,
+    tools: Mapping[str, Tool] | None = None, change: Callable[[Settings], Settings] = lambda settings: settings,
+    project: Project | None = None, **models: Model,
 ) -> AsyncIterator[Served]:  # fmt: skip
     """A server on `home`, and its database unless told; the workspace of its agents is there too."""
     known: dict[str, Model] = dict(models)
@@ -153,12 +162,13 @@ async def serving(
     workspace.mkdir(parents=True, exist_ok=True)
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
     async with open_process(
-        settings_of(home, database_url),
+        change(settings_of(home, database_url)),
         environment=environment,
         workspace=workspace,
         factories={"test": known.__getitem__},
         tools=tools,
         worker=worker,
+        project=project,
     ) as process:
         app = create_app(process)
         exchanges = Exchanges(app)

@@ -2,11 +2,14 @@
 
 import asyncio
 from contextlib import aclosing
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from flux.agents import exporting
 from flux.agents.definition import define
+from flux.events import ChatResponse
+from flux.export import read_jsonl
 from flux.models.scripted import Call, Reply, ScriptedModel
 from flux.store.database import Scope
 from tests.integration.server.models import LONG, Held, asks, says
@@ -314,3 +317,61 @@ async def test_a_session_of_somebody_else_is_not_there(
     assert theirs.id not in (await in_memory.http.get(f"/sessions?agent={agent}")).text
     events = await in_memory.http.get(f"/sessions/{theirs.id}/events", headers={"Accept": "text/event-stream"})
     assert events.status_code == 404
+
+
+@pytest.mark.behaviour("server:sessions:fork")
+async def test_a_session_is_forked(served: Served) -> None:
+    id = await rested(served, "one", "two")
+    session = served.client.session(id)
+    head = (await session.info())["head"]
+    row = await call(
+        served, "POST", f"/sessions/{id}/fork", 201, {"at": head, "name": "other"}, Idempotency_Key=f"k-{id}"
+    )
+    assert (row["name"], row["title"], row["state"], row["seq"]) == ("other", "Hello there", "idle", head + 1)
+    again = await call(
+        served, "POST", f"/sessions/{id}/fork", 201, {"at": head, "name": "other"}, Idempotency_Key=f"k-{id}"
+    )
+    assert (again["id"], again["repeated"]) == (row["id"], True)
+    forked = await session.fork()
+    async with aclosing(forked.send("more")) as events:
+        assert isinstance([event.event async for event in events][-1], ChatResponse)
+    page = await call(served, "GET", f"/sessions/{forked.id}/events", 200)
+    types = [entry["type"] for entry in page["items"]]
+    assert types.count("user_message") == 2
+    assert types.count("forked") == 1
+    assert await refused(served, "POST", f"/sessions/{id}/fork", 400, {"at": 1000}) == "invalid_input"
+    assert await refused(served, "POST", f"/sessions/{id}/fork", 400, {"at": 1 << 40}) == "invalid_input"
+    assert await refused(served, "POST", "/sessions/nowhere/fork", 404, {}) == "session_not_found"
+    assert await refused(served, "POST", f"/sessions/{id}/fork", 409, {"name": "other"}) == "session_exists"
+
+
+@pytest.mark.behaviour("server:sessions:export", "export:jsonl:read-again")
+async def test_a_session_is_exported(served: Served) -> None:
+    id = await rested(served, "one ünï")
+    session = served.client.session(id)
+    found = read_jsonl(b"".join([piece async for piece in session.export()]).splitlines())
+    log = await served.process.sessions.entries(Scope("default", "local"), id, 0, 100)
+    assert [stored.entry for stored in found.entries] == [row.stored().entry for row in log]
+    assert found.session["id"] == id
+    response = await served.http.get(f"/sessions/{id}/export", params={"format": "markdown"})
+    assert response.headers["content-type"] == "text/markdown; charset=utf-8"
+    assert response.headers["content-disposition"] == f'attachment; filename="session-{id}.md"'
+    assert "one ünï" in response.text
+    assert await refused(served, "GET", f"/sessions/{id}/export?format=pdf", 400) == "invalid_input"
+    assert await refused(served, "GET", "/sessions/nowhere/export", 404) == "session_not_found"
+
+
+@pytest.mark.behaviour("export:stream:bounded")
+async def test_an_export_is_read_in_pieces_and_redacted(in_memory: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    id = await rested(in_memory, "the word is swordfish")
+    monkeypatch.setattr(exporting, "PAGE", 2)
+    row = await in_memory.client.session(id).info()
+    for format, pieces in (("jsonl", 4), ("markdown", 3)):
+        exported = exporting.exported(
+            in_memory.process.database, Scope("default", "local"), row, cast(exporting.Format, format),
+            lambda text: text.replace("swordfish", "***"),
+        )  # fmt: skip
+        found = [piece async for piece in exported]
+        assert len(found) >= pieces
+        assert b"swordfish" not in b"".join(found)
+        assert b"***" in b"".join(found)

@@ -7,24 +7,31 @@ from typing import Any
 
 import pytest
 
-from flux.errors import AgentNotFound, Fenced, ScheduleNotFound, SessionNotFound, WorkflowNotFound
-from flux.events import CancelRequested, SessionStarted, UsageCounted
+from flux.errors import AgentNotFound, Fenced, PrincipalNotFound, ScheduleNotFound, SessionNotFound, WorkflowNotFound
+from flux.events import Cancelled, CancelRequested, SessionStarted, UsageCounted
 from flux.messages import Usage
 from flux.store import (
     admissions,
     agents,
     artifacts,
+    audit,
+    budgets,
+    callers,
     configs,
     conversations,
     deltas,
     driven,
     executions,
+    files,
+    forks,
     interrupts,
     log,
     memories,
+    principals,
     schedules,
     secrets,
     waits,
+    webhooks,
     workflows,
 )
 from flux.store.agents import AgentVersion
@@ -32,23 +39,31 @@ from flux.store.database import Database, Row, Scope, Steps, one
 from flux.store.driven import Awaited, Driver
 from flux.store.memories import Word
 from flux.store.opening import open_database
+from flux.store.workers import Presence
 from tests.integration.states import ANN, EVE, HELLO, Sessions
 
 NOUNS: list[ModuleType] = [
     admissions,
     agents,
     artifacts,
+    callers,
+    audit,
+    budgets,
     configs,
     conversations,
     deltas,
     driven,
     executions,
+    files,
+    forks,
     interrupts,
     log,
     memories,
+    principals,
     schedules,
     secrets,
     waits,
+    webhooks,
     workflows,
 ]
 Call = Callable[[Scope, str, str], Steps[Any]]
@@ -63,11 +78,16 @@ def _ask(scope: Scope, id: str, question: str) -> Steps[Any]:
     return interrupts.open_interrupt(scope, id="new", execution_id=id, call=None, kind="input", payload={})
 
 
+BOB = Presence("bob")
 TIMES = schedules.Given(target="agent", agent="helper", message="hi", spec='{"type":"interval","seconds":60}')
 
 
 def _own_schedule(scope: Scope, id: str, question: str) -> Steps[Any]:
     yield from schedules.create(scope, f"own-{id}", "nightly", TIMES, 1.0)
+
+
+def _own_principal(scope: Scope, id: str, question: str) -> Steps[Any]:
+    yield from principals.create(scope, "ci", "service_account")
 
 
 def _schedule(scope: Scope, id: str, question: str) -> Steps[Any]:
@@ -86,6 +106,15 @@ def _keep(scope: Scope, id: str, question: str) -> Steps[Any]:
 #: An agent whose workflow is that of another tenant.
 TALKER = AgentVersion("hello", 1, "d1", '{"workflow_file":{"digest":"d1"}}', "eve", 1.0)
 
+
+def _own_webhook(scope: Scope) -> Steps[None]:
+    """A stranger's webhook of the same name is another one."""
+    yield from webhooks.create(scope, f"own-{scope.tenant}", "audit", "https://example.org", "run.failed", None)
+
+
+DELIVERY = "msg_theirs"
+COPY = forks.NewFork(id="copy", name="copy", at=1, ending=())
+
 #: Every function that takes a scope, called by a stranger with somebody else's ids; and what comes back.
 CALLS: dict[str, tuple[Call, Any]] = {
     "admissions.claim": (lambda s, id, q: admissions.claim(s, "key", "other digest"), None),
@@ -98,9 +127,12 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "agents.put": (lambda s, id, q: agents.put(s, "helper", "d2", "{}", create=False, update=True), AgentNotFound),
     "agents.versions": (lambda s, id, q: agents.versions(s, "helper"), []),
     "artifacts.get": (lambda s, id, q: artifacts.get(s, id, "kept"), None),
+    "artifacts.link": (lambda s, id, q: artifacts.link(s, id, 9, "copy"), None),
     "artifacts.page": (lambda s, id, q: artifacts.page(s, id), []),
     "artifacts.put": (_keep, Fenced),
     "artifacts.read_in_tree": (lambda s, id, q: artifacts.read_in_tree(s, id, "kept"), None),
+    "callers.enter": (lambda s, id, q: callers.enter(s, id, BOB, [], None, None), SessionNotFound),
+    "callers.find": (lambda s, id, q: callers.find(s, "helper", "i", "default"), None),
     "configs.get": (lambda s, id, q: configs.get(s, "city"), None),
     "configs.names": (lambda s, id, q: configs.names(s), []),
     "configs.put": (lambda s, id, q: configs.put(s, "city", "Paris"), None),
@@ -122,7 +154,12 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "executions.list_executions": (lambda s, id, q: executions.list_executions(s, agent="helper"), []),
     "executions.open_children": (lambda s, id, q: executions.open_children(s, "parent"), []),
     "executions.list_sessions": (lambda s, id, q: executions.list_sessions(s, agent="helper", q="hello"), []),
+    "executions.under_way": (lambda s, id, q: executions.under_way(s, 5), 0),
     "executions.set_title": (lambda s, id, q: executions.set_title(s, id, "mine"), False),
+    "files.copy": (lambda s, id, q: files.copy(s, id, "own"), None),
+    "files.load": (lambda s, id, q: files.load(s, id), []),
+    "files.save": (lambda s, id, q: files.save(s, id, 1, id, [], ["/notes"]), Fenced),
+    "forks.fork": (lambda s, id, q: forks.fork(s, id, COPY), SessionNotFound),
     "interrupts.answer": (lambda s, id, q: interrupts.answer(s, id, q, answer="yes", by="eve"), False),
     "interrupts.expire": (interrupts.expire, False),
     "interrupts.find": (lambda s, id, q: interrupts.find(s, q), None),
@@ -150,6 +187,29 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "memories.page": (lambda s, id, q: memories.page(s), []),
     "memories.put": (lambda s, id, q: memories.put(s, "helper", "city", '"Paris"', ["paris"], "call"), True),
     "memories.remove": (lambda s, id, q: memories.remove(s, "helper", "city", "call"), False),
+    "audit.record": (lambda s, id, q: audit.record(s, "agent.create", "helper"), None),
+    "audit.noted": (lambda s, id, q: audit.noted(s, secrets.get(s, "city"), "secret.read", "city"), None),
+    "audit.noted_if": (lambda s, id, q: audit.noted_if(s, secrets.remove(s, "city"), "secret.remove", "city"), False),
+    "audit.page": (lambda s, id, q: audit.page(s), []),
+    "principals.create": (_own_principal, None),
+    "principals.create_key": (lambda s, id, q: principals.create_key(s, "ci", "k", "d2", None), PrincipalNotFound),
+    "principals.delete": (lambda s, id, q: principals.delete(s, "ci"), PrincipalNotFound),
+    "principals.delete_role": (lambda s, id, q: principals.delete_role(s, "reader"), False),
+    "principals.get": (lambda s, id, q: principals.get(s, "ci"), None),
+    "principals.get_role": (lambda s, id, q: principals.get_role(s, "reader"), None),
+    "principals.grant": (lambda s, id, q: principals.grant(s, "ci", "admin"), PrincipalNotFound),
+    "principals.held": (lambda s, id, q: principals.held(s, "ci"), {}),
+    "principals.list_keys": (lambda s, id, q: principals.list_keys(s, "ci"), []),
+    "principals.list_roles": (lambda s, id, q: principals.list_roles(s), []),
+    "principals.page": (lambda s, id, q: principals.page(s, "service_account"), []),
+    "principals.put_role": (lambda s, id, q: principals.put_role(s, "reader", ("*",), create=False), None),
+    "principals.revoke": (lambda s, id, q: principals.revoke(s, "ci", "reader"), False),
+    "principals.revoke_key": (lambda s, id, q: principals.revoke_key(s, "ci", "key"), False),
+    "principals.roles_of": (lambda s, id, q: principals.roles_of(s, "ci"), []),
+    "principals.set_state": (lambda s, id, q: principals.set_state(s, "ci", "disabled"), PrincipalNotFound),
+    "budgets.taken": (lambda s, id, q: budgets.taken(s, "helper", "x"), (0, 0.0)),
+    "budgets.reserve": (lambda s, id, q: budgets.reserve(s, "helper", "own", 1, 0.0), None),
+    "budgets.spend": (lambda s, id, q: budgets.spend(s, "helper", id, 1, 0.0), None),
     "secrets.get": (lambda s, id, q: secrets.get(s, "city"), None),
     "secrets.names": (lambda s, id, q: secrets.names(s), []),
     "secrets.put": (lambda s, id, q: secrets.put(s, "city", "Paris"), None),
@@ -164,6 +224,15 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "schedules.page": (lambda s, id, q: schedules.page(s), []),
     "schedules.replace": (_schedule, ScheduleNotFound),
     "schedules.set_state": (lambda s, id, q: schedules.set_state(s, "nightly", "paused", None), ScheduleNotFound),
+    "webhooks.create": (lambda s, id, q: _own_webhook(s), None),
+    "webhooks.delete": (lambda s, id, q: webhooks.delete(s, "audit"), None),
+    "webhooks.deliveries": (lambda s, id, q: webhooks.deliveries(s, "audit"), []),
+    "webhooks.get": (lambda s, id, q: webhooks.get(s, "audit"), None),
+    "webhooks.note": (lambda s, id, q: webhooks.note(s, id, "run.failed", "k", {}), 0),
+    "webhooks.note_end": (lambda s, id, q: webhooks.note_end(s, id, "r", 9, Cancelled()), 0),
+    "webhooks.note_waiting": (lambda s, id, q: webhooks.note_waiting(s, id, "r", 9, "input"), 0),
+    "webhooks.page": (lambda s, id, q: webhooks.page(s), []),
+    "webhooks.redeliver": (lambda s, id, q: webhooks.redeliver(s, "audit", DELIVERY), None),
     "waits.wait_for": (lambda s, id, q: waits.wait_for(s, id, "other"), None),
     "workflows.delete": (lambda s, id, q: workflows.delete(s, "default", "hello"), WorkflowNotFound),
     "workflows.drop": (lambda s, id, q: workflows.drop(s, "default", "hello"), False),
@@ -181,15 +250,24 @@ OWNED = (
     "agent_versions",
     "artifacts",
     "configs",
+    "principals",
+    "principal_roles",
+    "roles",
+    "api_keys",
     "admissions",
     "memories",
     "memory_writes",
     "schedules",
     "secrets",
+    "webhooks",
+    "webhook_deliveries",
     "workflows",
     "workflow_versions",
+    "spendings",
+    "audit",
+    "reservations",
 )
-OF_SESSIONS = ("events", "interrupts", "grants", "waits", "schedule_runs")
+OF_SESSIONS = ("events", "interrupts", "grants", "waits", "schedule_runs", "files")
 
 
 async def belongings(database: Database) -> dict[str, list[Row]]:
@@ -211,11 +289,21 @@ async def theirs(database: Database) -> tuple[str, str]:
     await database.write(interrupts.grant(ANN, id, "shell", "ann"))
     await database.write(waits.wait_for(ANN, id, "another"))
     await database.write(artifacts.put(ANN, id, 1, "kept", name="long.txt", media_type="text/plain", data=b"all"))
+    await database.write(files.save(ANN, id, 1, id, [files.KeptFile("/notes", "file", 0o644, b"mine")], []))
+    await database.write(budgets.spend(ANN, "helper", "other", 5, 0.1))
+    await database.write(budgets.reserve(ANN, "helper", id, 5, 0.1))
     await database.write(agents.put(ANN, "helper", "d1", "{}", create=True, update=True))
     await database.write(schedules.create(ANN, "s1", "nightly", TIMES, 1.0))
     await database.write(schedules.record("s1", 0.0, "started", missed=0, execution_id=id))
+    await database.write(_own_webhook(ANN))
+    await database.write(webhooks.note(ANN, id, "run.failed", "k", {}))
+    await database.write(one("update webhook_deliveries set id = :id", id=DELIVERY))
     await database.write(workflows.put(ANN, "default", "hello", digest="d1", source="x", options="{}"))
     await database.write(memories.put(ANN, "helper", "city", '"Rome"', ["rome"], "call"))
+    await database.write(principals.create(ANN, "ci", "service_account"))
+    await database.write(principals.grant(ANN, "ci", "reader"))
+    await database.write(principals.put_role(ANN, "reader", ("agent:*:read",), create=True))
+    await database.write(principals.create_key(ANN, "ci", "key", "d1", None))
     for name in ("city", "other"):
         await database.write(configs.put(ANN, name, "Rome"))
         await database.write(secrets.put(ANN, name, "Rome"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flux.sandboxes.local import LocalSandbox
+from flux.sandboxes.host import LocalSandbox
 from flux.tools.base import Done, Failed, ToolContext
 from flux.tools.groups import resolve
 

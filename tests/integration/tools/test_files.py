@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flux.sandboxes.local import LocalSandbox
+from flux.sandboxes.host import LocalSandbox
 from flux.tools import files
 from flux.tools.base import Done, Failed
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flux.sandboxes.local import LocalSandbox
+from flux.sandboxes.host import LocalSandbox
 from flux.tools import search
 from flux.tools.base import Done, ToolContext
 from flux.tools.groups import resolve
@@ -55,7 +55,7 @@ async def called(root: Path, path: str, name: str, args: dict[str, Any]) -> tupl
         return "artifact://1"
 
     (tool,) = (tool for tool in resolve(["system_tools"]) if tool.name == name)
-    context = ToolContext("s", "c", LocalSandbox(root, {"PATH": path}), output=print, keep=keep, tools=("read_file",))
+    context = ToolContext("s", "c", LocalSandbox(root, {"PATH": path}), output=print, keep=keep)
     outcome = await tool.run(args, context)
     assert isinstance(outcome, Done)
     return kept, outcome.content

@@ -210,7 +210,7 @@ async def test_a_server_that_is_down_comes_back_by_itself(world: World, monkeypa
     assert "- h: cannot reach 127.0.0.1" in context.system
     async with hostile(server, port):
         vault = PersonVault(world.process.secrets, LOCAL)
-        link = await world.process.mcp.link(McpServer.model_validate(config), *LOCAL, vault)
+        link = await world.process.mcp.link(McpServer.model_validate(config), LOCAL.tenant, LOCAL.principal, vault)
         while link.trouble is not None:
             async with asyncio.timeout(10):
                 await server.asked.wait()
@@ -362,7 +362,7 @@ async def test_a_bearer_token_is_the_secret_as_it_is_at_the_call(world: World) -
         await world.process.secrets.set(LOCAL, "TEAM", "blue")
         await world.process.secrets.set(LOCAL, "KEY", "first")
         link = await world.process.mcp.link(
-            McpServer.model_validate(config), *LOCAL, PersonVault(world.process.secrets, LOCAL)
+            McpServer.model_validate(config), LOCAL.tenant, LOCAL.principal, PersonVault(world.process.secrets, LOCAL)
         )
         await link.ready()
         await world.ask("go")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flux.sandboxes.base import HostSandbox
-from flux.sandboxes.local import LocalSandbox
+from flux.sandboxes.host import LocalSandbox
 from flux.tools.base import Done, Failed, ToolContext
 from flux.tools.groups import resolve
 

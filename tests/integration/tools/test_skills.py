@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flux.errors import DefinitionInvalid
-from flux.sandboxes.local import LocalSandbox
+from flux.sandboxes.host import LocalSandbox
 from flux.tools.base import Done, Failed, ToolContext
 from flux.tools.skill import MAX_BYTES, Binary
 from flux.tools.skills import SkillCatalog

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from flux.sandboxes.local import LocalSandbox
+from flux.sandboxes.host import LocalSandbox
 from flux.settings import Settings, load_settings
 from flux.tools import web
 from flux.tools.addresses import is_public
@@ -109,7 +109,7 @@ async def test_html_becomes_markdown_and_other_text_stays(server: Web) -> None:
         ("http://0:{port}/a", "0 is 0.0.0.0, which is not a public address"),
         ("http://[::1]:{port}/a", "::1 is ::1, which is not a public address"),
         ("http://[::ffff:127.0.0.1]:{port}/a", "which is not a public address"),
-        ("http://169.254.169.254/latest/meta-data", "which is not a public address"),
+        ("http://169.254.169.254/latest/meta-data", "never reached"),
         ("http://[64:ff9b::7f00:1]/", "which is not a public address"),
         ("ftp://localhost/a", "only addresses that begin with https:// or http:// are fetched"),
         ("file:///etc/passwd", "only addresses that begin with https:// or http:// are fetched"),

@@ -14,6 +14,7 @@ from flux.agents.executor import SessionExecutor
 from flux.agents.inline import EXECUTOR
 from flux.agents.mcp.tasks import POOL, SECRETS
 from flux.agents.task_tools import TaskTools
+from flux.engine.key_source import KeySource
 from flux.engine.secrets import Secrets
 from flux.errors import DefinitionInvalid, InvalidInput, ToolExecutionError
 from flux.events import Paused
@@ -37,7 +38,7 @@ async def working_with_mcp(database: Database, home: Path) -> AsyncIterator[Mach
     async with working(database) as machine:
         pool = McpPool({}, str(home))
         machine.services.kept.put(POOL, pool)
-        machine.services.kept.put(SECRETS, Secrets(database, home))
+        machine.services.kept.put(SECRETS, Secrets(database, KeySource(home)))
         yield machine
         await pool.close()
 
@@ -172,7 +173,7 @@ async def test_an_agent_in_a_workflow_uses_the_tools_with_their_schemas(machine:
 async def test_a_token_comes_from_a_secret_a_function_or_the_code(machine: Machine, tmp_path: Path) -> None:
     server = Hostile(tool("good"), good=lambda _: text("good"))
     async with hostile(server) as url:
-        await Secrets(machine.database, tmp_path).set(LOCAL, "KEY", "of the vault")
+        await Secrets(machine.database, KeySource(tmp_path)).set(LOCAL, "KEY", "of the vault")
         assert (await machine.run(signed, url)).output == "good"
         for auth in (bearer("as it is"), bearer(provider=lambda: "of a function")):
             async with mcp(url, name="h", auth=auth) as client:

@@ -41,7 +41,7 @@ async def test_bundled_models_remember_nothing() -> None:
 async def test_a_script_in_a_file_says_its_turns_with_what_was_said_filled_in(tmp_path: Path) -> None:
     path = tmp_path / "script.yaml"
     path.write_text("- calls: [{name: look, args: {n: 1}}]\n- text: 'You said {message}; I saw {results}.'\n")
-    model = scripted(str(path))
+    model = scripted(path.name, tmp_path)
     first = [event async for event in model.stream(saying("hi"))][-1]
     assert isinstance(first, AssistantMessage)
     (call,) = first.calls
@@ -59,7 +59,28 @@ def test_a_file_that_is_no_script_is_refused_with_its_name(tmp_path: Path, text:
     if text is not None:
         path.write_text(text)
     with pytest.raises(DefinitionInvalid, match=r"script\.yaml"):
-        scripted(str(path))
+        scripted(path.name, tmp_path)
+
+
+@pytest.mark.behaviour("models:scripted:folder")
+def test_a_script_is_a_file_of_the_folder_and_of_no_other(tmp_path: Path) -> None:
+    """Whoever names a model over HTTP could otherwise name any file of the machine."""
+    folder, outside = tmp_path / "here", tmp_path / "keys.yaml"
+    (folder / "below").mkdir(parents=True)
+    outside.write_text("password: hunter2")
+    (folder / "link.yaml").symlink_to(outside)
+    (folder / "below/ok.yaml").write_text("- text: ok")
+    (folder / "large.yaml").write_text(f"- text: {'x' * 1_000_001}")
+    (folder / "bomb.yaml").write_text("- text: &a ok\n- text: *a")
+    scripted("below/ok.yaml", folder)
+    for name in ("../keys.yaml", str(outside), "link.yaml", "below/../../keys.yaml", "../none.yaml"):
+        with pytest.raises(DefinitionInvalid, match=r"it must be in the directory of this process$"):
+            scripted(name, folder)
+    for name, why in (("none.yaml", "no such file"), ("large.yaml", "more than"), ("bomb.yaml", "aliases")):
+        with pytest.raises(DefinitionInvalid, match=why):
+            scripted(name, folder)
+    with pytest.raises(DefinitionInvalid):
+        scripted("\0.yaml", folder)
 
 
 @pytest.mark.behaviour("models:output:native")

@@ -144,3 +144,26 @@ async def test_a_message_that_is_put_back_is_not_sent_by_itself() -> None:
 def test_the_text_of_keys() -> None:
     keys = [KeyPress(key) for key in ("a", "b", Keys.ControlH, Keys.Left, "c", Keys.ControlJ, "d", Keys.ControlU, "é")]
     assert text_of_keys(keys) == "ac\né"
+
+
+@pytest.mark.behaviour("terminal:modes:during-run")
+async def test_enter_hands_over_a_line_that_is_typed_during_a_run() -> None:
+    with keyboard() as typed:
+        prompt, sent, all_sent = Prompt(clock=Clock()), list[str](), asyncio.Event()
+
+        def send(line: str) -> bool:
+            if line.startswith("/"):
+                return False
+            sent.append(line)
+            if len(sent) == 2:
+                all_sent.set()
+            return True
+
+        async with asyncio.timeout(20):
+            with prompt.typing(lambda: None, send):
+                typed.send_text("first\rsecond \x1b\rline\r/usage\rand th")
+                await all_sent.wait()
+        assert sent == ["first", "second \nline"]
+        assert await prompt.message() == "/usage"
+        typed.send_text("en\r")
+        assert await prompt.message() == "and then"

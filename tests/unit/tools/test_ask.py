@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from flux.sandboxes.local import LocalSandbox
+from flux.sandboxes.host import LocalSandbox
 from flux.tools.ask import ask_tool
 from flux.tools.base import Answer, Done, Failed, NeedsInput, ToolContext, ToolOutcome
 

@@ -32,7 +32,12 @@ def mcp_pool(settings: Settings, environment: Mapping[str, str], cwd: str) -> Mc
     # Who reads the document must be able to reach it, and wants it over https.
     document = f"{base}/oauth/client.json" if base.startswith("https://") else None
     return McpPool(
-        environment, cwd, window=settings.elicitation_window, callback=f"{base}/oauth/callback", document=document
+        environment,
+        cwd,
+        window=settings.elicitation_window,
+        callback=f"{base}/oauth/callback",
+        document=document,
+        hosts=settings.web_fetch_hosts,
     )
 
 

@@ -19,12 +19,13 @@ from flux.agents.definition import faults_of
 from flux.agents.mcp.kit import mcp_pool
 from flux.agents.mcp.logins import PersonVault
 from flux.engine.journal import Journal, journal_here
+from flux.engine.key_source import KeySource
 from flux.engine.pause import pause
 from flux.engine.secrets import Secrets
 from flux.engine.task import task
 from flux.errors import DefinitionInvalid, InvalidInput, ToolExecutionError
 from flux.events import Elicited, InputRequired
-from flux.sandboxes.local import LocalSandbox
+from flux.sandboxes.host import LocalSandbox
 from flux.settings import load_settings
 from flux.tools.base import Answer, Done, Failed, NeedsInput, ToolContext, ToolOutcome
 from flux.tools.mcp.config import McpServer, server_names
@@ -294,7 +295,7 @@ async def _pool(journal: Journal) -> McpPool:
 async def _secrets(journal: Journal) -> Secrets:
     async def make(stack: AsyncExitStack) -> Secrets:
         settings = load_settings(os.environ)
-        return Secrets(journal.services.database, settings.home, settings.secret_key)
+        return Secrets(journal.services.database, KeySource.of(settings))
 
     return await journal.outside(journal.services.kept.get(SECRETS, make))
 

@@ -24,6 +24,7 @@ from flux.errors import (
     MissingPackage,
     Unavailable,
 )
+from flux.redaction import Known, passwords_of
 from flux.settings import Settings
 from flux.store import agents
 from flux.store.database import Database, Scope
@@ -38,7 +39,8 @@ POOL_LOGGER = "psycopg.pool"
 class MemoryStores:
     """The memories of a process; `database` is Flux's own, `secrets` finds secrets by their names."""
 
-    def __init__(self, database: Database, secrets: Lookup, settings: Settings) -> None:
+    def __init__(self, database: Database, secrets: Lookup, settings: Settings, known: Known | None = None) -> None:
+        self._known = known or Known()
         self._database = database
         self._secrets = secrets
         self._settings = settings
@@ -70,6 +72,7 @@ class MemoryStores:
         url = self._url(chosen)
         if url == self._database.url:
             return self._own
+        self._known.add(*passwords_of(url))
         async with self._opening[url]:
             if url not in self._opened:
                 self._opened[url] = await self._open(url, _hiding(url, chosen.connection or ""))

@@ -8,9 +8,13 @@ from fastapi import APIRouter, Body, Query, Request
 from pydantic import AfterValidator
 
 from flux.agents.definition import AgentDefinition, define
-from flux.agents.sessions import Agents
+from flux.agents.rights import permission_for, withheld
 from flux.errors import DefinitionInvalid
-from flux.server.context import process_of, scope_of
+from flux.server.auth import caller_of
+from flux.server.context import chosen, process_of, scope_of
+from flux.server.definitions import needs_of, without_code
+from flux.server.rbac import check, choosy, may
+from flux.server.rules import REGISTER
 from flux.server.wire import MAX_PAGE, agent_row, decode_cursor, encode_cursor, page, shallow
 from flux.store.agents import AgentVersion
 
@@ -26,8 +30,9 @@ Definition = Annotated[
 @router.post("", status_code=201)
 async def create_agent(request: Request, definition: Definition) -> dict[str, Any]:
     """Store a new agent."""
-    agents = process_of(request).agents
-    return _told(agents, await agents.put(scope_of(request), define(definition), create=True, update=False))
+    agents, wanted = process_of(request).agents, define(definition)
+    check(request, *_needs(request, wanted))
+    return _told(request, await agents.put(scope_of(request), wanted, create=True, update=False))
 
 
 @router.get("")
@@ -35,10 +40,16 @@ async def list_agents(
     request: Request, limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50, cursor: str | None = None
 ) -> dict[str, Any]:
     """Agents by name."""
-    after = decode_cursor(cursor, str)
-    found = await process_of(request).agents.page(scope_of(request), after[0] if after else "", limit + 1)
+    after, agents = decode_cursor(cursor, str), process_of(request).agents
+    readable = choosy(request, "agent:{name}:read", lambda one: {"name": one.name})
+    scope = scope_of(request)
+
+    async def behind(last: AgentVersion | None, count: int) -> list[AgentVersion]:
+        return await agents.page(scope, last.name if last else after[0] if after else "", count)
+
+    found = await chosen(behind, readable, limit + 1)
     more = encode_cursor(found[limit - 1].name) if len(found) > limit else None
-    return page([agent_row(agent) for agent in found[:limit]], more)
+    return page([_row(request, agent) for agent in found[:limit]], more)
 
 
 @router.get("/{name}")
@@ -46,15 +57,18 @@ async def get_agent(request: Request, name: str) -> dict[str, Any]:
     """The current version of an agent."""
     process, scope = process_of(request), scope_of(request)
     found = await process.agents.get(scope, name)
-    notes = process.mcp.troubles(AgentDefinition.from_json(found.definition).mcp_servers, *scope)
-    return _told(process.agents, found) | ({"notes": notes} if notes else {})
+    notes = process.mcp.troubles(AgentDefinition.from_json(found.definition).mcp_servers, scope.tenant, scope.principal)
+    told = _told(request, found) | ({"notes": notes} if notes else {})
+    permissions = caller_of(request).permissions
+    kept_back = withheld(process.agents.offered(found), permissions)
+    return told | ({"withheld": {name: permission_for(name) for name in kept_back}} if kept_back else {})
 
 
 @router.get("/{name}/versions")
 async def list_versions(request: Request, name: str) -> dict[str, Any]:
     """Every version of an agent, newest first."""
     found = await process_of(request).agents.versions(scope_of(request), name)
-    return page([agent_row(agent) for agent in found], None)
+    return page([_row(request, agent) for agent in found], None)
 
 
 @router.put("/{name}")
@@ -63,8 +77,11 @@ async def put_agent(request: Request, name: str, definition: Definition, create:
     wanted = define({"name": name} | definition)
     if wanted.name != name:
         raise DefinitionInvalid(f"name: the definition says {wanted.name!r}, the address {name!r}")
+    updates, creates = may(request, "agent:{name}:update"), create and may(request, "agent:*:create")
+    needed = () if updates or creates else ("agent:{name}:update",)
+    check(request, *needed, *_needs(request, wanted), knows=None if creates else "agent:{name}:read")
     agents = process_of(request).agents
-    return _told(agents, await agents.put(scope_of(request), wanted, create=create, update=True))
+    return _told(request, await agents.put(scope_of(request), wanted, create=creates, update=updates))
 
 
 @router.delete("/{name}", status_code=204)
@@ -73,6 +90,18 @@ async def delete_agent(request: Request, name: str) -> None:
     await process_of(request).agents.delete(scope_of(request), name)
 
 
-def _told(agents: Agents, found: AgentVersion) -> dict[str, Any]:
+def _told(request: Request, found: AgentVersion) -> dict[str, Any]:
     """An agent, with what keeps it from running here now."""
-    return agent_row(found) | {"problems": agents.problems(found)}
+    agents = process_of(request).agents
+    return _row(request, found) | {"problems": agents.problems(found)}
+
+
+def _row(request: Request, found: AgentVersion) -> dict[str, Any]:
+    """An agent; the code it ships is for those who could register it."""
+    row = agent_row(found)
+    return row if may(request, REGISTER) else row | {"definition": without_code(row["definition"])}
+
+
+def _needs(request: Request, wanted: AgentDefinition) -> list[str]:
+    """What the caller needs for what a definition brings along."""
+    return needs_of(wanted, secrets=may(request, "admin:secrets:read"))

@@ -6,7 +6,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from flux.server.context import process_of, scope_of
+from flux.engine.configs import AGENT
+from flux.server.context import chosen, process_of, scope_of
+from flux.server.definitions import without_code
+from flux.server.rbac import check, choosy, may
+from flux.server.rules import REGISTER
 from flux.server.wire import MAX_PAGE, PutConfig, decode_cursor, names_page
 
 router = APIRouter(prefix="/configs", tags=["configs"])
@@ -17,15 +21,24 @@ async def list_configs(
     request: Request, limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50, cursor: str | None = None
 ) -> dict[str, Any]:
     """Names of the values that are set."""
-    after = decode_cursor(cursor, str)
-    found = await process_of(request).configs.names(scope_of(request), after[0] if after else "", limit + 1)
-    return names_page(found, limit)
+    after, configs = decode_cursor(cursor, str), process_of(request).configs
+    readable = choosy(request, "config:{name}:read", lambda name: {"name": name})
+    scope = scope_of(request)
+
+    async def behind(last: str | None, count: int) -> list[str]:
+        return await configs.names(scope, last or (after[0] if after else ""), count)
+
+    return names_page(await chosen(behind, readable, limit + 1), limit)
 
 
 @router.get("/{name}")
 async def get_config(request: Request, name: str) -> dict[str, Any]:
     """A value."""
-    return {"name": name, "value": await process_of(request).configs.get(scope_of(request), name)}
+    of_agent = name.startswith(AGENT)
+    views = ["agent:{agent}:read"] if of_agent else []
+    check(request, *views, knows="config:{name}:read", agent=name.removeprefix(AGENT))
+    value = await process_of(request).configs.get(scope_of(request), name)
+    return {"name": name, "value": value if not of_agent or may(request, REGISTER) else without_code(value)}
 
 
 @router.put("/{name}")

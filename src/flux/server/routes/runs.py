@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, Body, Depends, Header, Query, Request
 from fastapi.responses import Response
 
+from flux.engine.identity import TALK
 from flux.server.context import process_of, scope_of
+from flux.server.rbac import check, may
 from flux.server.waiting import waiter_for
 from flux.server.wire import Json
 from flux.store.feed import Cursor
+from flux.store.workflows import AGENT_CHAT, AGENTS
 
 router = APIRouter(tags=["workflows"])
 
@@ -46,6 +49,7 @@ async def run_workflow(
     version: Version = None,
 ) -> Response:
     """Start an execution; the body is its input. `sync` answers when it rests, `async` at once, `stream` streams."""
+    _check_run(request, namespace, name, input)
     contract, scope = process_of(request).contract, scope_of(request)
     admitted = await contract.start(scope, f"{namespace}/{name}", input, version=version, key=how.key)
     waiter = await waiter_for(request, scope, admitted)
@@ -68,3 +72,14 @@ async def resume_workflow(
     admitted = await contract.resume(scope, f"{namespace}/{name}", id, input, pause, key=how.key)
     waiter = await waiter_for(request, scope, admitted)
     return await waiter.answer(mode, Cursor(admitted.seq - 1), detailed=how.detailed)
+
+
+def _check_run(request: Request, namespace: str, name: str, input: Any) -> None:
+    """A workflow needs the permission to run it; where an agent talks, that is the one to start the agent."""
+    if namespace != AGENTS:
+        run = "workflow:{namespace}:{name}:run"
+        check(request, run, knows=None if may(request, run) else "workflow:{namespace}:{name}:read")
+        return
+    given = input.get("agent") if isinstance(input, dict) else None
+    agent = given if name == AGENT_CHAT and isinstance(given, str) else name
+    check(request, "workflow:{namespace}:{name}:run", TALK, "agent:{agent}:start", agent=agent)

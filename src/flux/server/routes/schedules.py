@@ -7,9 +7,11 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Query, Request
 
+from flux.engine.identity import to_start
 from flux.engine.scheduling import NewSchedule
 from flux.engine.values import readable
-from flux.server.context import process_of, scope_of
+from flux.server.context import chosen, process_of, scope_of
+from flux.server.rbac import check, choosy
 from flux.server.wire import MAX_PAGE, CreateSchedule, PutSchedule, decode_cursor, encode_cursor, page
 from flux.store.schedules import Schedule, ScheduleRun
 
@@ -21,6 +23,7 @@ Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 @router.post("", status_code=201)
 async def create_schedule(request: Request, body: CreateSchedule) -> dict[str, Any]:
     """Store a new schedule."""
+    check(request, *_targets(body))
     made = await process_of(request).schedules.create(scope_of(request), body.name, _new(body))
     return schedule_row(made)
 
@@ -28,8 +31,14 @@ async def create_schedule(request: Request, body: CreateSchedule) -> dict[str, A
 @router.get("")
 async def list_schedules(request: Request, limit: Limit = 50, cursor: str | None = None) -> dict[str, Any]:
     """Schedules by name."""
-    after = decode_cursor(cursor, str)
-    found = await process_of(request).schedules.page(scope_of(request), after[0] if after else "", limit + 1)
+    after, schedules = decode_cursor(cursor, str), process_of(request).schedules
+    readable = choosy(request, "schedule:{name}:read", lambda one: {"name": one.name})
+    scope = scope_of(request)
+
+    async def behind(last: Schedule | None, count: int) -> list[Schedule]:
+        return await schedules.page(scope, last.name if last else after[0] if after else "", count)
+
+    found = await chosen(behind, readable, limit + 1)
     more = encode_cursor(found[limit - 1].name) if len(found) > limit else None
     return page([schedule_row(schedule) for schedule in found[:limit]], more)
 
@@ -43,6 +52,7 @@ async def get_schedule(request: Request, name: str) -> dict[str, Any]:
 @router.put("/{name}")
 async def put_schedule(request: Request, name: str, body: PutSchedule) -> dict[str, Any]:
     """Change a schedule: what is not given gets its default. It is the caller's from now on."""
+    check(request, "schedule:{name}:update", *_targets(body), knows="schedule:{name}:read")
     return schedule_row(await process_of(request).schedules.replace(scope_of(request), name, _new(body)))
 
 
@@ -110,6 +120,11 @@ def run_row(run: ScheduleRun) -> dict[str, Any]:
         "missed": run.missed,
         "error": run.error,
     }
+
+
+def _targets(body: PutSchedule) -> list[str]:
+    """What it takes to start what the schedule starts."""
+    return to_start(workflow=body.workflow, agent=body.agent)
 
 
 def _new(body: PutSchedule) -> NewSchedule:

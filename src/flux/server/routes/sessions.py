@@ -7,17 +7,22 @@ from contextlib import AsyncExitStack, aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from flux.agents.exporting import Format, exported
 from flux.agents.sessions import Sessions
 from flux.engine.admission import NewMessage
 from flux.engine.answers import Admitted, Decision
+from flux.engine.identity import TALK
 from flux.events import UserSaid, decode
-from flux.server.context import events_page, process_of, scope_of, stream, wants_events
+from flux.server.context import events_page, limits_of, process_of, scope_of, stream, wants_events
+from flux.server.rbac import check
+from flux.server.rules import REGISTER
 from flux.server.sse import Begun
 from flux.server.wire import (
     MAX_PAGE,
     AnswerInterrupt,
+    ForkSession,
     Rename,
     SendMessage,
     StartSession,
@@ -39,10 +44,20 @@ Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=256)]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 EVENTS = {200: {"content": {"text/event-stream": {}}, "description": "The events of the run, until it rests"}}
 
+#: Media type and ending of the file of each format.
+FILES = {"jsonl": ("application/x-ndjson", "jsonl"), "markdown": ("text/markdown; charset=utf-8", "md")}
+EXPORTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/x-ndjson": {}, "text/markdown": {}}, "description": "The file"}
+}
+#: Nothing in a browser runs it, and no proxy gathers it.
+EXPORTED = {"X-Content-Type-Options": "nosniff", "X-Accel-Buffering": "no", "Cache-Control": "no-store"}
+
 
 @router.post("/sessions", status_code=201)
 async def start_session(request: Request, body: StartSession, key: Key = None) -> dict[str, Any]:
     """Start a session; with a message, its first run begins."""
+    # A directory is chosen by who may run code there anyway.
+    check(request, TALK, "agent:{agent}:start", *([REGISTER] if body.workspace else []), agent=body.agent)
     sessions, scope = process_of(request).sessions, scope_of(request)
     message = NewMessage(body.message, options=_options(body.model)) if body.message else None
     admitted = await sessions.start(
@@ -129,6 +144,7 @@ async def send_message(
     if not wants_events(request):
         admitted = await sessions.send(scope, id, message, key=key)
         return _accepted(admitted, message=await _said(sessions, scope, admitted))
+    limits_of(request).check_reader(scope)
     # The reader is there before the message: however fast the answer is, it is seen piece by piece.
     row = await sessions.get(scope, id)
     place = Cursor.parse(last_event_id) if last_event_id else Cursor(row.head)
@@ -173,6 +189,26 @@ async def stop_session(request: Request, id: str) -> Response:
     return _accepted(await process_of(request).sessions.end(scope_of(request), id))
 
 
+@router.post("/sessions/{id}/fork", status_code=201)
+async def fork_session(request: Request, id: str, body: ForkSession | None = None, key: Key = None) -> dict[str, Any]:
+    """Start a session that begins as a copy of this one, up to and with the entry `at`."""
+    sessions, scope = process_of(request).sessions, scope_of(request)
+    wanted = body or ForkSession()
+    forked = await sessions.fork(scope, id, wanted.at, name=wanted.name, key=key)
+    return session_row(await sessions.get(scope, forked.id)) | {"seq": forked.seq, "repeated": forked.repeated}
+
+
+@router.get("/sessions/{id}/export", response_class=StreamingResponse, responses=EXPORTS)
+async def export_session(request: Request, id: str, format: Format = "jsonl") -> StreamingResponse:
+    """The whole session as a file: JSON lines, one for each entry, or Markdown."""
+    process, scope = process_of(request), scope_of(request)
+    row = session_row(await process.sessions.get(scope, id))
+    media_type, suffix = FILES[format]
+    pieces = exported(process.database, scope, row, format)
+    headers = {"Content-Disposition": f'attachment; filename="session-{row["id"]}.{suffix}"', **EXPORTED}
+    return StreamingResponse(pieces, media_type=media_type, headers=headers)
+
+
 @router.put("/sessions/{id}/name")
 async def rename_session(request: Request, id: str, body: Rename) -> dict[str, Any]:
     """Change the title."""
@@ -189,18 +225,23 @@ async def delete_session(request: Request, id: str) -> None:
 
 @router.get("/agents/sessions")
 async def list_agent_sessions(
-    request: Request, state: State | None = None, limit: Limit = 50, cursor: str | None = None
+    request: Request, state: State | None = None, q: str | None = None, limit: Limit = 50, cursor: str | None = None
 ) -> dict[str, Any]:
     """Sessions of all agents."""
-    return await list_sessions(request, state=state, limit=limit, cursor=cursor)
+    return await list_sessions(request, state=state, q=q, limit=limit, cursor=cursor)
 
 
 @router.get("/agents/{name}/sessions")
 async def list_sessions_of(
-    request: Request, name: str, state: State | None = None, limit: Limit = 50, cursor: str | None = None
+    request: Request,
+    name: str,
+    state: State | None = None,
+    q: str | None = None,
+    limit: Limit = 50,
+    cursor: str | None = None,
 ) -> dict[str, Any]:
     """Sessions of one agent."""
-    return await list_sessions(request, agent=name, state=state, limit=limit, cursor=cursor)
+    return await list_sessions(request, agent=name, state=state, q=q, limit=limit, cursor=cursor)
 
 
 async def _said(sessions: Sessions, scope: Scope, admitted: Admitted) -> str | None:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 
 from flux.engine.fleet import labels_of, resources_of
-from flux.server.context import process_of
+from flux.server.context import chosen, process_of
+from flux.server.rbac import choosy
 from flux.server.wire import MAX_PAGE, decode_cursor, encode_cursor, page
 from flux.store.workers import WorkerRow
 
@@ -19,8 +20,13 @@ Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 @router.get("")
 async def list_workers(request: Request, limit: Limit = 50, cursor: str | None = None) -> dict[str, Any]:
     """Workers by name; one that died is shown as gone for an hour."""
-    after = decode_cursor(cursor, str)
-    found = await process_of(request).workers.page(after[0] if after else "", limit + 1)
+    after, workers = decode_cursor(cursor, str), process_of(request).workers
+    readable = choosy(request, "worker:{name}:read", lambda one: {"name": one.name})
+
+    async def behind(last: WorkerRow | None, count: int) -> list[WorkerRow]:
+        return await workers.page(last.name if last else after[0] if after else "", count)
+
+    found = await chosen(behind, readable, limit + 1)
     more = encode_cursor(found[limit - 1].name) if len(found) > limit else None
     return page([worker_row(row) for row in found[:limit]], more)
 

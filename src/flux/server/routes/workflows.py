@@ -8,9 +8,11 @@ from fastapi import APIRouter, Path, Query, Request, UploadFile
 
 from flux.engine.catalog import MAX_SOURCE_BYTES
 from flux.errors import InvalidInput
-from flux.server.context import process_of, scope_of
+from flux.server.context import chosen, process_of, scope_of
+from flux.server.rbac import check, choosy
+from flux.server.rules import REGISTER
 from flux.server.wire import MAX_PAGE, decode_cursor, encode_cursor, page, workflow_row
-from flux.store.workflows import NEWEST
+from flux.store.workflows import AGENTS, NEWEST, WorkflowVersion
 
 router = APIRouter(prefix="/workflows", tags=["workflows"])
 
@@ -32,8 +34,17 @@ async def list_workflows(
     request: Request, namespace: str | None = None, limit: Limit = 50, cursor: str | None = None
 ) -> dict[str, Any]:
     """Workflows by namespace and name."""
-    after = decode_cursor(cursor, str, str) or ["", ""]
-    found = await process_of(request).workflows.page(scope_of(request), namespace, (after[0], after[1]), limit + 1)
+    after, workflows = decode_cursor(cursor, str, str) or ["", ""], process_of(request).workflows
+    readable = choosy(
+        request, "workflow:{namespace}:{name}:read", lambda one: {"namespace": one.namespace, "name": one.name}
+    )
+    scope = scope_of(request)
+
+    async def behind(last: WorkflowVersion | None, count: int) -> list[WorkflowVersion]:
+        place = (last.namespace, last.name) if last else (after[0], after[1])
+        return await workflows.page(scope, namespace, place, count)
+
+    found = await chosen(behind, readable, limit + 1)
     last = found[limit - 1] if len(found) > limit else None
     more = encode_cursor(last.namespace, last.name) if last else None
     return page([workflow_row(one) for one in found[:limit]], more)
@@ -42,6 +53,7 @@ async def list_workflows(
 @router.get("/{namespace}/{name}")
 async def get_workflow(request: Request, namespace: str, name: str, source: bool = False) -> dict[str, Any]:
     """The current version of a workflow; `source`: with the file it was found in."""
+    _check_source(request, source)
     found = await process_of(request).workflows.get(scope_of(request), namespace, name)
     return workflow_row(found, source=source)
 
@@ -62,6 +74,7 @@ async def get_workflow_version(
     request: Request, namespace: str, name: str, version: Version, source: bool = False
 ) -> dict[str, Any]:
     """One version of a workflow, also of one that was deleted."""
+    _check_source(request, source)
     found = await process_of(request).workflows.get(scope_of(request), namespace, name, version)
     return workflow_row(found, source=source)
 
@@ -70,6 +83,12 @@ async def get_workflow_version(
 async def delete_workflow(request: Request, namespace: str, name: str) -> None:
     """Remove a workflow; its executions go on with the version they began with."""
     await process_of(request).workflows.delete(scope_of(request), namespace, name)
+
+
+def _check_source(request: Request, source: bool) -> None:
+    """The code that an agent ships is for those who could register it."""
+    shipped = source and request.path_params["namespace"] == AGENTS
+    check(request, *([REGISTER] if shipped else []), knows="workflow:{namespace}:{name}:read")
 
 
 def _version(number: int) -> int:

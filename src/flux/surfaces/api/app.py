@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flux.client import FluxClient
 from flux.errors import ExecutionNotFound, FluxError, InvalidInput, NotFound, Unauthorized
+from flux.events import Mode
 from flux.http.streaming import HEARTBEAT_SECONDS
 from flux.suggest import unknown
 from flux.surfaces.api import talk
@@ -39,9 +40,10 @@ MAX_KEY = 256
 
 
 class Say(Struct, frozen=True):
-    """POST /chat."""
+    """POST /chat. `mode`: when a message is read that comes while the agent works."""
 
     message: str
+    mode: Mode = "queue"
 
 
 class Elicit(Struct, frozen=True):
@@ -131,7 +133,8 @@ async def chat(request: Request) -> Response:
     if key is not None and not 0 < len(key) <= MAX_KEY:
         raise InvalidInput(f"Idempotency-Key must have 1 to {MAX_KEY} characters")
     session = _session(request) if "session" in request.query_params else None
-    return await _streamed(request, lambda caller, stack: talk.chat(caller, stack, session, said.message, key=key))
+    message = talk.Message(said.message, said.mode, key)
+    return await _streamed(request, lambda caller, stack: talk.chat(caller, stack, session, message))
 
 
 async def elicitation(request: Request) -> Response:

@@ -21,7 +21,7 @@ from flux.errors import (
     SessionNotFound,
     Unavailable,
 )
-from flux.events import QUESTIONS, InputRequired, InterruptAnswered, Paused, Question, RunStarted, decode
+from flux.events import QUESTIONS, InputRequired, InterruptAnswered, Mode, Paused, Question, RunStarted, decode
 from flux.surfaces.api.telling import OfAnswer, OfMessage, Telling
 from flux.surfaces.frames import Frame, error_frame
 
@@ -49,8 +49,16 @@ class Answer(Struct, frozen=True):
     content: Any = None
 
 
+class Message(Struct, frozen=True):
+    """A message to send; the same `key` sends it once."""
+
+    text: str
+    mode: Mode = "queue"
+    key: str | None = None
+
+
 async def chat(
-    caller: Caller, stack: AsyncExitStack, session: str | None, text: str, *, key: str | None
+    caller: Caller, stack: AsyncExitStack, session: str | None, said: Message
 ) -> AsyncGenerator[bytes, None]:
     """Send a message, in a new session unless one is named; the frames of its run. It is durable when this returns.
 
@@ -58,20 +66,22 @@ async def chat(
 
     :raises FluxError: it was not accepted
     """
+    key = said.key
     handle, past, fresh = await _opened(caller, session, key)
     begin, ours = int(handle.cursor or 0), derived(key, "message")
     try:
-        said, events = await patiently(
-            lambda: stack.enter_async_context(handle.saying(text, model=caller.model, key=ours))
+        sent, events = await patiently(
+            lambda: stack.enter_async_context(handle.saying(said.text, mode=said.mode, model=caller.model, key=ours))
         )
     except FluxError:
         if fresh:
             with suppress(FluxError):
                 await caller.client.discard(handle.id)
         raise
-    accepted_before = begin >= said.seq  # then the events begin with the message, and so does what is told
-    attached = said.repeated and key is not None
-    telling = OfMessage(caller.agent, [] if accepted_before else past, said.message, attached=attached)
+    accepted_before = begin >= sent.seq  # then the events begin with the message, and so does what is told
+    attached = sent.repeated and key is not None
+    past = [] if accepted_before else past
+    telling = OfMessage(caller.agent, past, sent.message, attached=attached, joins=said.mode == "steer")
     return _stream(handle.id, telling, [], events)
 
 

@@ -50,14 +50,18 @@ class Telling:
 class OfMessage(Telling):
     """The run of a message. What runs before it is not told, unless it waits for a person: that is told instead.
 
-    `attached`: the message was accepted earlier, and its run is waited for whatever stands before it.
+    `attached`: the message was accepted earlier, and its run is waited for whatever stands before it. `joins`: it is to
+    be read by the run at work, whose rest is told.
     """
 
-    def __init__(self, agent: str, past: Iterable[Any], message: str, *, attached: bool = False) -> None:
+    def __init__(
+        self, agent: str, past: Iterable[Any], message: str, *, attached: bool = False, joins: bool = False
+    ) -> None:
         super().__init__(agent, past)
         self._message = message
         self._watch = RunWatch(message)
         self._attached = attached
+        self._joins = joins and not attached
         self._begun = False
 
     def _judge(self, event: Any, present: Rest) -> tuple[Rest, bool]:
@@ -65,7 +69,7 @@ class OfMessage(Telling):
         self._begun |= isinstance(event, RunStarted) and self._message in event.inputs
         if self._begun or state == "ended":
             return state, True
-        return ("waiting" if present == "waiting" and not self._attached else "working"), False
+        return ("waiting" if present == "waiting" and not self._attached else "working"), self._joins
 
 
 class OfAnswer(Telling):

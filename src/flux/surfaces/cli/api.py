@@ -57,7 +57,7 @@ async def _serve(settings: Settings, agent: str, address: Address, model: str | 
 
     log_to_stderr()
     with listen(address.host, address.port) as listener:
-        async with connect(settings) as client:
+        async with connect(settings, operator=False) as client:
             await _look(client, agent)
             app = create_api(client, agent, model=model)
             hosts: frozenset[str] | None = None if address.allow_remote else frozenset()
@@ -67,7 +67,12 @@ async def _serve(settings: Settings, agent: str, address: Address, model: str | 
                 click.echo(PROXY, err=True)
             click.echo(f"Flux Agent — {agent} (api) on {url_of(listener)} ({_where(client, settings)})")
             config = uvicorn.Config(
-                guarded, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=LEAVE_SECONDS
+                guarded,
+                log_level="warning",
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                timeout_graceful_shutdown=LEAVE_SECONDS,
             )
             await until_stopped(config, listener, partial(end_streams, app))
 

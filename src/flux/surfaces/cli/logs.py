@@ -6,8 +6,12 @@ import logging
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from flux import redaction
+
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 MAX_BYTES = 1_000_000
+#: Whose records are written there.
+OURS = ("flux", "uvicorn")
 
 
 def log_to_file(home: Path) -> None:
@@ -20,9 +24,20 @@ def log_to_stderr() -> None:
     _use(logging.StreamHandler())
 
 
+class Redacting(logging.Formatter):
+    """Writes records, their traces too, without the secrets that this process knows."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The text of a record."""
+        return redaction.text(super().format(record))
+
+
 def _use(handler: logging.Handler) -> None:
-    handler.setFormatter(logging.Formatter(FORMAT))
-    logger = logging.getLogger("flux")
-    logger.handlers = [handler]
-    logger.setLevel(logging.WARNING)
-    logger.propagate = False
+    handler.setFormatter(Redacting(FORMAT))
+    for name in OURS:
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(logging.WARNING)
+        logger.propagate = False
+    if logging.lastResort is not None:  # of whatever library nobody has set up
+        logging.lastResort.setFormatter(Redacting("%(message)s"))

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 import flux
+from flux import redaction
 from flux.errors import FluxError, InvalidInput
 from flux.suggest import unknown
 from flux.surfaces.visible import visible
@@ -66,11 +67,19 @@ CLI = "flux.surfaces.cli"
         "chat": (f"{CLI}.chat:chat", "Talk to an agent in this terminal."),
         "agent": (f"{CLI}.agent:agent", "Create, change and start agents."),
         "schedule": (f"{CLI}.schedule:schedule", "Start workflows and agents at given times."),
+        "webhook": (f"{CLI}.webhook:webhook", "Tell other programs what becomes of sessions."),
         "workflow": (f"{CLI}.workflow:workflow", "Register workflows, run them, look at them."),
         "execution": (f"{CLI}.execution:execution", "Find executions, look at them, decide what they ask."),
         "config": (f"{CLI}.config:config", "Set and look up configuration values of workflows."),
         "memory": (f"{CLI}.memory:memory", "Look at what agents noted down, and forget it."),
         "secrets": (f"{CLI}.secrets:secrets", "Set and look up secrets of workflows."),
+        "principals": (f"{CLI}.principals:principals", "Who may call a server with auth, and their keys."),
+        "roles": (f"{CLI}.roles:roles", "What principals may do."),
+        "auth": (f"{CLI}.auth:auth", "Log in at a server, and see who you are."),
+        "audit": (f"{CLI}.audit:audit", "See who decided, changed, started or read what."),
+        "dev": (f"{CLI}.dev:dev", "Serve the agents and workflows of a project; reload on change."),
+        "init": (f"{CLI}.init:init", "Write a project that runs."),
+        "run": (f"{CLI}.run:run_workflow", "Run a workflow of the project."),
         "start": (f"{CLI}.start:start", "Start a server or a worker."),
         "server": (f"{CLI}.start:server", "The server, the other way round."),
         "worker": (f"{CLI}.worker:worker", "Start workers, see those there are, let one go."),
@@ -108,13 +117,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(FAILED)
     except FluxError as error:
         if debug:
-            traceback.print_exc()
-        click.echo(f"Error: {visible(str(error))}", err=True)
+            click.echo(redaction.text(traceback.format_exc()), err=True, nl=False)
+        click.echo(f"Error: {visible(redaction.text(str(error)))}", err=True)
         sys.exit(USAGE if isinstance(error, InvalidInput) else FAILED)
     except Exception as error:  # noqa: BLE001 - the last handler: a person gets one line, --debug the trace
         if debug:
-            traceback.print_exc()
-        click.echo(f"Error: a fault in Flux ({type(error).__name__}: {error}); --debug shows where", err=True)
+            click.echo(redaction.text(traceback.format_exc()), err=True, nl=False)
+        said = redaction.text(f"{type(error).__name__}: {error}")
+        click.echo(f"Error: a fault in Flux ({said}); --debug shows where", err=True)
         sys.exit(FAILED)
     sys.exit(result if isinstance(result, int) else 0)
 

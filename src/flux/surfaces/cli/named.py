@@ -23,6 +23,12 @@ async def send(server: str | None, method: str, collection: str, name: str, body
         return await client.request(method, f"/{collection}/{name}", body)
 
 
+async def post(server: str | None, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """One call about all of them."""
+    async with connect(settings_for(server), worker=False) as client:
+        return await client.request("POST", path, body)
+
+
 async def names(server: str | None, collection: str, limit: int) -> list[dict[str, Any]]:
     """The names that are set."""
     found: list[dict[str, Any]] = []

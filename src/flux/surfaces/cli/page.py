@@ -59,7 +59,12 @@ async def _serve(settings: Settings, shown: Shown, host: str, port: int) -> None
             hosts: frozenset[str] | None = frozenset() if host in LOOPBACK else None
             app = create_page(client, shown.agent, model=shown.model, hosts=hosts)
             config = uvicorn.Config(
-                app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=LEAVE_SECONDS
+                app,
+                log_level="warning",
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                timeout_graceful_shutdown=LEAVE_SECONDS,
             )
             settle_memory()
             click.echo(f"Flux Agent — {shown.agent}: {url_of(listener)}{place}")

@@ -7,7 +7,7 @@ import sys
 import click
 
 from flux.surfaces.cli.connect import run
-from flux.surfaces.cli.named import names, print_names, print_text, send
+from flux.surfaces.cli.named import names, post, print_names, print_text, send
 from flux.surfaces.cli.options import format_option, print_json, server_option
 
 
@@ -55,6 +55,24 @@ def remove(name: str, server: str | None) -> None:
     """Forget a secret."""
     run(send(server, "DELETE", "secrets", name))
     click.echo(f"Removed secret {name}.")
+
+
+@secrets.command("rotate-key")
+@click.option("--forget-unreadable", is_flag=True, help="Remove secrets that no key here can read.")
+@format_option()
+@server_option
+def rotate_key(forget_unreadable: bool, format_: str, server: str | None) -> None:
+    """Encrypt every secret anew with a fresh key.
+
+    With FLUX_SECRET_KEY or secret_key_command there must be two keys, the new one first: NEW,OLD.
+    """
+    done = run(post(server, "/secrets/rotate-key", {"forget_unreadable": forget_unreadable}))
+    if format_ == "json":
+        print_json(done)
+        return
+    click.echo(f"{done['resealed']} secrets and logins are encrypted with key {done['key']} now.")
+    for name in done["forgotten"]:
+        click.echo(f"Forgotten, as no key here could read it: {name}")
 
 
 def _given(name: str) -> str:

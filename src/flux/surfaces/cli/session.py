@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, get_args
 
 import click
 
+from flux.events import Mode
 from flux.surfaces.cli.connect import connect, run
 from flux.surfaces.cli.find import find_artifact, find_session
 from flux.surfaces.cli.options import (
@@ -32,15 +35,22 @@ def session() -> None:
 @session.command("list")
 @click.argument("agent", required=False)
 @click.option("--state", type=click.Choice(STATES))
+@click.option("--instance", metavar="NAME", help="Only sessions about this, such as a ticket.")
 @click.option("--search", "q", metavar="TEXT", help="Only sessions whose title or text holds TEXT.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @format_option()
 @server_option
 def list_sessions(
-    agent: str | None, state: str | None, q: str | None, limit: int, format_: str, server: str | None
+    agent: str | None,
+    state: str | None,
+    instance: str | None,
+    q: str | None,
+    limit: int,
+    format_: str,
+    server: str | None,
 ) -> None:
     """List sessions, newest first."""
-    found = run(_list(server, limit, agent=agent, state=state, q=q))
+    found = run(_list(server, limit, agent=agent, state=state, instance=instance, q=q))
     if format_ == "json":
         print_json(found)
         return
@@ -82,6 +92,68 @@ def show(session_id: str, format_: str, server: str | None) -> None:
 def resume(session_id: str | None, server: str | None) -> int:
     """Go on with a session in this terminal; without an id, with the latest."""
     return run(_resume(server, session_id))
+
+
+@session.command()
+@click.argument("session_id", metavar="SESSION")
+@click.option("--at", type=click.IntRange(1), metavar="SEQ", help="The last entry to copy; without it, all are.")
+@click.option("--name", metavar="NAME", help="A name for the copy, unique for its agent and instance.")
+@format_option()
+@server_option
+def fork(session_id: str, at: int | None, name: str | None, format_: str, server: str | None) -> None:
+    """Start a session that begins as a copy of another, and goes on by itself."""
+    row = run(_fork(server, session_id, at, name))
+    if format_ == "json":
+        print_json(row)
+        return
+    click.echo(f"Session: {row['id']}")
+    click.echo(f"Resume with: flux agent session resume {row['id']}")
+
+
+@session.command()
+@click.argument("session_id", metavar="SESSION")
+@click.option("--format", "format_", type=click.Choice(["jsonl", "markdown"]), default="jsonl", show_default=True)
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="The file to write, instead of stdout.")
+@server_option
+def export(session_id: str, format_: str, output: Path | None, server: str | None) -> None:
+    """Write a session to a file: JSON lines, which programs read, or Markdown for people."""
+    run(_export(server, session_id, format_, output))
+    if output is not None:
+        click.echo(f"Wrote {output}", err=True)
+
+
+@session.command()
+@click.argument("session_id", metavar="SESSION")
+@click.argument("message")
+@click.option(
+    "--mode",
+    type=click.Choice(get_args(Mode)),
+    default="queue",
+    show_default=True,
+    help="When it is read if the agent works: in the next run, in this one, instead of it, or not at all.",
+)
+@click.option("--key", metavar="KEY", help="The same key sends the message once, however often this is run.")
+@format_option()
+@server_option
+def send(session_id: str, message: str, mode: str, key: str | None, format_: str, server: str | None) -> None:
+    """Send a message to a session, and do not wait for its answer."""
+    accepted = run(_send(server, session_id, message, mode, key))
+    if format_ == "json":
+        print_json(accepted)
+        return
+    click.echo(
+        f"Accepted in session {accepted['id']}; `flux agent session show {accepted['id']}` tells what comes of it."
+    )
+
+
+@session.command()
+@click.argument("session_id", metavar="SESSION")
+@click.argument("title")
+@server_option
+def rename(session_id: str, title: str, server: str | None) -> None:
+    """Change the title of a session."""
+    row = run(_rename(server, session_id, title))
+    click.echo(f"Renamed session {row['id']}: {printable(row['title'])}")
 
 
 @session.command("artifacts")
@@ -140,6 +212,34 @@ async def _show(server: str | None, id: str) -> tuple[dict[str, Any], list[dict[
         id = await find_session(client, id)
         row = await client.get(f"/sessions/{id}")
         return row, await client.messages(id)
+
+
+async def _send(server: str | None, id: str, message: str, mode: str, key: str | None) -> dict[str, Any]:
+    async with connect(settings_for(server), worker=False) as client:
+        return await client.session(await find_session(client, id)).post(message, mode=mode, key=key)
+
+
+async def _export(server: str | None, id: str, format_: str, output: Path | None) -> None:
+    async with connect(settings_for(server), worker=False) as client:
+        handle = client.session(await find_session(client, id))
+        await handle.info()  # before the file is touched
+        with ExitStack() as stack:
+            target = stack.enter_context(output.open("wb")) if output else sys.stdout.buffer
+            shown = output is None and format_ == "markdown" and sys.stdout.isatty()
+            async for piece in handle.export(format_):
+                target.write(visible(piece.decode(errors="replace")).encode() if shown else piece)
+            target.flush()
+
+
+async def _fork(server: str | None, id: str, at: int | None, name: str | None) -> dict[str, Any]:
+    async with connect(settings_for(server), worker=False) as client:
+        forked = await client.session(await find_session(client, id)).fork(at, name=name)
+        return await forked.info()
+
+
+async def _rename(server: str | None, id: str, title: str) -> dict[str, Any]:
+    async with connect(settings_for(server), worker=False) as client:
+        return await client.session(await find_session(client, id)).rename(title)
 
 
 async def _resume(server: str | None, given: str | None) -> int:

@@ -25,6 +25,10 @@ from flux.surfaces.cli.options import settings_for
 if TYPE_CHECKING:
     from uvicorn import Config
 
+    from flux.agents.project.discovery import Project
+
+OPEN = "Warning: auth is off; whoever reaches this address can run commands here."
+CLEAR = "Warning: tokens cross the network in clear; put a reverse proxy with TLS in front."
 #: Seconds that open connections get when the server stops.
 LEAVE_SECONDS = 1
 BACKLOG = 2048
@@ -40,6 +44,14 @@ def server() -> None:
     """The server."""
 
 
+project_option = click.option(
+    "--project",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Also run the agents and workflows of this folder's Python files.",
+)
+
+
 @click.command()
 @click.option("--host", help="The address to listen on.  [default: 127.0.0.1]")
 @click.option(
@@ -47,24 +59,21 @@ def server() -> None:
 )
 @click.option("--no-worker", is_flag=True, help="Serve only; run nothing.")
 @click.option("--allow-remote", is_flag=True, help="Allow an address that other machines can reach.")
-def start_server(host: str | None, port: int | None, no_worker: bool, allow_remote: bool) -> None:
+@project_option
+def start_server(host: str | None, port: int | None, no_worker: bool, allow_remote: bool, project: Path | None) -> None:
     """Start a server; it also runs agents unless told not to."""
     settings = settings_for(server_host=host, server_port=port)
-    remote = settings.server_host not in LOOPBACK
-    if remote and not allow_remote:
-        raise InvalidInput(
-            f"{settings.server_host} can be reached from other machines and auth is off: "
-            "anybody could run commands here; add --allow-remote if a proxy in front checks who calls"
-        )
-    if remote:
-        click.echo("Warning: auth is off; whoever reaches this address can run commands here.", err=True)
-    run(_serve(settings, worker=not no_worker, remote=remote), long_lived=True)
+    remote = is_remote(settings.server_host, allowed=allow_remote, auth=settings.auth.enabled)
+    with listen(settings.server_host, settings.server_port) as listener:
+        served = serve(settings, _loaded(project), listener, worker=not no_worker, remote=remote, told="Flux server")
+        run(served, long_lived=True)
 
 
 @click.command()
+@project_option
 @click.argument("name", required=False)
 @click.option("--label", "labels", metavar="KEY=VALUE", multiple=True, help="What this worker is; may be repeated.")
-def start_worker(name: str | None, labels: tuple[str, ...]) -> None:
+def start_worker(name: str | None, labels: tuple[str, ...], project: Path | None) -> None:
     """Start a worker: a process that runs agents and serves nobody (needs Postgres).
 
     NAME is what `flux worker list` calls it; without one it is called by its host and process.
@@ -75,12 +84,63 @@ def start_worker(name: str | None, labels: tuple[str, ...]) -> None:
             "a worker of its own needs Postgres: set FLUX_DATABASE_URL=postgresql://...; "
             "on SQLite `flux start server` runs agents too"
         )
-    run(_work(settings, name, _labels(labels)), long_lived=True)
+    run(_work(settings, name, _labels(labels), _loaded(project)), long_lived=True)
+
+
+@server.command("admin-key")
+@click.option("--name", default="first", show_default=True, help="What the key is called.")
+def admin_key(name: str) -> None:
+    """Make an API key of the principal "admin", who may do everything, and print it, alone.
+
+    For whoever has the server's database: the first admin, or after a lost key. It asks no server.
+    """
+    settings = settings_for()
+    click.echo(run(_admin_key(settings, name)))
+    if not settings.auth.api_keys.enabled:
+        click.echo(
+            "Note: API keys are off; set enabled = true in [flux.security.auth.api_keys] and start the server again.",
+            err=True,
+        )
+
+
+async def _admin_key(settings: Settings, name: str) -> str:
+    from flux.engine.identity import Identities
+    from flux.engine.principals import Principals
+    from flux.store.opening import open_database
+
+    database = await open_database(settings.database, synchronous=settings.synchronous)
+    try:
+        made = await Principals(database, Identities(database, enabled=True)).admin_key(name)
+    finally:
+        await database.close()
+    return made.secret
 
 
 start.add_command(start_server, "server")
 start.add_command(start_worker, "worker")
 server.add_command(start_server, "start")
+
+
+def is_remote(host: str, *, allowed: bool, auth: bool = False) -> bool:
+    """Whether other machines reach an address, of which this warns.
+
+    :raises InvalidInput: they do, and that is not allowed
+    """
+    if host in LOOPBACK:
+        return False
+    if not (allowed or auth):
+        raise InvalidInput(
+            f"{host} can be reached from other machines and auth is off: "
+            "anybody could run commands here; turn auth on, or add --allow-remote if a proxy in front checks who calls"
+        )
+    click.echo(CLEAR if auth else OPEN, err=True)
+    return True
+
+
+def _loaded(root: Path | None) -> Project | None:
+    from flux.agents.project.discovery import load_project
+
+    return load_project(root) if root else None
 
 
 def _labels(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -96,12 +156,14 @@ def _labels(pairs: tuple[str, ...]) -> dict[str, str]:
     return labels
 
 
-async def _work(settings: Settings, name: str | None, labels: dict[str, str]) -> None:
+async def _work(settings: Settings, name: str | None, labels: dict[str, str], project: Project | None) -> None:
     """Work until cancelled or drained."""
     from flux.agents.process import open_process
 
     log_to_stderr()
-    opening = open_process(settings, environment=os.environ, workspace=Path.cwd(), labels=labels, name=name)
+    opening = open_process(
+        settings, environment=os.environ, workspace=Path.cwd(), labels=labels, name=name, project=project
+    )
     async with opening as process:
         settle_memory()
         pools = " ".join(process.offer.pools)
@@ -110,24 +172,43 @@ async def _work(settings: Settings, name: str | None, labels: dict[str, str]) ->
     click.echo(f"Flux worker {process.who.name} has been drained")
 
 
-async def _serve(settings: Settings, *, worker: bool, remote: bool) -> None:
+async def serve(
+    settings: Settings,
+    project: Project | None,
+    listener: socket.socket,
+    *,
+    worker: bool,
+    remote: bool,
+    told: str | None = None,
+) -> None:
+    """Serve until cancelled; `told` is what to call it on standard output once it is there."""
     import uvicorn
 
     from flux.agents.process import open_process
+    from flux.http.bounded import bounded
     from flux.server.app import create_app, end_streams
 
     log_to_stderr()
-    with listen(settings.server_host, settings.server_port) as listener:
-        async with open_process(settings, environment=os.environ, workspace=Path.cwd(), worker=worker) as process:
-            app = create_app(process, hosts=None if remote else frozenset())
-            config = uvicorn.Config(
-                app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=LEAVE_SECONDS
-            )
-            url = url_of(listener)
-            settle_memory()
-            with _announced(settings.home, url, process.worker_id):
-                click.echo(f"Flux server on {url} (home: {settings.home})")
-                await until_stopped(config, listener, partial(end_streams, app))
+    opening = open_process(settings, environment=os.environ, workspace=Path.cwd(), worker=worker, project=project)
+    async with opening as process:
+        app = create_app(process, hosts=None if remote else frozenset())
+        config = uvicorn.Config(
+            app,
+            http=bounded(settings.max_header_bytes),
+            ws="websockets-sansio",
+            ws_max_size=6 * settings.max_message_bytes,
+            log_level="warning",
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=LEAVE_SECONDS,
+        )
+        url = url_of(listener)
+        settle_memory()
+        with _announced(settings.home, url, process.worker_id):
+            if told is not None:
+                click.echo(f"{told} on {url} (home: {settings.home})")
+            await until_stopped(config, listener, partial(end_streams, app))
 
 
 async def until_stopped(config: Config, listener: socket.socket, stopping: Callable[[], None]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import codecs
 import os
 import select
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from prompt_toolkit.input import Input
@@ -31,10 +31,10 @@ class Ahead:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     @contextmanager
-    def listening(self, leave: Callable[[], None]) -> Iterator[None]:
-        """Read keys as they come; `leave` is called for Ctrl+D."""
+    def listening(self, leave: Callable[[], None], send: Callable[[str], bool]) -> Iterator[None]:
+        """Read keys as they come; `leave` is called for Ctrl+D, `send` for each line that Enter ends: is it taken?"""
         loop, fd = asyncio.get_running_loop(), self._input.fileno()
-        loop.add_reader(fd, self._read, fd, leave)
+        loop.add_reader(fd, self._read, fd, leave, send)
         try:
             yield
         finally:
@@ -59,12 +59,14 @@ class Ahead:
         self._keys.clear()
         return text_of_keys(keys)
 
-    def _read(self, fd: int, leave: Callable[[], None]) -> None:
+    def _read(self, fd: int, leave: Callable[[], None], send: Callable[[str], bool]) -> None:
         data = self._read_some(fd)
         if not data:
             asyncio.get_running_loop().remove_reader(fd)  # the terminal is gone
         if LEAVE in data:
             leave()
+        while (end := _line_end(self._keys)) is not None and send(text_of_keys(self._keys[:end]).strip()):
+            del self._keys[: end + 1]
 
     def _read_some(self, fd: int) -> bytes:
         try:
@@ -75,6 +77,14 @@ class Ahead:
             self.last = self._clock()
             self._parser.feed(self._decoder.decode(data.replace(LEAVE, b"")))
         return data
+
+
+def _line_end(keys: Sequence[KeyPress]) -> int | None:
+    """Where the first line is ended by Enter; Alt+Enter only begins another one."""
+    for place, press in enumerate(keys):
+        if press.key == Keys.ControlM and (place == 0 or keys[place - 1].key != Keys.Escape):
+            return place
+    return None
 
 
 def text_of_keys(keys: Iterable[KeyPress]) -> str:

@@ -6,16 +6,20 @@ import asyncio
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flux.client import FluxClient, SessionHandle
-from flux.errors import AgentNotFound, FluxError
+from flux.errors import AgentNotFound, FluxError, InvalidInput
+from flux.events import Mode
 from flux.surfaces.terminal.commands import help_text, parse, unknown_command
+from flux.surfaces.terminal.forking import Cut, cut_before
 from flux.surfaces.terminal.history import past
 from flux.surfaces.terminal.keyboard import quiet
 from flux.surfaces.terminal.live import LiveView
+from flux.surfaces.terminal.meanwhile import MODES
 from flux.surfaces.terminal.plain import PlainView, documented_resume, pipe
 from flux.surfaces.terminal.problems import problem, start_problem
 from flux.surfaces.terminal.signals import Signals
@@ -78,6 +82,7 @@ async def _talk(
         await loading
         return 1
     try:
+        talk: Chat | None = None
         _header(view, agent, session.id, notice)
         conversation = Conversation(client, session, view, (await loading).Prompt(history), signals)
         talk = Chat(client, agent, session, view, conversation, model)
@@ -90,9 +95,10 @@ async def _talk(
         while not conversation.leaving:
             await talk.step()
     finally:
-        kept = resumed is not None or not await _discarded(client, session.id)
+        left = talk.session.id if talk is not None else session.id
+        kept = resumed is not None or not await _discarded(client, left)
     if kept:
-        view.line(f"Session: {session.id}\nResume with: {resume_command(session.id)}", "copy")
+        view.line(f"Session: {left}\nResume with: {resume_command(left)}", "copy")
     return 0
 
 
@@ -141,12 +147,12 @@ class Chat:
     ) -> None:
         self._client = client
         self._agent = agent
-        self._session = session
+        self.session = session
         self._view = view
         self._conversation = conversation
         self._model = model
         self._last = ""
-        self._commands = {
+        self._commands: dict[str, Callable[[str], Awaitable[None]]] = {
             "/help": self._help,
             "/session": self._say_session,
             "/usage": self._usage,
@@ -155,17 +161,18 @@ class Chat:
             "/approve": self._approve,
             "/cancel": self._cancel,
             "/fork": self._fork,
+            **{name: partial(self._send_as, mode) for name, mode in MODES.items()},
             "/quit": self._quit,
         }
 
     async def catch_up(self, info: dict[str, Any]) -> None:
         """Show the last exchange of a resumed session, and go on with what it does."""
         try:
-            found = await past(self._client, self._session.id, info["head"], info["turns"])
+            found = await past(self._client, self.session.id, info["head"], info["turns"])
             self._last = found.asked
             if found.earlier:
                 messages = f"{found.earlier} earlier message{'' if found.earlier == 1 else 's'}"
-                self._view.line(f"… {messages}; flux agent session show {self._session.id}", "dim")
+                self._view.line(f"… {messages}; flux agent session show {self.session.id}", "dim")
             await self._conversation.resume(found)
         except FluxError as error:
             self._view.line(problem(error), "error")
@@ -190,23 +197,31 @@ class Chat:
         self._last = text
         await self._conversation.turn(text, self._model)
 
+    async def _send_as(self, mode: Mode, text: str) -> None:
+        """While nothing runs here, somebody else's run may."""
+        if not text:
+            self._view.line("Type the message behind the command.")
+            return
+        self._last = text
+        await self._conversation.turn(text, self._model, mode)
+
     async def _help(self, _: str) -> None:
         self._view.line(help_text())
 
     async def _say_session(self, _: str) -> None:
-        info = await self._session.info()
-        self._view.line(f"Session: {self._session.id}", "copy")
+        info = await self.session.info()
+        self._view.line(f"Session: {self.session.id}", "copy")
         self._view.line(f"{info.get('title') or 'no title yet'} · {self._agent} · {info['state']}", "dim")
         self._view.line(f"Model: {self._model or await self._own_model(info)}", "dim")
 
     async def _usage(self, _: str) -> None:
-        info = await self._session.info()
+        info = await self.session.info()
         self._view.line(usage_line(info["usage"], info["turns"]))
 
     async def _choose_model(self, name: str) -> None:
         if name:
             self._model = None if name == "default" else name
-        own = await self._own_model(await self._session.info())
+        own = await self._own_model(await self.session.info())
         if self._model:
             self._view.line(f"Model of the next messages: {self._model}; /model default returns to {own}")
         else:
@@ -235,17 +250,28 @@ class Chat:
         await self._send(self._last)
 
     async def _approve(self, _: str) -> None:
-        if not await self._session.interrupts():
+        if not await self.session.interrupts():
             self._view.line("There are no open questions.")
             return
         await self._conversation.ask_again()
 
     async def _cancel(self, _: str) -> None:
-        answer = await self._session.cancel()
+        answer = await self.session.cancel()
         self._view.line("Cancelled." if answer.get("cancelled") else "Nothing is running.")
 
-    async def _fork(self, _: str) -> None:
-        self._view.line("Forking is not available yet.")
+    async def _fork(self, back: str) -> None:
+        """Go on in a copy; with a number, without so many of the last messages."""
+        head = (await self.session.info())["head"]
+        if head <= 1:
+            self._view.line("There is nothing to fork yet.")
+            return
+        if back and not (back.isdecimal() and int(back)):
+            raise InvalidInput("/fork takes a number: 1 goes back before the last message")
+        cut = await cut_before(self._client, self.session.id, head, int(back)) if back else Cut(head)
+        self.session = await self.session.fork(cut.at)
+        self._conversation.move(self.session, cut.text)
+        self._view.line("Forked; this is a copy from here on.", "dim")
+        self._view.line(f"Session: {self.session.id}", "copy")
 
     async def _quit(self, _: str) -> None:
         self._conversation.leaving = True

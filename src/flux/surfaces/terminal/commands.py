@@ -14,11 +14,14 @@ COMMANDS = {
     "/retry": "send the last message again",
     "/approve": "ask open questions again",
     "/cancel": "stop the run",
-    "/fork": "continue in a copy (not available yet)",
+    "/steer TEXT": "a message that joins the run at work",
+    "/interrupt TEXT": "a message instead of the run at work",
+    "/fork N": "go on in a copy, without the last N messages",
     "/quit": "leave; the session stays",
 }
 NAMES = tuple(usage.split()[0] for usage in COMMANDS)
 KEYS = {
+    "Enter during a run": "the message waits for the next run",
     "Alt+Enter": "a new line",
     "Ctrl+C": "cancel the run",
     "Ctrl+D": "leave",

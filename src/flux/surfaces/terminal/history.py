@@ -13,6 +13,7 @@ from flux.events import (
     RUN_ENDS,
     ChatResponse,
     Entry,
+    Forked,
     RunStarted,
     SessionEndedEntry,
     UnknownEntry,
@@ -74,6 +75,8 @@ def _told(rows: Sequence[Row]) -> Past:
             continue
         if isinstance(entry, SessionEndedEntry):
             return msgspec.structs.replace(found, entries=(*found.entries, entry))
+        if isinstance(entry, Forked):
+            waiting.clear()  # they are not answered here
         told += [waiting.pop(id) for id in getattr(entry, "inputs", ()) if id in waiting]
         told.append(entry)
         if isinstance(entry, RUN_ENDS):

@@ -48,9 +48,12 @@ class Prompt:
         )
         self._ahead = Ahead(self._chat.app.input, clock)
 
-    def typing(self, leave: Callable[[], None]) -> AbstractContextManager[None]:
-        """Keep what is typed while nobody asks for the next message; `leave` is called for Ctrl+D."""
-        return self._ahead.listening(leave)
+    def typing(self, leave: Callable[[], None], send: Callable[[str], bool]) -> AbstractContextManager[None]:
+        """Keep what is typed while nobody asks for the next message; `leave` is called for Ctrl+D.
+
+        `send` is given each line that Enter has ended, and says whether it has taken it.
+        """
+        return self._ahead.listening(leave, lambda line: not self._draft.strip() and send(line))
 
     def hold(self) -> None:
         """What was typed so far belongs to the next message: it answers no question, and is not sent by itself."""

@@ -13,9 +13,10 @@ from msgspec import Struct
 
 from flux.client import Event, FluxClient, SessionHandle
 from flux.errors import FluxError, InterruptDecided, InvalidInput, ServerUnreachable
-from flux.events import QUESTIONS, decode
+from flux.events import QUESTIONS, Mode, decode
 from flux.surfaces.terminal.beside import beside, tell_when_lost, tick
 from flux.surfaces.terminal.history import Past
+from flux.surfaces.terminal.meanwhile import Meanwhile
 from flux.surfaces.terminal.problems import LOST, problem
 from flux.surfaces.terminal.questions import Keys, Reply, ask
 from flux.surfaces.terminal.signals import Signals
@@ -35,8 +36,11 @@ class Prompter(Keys, Protocol):
     async def message(self) -> str:
         """The next message or command."""
 
-    def typing(self, leave: Callable[[], None]) -> AbstractContextManager[None]:
-        """Keep what is typed meanwhile for the next message; `leave` is called for Ctrl+D."""
+    def typing(self, leave: Callable[[], None], send: Callable[[str], bool]) -> AbstractContextManager[None]:
+        """Keep what is typed meanwhile for the next message; `leave` is called for Ctrl+D.
+
+        `send` is given each line that Enter has ended, and says whether it has taken it.
+        """
 
     def hold(self) -> None:
         """What was typed so far answers no question, and is not sent by itself."""
@@ -75,6 +79,8 @@ class Conversation:
         self._cancelling: asyncio.Task[Cancelling] | None = None
         self._left = False
         self._heard = 0.0
+        self._model: str | None = None
+        self._meanwhile = Meanwhile(view, self._shown, self._post, prompt.put_back)
 
     async def prompt(self) -> str | None:
         """What the person types next; None when there is nothing to do."""
@@ -92,7 +98,7 @@ class Conversation:
             self._view.line("Ctrl+D leaves; the session can be resumed.", "dim")
         return None
 
-    async def turn(self, text: str, model: str | None = None) -> None:
+    async def turn(self, text: str, model: str | None = None, mode: Mode = "queue") -> None:
         """Send a message and show its run to the end; it comes back to the prompt if the server is not there.
 
         :raises FluxError: it was not accepted
@@ -100,10 +106,10 @@ class Conversation:
         before, self._session.accepted = self._sent, None
         again = before is not None and (before.text, before.model) == (text, model)
         sent = before if before and again else _Sent(text, model, uuid.uuid4().hex)
-        self._sent = sent
+        self._sent, self._model = sent, model
         self._shown.typed(text)
         try:
-            await self._follow(self._session.send(text, model=model, key=sent.key))
+            await self._follow(self._session.send(text, mode=mode, model=model, key=sent.key))
         except ServerUnreachable:
             self._prompt.put_back(text)
             raise
@@ -127,6 +133,14 @@ class Conversation:
             await self._follow(self._session.until_rest())
             more = bool(self._shown.pending) and not (self._left or self.leaving or self.lost)
 
+    def move(self, session: SessionHandle, draft: str) -> None:
+        """Go on in another session; the next prompt begins with a text."""
+        self._session, self._shown = session, Projection(self._view)
+        self._meanwhile = Meanwhile(self._view, self._shown, self._post, self._prompt.put_back)
+        self.lost, self._sent = False, None
+        if draft:
+            self._prompt.put_back(draft)
+
     async def greeted(self) -> None:
         """Show what a session says by itself before anybody has said anything."""
         if self.ready is not None:
@@ -148,12 +162,32 @@ class Conversation:
             await self._follow(self._session.until_rest())
 
     async def _follow(self, events: AsyncGenerator[Event, None]) -> None:
-        """Show a run until it ends, or until the person leaves it."""
+        """Show a run until it ends, or until the person leaves it; then those of what was typed meanwhile."""
         self._left = self.lost = False
-        self._cancelling = None
         following: AsyncGenerator[Event, None] | None = events
-        while following is not None and await self._show(following):
-            following = await self._next()
+        while following is not None:
+            self._cancelling = None
+            while following is not None and await self._show(following):
+                following = await self._next()
+            following = await self._typed_meanwhile()
+        self._meanwhile.forget()
+
+    async def _typed_meanwhile(self) -> AsyncGenerator[Event, None] | None:
+        """The run of the next message that was typed during the last one."""
+        if self._left or self.lost or self.leaving:
+            return None
+        message = await self._meanwhile.next()
+        if message is None:
+            return None
+        self._session.watch(message)
+        return self._session.until_rest()
+
+    def _typed(self, line: str) -> bool:
+        """A line that was typed during a run; it does not overtake the message that begins it."""
+        return self._unsent is None and self._meanwhile.typed(line)
+
+    async def _post(self, text: str, *, mode: Mode, key: str) -> dict[str, Any]:
+        return await self._session.post(text, mode=mode, model=self._model, key=key)
 
     async def _next(self) -> AsyncGenerator[Event, None] | None:
         """What follows the events of a run that rests; None when there is nothing to wait for."""
@@ -173,7 +207,7 @@ class Conversation:
         self._view.begin()
         try:
             away = tell_when_lost(self._client, self._view, lambda: self._heard)
-            with self._prompt.typing(self._leave_soon):
+            with self._prompt.typing(self._leave_soon, self._typed):
                 async with beside(tick(self._view), away):
                     await reading
         except asyncio.CancelledError:

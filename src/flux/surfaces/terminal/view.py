@@ -15,6 +15,7 @@ from flux.events import (
     Cancelled,
     Compacted,
     Gated,
+    Mode,
     ModelFailed,
     Outcome,
     Planned,
@@ -34,6 +35,8 @@ from flux.surfaces.terminal.text import first_line
 
 Look = Literal["plain", "dim", "error", "ask", "copy"]
 
+#: What is said of one's own message that a run does not begin with at once.
+ACCEPTED: dict[Mode, str] = {"steer": "(joins this run)", "interrupt": "(instead of this run)"}
 OUTCOMES: dict[Outcome, str] = {
     "success": "Done.",
     "error": "Failed",
@@ -98,7 +101,8 @@ class View(Protocol):
 class Projection:
     """Turns the events of a session, in order, into what a view shows.
 
-    `asked` are the ids of its questions, in order; `pending` those of messages that no run has consumed.
+    `asked` are the ids of its questions, in order; `pending` those of messages that no run has consumed, `taken`
+    those of messages that one has.
     `hints`: say which commands help.
     """
 
@@ -106,6 +110,7 @@ class Projection:
         self.end: RunFailed | Cancelled | None = None
         self.asked: list[str] = []
         self.pending: set[str] = set()
+        self.taken: set[str] = set()
         self._view = view
         self._hints = hints
         self._running = False
@@ -128,6 +133,10 @@ class Projection:
         self._own.append(text)
         self._typed_here, self._between = True, False
 
+    def typed_aside(self, text: str) -> None:
+        """This message was typed here, while a run works."""
+        self._own.append(text)
+
     def taken_back(self, text: str) -> None:
         """This message was typed here, but never reached the session."""
         if text in self._own:
@@ -144,7 +153,7 @@ class Projection:
         self._own.remove(text)
         self._mine.add(message.id)
         if waits:
-            self._view.line("(queued)", "dim")
+            self._view.line(ACCEPTED.get(message.mode, "(queued)"), "dim")
 
     def announce(self) -> None:
         """Say that others have sent messages, once for each."""
@@ -235,6 +244,7 @@ class Projection:
     def _consumed(self, inputs: tuple[str, ...]) -> None:
         """Show messages where they are consumed; one's own again only if something came in between."""
         self.pending.difference_update(inputs)
+        self.taken.update(inputs)
         for id in [id for id in inputs if id in self._said]:
             text = self._said.pop(id)
             if id not in self._mine:
@@ -257,6 +267,7 @@ class Projection:
         for id in cancelled.inputs:
             self._said.pop(id, None)
         self.pending.difference_update(cancelled.inputs)
+        self.taken.update(cancelled.inputs)
         self._view.end_text()
         self._view.line("Cancelled.", "dim")
 

@@ -31,8 +31,14 @@ from flux.surfaces.web.shield import Shield
 
 STATIC = Path(__file__).parent / "static"
 MAX_BODY = 7_000_000
+#: A file that comes as it is made.
+FILE_HEADERS = {
+    "Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"
+}  # fmt: skip
 #: A browser asks each time whether a file has changed, and mostly hears that it has not.
 ASK_AGAIN = {"Cache-Control": "no-cache"}
+#: The ending of the file of each format that a session is exported in.
+EXPORTS = {"jsonl": "jsonl", "markdown": "md"}
 IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,128}")
 #: What the page may ask of a session besides its log: method -> the rest of the path.
 PASSED_ON = {
@@ -57,6 +63,7 @@ def create_page(
         Route("/api/sessions/{id}", page.look),
         Route("/api/sessions/{id}/events", page.events),
         Route("/api/sessions/{id}/artifacts/{aid}", page.artifact),
+        Route("/api/sessions/{id}/export", page.export),
         *(
             Route(f"/api/sessions/{{id}}/{rest}", partial(page.pass_on, rest), methods=[method])
             for method, paths in PASSED_ON.items()
@@ -153,6 +160,20 @@ class _Page:
         content = await self._client.download(_path(request, "artifacts/{aid}"))
         disposition = f'attachment; filename="{aid}.txt"'
         return Response(content, media_type="text/plain", headers={"Content-Disposition": disposition})
+
+    async def export(self, request: Request) -> Response:
+        """The session as a file to save: `format` is jsonl or markdown."""
+        format = request.query_params.get("format", "markdown")
+        ending = EXPORTS.get(format)
+        if ending is None:
+            raise InvalidInput("format must be jsonl or markdown")
+        chunks = self._client.stream(f"{_path(request, 'export')}?format={format}", {})
+        try:
+            await anext(chunks)
+        except httpx.TransportError as error:
+            raise ServerUnreachable("no Flux server answers", debug=repr(error)) from error
+        name = f'attachment; filename="session-{request.path_params["id"]}.{ending}"'
+        return Relay(chunks, self.closing, FILE_HEADERS | {"Content-Disposition": name})
 
     async def pass_on(self, rest: str, request: Request) -> Response:
         """One of the calls that go to the server as they are."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 
 import httpx
@@ -15,11 +15,15 @@ from flux.http.streaming import HEARTBEAT_SECONDS, Streaming, first_done, gone
 class Relay(Streaming):
     """Passes on what comes until it ends, its connection is lost, the reader leaves, or `closing` is set.
 
-    A slow reader slows down `chunks` alone. Heartbeats are among them.
+    A slow reader slows down `chunks` alone. Heartbeats are among them. `headers` stand in place of those of events.
     """
 
-    def __init__(self, chunks: AsyncGenerator[bytes, None], closing: asyncio.Event) -> None:
-        super().__init__(closing, HEARTBEAT_SECONDS)
+    def __init__(
+        self, chunks: AsyncGenerator[bytes, None], closing: asyncio.Event, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(closing, HEARTBEAT_SECONDS, headers)
+        if headers is not None:
+            self._common = []
         self._chunks = chunks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -162,7 +162,9 @@ class Call:
         note = ""
         while True:
             try:
-                needed = elicit.question(self._server, params, {"shape": "in_flight", "print": print_}, note)
+                needed = elicit.question(
+                    self._server, params, {"shape": "in_flight", "print": print_}, note, self._link.server.url
+                )
             except Refused as refused:
                 self._context.output(f"[{self._server} was refused: {refused}]\n")
                 return types.ElicitResult(action="decline")
@@ -249,7 +251,7 @@ class Call:
     def _next_input(self, wanted: list[Any], given: dict[str, Any], request_state: str | None) -> ToolOutcome:
         (params,) = elicit.asked([wanted[0][1]])
         state = {"shape": "input", "wanted": wanted, "given": given, "request_state": request_state}
-        return elicit.question(self._server, params, state)
+        return elicit.question(self._server, params, state, own=self._link.server.url)
 
     def _input_given(
         self, params: types.CallToolRequestParams, asked: Elicited, answer: Answer
@@ -270,7 +272,7 @@ class Call:
         """Ask for the first of what the server wants done before the call."""
         first, *rest = needed
         state = {"shape": "required", "rest": [elicit.kept(one) for one in rest]}
-        return elicit.question(self._server, first, state)
+        return elicit.question(self._server, first, state, own=self._link.server.url)
 
 
 class ValueCall(Call):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -19,10 +19,10 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from msgspec import Struct
 from pydantic import TypeAdapter, ValidationError
 
-import flux
 from flux.tools.base import Effect
 from flux.tools.mcp.config import McpServer, digest_of
-from flux.tools.mcp.http import Careful, Headers, sse, streamable
+from flux.tools.mcp.http import Careful, Headers, Through, sse, streamable
+from flux.tools.mcp.pool import Introduction
 from flux.tools.mcp.stdio import stdio
 from flux.tools.mcp.whose import Calls, Elicit
 
@@ -175,7 +175,7 @@ class Connection:
                 self._target.connect(),
                 elicitation_callback=self._elicited,
                 message_handler=self._heard,
-                client_info=types.Implementation(name="flux", version=flux.__version__),
+                client_info=types.Implementation(name=self._target.us.name, version=self._target.us.version),
                 cache=None,
             )
             # An initialisation that fails must not be taken for one that is slow.
@@ -226,13 +226,17 @@ class Target:
         auth: httpx2.Auth | None,
         *,
         old: bool,
+        us: Introduction,
+        hosts: Sequence[str] = (),
     ) -> None:
+        self.us = us
         self._server = server
         self._old = old
         self._cwd = cwd
         self._environment = environment
         self._auth = auth
-        self._careful = Careful(server.url, headers) if server.url is not None else None
+        inner = Through(us.http) if us.http is not None else None
+        self._careful = Careful(server.url, headers, inner, hosts=hosts) if server.url is not None else None
         #: Why the program at the other end is gone.
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 

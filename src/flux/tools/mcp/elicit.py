@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from flux.tools.base import Answer, NeedsInput
 from flux.tools.mcp.config import check_url, digest_of
+from flux.tools.mcp.outgoing import check_shown
 from flux.tools.schema import faults
 
 LARGEST_URL = 8_000
@@ -26,8 +27,8 @@ class Refused(Exception):
     """What the server asks cannot be shown to anybody; the text says why."""
 
 
-def question(server: str, params: Any, state: Mapping[str, Any], note: str = "") -> NeedsInput:
-    """What is asked, as the person sees it.
+def question(server: str, params: Any, state: Mapping[str, Any], note: str = "", own: str | None = None) -> NeedsInput:
+    """What is asked, as the person sees it; `own` is the server's address, None of a program.
 
     :raises Refused: it is not fit to be shown
     """
@@ -36,6 +37,7 @@ def question(server: str, params: Any, state: Mapping[str, Any], note: str = "")
     if params.mode == "url":
         try:
             check_url(params.url)
+            check_shown(params.url, own)
         except ValueError as error:
             raise Refused(f"it asks to open an address that {error}") from error
         if len(params.url) > LARGEST_URL:

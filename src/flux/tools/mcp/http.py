@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND
 
 from flux.errors import FluxError
+from flux.tools.mcp.outgoing import transport
 from flux.tools.mcp.stdio import LARGEST_MESSAGE
 
 #: Bytes that are read of an answer which only says what went wrong.
@@ -60,13 +61,28 @@ class Bounded(httpx2.AsyncByteStream):
         await self._inner.aclose()
 
 
+class Through(httpx2.AsyncBaseTransport):
+    """Sends requests by a client of the application, which stays open."""
+
+    def __init__(self, client: httpx2.AsyncClient) -> None:
+        self._client = client
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request, with what the client adds to its own."""
+        for name, value in self._client.headers.items():
+            request.headers.setdefault(name, value)
+        return await self._client.send(request, stream=True)
+
+
 class Careful(httpx2.AsyncBaseTransport):
     """Sends requests; for those to the server itself, a failure is an answer that says so."""
 
-    def __init__(self, url: str, headers: Headers, inner: httpx2.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self, url: str, headers: Headers, inner: httpx2.AsyncBaseTransport | None = None, hosts: Iterable[str] = ()
+    ) -> None:
         self._url = httpx2.URL(url)
         self._headers = headers
-        self._inner = inner or httpx2.AsyncHTTPTransport(verify=TRUSTED)
+        self._inner = inner or transport(url, TRUSTED, hosts)
         #: The server said that it does not know the session any more.
         self.expired = False
 

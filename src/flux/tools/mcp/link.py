@@ -47,7 +47,8 @@ class Link:
         self._idle: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._wanted = 0.0
-        self._old = server.url is not None and server.url.partition("?")[0].rstrip("/").endswith("/sse")
+        told = pool.us.transport
+        self._old = told == "sse" or (told is None and _looks_old(server.url))
 
     @property
     def listing(self) -> tuple[Listed, ...] | None:
@@ -168,7 +169,8 @@ class Link:
         try:
             return await self._connect()
         except Down as down:
-            if self.server.url is None or self._old or down.status not in UNKNOWN_WAY:
+            told = self._pool.us.transport is not None
+            if self.server.url is None or self._old or told or down.status not in UNKNOWN_WAY:
                 raise
             self._old = True
             try:
@@ -179,8 +181,16 @@ class Link:
 
     async def _connect(self) -> Connection:
         try:
+            variables, login = await self._variables(), self._login()
             target = Target(
-                self.server, self._pool.cwd, await self._variables(), self._headers, self._login(), old=self._old
+                self.server,
+                self._pool.cwd,
+                variables,
+                self._headers,
+                login,
+                old=self._old,
+                us=self._pool.us,
+                hosts=self._pool.hosts,
             )
         except FluxError as error:
             raise Down(str(error)) from error
@@ -249,7 +259,7 @@ class Link:
     def _login(self) -> Login | None:
         if self.server.auth != "oauth":
             return None
-        return Login(self.server, self.vault, self._pool.callback, self._pool.document)
+        return Login(self.server, self.vault, self._pool.callback, self._pool.document, self._pool.hosts)
 
     async def _headers(self) -> Mapping[str, str]:
         """What is sent with every request, as it is now."""
@@ -264,3 +274,8 @@ class Link:
 
     async def _value(self, text: str) -> str:
         return await self.vault.read(text.removeprefix(SECRET)) if text.startswith(SECRET) else text
+
+
+def _looks_old(url: str | None) -> bool:
+    """Whether an address is one of HTTP with server-sent events, as far as its path tells."""
+    return url is not None and url.partition("?")[0].rstrip("/").endswith("/sse")

@@ -13,6 +13,7 @@ from flux.tools.base import Answer, Done, Failed, NeedsInput, ToolContext, ToolO
 from flux.tools.mcp.config import check_url
 from flux.tools.mcp.connection import Down
 from flux.tools.mcp.oauth import LoginFailed, LoginNeeded, begin, finish, nonce
+from flux.tools.mcp.outgoing import check_shown
 
 if TYPE_CHECKING:
     from flux.tools.mcp.link import Link
@@ -38,6 +39,7 @@ async def ask(needed: LoginNeeded, server: str, vault: Vault, session: str) -> N
     url, kept = begin(needed.draft, await vault.state(session, one))
     try:
         check_url(url)
+        check_shown(url, needed.draft["server"])
     except ValueError as error:
         raise Down(f"its login is no address of the web: {error}") from error
     await vault.save(pending(one), json.dumps(kept))

@@ -10,7 +10,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin
 
@@ -29,6 +29,7 @@ from pydantic import AnyUrl, ValidationError
 from flux.tools.mcp.config import McpServer
 from flux.tools.mcp.connection import Down
 from flux.tools.mcp.http import CONNECT_SECONDS, LARGEST_REFUSAL, PLAIN, TRUSTED, Bounded
+from flux.tools.mcp.outgoing import transport
 
 if TYPE_CHECKING:
     from flux.tools.mcp.pool import Vault
@@ -104,7 +105,10 @@ class Tokens:
 class Login(OAuthClientProvider):
     """Puts a token on every request, renews it, and raises LoginNeeded where only a person can go on."""
 
-    def __init__(self, server: McpServer, vault: Vault, callback: str, document: str | None = None) -> None:
+    def __init__(
+        self, server: McpServer, vault: Vault, callback: str, document: str | None = None, hosts: Sequence[str] = ()
+    ) -> None:
+        self._hosts = hosts
         self._tokens = Tokens(server, vault, callback)
         self._callback = callback
         self._renewed = -RENEW_SECONDS
@@ -170,6 +174,7 @@ class Login(OAuthClientProvider):
         return {
             "server": context.server_url,
             "tokens": self._tokens.name,
+            "hosts": list(self._hosts),
             "authorize": str(metadata.authorization_endpoint) if metadata else urljoin(base, "/authorize"),
             "asked": asked,
             "token": self._get_token_endpoint(),
@@ -230,7 +235,9 @@ async def _exchange(kept: Mapping[str, Any], client: OAuthClientInformationFull,
     provider.context.client_info = client
     data, headers = provider.context.prepare_token_auth(data, {"accept": "application/json"})
     async with httpx2.AsyncClient(
-        timeout=httpx2.Timeout(EXCHANGE_SECONDS, connect=CONNECT_SECONDS), headers=PLAIN, verify=TRUSTED
+        timeout=httpx2.Timeout(EXCHANGE_SECONDS, connect=CONNECT_SECONDS),
+        headers=PLAIN,
+        transport=transport(kept["server"], TRUSTED, kept.get("hosts", ())),
     ) as http:
         request = http.build_request("POST", kept["token"], data=data, headers=headers)
         response = await http.send(request, stream=True)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from msgspec import Struct
+
+import flux
 from flux.tools.mcp.config import McpServer, named
 
 if TYPE_CHECKING:
@@ -39,6 +42,18 @@ class Vault(Protocol):
         """What a login carries through the browser, so that any process knows whose it is."""
 
 
+class Introduction(Struct, frozen=True):
+    """How connections are made, and who they say that we are. `http` is an httpx2.AsyncClient to send requests with.
+
+    `transport` None: found out with the server.
+    """
+
+    name: str = "flux"
+    version: str = flux.__version__
+    http: Any = None
+    transport: Literal["streamable-http", "sse"] | None = None
+
+
 class McpPool:
     """Every connection. `cwd` is where programs run; `window` is how many seconds a call waits for a person.
 
@@ -55,7 +70,12 @@ class McpPool:
         callback: str = "http://localhost:8000/oauth/callback",
         document: str | None = None,
         idle: float = 300.0,
+        us: Introduction = Introduction(),  # noqa: B008 - it is frozen
+        hosts: Sequence[str] = (),
     ) -> None:
+        self.us = us
+        #: Hosts that may be reached although they are not public.
+        self.hosts = hosts
         self.environment = {name: environment[name] for name in ENVIRONMENT if name in environment}
         self.environment.setdefault("PATH", "/usr/local/bin:/usr/bin:/bin")
         self.cwd = cwd

@@ -60,6 +60,7 @@ export const api = {
   fork: (id, seq) => call("POST", at(id, "/fork"), { at: seq }),
   rename: (id, name) => call("PUT", at(id, "/name"), { name }),
   events: (id, after, limit) => call("GET", at(id, `/events?after=${after}&limit=${limit}`)),
+  exported: (id, format) => at(id, `/export?format=${format}`),
   artifact: (id, artifact) => at(id, `/artifacts/${encodeURIComponent(artifact)}`),
 };
 

@@ -131,25 +131,28 @@ class Draft {
     this.put({ key, kind: "note", text, tone });
   }
 
-  consume(ids, run, fields = {}, beforeKey) {
+  // `cut`: the last seq in front of the message, and of what was still going on when it came.
+  consume(ids, seq, fields = {}, beforeKey) {
     for (const id of ids || []) {
       const said = this.state.said[id];
       if (!said) continue;
       delete this.state.said[id];
       this.state.lastUser = said.text;
-      this.put({ key: `u-${id}`, kind: "user", text: said.text, seq: said.seq, ...fields }, beforeKey);
+      const cut = (said.behind ? seq : said.seq) - 1;
+      this.put({ key: `u-${id}`, kind: "user", text: said.text, seq: said.seq, cut, ...fields }, beforeKey);
     }
   }
 
   // --- messages
 
   on_user_message(data) {
-    this.state.said[data.id] = { id: data.id, text: textOf(data.parts), mode: data.mode, seq: data.seq };
+    const said = { id: data.id, text: textOf(data.parts), mode: data.mode, seq: data.seq, behind: !!this.state.run };
+    this.state.said[data.id] = said;
   }
 
   on_run_started(data) {
     Object.assign(this.state, { run: data.run, failed: null, lastText: "" });
-    this.consume(data.inputs);
+    this.consume(data.inputs, data.seq);
   }
 
   // The item of an answer to come. A new attempt, or the same one in the hands of another process, begins anew.
@@ -188,7 +191,7 @@ class Draft {
   on_assistant_message(data) {
     const key = `a-${data.message_id}`;
     if (!this.get(key)) this.dropUnfinished();
-    this.consume(data.inputs, data.run_id, {}, key);
+    this.consume(data.inputs, data.seq, {}, key);
     this.spend(data.usage, data.cost);
     const [text, reasoning] = [textOf(data.parts), reasoningOf(data.parts)];
     this.state.lastText = text;
@@ -216,7 +219,7 @@ class Draft {
   }
 
   on_cancelled(data) {
-    this.consume(data.inputs, data.run_id, { unread: true });
+    this.consume(data.inputs, data.seq, { unread: true });
     this.state.failed = { message: "", retryable: true };
     this.note(`n-${data.seq}`, "Stopped.");
   }
@@ -336,7 +339,12 @@ class Draft {
     this.spend(data.tokens, data.cost);
   }
 
+  // What was open where it was cut is not open here.
   on_forked(data) {
+    Object.assign(this.state, { said: {}, failed: null });
+    for (const child of Object.values(this.state.children)) {
+      if (["started", "waiting"].includes(child.status)) this.child({ ...child, status: "cancelled" });
+    }
     this.put({ key: `n-${data.seq}`, kind: "note", tone: "quiet", text: "Forked from", session: data.from });
   }
 

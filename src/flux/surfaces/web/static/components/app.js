@@ -95,7 +95,7 @@ export class App extends Component {
 
   fork = async (item) => {
     try {
-      const { id } = await api.fork(this.state.session.id, item.seq - 1);
+      const { id } = await api.fork(this.state.session.id, item.cut);
       this.setState({ draft: { text: item.text } });
       location.hash = `#/s/${id}`;
     } catch (error) {
@@ -129,6 +129,8 @@ export class App extends Component {
           <${Title} key=${session?.id} title=${title} onRename=${session?.row && this.rename} />
           <span class="grow"></span>
           ${WORDS[status] && html`<span class=${`state ${status}`} role="status">${WORDS[status]}</span>`}
+          ${session?.row && html`<a class="link export" href=${api.exported(session.id, "markdown")} download
+            title="Save this session as Markdown">Export</a>`}
           ${session && html`<span class="spent" title="Tokens and cost of this session">${spentText(session.spent)}</span>`}
         </header>
         ${session && !session.connected && html`<p class="banner" role="status">Reconnecting… what runs goes on.</p>`}

@@ -8,13 +8,13 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from flux.sandboxes.base import Entry, ExecResult, FileStat, Sandbox
-from flux.sandboxes.processes import Output, encodable, start
+from flux.sandboxes.base import Entry, FileStat, Sandbox, ShellResult
+from flux.sandboxes.processes import SHELL, Output, Program, checked, encodable, start
 
 T = TypeVar("T")
 
@@ -30,46 +30,59 @@ class LocalSandbox(Sandbox):
     """The `workspace` directory of this host.
 
     File operations cannot leave the workspace. Commands can: they run as this user, with the few
-    variables of `environment` named in ENVIRONMENT (default: those of this process).
+    variables of `environment` named in ENVIRONMENT (default: those of this process). `hidden` are directories in it
+    that file operations refuse.
     NotADirectoryError when the workspace is not a directory.
     """
 
     name = "local"
 
-    def __init__(self, workspace: Path | str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, workspace: Path | str, environment: Mapping[str, str] | None = None, hidden: Iterable[str] = ()
+    ) -> None:
         root = os.path.realpath(workspace)
         if not os.path.isdir(root):
             raise NotADirectoryError(f"the workspace {workspace} is not a directory")
         self.cwd = root
+        inside = (os.path.realpath(folder) for folder in hidden)
+        self.hidden = tuple(folder for folder in inside if folder != root and _is_below(folder, root))
         given = os.environ if environment is None else environment
-        self._environment = {name: given[name] for name in ENVIRONMENT if name in given}
-        self._environment.setdefault("PATH", "/usr/local/bin:/usr/bin:/bin")
-        self._environment["TERM"] = "dumb"
+        self.environment = {name: given[name] for name in ENVIRONMENT if name in given}
+        self.environment.setdefault("PATH", "/usr/local/bin:/usr/bin:/bin")
+        self.environment["TERM"] = "dumb"
 
     async def exec(
         self,
         command: str,
         *,
         timeout: float,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
         on_output: Callable[[str], None] | None = None,
         max_output_bytes: int = 1_000_000,
-    ) -> ExecResult:
+    ) -> ShellResult:
         """Run a shell command; `max_output_bytes` holds for each of stdout and stderr.
 
         What the command left running in its process group is killed when its shell ends. OSError when
         it cannot be started.
         """
+        encodable(command, "a command")
         out, err = Output(max_output_bytes, on_output), Output(max_output_bytes, on_output)
+        folder = self.cwd if cwd is None else await self._folder(cwd)
         with ExitStack() as stack:
-            group = await start(command, self.cwd, self._environment, (out, err), stack)
+            group = await start(self.program(command, folder, checked(env or {}), stack), (out, err), stack)
             timed_out = await group.run(timeout)
-        return ExecResult(
+        return ShellResult(
             exit_code=None if timed_out else group.exit_code,
             stdout=out.text(),
             stderr=err.text(),
             timed_out=timed_out,
             truncated=out.truncated or err.truncated,
         )
+
+    def program(self, command: str, folder: str, env: Mapping[str, str], stack: ExitStack) -> Program:
+        """What is started for a command in a directory; `stack` closes what that holds open."""
+        return Program((SHELL, "-c", command), folder, {**self.environment, **env})
 
     async def read(self, path: str, *, limit: int | None = None) -> bytes:
         """The bytes of a regular file; OSError EFBIG when there are more than `limit`."""
@@ -131,10 +144,15 @@ class LocalSandbox(Sandbox):
 
     def rooted(self, workspace: str) -> LocalSandbox:
         """A local sandbox for another directory; a relative one is taken from `cwd`."""
-        return LocalSandbox(os.path.join(self.cwd, workspace), self._environment)
+        return LocalSandbox(os.path.join(self.cwd, workspace), self.environment, self.hidden)
 
     async def close(self) -> None:
         """Nothing is held between calls."""
+
+    async def _folder(self, path: str) -> str:
+        if not (await self.stat(path)).is_directory:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        return await self.resolve(path)
 
     async def _at(self, path: str, work: Callable[[int, str], T], *, follow: bool = True, make: bool = False) -> T:
         """Call `work` in a thread with the open parent directory of `path` and the last name.
@@ -162,10 +180,17 @@ class LocalSandbox(Sandbox):
         head, name = os.path.split(asked)
         whole = follow or name in ("", ".", "..")
         real = os.path.realpath(asked) if whole else os.path.join(os.path.realpath(head), name)
-        if os.path.commonpath((self.cwd, real)) != self.cwd:
+        if not _is_below(real, self.cwd):
             raise PermissionError(f"{path!r} is outside the workspace")
+        if any(_is_below(real, folder) for folder in self.hidden):
+            raise PermissionError(f"{path!r} is hidden in the workspace")
         relative = os.path.relpath(real, self.cwd)
         return () if relative == "." else tuple(relative.split(os.sep))
+
+
+def _is_below(path: str, folder: str) -> bool:
+    """Whether an absolute path is a directory's, or of something in it."""
+    return os.path.commonpath((folder, path)) == folder
 
 
 @contextmanager

@@ -1,0 +1,77 @@
+"""Which sandbox a session acts in, opened in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Literal
+
+from flux.agents.definition import AgentDefinition
+from flux.agents.delegation import SessionLink
+from flux.agents.loop import Session
+from flux.errors import DefinitionInvalid
+from flux.sandboxes.base import Sandbox
+from flux.sandboxes.factories import isolated_sandbox, isolation_problem
+from flux.sandboxes.host import LocalSandbox
+
+logger = logging.getLogger(__name__)
+
+Kind = Literal["local", "isolated", "virtual"]
+
+
+class Sandboxes:
+    """Opens the sandboxes of sessions. `auto` is what a definition gets that names none; `home` is seen in none."""
+
+    def __init__(self, environment: Mapping[str, str], home: Path, auto: Kind | Literal["auto"] = "auto") -> None:
+        self._home = str(home)
+        self._environment = environment
+        self._auto = auto
+        self._warned = False
+        self._on_host: dict[tuple[Kind, str], Sandbox] = {}
+
+    async def open(self, session: Session, workspace: str) -> Sandbox:
+        """The sandbox of a session. One that is virtual is shared with the sessions it drives, and outlives them.
+
+        :raises SandboxUnavailable: it cannot work on this worker
+        :raises DefinitionInvalid: its directory does not exist here
+        """
+        definition = session.policy.definition
+        above = session.run.link.sandbox if isinstance(session.run.link, SessionLink) else None
+        kind = await self._kind(definition, above)
+        if kind == "virtual":
+            # bashkit is a large library, which only virtual sandboxes need.
+            kept_files = import_module("flux.agents.kept_files")
+            made: Sandbox = kept_files.sandbox_of(session.run, above)
+            return made
+        key = (kind, _folder(workspace, definition.cwd))
+        if key not in self._on_host:
+            try:
+                self._on_host[key] = await asyncio.to_thread(self._made, *key)
+            except OSError as error:
+                raise DefinitionInvalid(f"cwd: {error}") from error
+        return self._on_host[key]
+
+    def _made(self, kind: Kind, folder: str) -> Sandbox:
+        if kind == "isolated":
+            return isolated_sandbox(folder, environment=self._environment, hidden=(self._home,))
+        return LocalSandbox(folder, self._environment, (self._home,))
+
+    async def _kind(self, definition: AgentDefinition, above: Sandbox | None) -> Kind:
+        if definition.sandbox != "auto":
+            return definition.sandbox
+        if above is not None and above.name == "virtual":
+            return "virtual"
+        if self._auto != "auto":
+            return self._auto
+        problem = await asyncio.to_thread(isolation_problem)
+        if problem and not self._warned:
+            self._warned = True
+            logger.warning("agents act in the sandbox `local`, without isolation: %s", problem)
+        return "local" if problem else "isolated"
+
+
+def _folder(workspace: str, cwd: str | None) -> str:
+    return str(Path(workspace) / Path(cwd or ".").expanduser())
