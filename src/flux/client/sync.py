@@ -38,6 +38,8 @@ class SyncSession(Mirror[SessionHandle]):
     artifacts = iterated(SessionHandle.artifacts)
     artifact = called(SessionHandle.artifact)
     cancel = called(SessionHandle.cancel)
+    compact = called(SessionHandle.compact)
+    compacting = iterated(SessionHandle.compacting)
     rename = called(SessionHandle.rename)
     export = iterated(SessionHandle.export)
     stop = called(SessionHandle.stop)
