@@ -18,6 +18,7 @@ SETTINGS = {
     "look at it",
     "secret_key": "What secrets are encrypted with: 32 bytes in base64, the same for every server and worker. Default: "
     "the file `secret.key` in `home`, made when the first secret is set",
+    "secret_key_command": "A command that prints that key instead, such as one of a keyring",
     "synchronous": "`full`: each commit of SQLite is on disk before anything follows from it. `normal`: a power cut "
     "may lose the last commits. Postgres is not touched",
     "heartbeat": "Seconds between signs of life of a process that runs something; less than half of `dead_after`",
@@ -32,9 +33,18 @@ SETTINGS = {
     "retention_days": "Days after which an ended execution is deleted with all it left behind; 0 keeps it for good",
     "elicitation_window": "Seconds that a call waits for an answer to what its MCP server asks; then the session waits",
     "max_message_bytes": "Bytes of one message; a request body may have six times as many",
+    "max_header_bytes": "Bytes of the headers and the address of one request",
+    "max_requests_per_second": "Requests of one principal; twice as many may come at once. 0: no limit",
+    "max_runs": "Runs of one principal that are scheduled or running. 0: no limit",
+    "max_queued_messages": "Messages that wait in one session. 0: no limit",
+    "max_queued_runs": "Executions that wait for a worker, of all. 0: no limit",
+    "max_readers": "Streams that are read from one server at the same time. 0: no limit",
+    "max_readers_per_principal": "The same, of one principal",
+    "web_fetch_hosts": "Names, with or without a port, that `web_fetch`, and logins at MCP servers, may reach although "
+    "they are not public",
     "webhook_hosts": "Names, with or without a port, that webhooks may tell although not public, or without TLS",
     "webhook_timeout": "Seconds that the receiver of a webhook gets to answer",
-    "web_fetch_hosts": "Names, with or without a port, that `web_fetch` may reach although they are not public",
+    "sandbox": "The sandbox of agents that name none, see [sandboxes](../howto/sandboxes.md)",
 }
 PROVIDERS = {
     "base_url": "The address, with the version (`…/v1`)",
@@ -89,7 +99,7 @@ DEFINITION = {
     "reasoning_effort": "How much a model thinks; the short form of `thinking_level`. Not both",
     "thinking_level": "How much a model thinks, see [models](models.md#reasoning-levels)",
     "fallback_models": "Models that are tried in turn when the model before failed for good",
-    "sandbox": "Where tools act. Both values mean the same in this version: this machine, not isolated",
+    "sandbox": "Where tools act, see [sandboxes](../howto/sandboxes.md). `auto`: `isolated` if that works, or `local`",
     "affinity": "Labels that a worker must have to run its sessions, such as `{region: eu}`",
     "cwd": "The directory tools act in, relative to the workspace of the session. Default: the workspace",
     "budget": "What may be spent",
@@ -103,12 +113,13 @@ DEFINITION = {
     "LongTermMemory.scope": "Whose memories. Default: the name of the agent",
     "Budget.run": "Limit of each run",
     "Budget.session": "Limit of the whole session",
+    "Budget.agent": "Limit of all sessions of the agent together",
     "Limit.max_tokens": "Input and output tokens together",
     "Limit.max_cost_usd": "US dollars; models without a known price count as 0",
-    "Compaction.reserve_tokens": "Tokens of the model's window to keep free. Default: the smallest of 20,000, the "
-    "longest answer of the model, and a third of the window",
-    "Compaction.keep_recent_tokens": "About how many tokens of the newest history stay as they are",
-    "Compaction.model": "The model that writes the summary. Default: the agent's own",
+    "CompactionConfig.reserve_tokens": "Tokens of the model's window to keep free. Default: the smallest of 20,000, "
+    "the longest answer of the model, and a third of the window",
+    "CompactionConfig.keep_recent_tokens": "About how many tokens of the newest history stay as they are",
+    "CompactionConfig.model": "The model that writes the summary. Default: the agent's own",
 }
 
 OPTIONS = {
@@ -206,8 +217,19 @@ EVENTS = {
     "interrupt_answered.always": "The tool is approved for the rest of the session",
     "interrupt_answered.content": "The answer to an `input_required`",
     "error.retryable": "Whether the same message may work later",
+    "error.reason": "A word for machines: `budget`, nothing more may be spent; else `null`",
     "compaction.upto": "The last seq that the summary replaces",
     "compaction.summary": "The summary",
+    "compaction.asked": "The message that began the turn in which `upto` lies",
+    "compaction.turn": "What was done in that turn before",
+    "compaction.skills": "The skills in force, word for word, by name",
+    "compaction.read": "Paths of files that were read",
+    "compaction.changed": "Paths of files that were changed",
+    "compaction.spilled": "What the model reads instead of results that were too long, by call",
+    "compaction.base": "What else the log up to `upto` comes to, for a run that goes on from there",
+    "compact_requested.id": "The id of the request; the run that does it has it among its `inputs`",
+    "compact_requested.by": "Who asked",
+    "compact_done.compacted": "Whether there was anything to summarise",
     "usage.tokens": "The tokens",
     "forked.from": "The id of the other session",
     "forked.upto": "The last seq that was copied",

@@ -185,7 +185,7 @@ def settings_page() -> str:
     """Every setting."""
     schema = _components([Settings, Provider])
     properties = schema["Settings"]["properties"]
-    named = [name for name in properties if name not in ("providers", "auth")]
+    named = [name for name in properties if name not in ("providers", "keys", "auth")]
     text = f"# Settings\n{SETTINGS_INTRO}\n"
     rows = ((_setting(name), describe(properties[name]), _default(properties[name]), SETTINGS[name]) for name in named)
     text += table(("variable, and key under `[flux]`", "type", "default", "meaning"), rows)
@@ -193,7 +193,8 @@ def settings_page() -> str:
     text += f"## Providers\n\n{Provider.__doc__}\n\n"
     text += table(("key", "type", "default", "meaning"), fields(schema["Provider"], PROVIDERS, "Provider"))
     text += '\n```toml\n[flux.ai.providers.own]\nbase_url = "http://127.0.0.1:9000/v1"\napi_key_env = "OWN_KEY"\n```\n'
-    text += "\nKeys of providers are variables of the environment, see [models](models.md#providers).\n"
+    text += "\nKeys of providers are variables of the environment, see [models](models.md#providers), or secrets:\n"
+    text += '\n```toml\n[flux.ai.keys]\nanthropic = "NAME_OF_A_SECRET"\n```\n'
     return text + _auth_section()
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -81,6 +82,8 @@ class _Hidden:
     texts: tuple[str, ...] = ()
     raw: tuple[bytes, ...] = ()
     encoded: tuple[bytes, ...] = ()
+    #: Finds where one of them may begin.
+    begins = re.compile(r"(?!)")
 
 
 def _look_for() -> None:
@@ -89,6 +92,8 @@ def _look_for() -> None:
     texts = tuple(sorted(forms, key=lambda form: (-len(form), form)))
     _Hidden.raw = tuple(text.encode(errors="surrogatepass") for text in texts)
     _Hidden.encoded = tuple(msgspec.json.encode(text)[1:-1] for text in texts if _is_text(text))
+    starts = {f"{re.escape(text[:2])}|{re.escape(text[0])}\\Z" for text in texts}
+    _Hidden.begins = re.compile("(?=" + ("|".join(sorted(starts)) or "(?!)") + ")")
     _Hidden.texts = texts
 
 
@@ -211,9 +216,11 @@ class Pieces:
 def _safe(found: str) -> int:
     """How much of a text no piece behind it can make a known value of, with every such value whole on one side."""
     hidden = _Hidden.texts
-    longest = len(hidden[0]) if hidden else 0
-    first = max(0, len(found) - longest + 1)
-    cut = next((at for at in range(first, len(found)) if _begins(found[at:], hidden)), len(found))
+    first = max(0, len(found) - len(hidden[0]) + 1)
+    places = (match.start() for match in _Hidden.begins.finditer(found, first))
+    cut = next((at for at in places if _begins(found[at:], hidden)), len(found))
+    if cut == len(found):
+        return cut
     while (across := _across(found, cut, hidden)) is not None:
         cut = across
     return cut
@@ -229,10 +236,11 @@ def _across(found: str, cut: int, hidden: tuple[str, ...]) -> int | None:
     return min((at for at in starts if at != -1), default=None)
 
 
-def password_of(url: str) -> str | None:
-    """The password in a connection string, as it is meant; None when there is none, or the string is no URL."""
+def passwords_of(url: str) -> list[str]:
+    """The passwords in a connection string, as they are meant; none when the string is no URL."""
     try:
-        found = urlsplit(url).password
+        parts = urlsplit(url)
     except ValueError:
-        return None
-    return unquote(found) if found else None
+        return []
+    named = [value for name, value in parse_qsl(parts.query) if name.lower().endswith("password")]
+    return [*([unquote(parts.password)] if parts.password else []), *named]

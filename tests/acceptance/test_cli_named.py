@@ -85,3 +85,26 @@ def test_a_secret_typed_in_a_terminal_is_not_shown(flux: Flux, tmp_path: Path) -
     typed.expect(pexpect.EOF)
     typed.close()
     assert flux("secrets", "get", "token").stdout == "hidden-value\n"
+
+
+@pytest.mark.behaviour("audit:cli:shown")
+def test_the_key_is_rotated_and_the_audit_log_says_who_did_what(flux: Flux, tmp_path: Path) -> None:
+    assert flux("audit").stderr == "Nothing was done yet.\n"
+    flux("secrets", "set", "token", given="s3cr3t-token")
+    assert flux("secrets", "get", "token").stdout == "s3cr3t-token\n"
+    rotated = flux("secrets", "rotate-key")
+    assert rotated.stdout.startswith("1 secrets and logins are encrypted with key ")
+    assert len((tmp_path / "home" / "secret.key").read_text().split()) == 2
+    assert flux("secrets", "get", "token").stdout == "s3cr3t-token\n"
+    found = json.loads(flux("audit", "--action", "secret", "--since", "1h", "--format", "json").stdout)
+    actions = [act["action"] for act in found]
+    assert actions == ["secret.read", "secret.rotate", "secret.read", "secret.set"]
+    shown = flux("audit", "--limit", "1").stdout
+    assert "local" in shown
+    assert "secret.read" in shown
+    wrong = flux("audit", "--since", "yesterday")
+    assert (wrong.returncode, "is no time such as 90m" in wrong.stderr) == (2, True)
+    (tmp_path / "home" / "secret.key").unlink()
+    lost = flux("secrets", "set", "other", "x")
+    assert (lost.returncode, lost.stderr.count("\n")) == (1, 1)
+    assert "nothing was changed" in lost.stderr

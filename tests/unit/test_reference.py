@@ -13,7 +13,7 @@ from tools.meanings import NOT_WRITTEN, ONLY_VARIABLES, SETTINGS
 from tools.reference import FOLDER, main, pages, stale
 
 ROOT = Path(__file__).parents[2]
-SAMPLES = {"synchronous": "normal", "dead_after": "40"}
+SAMPLES = {"synchronous": "normal", "dead_after": "40", "max_header_bytes": "7000", "sandbox": "virtual"}
 
 pytestmark = pytest.mark.behaviour("docs:reference:generated")
 
@@ -31,7 +31,7 @@ def test_a_page_that_differs_or_is_missing_is_found(tmp_path: Path) -> None:
 
 
 def test_every_setting_is_told() -> None:
-    assert [*SETTINGS, "providers", "auth"] == list(Settings.__struct_fields__)
+    assert [*SETTINGS, "providers", "keys", "auth"] == list(Settings.__struct_fields__)
 
 
 @pytest.mark.parametrize("name", SETTINGS)

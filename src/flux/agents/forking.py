@@ -12,7 +12,7 @@ from flux.agents.transcript import Transcript
 from flux.engine.answers import Admitted, Written
 from flux.errors import Conflict, InvalidInput
 from flux.events import Cancelled, Entry, Forked, SessionEndedEntry
-from flux.store import forks, log
+from flux.store import audit, forks, log
 from flux.store.database import Database, Scope, Steps
 from flux.store.executions import Execution
 from flux.store.forks import NewFork
@@ -104,4 +104,6 @@ def fork_steps(scope: Scope, fork: Fork) -> Steps[Written]:
     :raises SessionExists: an open session of its agent and instance has that name
     """
     rows = yield from forks.fork(scope, fork.source, fork.new)
+    if rows:
+        yield from audit.record(scope, "session.fork", fork.new.id, {"from": fork.source, "at": fork.new.at})
     return Admitted(fork.new.id, fork.new.at + len(fork.new.ending), repeated=not rows), rows

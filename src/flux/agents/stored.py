@@ -7,7 +7,7 @@ from flux.agents.workflow_file import conversation_of
 from flux.engine.catalog import Declaration, Source
 from flux.engine.registration import register_for_agent
 from flux.errors import DefinitionInvalid, InvalidInput
-from flux.store import agents, workflows
+from flux.store import agents, audit, workflows
 from flux.store.agents import AgentVersion
 from flux.store.database import Scope, Steps
 from flux.store.workflows import AGENTS
@@ -33,6 +33,8 @@ def put(
     """
     name = definition.name
     stored = yield from agents.put(scope, name, definition.digest, definition.to_json(), create=create, update=update)
+    about = {"version": stored.version, "digest": stored.digest}
+    yield from audit.record(scope, "agent.create" if stored.version == 1 else "agent.update", name, about)
     if talk is None:
         yield from _drop(scope, name)
         return stored
@@ -49,6 +51,7 @@ def delete(scope: Scope, name: str) -> Steps[None]:
     :raises AgentNotFound: there is no such agent
     """
     yield from agents.delete(scope, name)
+    yield from audit.record(scope, "agent.delete", name)
     yield from _drop(scope, name)
 
 

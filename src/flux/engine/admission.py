@@ -26,11 +26,12 @@ from flux.engine.answers import (
     write_entries,
 )
 from flux.engine.dispatch import Dispatch
+from flux.engine.inputs import NewCompaction as NewCompaction  # noqa: PLC0414 - everybody takes these from here
+from flux.engine.inputs import NewMessage as NewMessage  # noqa: PLC0414
 from flux.engine.limits import UNLIMITED, Crowd, Limits, check_runs, full
 from flux.errors import Conflict, SessionBusy, SessionExists
-from flux.events import Cancelled, CancelRequested, Entry, Mode, SessionEndedEntry, SessionStarted, UserSaid
-from flux.messages import TextPart
-from flux.store import admissions, callers, conversations, driven, executions, log, waits, webhooks
+from flux.events import Cancelled, CancelRequested, Entry, SessionEndedEntry, SessionStarted
+from flux.store import admissions, audit, callers, conversations, driven, executions, log, waits, webhooks
 from flux.store.database import Database, Scope, Steps
 from flux.store.feed import Feed
 from flux.store.waits import Woken
@@ -65,14 +66,6 @@ where id = :id and tenant = :tenant and driver is null and state <> 'ended'
 returning head, epoch, run_id, turns"""
 
 CLEAR_RUN = "update executions set head = head + 1, run_id = null where id = :id returning head"
-
-
-class NewMessage(Struct, frozen=True):
-    """A message to admit. `options` are those of its run."""
-
-    text: str
-    mode: Mode = "queue"
-    options: dict[str, Any] = {}
 
 
 class NewSession(Struct, frozen=True):
@@ -154,8 +147,10 @@ class Admission:
         """
         return await self.before(scope, key, _start_body(session, message))
 
-    async def admit(self, scope: Scope, id: str, message: NewMessage, *, key: str | None = None) -> Admitted:
-        """Accept a message; it is in the log when this returns.
+    async def admit(
+        self, scope: Scope, id: str, message: NewMessage | NewCompaction, *, key: str | None = None
+    ) -> Admitted:
+        """Accept a message, or a request to summarise the history; it is in the log when this returns.
 
         :raises SessionNotFound, SessionEnded: it cannot take messages
         :raises SessionBusy: mode "reject", and the session is not idle
@@ -308,6 +303,8 @@ def start_workflow_steps(
     rows = yield from log.insert(id, [scheduled], 1, id, 0)
     yield from dispatch.hint(id, new.pool)
     yield from check_runs(scope, limits.runs)
+    if new.parent is None:
+        yield from audit.record(scope, "execution.start", id, {"workflow": new.workflow})
     return Admitted(id, 1), rows
 
 
@@ -341,6 +338,7 @@ def start_session_steps(
     )
     moved = yield executions.WAKE, {"id": id, "tenant": scope.tenant, "run_id": None}
     rows = yield from write_entries(id, moved[0], [started])
+    yield from audit.record(scope, "session.start", id, {"agent": session.agent, "version": session.agent_version})
     if session.source_version is not None:
         rows += yield from conversations.begin(scope, id, session.agent, session.source_version)
         yield from dispatch.hint(id, session.pool)
@@ -362,9 +360,9 @@ def reach_steps(
 
 
 def admit_steps(
-    scope: Scope, id: str, message: NewMessage, dispatch: Dispatch, limits: Limits = UNLIMITED
+    scope: Scope, id: str, message: NewMessage | NewCompaction, dispatch: Dispatch, limits: Limits = UNLIMITED
 ) -> Steps[Written]:
-    """The program that accepts a message.
+    """The program that accepts a message, or a request to summarise the history.
 
     :raises SessionNotFound, SessionEnded, SessionBusy, Conflict, TooManyRequests: it is not accepted
     """
@@ -388,9 +386,7 @@ def admit_steps(
         if message.mode != "reject":
             raise full(limits.session)
         raise SessionBusy("the session is working; wait for it, or send with mode queue, steer or interrupt")
-    said: list[Entry] = [
-        UserSaid(id=str(uuid.uuid4()), mode=message.mode, parts=(TextPart(message.text),), options=message.options)
-    ]
+    said: list[Entry] = [message.entry(scope.principal)]
     head, epoch, state, run_id, pool = moved[0]
     if message.mode == "interrupt" and run_id not in (None, fresh):
         said.insert(0, CancelRequested(run=run_id, by=scope.principal))
@@ -410,6 +406,7 @@ def _cancel(scope: Scope, id: str, run: str, dispatch: Dispatch) -> Steps[Writte
             raise Conflict(f"this session is driven by {row.root}; cancel that one")
         return Admitted(id, row.head), ()
     rows = yield from write_entries(id, moved[0], [CancelRequested(run=run, by=scope.principal)])
+    yield from audit.record(scope, "execution.cancel", id, {"run": run})
     yield from dispatch.hint(id, moved[0][4])
     return Admitted(id, moved[0][0]), rows
 
@@ -429,6 +426,7 @@ def _end(scope: Scope, id: str, reason: str, dispatch: Dispatch, woken: list[Wok
         row = open_row((yield from executions.get(scope, id)))
         raise Conflict(f"this session is driven by {row.root}; end that one")
     head, epoch, run_id, turns = moved[0]
+    yield from audit.record(scope, "session.end", id, {"reason": reason})
     entries: list[Entry] = [SessionEndedEntry(reason=reason, turns=turns)]
     if run_id is not None:
         head = (yield CLEAR_RUN, {"id": id})[0][0]

@@ -19,7 +19,7 @@ from flux.errors import (
     SessionNotFound,
 )
 from flux.events import Entry, InterruptAnswered
-from flux.store import driven, executions, interrupts, log
+from flux.store import audit, driven, executions, interrupts, log
 from flux.store.database import Row, Scope, Steps
 from flux.store.executions import Execution
 from flux.store.interrupts import Interrupt
@@ -91,8 +91,12 @@ def answer_steps(scope: Scope, id: str, interrupt: str, decision: Decision, disp
         now = yield from interrupts.get(scope, asking.id, interrupt)
         _refuse(now or asked, decision, scope.principal)
     if decision.always and (asked.kind, decision.decision) == ("approval", "approve"):
-        payload = interrupts.payload_of(asked)
-        yield from interrupts.grant(scope, asking.id, payload.get("grant") or payload["tool"], scope.principal)
+        granted = interrupts.payload_of(asked)
+        yield from interrupts.grant(scope, asking.id, granted.get("grant") or granted["tool"], scope.principal)
+    about = {"kind": asked.kind, "decision": decision.decision, "always": decision.always, "execution": asking.id}
+    payload = interrupts.payload_of(asked)
+    named = {"tool": payload["tool"]} if "tool" in payload else {}
+    yield from audit.record(scope, "question.answer", interrupt, about | named)
     yield from dispatch.hint(asked.root, moved[0][4])
     return Won(Admitted(asked.root, moved[0][0]), rows)
 

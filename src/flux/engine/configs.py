@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from flux.errors import ConfigNotFound, InvalidInput
-from flux.store import agents, configs
+from flux.store import agents, audit, configs
 from flux.store.database import Database, Scope, Steps
 
 AGENT = "agent:"
@@ -43,7 +43,8 @@ class Configs:
         """
         check_name("config", name)
         _check_own(name, "update")
-        await self._database.write(configs.put(scope, name, msgspec.json.encode(value).decode()))
+        program = configs.put(scope, name, msgspec.json.encode(value).decode())
+        await self._database.write(audit.noted(scope, program, "config.set", name))
 
     async def get(self, scope: Scope, name: str) -> Any:
         """A value.
@@ -67,7 +68,7 @@ class Configs:
         :raises InvalidInput: it is the view of an agent
         """
         _check_own(name, "delete")
-        if not await self._database.write(configs.remove(scope, name)):
+        if not await self._database.write(audit.noted_if(scope, configs.remove(scope, name), "config.remove", name)):
             raise _no_config(name)
 
     async def names(self, scope: Scope, after: str = "", limit: int = 50) -> list[str]:
@@ -98,7 +99,7 @@ def _definition(scope: Scope, name: str) -> Steps[Any]:
     """An agent's definition without the connection of its memory, which may hold a password."""
     found = yield from agents.get(scope, name.removeprefix(AGENT))
     if found is None:
-        raise ConfigNotFound(f"there is no config {name!r}; `flux agent list` shows the agents that exist")
+        raise _no_config(name)
     definition = msgspec.json.decode(found.definition)
     memory = definition.get("long_term_memory")
     if isinstance(memory, dict) and not str(memory.get("connection", "")).startswith("secret:"):
@@ -107,4 +108,4 @@ def _definition(scope: Scope, name: str) -> Steps[Any]:
 
 
 def _no_config(name: str) -> ConfigNotFound:
-    return ConfigNotFound(f"there is no config {name!r}; `flux config list` shows those that are set, `set` sets one")
+    return ConfigNotFound(f"there is no config {name!r}; `flux config set {name} VALUE` sets it")

@@ -28,6 +28,7 @@ from flux.engine.secrets import Secrets
 from flux.engine.services import Services
 from flux.engine.values import encode_value
 from flux.errors import ExecutionNotFound, InvalidInput, WorkflowNotFound
+from flux.redaction import passwords_of
 from flux.settings import Settings, load_settings
 from flux.store import executions, interrupts, log
 from flux.store.database import LOCAL, Database, Scope, Steps, one
@@ -102,6 +103,7 @@ class Engine:
         self.dispatch = LocalDispatch()
         self.admission = Admission(database, self.feed, self.dispatch)
         secrets, configs = Secrets(database, KeySource.of(settings)), Configs(database)
+        secrets.known.add(settings.secret_key, *passwords_of(settings.database))
         self.services = Services(
             database, self._start_child, self._cancel_children, secrets.requested, configs.requested
         )

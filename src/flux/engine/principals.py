@@ -12,7 +12,7 @@ from msgspec import Struct
 from flux.engine.identity import Identities, digest_of
 from flux.errors import Conflict, Forbidden, InvalidInput, NotFound, RoleNotFound
 from flux.permissions import BUILT_IN, check_pattern
-from flux.store import principals
+from flux.store import audit, principals
 from flux.store.database import LOCAL, Database, Scope, Steps
 from flux.store.principals import ApiKey, Principal, PrincipalKind, PrincipalState, Role
 
@@ -59,7 +59,8 @@ class Principals:
         check_subject(subject)
         for role in roles:
             await self._may_give(scope, role)
-        return await self._changed(_create(scope, subject, kind, roles, name))
+        program = _create(scope, subject, kind, roles, name)
+        return await self._changed(audit.noted(scope, program, "principal.create", subject, {"roles": list(roles)}))
 
     async def get(self, scope: Scope, subject: str) -> Known:
         """A principal.
@@ -79,7 +80,8 @@ class Principals:
         :raises Forbidden: it may do what the caller may not
         """
         await self._may_touch(scope, subject)
-        await self._changed(principals.set_state(scope, subject, state))
+        program = principals.set_state(scope, subject, state)
+        await self._changed(audit.noted(scope, program, "principal.update", subject, {"state": state}))
         return await self.get(scope, subject)
 
     async def delete(self, scope: Scope, subject: str) -> None:
@@ -89,7 +91,7 @@ class Principals:
         :raises Forbidden: it may do what the caller may not
         """
         await self._may_touch(scope, subject)
-        await self._changed(principals.delete(scope, subject))
+        await self._changed(audit.noted(scope, principals.delete(scope, subject), "principal.delete", subject))
 
     async def grant(self, scope: Scope, subject: str, role: str) -> Known:
         """Give a role.
@@ -98,7 +100,8 @@ class Principals:
         :raises Forbidden: the role may do what the caller may not
         """
         await self._may_give(scope, role)
-        await self._changed(principals.grant(scope, subject, role))
+        program = principals.grant(scope, subject, role)
+        await self._changed(audit.noted(scope, program, "principal.grant", subject, {"role": role}))
         return await self.get(scope, subject)
 
     async def revoke(self, scope: Scope, subject: str, role: str) -> Known:
@@ -108,7 +111,8 @@ class Principals:
         :raises Forbidden: the principal may do what the caller may not
         """
         await self._may_touch(scope, subject)
-        if not await self._changed(principals.revoke(scope, subject, role)):
+        program = principals.revoke(scope, subject, role)
+        if not await self._changed(audit.noted_if(scope, program, "principal.revoke", subject, {"role": role})):
             raise RoleNotFound(f"{subject} does not have the role {role[:80]!r}")
         return await self.get(scope, subject)
 
@@ -121,7 +125,8 @@ class Principals:
         _check_name("key", name)
         await self._may_touch(scope, subject)
         secret = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
-        key = await self._changed(principals.create_key(scope, subject, name, digest_of(secret), seconds))
+        program = principals.create_key(scope, subject, name, digest_of(secret), seconds)
+        key = await self._changed(audit.noted(scope, program, "key.create", subject, {"key": name}))
         return NewKey(key, secret)
 
     async def keys(self, scope: Scope, subject: str) -> list[ApiKey]:
@@ -139,7 +144,8 @@ class Principals:
         :raises Forbidden: the principal may do what the caller may not
         """
         await self._may_touch(scope, subject)
-        if not await self._changed(principals.revoke_key(scope, subject, name)):
+        program = principals.revoke_key(scope, subject, name)
+        if not await self._changed(audit.noted_if(scope, program, "key.revoke", subject, {"key": name})):
             raise NotFound(f"{subject} has no key {name[:80]!r}; `flux principals list-keys` shows those it has")
 
     async def admin_key(self, name: str) -> NewKey:
@@ -149,7 +155,8 @@ class Principals:
         """
         _check_name("key", name)
         secret = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
-        return NewKey(await self._changed(_admin_key(name, digest_of(secret))), secret)
+        program = audit.noted(LOCAL, _admin_key(name, digest_of(secret)), "key.create", FIRST_ADMIN, {"key": name})
+        return NewKey(await self._changed(program), secret)
 
     async def roles(self, scope: Scope) -> list[Role]:
         """Every role: the built-in ones first."""
@@ -175,9 +182,7 @@ class Principals:
         """
         _check_name("role", name)
         patterns = await self._checked(scope, permissions)
-        made = None if name in BUILT_IN else await self._changed(
-            principals.put_role(scope, name, patterns, create=True)
-        )  # fmt: skip
+        made = None if name in BUILT_IN else await self._changed(_role(scope, name, patterns, create=True))
         if made is None:
             raise Conflict(f"there is a role {name!r} already; `flux roles update` changes it")
         return made
@@ -192,7 +197,7 @@ class Principals:
         _check_own(name)
         await self._may_give(scope, name)
         patterns = await self._checked(scope, permissions)
-        made = await self._changed(principals.put_role(scope, name, patterns, create=False))
+        made = await self._changed(_role(scope, name, patterns, create=False))
         if made is None:
             raise _no_role(name)
         return made
@@ -206,7 +211,8 @@ class Principals:
         """
         _check_own(name)
         await self._may_give(scope, name)
-        if not await self._changed(principals.delete_role(scope, name)):
+        program = principals.delete_role(scope, name)
+        if not await self._changed(audit.noted_if(scope, program, "role.delete", name)):
             raise _no_role(name)
 
     async def _checked(self, scope: Scope, permissions: Iterable[str]) -> tuple[str, ...]:
@@ -286,6 +292,12 @@ def _create(
     for role in roles:
         yield from principals.grant(scope, subject, role)
     return (yield from _known(scope, subject))
+
+
+def _role(scope: Scope, name: str, patterns: tuple[str, ...], *, create: bool) -> Steps[Role | None]:
+    program = principals.put_role(scope, name, patterns, create=create)
+    about = {"permissions": list(patterns)}
+    return audit.noted_if(scope, program, "role.create" if create else "role.update", name, about)
 
 
 def _admin_key(name: str, digest: str) -> Steps[ApiKey]:

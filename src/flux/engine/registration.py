@@ -12,7 +12,7 @@ from flux.engine.executions import Found
 from flux.engine.pools import place_of
 from flux.engine.scheduling import put_from_options
 from flux.errors import InvalidInput, SourceInvalid
-from flux.store import workflows
+from flux.store import audit, workflows
 from flux.store.database import Database, Scope, Steps
 from flux.store.workflows import AGENT_CHAT, AGENTS, WorkflowVersion
 
@@ -32,7 +32,7 @@ class Workflows:
         :raises SourceInvalid: it does not parse, declares no workflow, or one that is not valid
         """
         source = await asyncio.to_thread(read_source, data)
-        stored = await self._database.write(register_steps(scope, source))
+        stored = await self._database.write(_noted(scope, register_steps(scope, source)))
         self.on_registered()
         return stored
 
@@ -79,7 +79,16 @@ class Workflows:
 
         :raises WorkflowNotFound: there is none
         """
-        await self._database.write(workflows.delete(scope, namespace, name))
+        program = workflows.delete(scope, namespace, name)
+        await self._database.write(audit.noted(scope, program, "workflow.delete", f"{namespace}/{name}"))
+
+
+def _noted(scope: Scope, program: Steps[list[WorkflowVersion]]) -> Steps[list[WorkflowVersion]]:
+    stored = yield from program
+    for one in stored:
+        about = {"version": one.version, "digest": one.digest}
+        yield from audit.record(scope, "workflow.register", f"{one.namespace}/{one.name}", about)
+    return stored
 
 
 def register_steps(scope: Scope, source: Source) -> Steps[list[WorkflowVersion]]:

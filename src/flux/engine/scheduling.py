@@ -13,7 +13,7 @@ from flux.engine.executions import FindWorkflow
 from flux.engine.schedules import Spec, cron, decode_spec, encode_spec, first_after, parse_every, parse_time
 from flux.engine.ticker import Ticker, check_target
 from flux.errors import Conflict, InvalidInput, ScheduleNotFound, TooLarge
-from flux.store import schedules
+from flux.store import audit, schedules
 from flux.store.database import Database, Scope, Steps
 from flux.store.schedules import Given, Missed, Overlap, Schedule, ScheduleRun, ScheduleState
 
@@ -58,7 +58,7 @@ class Schedules:
         check_name(name)
         given = self._given(new)
         await check_target(self._database, self._find, scope, given)
-        return await self._changed(_create(scope, name, given))
+        return await self._changed(audit.noted(scope, _create(scope, name, given), "schedule.create", name))
 
     async def replace(self, scope: Scope, name: str, new: NewSchedule) -> Schedule:
         """Change a schedule; a paused one stays paused. Its next time stays too, unless the times are others.
@@ -69,7 +69,7 @@ class Schedules:
         """
         given = self._given(new)
         await check_target(self._database, self._find, scope, given)
-        return await self._changed(_replace(scope, name, given))
+        return await self._changed(audit.noted(scope, _replace(scope, name, given), "schedule.update", name))
 
     async def get(self, scope: Scope, name: str) -> Schedule:
         """A schedule.
@@ -87,7 +87,8 @@ class Schedules:
 
         :raises ScheduleNotFound: there is none
         """
-        if not await self._database.write(schedules.delete(scope, name)):
+        program = audit.noted_if(scope, schedules.delete(scope, name), "schedule.delete", name)
+        if not await self._database.write(program):
             _found(None, name)
 
     async def pause(self, scope: Scope, name: str) -> Schedule:
@@ -96,7 +97,7 @@ class Schedules:
         :raises ScheduleNotFound: there is none
         :raises Conflict: it is over
         """
-        return await self._changed(_pause(scope, name))
+        return await self._changed(audit.noted(scope, _pause(scope, name), "schedule.pause", name))
 
     async def resume(self, scope: Scope, name: str) -> Schedule:
         """Go on with the next time from now.
@@ -104,7 +105,7 @@ class Schedules:
         :raises ScheduleNotFound: there is none
         :raises Conflict: it is over, or has no time left
         """
-        return await self._changed(_resume(scope, name))
+        return await self._changed(audit.noted(scope, _resume(scope, name), "schedule.resume", name))
 
     async def history(self, scope: Scope, name: str, before: float | None, limit: int) -> list[ScheduleRun]:
         """What became of its times, newest first.

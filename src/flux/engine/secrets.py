@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import importlib
 import json
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from flux.engine.configs import check_name
 from flux.engine.key_source import KeySource
 from flux.errors import FluxError, SecretNotFound, SecretUnreadable
 from flux.redaction import Known
-from flux.store import secrets
+from flux.store import audit, secrets
 from flux.store.database import Database, Scope, Steps
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 #: Before the names of what is kept for a person; no secret that a person sets can have such a name.
 KEPT = "~"
 NOWHERE = "~sealed"
+#: Seconds for which one note says that a secret was used.
+NOTE_SECONDS = 3_600.0
 #: What is secret of a login.
 TOKENS = frozenset(
     {"access_token", "refresh_token", "id_token", "client_secret", "registration_access_token", "verifier"}
@@ -46,6 +49,7 @@ class Secrets:
         self._source = source
         self._made: Sealer | None = None
         self._of: Any = None
+        self._noted: dict[tuple[str, str, str], float] = {}
         self.known = known or Known()
 
     async def set(self, scope: Scope, name: str, value: str) -> None:
@@ -57,7 +61,18 @@ class Secrets:
         """
         check_name("secret", name)
         sealer = await self._sealer(name, create=True)
-        await self._database.write(secrets.put(scope, name, sealer.seal(scope, name, value)))
+        program = secrets.put(scope, name, sealer.seal(scope, name, value))
+        await self._database.write(audit.noted(scope, program, "secret.set", name))
+
+    async def shown(self, scope: Scope, name: str) -> str:
+        """A secret, for a person to see: each time is noted.
+
+        :raises SecretNotFound: it is not set
+        :raises SecretUnreadable: it was encrypted with another key
+        """
+        found = await self._found(scope, [name])
+        await self._database.write(audit.record(scope, "secret.read", name))
+        return found[name]
 
     async def get(self, scope: Scope, name: str) -> str:
         """A secret.
@@ -76,9 +91,24 @@ class Secrets:
         wanted = list(names)
         if not wanted:
             return {}
+        found = await self._found(scope, wanted)
+        await self._note_use(scope, wanted)
+        return found
+
+    async def _found(self, scope: Scope, wanted: list[str]) -> dict[str, str]:
         if any(name.startswith(KEPT) for name in wanted):
             raise SecretNotFound(f"names that begin with {KEPT} are no names of secrets")
         return await self._opened(scope, wanted)
+
+    async def _note_use(self, scope: Scope, names: list[str]) -> None:
+        """Note what runs were given in somebody's name: once an hour, as a connection asks with every request."""
+        now = time.monotonic()
+        for name in names:
+            place = (scope.tenant, scope.principal, name)
+            if now - self._noted.get(place, -NOTE_SECONDS) < NOTE_SECONDS:
+                continue
+            self._noted[place] = now
+            await self._database.write(audit.record(scope, "secret.use", name))
 
     async def _opened(self, scope: Scope, wanted: list[str]) -> dict[str, str]:
         sealed = await self._database.read(_all(scope, wanted))
@@ -96,7 +126,9 @@ class Secrets:
 
         :raises SecretNotFound: it is not set
         """
-        if name.startswith(KEPT) or not await self._database.write(secrets.remove(scope, name)):
+        if name.startswith(KEPT) or not await self._database.write(
+            audit.noted_if(scope, secrets.remove(scope, name), "secret.remove", name)
+        ):
             raise SecretNotFound(f"there is no secret {name!r}; `flux secrets list` shows those that are set")
 
     async def names(self, scope: Scope, after: str = "", limit: int = 50) -> list[str]:
@@ -134,7 +166,7 @@ class Secrets:
         except (SecretUnreadable, ValueError):
             return None
 
-    async def rotate(self, *, forget_unreadable: bool = False) -> Rotated:
+    async def rotate(self, scope: Scope, *, forget_unreadable: bool = False) -> Rotated:
         """Seal everything anew, with a fresh key where Flux keeps the key itself, else with the first of those given.
 
         Whoever has read the keys before reads them again. The key before stays in the file for those who have not yet.
@@ -148,7 +180,7 @@ class Secrets:
         before = await asyncio.to_thread(self._source.add_key)
         try:
             sealer = await self._load()
-            done = await self._database.write(_resealed(sealer, forget_unreadable))
+            done = await self._database.write(_resealed(scope, sealer, forget_unreadable))
         except FluxError:
             await asyncio.to_thread(self._source.put_back, before)
             raise
@@ -189,10 +221,10 @@ def unreadable_here(name: str, origin: str) -> SecretUnreadable:
     )
 
 
-def _resealed(sealer: Sealer, forget: bool) -> Steps[Rotated]:
+def _resealed(by: Scope, sealer: Sealer, forget: bool) -> Steps[Rotated]:
     count, forgotten = 0, list[str]()
     for tenant, name, sealed in (yield from secrets.every()):
-        scope = Scope(tenant, "")
+        scope = Scope(tenant, by.principal)
         try:
             value = sealer.open(scope, name, sealed)
         except SecretUnreadable:
@@ -203,6 +235,7 @@ def _resealed(sealer: Sealer, forget: bool) -> Steps[Rotated]:
         else:
             yield from secrets.put(scope, name, sealer.seal(scope, name, value))
             count += 1
+    yield from audit.record(by, "secret.rotate", sealer.id, {"resealed": count, "forgotten": forgotten})
     return Rotated(sealer.id, count, tuple(forgotten))
 
 

@@ -28,12 +28,15 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         refusal = self._oversized(scope) or self._refusal(Headers(scope=scope)) or _unclean(scope)
         if refusal is not None:
-            await refuse(refusal, send)
+            await (refuse(refusal, send) if scope["type"] == "http" else refuse_socket(refusal, receive, send))
+            return
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
             return
         try:
             await self._app(scope, _Counted(receive, self._max_body), send)
@@ -97,6 +100,12 @@ def _netloc(origin: str) -> str:
         return urlsplit(origin).netloc
     except ValueError:
         return ""
+
+
+async def refuse_socket(error: FluxError, receive: Receive, send: Send) -> None:
+    """Do not take a WebSocket; the client sees a 403."""
+    await receive()
+    await send({"type": "websocket.close", "code": 1008, "reason": str(error)[:120]})
 
 
 async def refuse(error: FluxError, send: Send) -> None:

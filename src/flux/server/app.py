@@ -17,6 +17,7 @@ from flux.errors import FluxError, InvalidInput, NotFound
 from flux.http.envelope import error_body, error_headers
 from flux.http.guard import Guard
 from flux.http.streaming import HEARTBEAT_SECONDS
+from flux.server import socket
 from flux.server.auth import Authentication
 from flux.server.context import whole_segments
 from flux.server.limits import ServerLimits
@@ -26,6 +27,7 @@ from flux.server.rbac import require
 from flux.server.routes import (
     agents,
     artifacts,
+    audit,
     configs,
     executions,
     health,
@@ -89,9 +91,11 @@ def create_app(
     app.include_router(secrets.router)
     app.include_router(oauth.router)
     app.include_router(memories.router)
+    app.include_router(audit.router)
     app.include_router(auth_routes.router)
     app.include_router(principals.router)
     app.include_router(roles.router)
+    app.router.routes.append(socket.ROUTE)
     app.add_exception_handler(FluxError, _flux_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)

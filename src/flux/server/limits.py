@@ -15,6 +15,8 @@ from flux.store.database import Scope
 BURST_SECONDS = 2.0
 #: Principals that are remembered; those that rest longest are forgotten first.
 REMEMBERED = 10_000
+#: Tenant and principal.
+Who = tuple[str, str]
 
 
 class ServerLimits:
@@ -24,8 +26,8 @@ class ServerLimits:
         self._rate = settings.max_requests_per_second
         self._readers = settings.max_readers
         self._readers_each = settings.max_readers_per_principal
-        self._left: OrderedDict[Scope, tuple[float, float]] = OrderedDict()
-        self._reading: dict[Scope, int] = {}
+        self._left: OrderedDict[Who, tuple[float, float]] = OrderedDict()
+        self._reading: dict[Who, int] = {}
         self._all = 0
 
     def count(self, scope: Scope) -> None:
@@ -36,9 +38,9 @@ class ServerLimits:
         if not self._rate:
             return
         now, most = time.monotonic(), max(1.0, self._rate * BURST_SECONDS)
-        left, at = self._left.pop(scope, (most, now))
+        left, at = self._left.pop(scope[:2], (most, now))
         left = min(most, left + (now - at) * self._rate)
-        self._left[scope] = (left - 1 if left >= 1 else left, now)
+        self._left[scope[:2]] = (left - 1 if left >= 1 else left, now)
         if len(self._left) > REMEMBERED:
             self._left.popitem(last=False)
         if left < 1:
@@ -53,18 +55,19 @@ class ServerLimits:
         """
         if self._readers and self._all >= self._readers:
             raise TooManyRequests(f"this server has {self._readers:,} readers already", retry_after=5.0)
-        if self._readers_each and self._reading.get(scope, 0) >= self._readers_each:
+        if self._readers_each and self._reading.get(scope[:2], 0) >= self._readers_each:
             raise TooManyRequests(f"you read {self._readers_each:,} streams already; close one first", retry_after=5.0)
 
     @contextmanager
     def reading(self, scope: Scope) -> Iterator[None]:
         """While somebody reads."""
+        who = scope[:2]
         self._all += 1
-        self._reading[scope] = self._reading.get(scope, 0) + 1
+        self._reading[who] = self._reading.get(who, 0) + 1
         try:
             yield
         finally:
             self._all -= 1
-            self._reading[scope] -= 1
-            if not self._reading[scope]:
-                del self._reading[scope]
+            self._reading[who] -= 1
+            if not self._reading[who]:
+                del self._reading[who]

@@ -6,6 +6,7 @@ SQL is the same text on both databases: named parameters, and `:now` for the dat
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -27,6 +28,10 @@ class Reach(NamedTuple):
 
 OWN = Reach()
 EVERYBODYS = Reach(True, None)
+
+
+#: Passwords that stand among the parameters of a URL.
+_PASSWORDS = re.compile(r"([?&](?:ssl)?password=)[^&]*", re.IGNORECASE)
 
 
 class Scope(NamedTuple):
@@ -139,6 +144,7 @@ def check_version(found: str | None, url: str, known: str = VERSION) -> bool:
 
 def hide_password(url: str) -> str:
     """A database URL fit to be shown."""
+    url = _PASSWORDS.sub(r"\1***", url)
     scheme, separator, rest = url.partition("://")
     user, at, host = rest.rpartition("@")
     return f"{scheme}{separator}{user.partition(':')[0]}{at}{host}" if at else url

@@ -35,6 +35,7 @@ create table events (
   epoch integer not null, at double precision not null, body text not null, words text,
   primary key (execution_id, seq)
 );
+create index events_compactions on events (execution_id, seq) where type = 'compaction';
 
 create table interrupts (
   id text primary key, execution_id text not null, root text not null, call text, kind text not null,
@@ -132,6 +133,12 @@ create table configs (
   tenant text not null, name text not null, value text not null, updated double precision not null,
   primary key (tenant, name)
 );
+
+create table audit (
+  id text primary key, tenant text not null, at double precision not null, principal text not null,
+  action text not null, subject text not null, details text not null
+);
+create index audit_listed on audit (tenant, at, id);
 
 create table spendings (
   tenant text not null, agent text not null, tokens bigint not null, cost double precision not null,

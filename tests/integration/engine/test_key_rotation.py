@@ -30,7 +30,7 @@ async def test_after_a_rotation_everything_is_sealed_with_a_fresh_key(database: 
     assert await colleague.get(ANN, "token") == "of acme"
     first = (tmp_path / "secret.key").read_text()
     before = await database.read(one("select sealed from secrets order by sealed"))
-    done = await secrets.rotate()
+    done = await secrets.rotate(ANN)
     assert (done.resealed, done.forgotten) == (3, ())
     assert not set(before) & set(await database.read(one("select sealed from secrets order by sealed")))
     # Another process, which has read the old key, and one that is new:
@@ -39,7 +39,7 @@ async def test_after_a_rotation_everything_is_sealed_with_a_fresh_key(database: 
         assert await each.kept(ANN, "mcp.one") == "a login"
     now = split((tmp_path / "secret.key").read_text())
     assert now[1:] == split(first)
-    await colleague.rotate()
+    await colleague.rotate(ANN)
     assert split((tmp_path / "secret.key").read_text())[1:] == now[:1]
     assert (tmp_path / "secret.key").stat().st_mode & 0o777 == 0o600
     assert await secrets.get(ANN, "token") == "of acme"
@@ -49,10 +49,10 @@ async def test_after_a_rotation_everything_is_sealed_with_a_fresh_key(database: 
 async def test_keys_that_are_given_are_rotated_by_giving_two(database: Database, tmp_path: Path) -> None:
     await Secrets(database, KeySource(tmp_path, OLD)).set(ANN, "token", "value")
     with pytest.raises(InvalidInput, match=r"FLUX_SECRET_KEY gives one key; .* NEW,OLD"):
-        await Secrets(database, KeySource(tmp_path, OLD)).rotate()
+        await Secrets(database, KeySource(tmp_path, OLD)).rotate(ANN)
     both = Secrets(database, KeySource(tmp_path, f"{NEW},{OLD}"))
     assert await both.get(ANN, "token") == "value"
-    await both.rotate()
+    await both.rotate(ANN)
     assert await Secrets(database, KeySource(tmp_path, NEW)).get(ANN, "token") == "value"
     assert not list(tmp_path.glob("*key*"))
 
@@ -66,7 +66,7 @@ async def test_a_lost_key_file_is_told_and_nothing_is_overwritten(database: Data
     (tmp_path / "secret.key").unlink()
     before = await database.read(one("select name, sealed from secrets order by name"))
     for each in (secrets, of_file(database, tmp_path)):
-        for work in (each.get(ANN, "token"), each.set(ANN, "other", "x"), each.keep(ANN, "y", "x"), each.rotate()):
+        for work in (each.get(ANN, "token"), each.set(ANN, "other", "x"), each.keep(ANN, "y", "x"), each.rotate(ANN)):
             with pytest.raises(SecretUnreadable, match=r"another key than that of .*nothing was changed"):
                 await work
     assert await database.read(one("select name, sealed from secrets order by name")) == before
@@ -81,11 +81,11 @@ async def test_a_wrong_key_seals_nothing_until_what_it_cannot_read_is_forgotten(
 ) -> None:
     await Secrets(database, KeySource(tmp_path, OLD)).set(ANN, "token", "value")
     wrong = Secrets(database, KeySource(tmp_path, f"{NEW} {OTHER}"))
-    for work in (wrong.set(ANN, "token", "x"), wrong.get(ANN, "token"), wrong.rotate()):
+    for work in (wrong.set(ANN, "token", "x"), wrong.get(ANN, "token"), wrong.rotate(ANN)):
         with pytest.raises(SecretUnreadable, match="key than that of FLUX_SECRET_KEY"):
             await work
     assert await Secrets(database, KeySource(tmp_path, OLD)).get(ANN, "token") == "value"
-    assert (await wrong.rotate(forget_unreadable=True)).forgotten == ("token",)
+    assert (await wrong.rotate(ANN, forget_unreadable=True)).forgotten == ("token",)
     with pytest.raises(SecretNotFound):
         await wrong.get(ANN, "token")
     await wrong.set(ANN, "token", "anew")

@@ -79,7 +79,13 @@ async def listening(app: ASGI, port: int = 0) -> AsyncIterator[str]:
     """The application on a loopback port, a free one unless told; the URL. Streams are cut at the end."""
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=0, ws="none"
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=0,
+        ws="websockets-sansio",
+        ws_max_size=10_000,
     )
     server = _Uvicorn(config)
     with socket.socket() as listener:

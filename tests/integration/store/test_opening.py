@@ -177,6 +177,9 @@ async def test_a_url_of_another_kind_is_refused_without_showing_its_password(url
 @pytest.mark.behaviour("store:open:url")
 def test_a_url_is_shown_without_its_password() -> None:
     assert hide_password("postgresql://ann:se@cret@db:5432/flux") == "postgresql://ann@db:5432/flux"
+    assert hide_password("postgresql://db/flux?user=a&password=se%20cret&x=1") == (
+        "postgresql://db/flux?user=a&password=***&x=1"
+    )
     assert hide_password("sqlite:////data/flux.db") == "sqlite:////data/flux.db"
 
 

@@ -24,7 +24,7 @@ from flux.errors import (
     MissingPackage,
     Unavailable,
 )
-from flux.redaction import Known, password_of
+from flux.redaction import Known, passwords_of
 from flux.settings import Settings
 from flux.store import agents
 from flux.store.database import Database, Scope
@@ -72,7 +72,7 @@ class MemoryStores:
         url = self._url(chosen)
         if url == self._database.url:
             return self._own
-        self._known.add(password_of(url))
+        self._known.add(*passwords_of(url))
         async with self._opening[url]:
             if url not in self._opened:
                 self._opened[url] = await self._open(url, _hiding(url, chosen.connection or ""))

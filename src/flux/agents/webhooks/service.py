@@ -11,7 +11,7 @@ from flux.agents.webhooks.sender import Sender
 from flux.engine.configs import check_name
 from flux.engine.secrets import Secrets
 from flux.errors import FluxError, InvalidInput, WebhookNotFound
-from flux.store import webhooks
+from flux.store import audit, webhooks
 from flux.store.database import Database, Scope
 from flux.store.webhooks import Delivery, DeliveryState, Happening, Webhook
 from flux.suggest import nearest
@@ -48,7 +48,8 @@ class Webhooks:
         # The secret first: as soon as the webhook is there, something may be told.
         await self._secrets.keep(scope, secret_of(id), secret)
         try:
-            made = await self._database.write(webhooks.create(scope, id, name, url, wanted, agent))
+            program = webhooks.create(scope, id, name, url, wanted, agent)
+            made = await self._database.write(audit.noted(scope, program, "webhook.create", name, {"agent": agent}))
         except FluxError:
             await self._secrets.unkeep(scope, secret_of(id))
             raise
@@ -74,7 +75,7 @@ class Webhooks:
         :raises WebhookNotFound: there is none
         """
         found = await self.get(scope, name)
-        await self._database.write(webhooks.delete(scope, name))
+        await self._database.write(audit.noted(scope, webhooks.delete(scope, name), "webhook.delete", name))
         await self._secrets.unkeep(found.scope, secret_of(found.id))
 
     async def deliveries(

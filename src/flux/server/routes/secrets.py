@@ -25,14 +25,14 @@ async def list_secrets(
 @router.post("/rotate-key")
 async def rotate_key(request: Request, body: RotateKey) -> dict[str, Any]:
     """Encrypt every secret anew: with a fresh key, or with the first of those that the server was given."""
-    done = await process_of(request).secrets.rotate(forget_unreadable=body.forget_unreadable)
+    done = await process_of(request).secrets.rotate(scope_of(request), forget_unreadable=body.forget_unreadable)
     return {"key": done.key, "resealed": done.resealed, "forgotten": done.forgotten}
 
 
 @router.get("/{name}")
 async def get_secret(request: Request, name: str) -> dict[str, Any]:
     """A secret with its value."""
-    return {"name": name, "value": await process_of(request).secrets.get(scope_of(request), name)}
+    return {"name": name, "value": await process_of(request).secrets.shown(scope_of(request), name)}
 
 
 @router.put("/{name}")
