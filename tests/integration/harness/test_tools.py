@@ -127,8 +127,11 @@ async def test_a_tool_that_blocks_the_loop_is_named(caplog: pytest.LogCaptureFix
     async def rude() -> None:
         time.sleep(0.3)
 
-    with caplog.at_level(logging.WARNING):
-        with watch.watching("polite", polite.__code__), watch.watching("rude", rude.__code__):
-            await asyncio.wait_for(asyncio.gather(polite(), rude()), GUARD)
-        assert [record.args[0] for record in caplog.records if record.args] == ["rude"]
-    assert "has blocked the event loop for more than 0.05 s" in caplog.text
+    with (
+        caplog.at_level(logging.WARNING),
+        watch.watching("polite", polite.__code__),
+        watch.watching("rude", rude.__code__),
+    ):
+        await asyncio.wait_for(asyncio.gather(polite(), rude()), GUARD)
+    assert caplog.text.count("the tool ") == 1
+    assert "the tool rude has blocked the event loop for more than 0.05 s" in caplog.text

@@ -17,7 +17,7 @@ from flux.agents.harness.calls import CallHandle
 from flux.agents.harness.commands import Command, CommandRun
 from flux.agents.harness.errors import AbortError
 from flux.agents.harness.host import Host, Shown
-from flux.agents.harness.outcome import outcome_of, response_of, spent_in
+from flux.agents.harness.outcome import CANCELLED, outcome_of, response_of, spent_in
 from flux.agents.harness.stores import SessionKey, exported
 from flux.agents.harness.texts import skill_text
 from flux.agents.harness.tools import TASK
@@ -29,7 +29,7 @@ from flux.engine.answers import Admitted, Decision
 from flux.engine.driving import child_id, message_of
 from flux.engine.run import Executor
 from flux.errors import AgentFailed, InvalidInput
-from flux.events import AssistantSaid, Cancelled, Entry, RunFailed, RunStarted, Stored, UserSaid
+from flux.events import AssistantSaid, Cancelled, CompactRequested, Entry, RunFailed, RunStarted, Stored, UserSaid
 from flux.messages import CallPart, Message, TextPart, ToolCall, UserPart
 from flux.sandboxes.base import ShellResult
 from flux.sandboxes.verbs import Files
@@ -140,6 +140,14 @@ class Session:
         """
         return self._call(partial(self._shell, Command(command, dict(env or {}), cwd)), signal)
 
+    async def compact(self) -> None:
+        """Summarise the older part of the conversation for the model now; with little of it there is nothing to do.
+
+        :raises SessionBusy: an operation is under way
+        :raises AgentFailed: it could not be summarised
+        """
+        await self._alone(self._compact)
+
     async def delete(self) -> None:
         """Remove the session with all that it holds.
 
@@ -245,7 +253,7 @@ class Session:
         entries = await self._run(began, given, signal, run=run, text=text)
         end = outcome_of(entries, said.id).end
         if isinstance(end, Cancelled):
-            raise AbortError("the run was cancelled")
+            raise AbortError(CANCELLED)
         id = child_id(self.id, call.id)
         below = await self._host.written(id)
         if not below and isinstance(end, RunFailed):
@@ -261,6 +269,15 @@ class Session:
         work = CommandRun(command, call, self._harness.sandbox, executor.settle)
         await self._recorded([said, *began], work, signal, run, command.text)
         return work.came_to()
+
+    async def _compact(self, signal: CancelSignal) -> None:
+        given = self._harness.given(Wanted(model=self._harness.any_model))
+        asked = CompactRequested(id=str(uuid.uuid4()), by=self._host.scope.principal)
+        end = outcome_of(await self._run([asked], given, signal, text=""), asked.id).end
+        if isinstance(end, RunFailed):
+            raise AgentFailed(end.message)
+        if isinstance(end, Cancelled):
+            raise AbortError(CANCELLED)
 
     async def _delete(self, signal: CancelSignal) -> None:
         await self._host.delete(self.id)
