@@ -17,7 +17,7 @@ from flux.agents.harness.calls import CallHandle
 from flux.agents.harness.commands import Command, CommandRun
 from flux.agents.harness.errors import AbortError
 from flux.agents.harness.host import Host, Shown
-from flux.agents.harness.outcome import outcome_of, response_of, spent_in
+from flux.agents.harness.outcome import CANCELLED, outcome_of, response_of, spent_in
 from flux.agents.harness.stores import SessionKey, exported
 from flux.agents.harness.texts import skill_text
 from flux.agents.harness.tools import TASK
@@ -264,7 +264,7 @@ class Session:
         entries = await self._run(began, given, signal, run=run, text=text)
         end = outcome_of(entries, said.id).end
         if isinstance(end, Cancelled):
-            raise AbortError("the run was cancelled")
+            raise AbortError(CANCELLED)
         id = child_id(self.id, call.id)
         below = await self._host.written(id)
         if not below and isinstance(end, RunFailed):
