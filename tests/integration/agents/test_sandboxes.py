@@ -75,6 +75,19 @@ async def test_two_sessions_see_nothing_of_each_other(world: World) -> None:
     assert "stdout: (empty)" in (await said(world))[0]
 
 
+@pytest.mark.behaviour("sandbox:virtual:forked")
+async def test_a_fork_has_the_files_of_its_source(world: World) -> None:
+    script = using(shell("echo one > file"))
+    look = using(shell("cat file; echo two > file"))
+    await world.agent([*script, *look, *look], tools=["shell"], sandbox="virtual")
+    await world.ask("go")
+    source = world.id
+    forked = await world.process.sessions.fork(LOCAL, source)
+    for world.id in (forked.id, source):
+        await world.ask("go on")
+        assert "one" in (await said(world))[-1]
+
+
 @pytest.mark.behaviour("sandbox:virtual:shared")
 async def test_a_sub_agent_of_a_virtual_one_acts_in_the_same_files(world: World) -> None:
     script = using(
