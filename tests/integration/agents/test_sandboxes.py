@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from flux.errors import DefinitionInvalid
-from flux.events import ApprovalRequired, ContextFrozen, RunFailed, ToolDone
+from flux.events import ApprovalRequired, ChatResponse, ContextFrozen, Entry, RunFailed, ToolDone
 from flux.sandboxes import contained
 from flux.sandboxes.contained import isolation_problem
+from flux.settings import ApiKeys, Auth
 from flux.store import files
 from flux.store.database import LOCAL
 from flux.testing import Call, Reply, ScriptedModel
@@ -194,3 +195,15 @@ async def test_what_cannot_be_is_refused_when_the_agent_is_made(
     makes: Awaitable[None] = world.agent([Reply("hi")], tools=["shell"], **fields)
     with pytest.raises(DefinitionInvalid, match=said):
         await makes
+
+
+@pytest.mark.behaviour("sandbox:agent:guarded")
+@pytest.mark.parametrize(("setting", "end"), [("auto", RunFailed), ("local", ChatResponse)])
+async def test_where_callers_must_say_who_they_are_local_needs_a_setting(
+    tmp_path: Path, setting: str, end: type[Entry]
+) -> None:
+    async with opened(tmp_path, sandbox=setting, auth=Auth(api_keys=ApiKeys(enabled=True))) as world:
+        await world.agent([Reply("hi")], tools=["shell"], sandbox="local")
+        log = await world.ask("go")
+    assert of(log, end) != []
+    assert all("FLUX_SANDBOX=local" in failed.message for failed in of(log, RunFailed))
