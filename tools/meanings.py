@@ -116,10 +116,10 @@ DEFINITION = {
     "Budget.agent": "Limit of all sessions of the agent together",
     "Limit.max_tokens": "Input and output tokens together",
     "Limit.max_cost_usd": "US dollars; models without a known price count as 0",
-    "Compaction.reserve_tokens": "Tokens of the model's window to keep free. Default: the smallest of 20,000, the "
-    "longest answer of the model, and a third of the window",
-    "Compaction.keep_recent_tokens": "About how many tokens of the newest history stay as they are",
-    "Compaction.model": "The model that writes the summary. Default: the agent's own",
+    "CompactionConfig.reserve_tokens": "Tokens of the model's window to keep free. Default: the smallest of 20,000, "
+    "the longest answer of the model, and a third of the window",
+    "CompactionConfig.keep_recent_tokens": "About how many tokens of the newest history stay as they are",
+    "CompactionConfig.model": "The model that writes the summary. Default: the agent's own",
 }
 
 OPTIONS = {
@@ -220,6 +220,16 @@ EVENTS = {
     "error.reason": "A word for machines: `budget`, nothing more may be spent; else `null`",
     "compaction.upto": "The last seq that the summary replaces",
     "compaction.summary": "The summary",
+    "compaction.asked": "The message that began the turn in which `upto` lies",
+    "compaction.turn": "What was done in that turn before",
+    "compaction.skills": "The skills in force, word for word, by name",
+    "compaction.read": "Paths of files that were read",
+    "compaction.changed": "Paths of files that were changed",
+    "compaction.spilled": "What the model reads instead of results that were too long, by call",
+    "compaction.base": "What else the log up to `upto` comes to, for a run that goes on from there",
+    "compact_requested.id": "The id of the request; the run that does it has it among its `inputs`",
+    "compact_requested.by": "Who asked",
+    "compact_done.compacted": "Whether there was anything to summarise",
     "usage.tokens": "The tokens",
     "forked.from": "The id of the other session",
     "forked.upto": "The last seq that was copied",

@@ -11,6 +11,9 @@ from typing import Any, Literal, Union, get_args
 import msgspec
 from msgspec import Struct
 
+from flux.compaction_entries import CompactDone as CompactDone  # noqa: PLC0414 - everybody takes these from here
+from flux.compaction_entries import Compacted as Compacted  # noqa: PLC0414
+from flux.compaction_entries import CompactRequested as CompactRequested  # noqa: PLC0414
 from flux.deltas import DeltaEvent as DeltaEvent  # noqa: PLC0414 - everybody takes these from here
 from flux.deltas import Progress as Progress  # noqa: PLC0414
 from flux.deltas import Reasoning as Reasoning  # noqa: PLC0414
@@ -261,15 +264,6 @@ class ChildDone(Entry, frozen=True, tag="child_done", kw_only=True):
     outcome: str = ""
 
 
-class Compacted(Entry, frozen=True, tag="compaction", kw_only=True):
-    """Everything up to and with `upto` (a seq) is now told by `summary`."""
-
-    upto: int
-    summary: str
-    usage: Usage = Usage()
-    cost: float | None = None
-
-
 class UsageCounted(Entry, frozen=True, tag="usage", kw_only=True):
     """Tokens spent outside the session's own model calls: by the session `child`, which it drives."""
 
@@ -313,7 +307,7 @@ class UnknownEntry(Struct, frozen=True):
     data: dict[str, Any]
 
 
-RunEnd = ChatResponse | RunFailed | Cancelled
+RunEnd = ChatResponse | CompactDone | RunFailed | Cancelled
 Question = ApprovalRequired | InputRequired | Elicited | PlanReview | Paused
 RUN_ENDS = get_args(RunEnd)
 QUESTIONS = get_args(Question)

@@ -20,11 +20,11 @@ from flux.engine.run import Run
 from flux.errors import InvalidInput
 from flux.events import (
     QUESTIONS,
-    Cancelled,
     ChatResponse,
     DeltaEvent,
     Entry,
     RunEnd,
+    RunFailed,
     SessionStarted,
     SubagentChanged,
     UsageCounted,
@@ -220,10 +220,10 @@ def _result(end: RunEnd, used: tuple[Entry, ...], changed: SubagentChanged) -> T
     match end:
         case ChatResponse(content=content):
             return Done(content, (*used, changed))
-        case Cancelled():
+        case RunFailed(message=message):
+            status, said = "failed", f"The sub-agent failed: {message}"
+        case _:
             status, said = "cancelled", "[the sub-agent was stopped]"
-        case failed:
-            status, said = "failed", f"The sub-agent failed: {failed.message}"
     return Failed(said, entries=(*used, msgspec.structs.replace(changed, status=status)))
 
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from flux.agents.artifacts import artifact_kit
 from flux.agents.binding import Binder, Bound
+from flux.agents.cuts import used_tokens
 from flux.agents.definition import AgentDefinition, Budget, Limit
 from flux.agents.delegation import Delegation
 from flux.agents.harness.kit import CodeKit
@@ -21,7 +22,7 @@ from flux.agents.project.agents import ProjectAgents
 from flux.agents.rights import Rights
 from flux.agents.sandboxing import Sandboxes
 from flux.agents.shipped import shipped_bytes
-from flux.agents.steps import Finish, Idle, Park, Policy, Settle, used_tokens
+from flux.agents.steps import Finish, Idle, Park, Policy, Settle
 from flux.agents.transcript import Transcript
 from flux.engine.run import Executor, Run
 from flux.errors import AgentNotFound, DefinitionInvalid, FluxError

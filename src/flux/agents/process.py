@@ -254,6 +254,7 @@ class Process:
                 )
                 await self.dispatch.work(self.runner, duty)
         finally:
+            await self.deliverer.finish()
             # Until here: who still finishes its runs is alive.
             for task in keeping:
                 task.cancel()

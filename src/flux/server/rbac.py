@@ -79,7 +79,7 @@ async def require(request: Request) -> None:
     match _rule(request):
         case Needs() as needs:
             _check(caller.permissions, needs.all, needs.knows, request.path_params)
-            reach = OWN
+            reach = Reach(False, frozenset({request.path_params["name"]})) if needs.sessions else OWN
         case Row() as row:
             reach = await _reach_row(request, caller, row)
         case Listing():
@@ -103,7 +103,7 @@ def check(request: Request, *needed: str, knows: str | None = None, **names: str
     """Refuse what the caller may not do; `names` stand in the templates. For routes whose rule is `Inside`.
 
     :raises Forbidden: a permission is missing
-    :raises NotFound: the caller may not even do `knows`
+    :raises NotFound: one is, and the caller may not even do `knows`; or nothing is needed but that
     """
     _check(caller_of(request).permissions, needed, knows, request.path_params | names)
     request.scope[UNCHECKED] = False
@@ -141,9 +141,11 @@ def _rule(request: Request) -> Rule:
 
 
 def _check(permissions: Permissions, needed: Iterable[str], knows: str | None, names: Mapping[str, Any]) -> None:
-    if knows is not None and not permissions.allow(filled(knows, names)):
+    wanted = [filled(one, names) for one in needed]
+    done = bool(wanted) and all(map(permissions.allow, wanted))
+    if knows is not None and not done and not permissions.allow(filled(knows, names)):
         raise HIDDEN[knows.partition(":")[0]](names)
-    check_allowed(permissions, [filled(one, names) for one in needed])
+    check_allowed(permissions, wanted)
 
 
 def _reach_all(permissions: Permissions) -> Reach:
@@ -160,6 +162,7 @@ async def _reach_row(request: Request, caller: Caller, rule: Row) -> Reach:
     if all(map(caller.permissions.allow, EVERYWHERE[rule.act])):
         return EVERYBODYS
     process, id = _process(request), request.path_params["id"]
+    id = id.rpartition(".")[0] if rule.message else id
     row = await process.database.single(executions.get(caller.scope, id))
     if row is None or not _sees(caller, row):
         return OWN

@@ -360,6 +360,20 @@ def test_what_is_typed_during_a_run_waits_for_the_prompt(open_chat: Open, tmp_pa
     assert shown.endswith("> gated echo slowly\n\nYou said 'echo slowly'.\n\n> echo next")
 
 
+@pytest.mark.behaviour("terminal:modes:during-run")
+def test_a_line_that_is_sent_during_a_run_is_queued_and_answered(open_chat: Open, tmp_path: Path) -> None:
+    gate = gate_in(tmp_path)
+    chat = open_chat()
+    chat.at_prompt()
+    chat.say("gated echo slowly")
+    chat.until("You")
+    chat.say("echo next")
+    chat.until("(queued)")
+    gate.write_text("go")
+    assert chat.until("You said 'echo next'.").count("> echo next") == 2
+    chat.until(lambda shown: shown.endswith("\n>"))
+
+
 @pytest.mark.behaviour("terminal:resume:asks-again")
 def test_a_resumed_session_asks_again(open_chat: Open) -> None:
     first = open_chat()

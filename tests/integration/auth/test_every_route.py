@@ -36,6 +36,8 @@ EXPECTED: dict[str, str | tuple[str, str]] = {
     "GET /sessions/{id}/artifacts/{aid}": ("HHHHH", "HHHHH"),
     "POST /sessions/{id}/messages": ("HHFYY", "FFFYY"),
     "POST /sessions/{id}/interrupts/{iid}": ("HHFYY", "FFFYY"),
+    "POST /sessions/{id}/fork": ("HHFYY", "FFFYY"),
+    "GET /sessions/{id}/export": ("HHYYY", "YYYYY"),
     "POST /sessions/{id}/cancel": ("HHFYY", "YYYYY"),
     "POST /sessions/{id}/stop": ("HHFYY", "YYYYY"),
     "PUT /sessions/{id}/name": ("HHFYY", "YYYYY"),
@@ -46,6 +48,15 @@ EXPECTED: dict[str, str | tuple[str, str]] = {
     "GET /agents/{name}/versions": "HHYYY",
     "PUT /agents/{name}": "HHFYY",
     "DELETE /agents/{name}": "HHFYY",
+    "POST /agents/{name}/{id}": "HHFHH",  # this server has no project
+    "POST /agents/{name}/{id}/dispatch": "HHFHH",
+    "GET /dispatches/{id}": "HHHHH",
+    "POST /webhooks": "FFFFY",
+    "GET /webhooks": "FFFFY",
+    "GET /webhooks/{name}": "FFFFY",
+    "DELETE /webhooks/{name}": "FFFFY",
+    "GET /webhooks/{name}/deliveries": "FFFFY",
+    "POST /webhooks/{name}/deliveries/{id}/redeliver": "FFFFH",
     "POST /schedules": "FFFYY",
     "GET /schedules": "YYYYY",
     "GET /schedules/{name}": "HHYYY",
@@ -65,6 +76,10 @@ EXPECTED: dict[str, str | tuple[str, str]] = {
     "DELETE /workflows/{namespace}/{name}": "HFFYY",
     "POST /workflows/{namespace}/{name}/run/{mode}": "HFFYY",
     "POST /workflows/{namespace}/{name}/resume/{id}/{mode}": ("HFFYY", "FFFYY"),
+    "POST /workflows/{name}": "HHHHH",
+    "GET /runs/{id}": ("HYYYY", "YYYYY"),
+    "GET /runs/{id}/events": ("HYYYY", "YYYYY"),
+    "GET /runs/{id}/stream": ("HYYYY", "YYYYY"),
     "GET /executions": "YYYYY",
     "GET /executions/{id}": ("HYYYY", "YYYYY"),
     "GET /executions/{id}/events": ("HYYYY", "YYYYY"),
@@ -82,6 +97,8 @@ EXPECTED: dict[str, str | tuple[str, str]] = {
     "GET /secrets/{name}": "FYFFY",
     "PUT /secrets/{name}": "FFFFY",
     "DELETE /secrets/{name}": "FFFFY",
+    "POST /secrets/rotate-key": "FFFFY",
+    "GET /audit": "FFFFY",
     "GET /memories": "YYYYY",
     "GET /memories/{key:path}": "HHHHY",
     "DELETE /memories/{key:path}": "HHHHY",
@@ -123,6 +140,9 @@ def routes_of(app: FastAPI) -> Iterator[str]:
                 yield f"{method} {route.path}"
 
 
+HOOK = {"url": "https://hooks.example.com/x", "events": ["run.finished"]}
+
+
 class Things:
     """Makes what a route is about, a new one each time; rows belong to `owner`."""
 
@@ -155,6 +175,11 @@ class Things:
             "PUT /executions/{id}/name": {"name": "x"},
             "POST /agents": {"name": f"{name}x", "model": "test/helper"},
             "PUT /agents/{name}": {"model": "test/helper", "system_prompt": "other"},
+            "POST /webhooks": {"name": f"{name}x", **HOOK},
+            "POST /sessions/{id}/fork": {},
+            "POST /agents/{name}/{id}": {"message": "hi"},
+            "POST /agents/{name}/{id}/dispatch": {"input": "hi"},
+            "POST /workflows/{name}": {},
             "POST /schedules": {"name": f"{name}x", **times},
             "PUT /schedules/{name}": times,
             "PUT /configs/{name}": {"value": 1},
@@ -197,6 +222,13 @@ class Things:
         times = {"agent": "helper", "message": "hi", "interval": "1h"}
         await self.world.admin.post("/schedules", {"name": self.name, **times})
         return {}
+
+    async def _runs(self, path: str, owner: Scope) -> dict[str, str]:
+        return await self._executions(path, owner)
+
+    async def _webhooks(self, path: str, owner: Scope) -> dict[str, str]:
+        await self.world.admin.post("/webhooks", {"name": self.name, **HOOK})
+        return {"id": "none"}
 
     async def _workers(self, path: str, owner: Scope) -> dict[str, str]:
         return {"name": self.process.who.name}
@@ -249,8 +281,10 @@ async def _outcome(things: Things, route: str, role: str, owner: str) -> str:
     headers = {"Authorization": f"Bearer {things.world.keys[role]}"} if role else {}
     body = things.body(route)
     files = {"file": ("w.py", WORKFLOW.replace(b"{}", b"other"))} if route == "POST /workflows" else None
-    answer = await things.world.served.http.request(method, path, json=body, files=files, headers=headers)
-    assert answer.status_code < 500, (route, role, answer.text)
+    http = things.world.served.http
+    async with http.stream(method, path, json=body, files=files, headers=headers) as answer:
+        if answer.status_code >= 500:
+            raise AssertionError((route, role, await answer.aread()))
     return {401: "A", 403: "F", 404: "H"}.get(answer.status_code, "Y")
 
 

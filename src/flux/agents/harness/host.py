@@ -11,6 +11,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from flux.agents.harness.calls import CallHandle
+from flux.agents.harness.stores import SessionKey, SessionStore, imported
 from flux.agents.process import Process, open_process
 from flux.deltas import decode_delta
 from flux.engine.admission import NewSession, start_session_steps, title_of
@@ -46,18 +47,26 @@ class Host:
         """The open session of that name; None when there is none."""
         return await self.process.database.read(callers.find(self.scope, agent, instance, name))
 
-    async def create(self, agent: str, instance: str, name: str) -> Execution:
-        """A new session.
+    async def create(self, agent: str, instance: str, name: str, store: SessionStore | None = None) -> Execution:
+        """A new session, with what a store keeps of it.
 
         :raises SessionExists: there is one, perhaps of somebody else
+        :raises InvalidInput: what the store keeps is no conversation
         """
+        kept = await store.load(SessionKey(agent, instance, name)) if store is not None else None
+        entries, turns = imported(kept) if kept is not None else ([], 0)
         new = NewSession(agent, "", instance=instance, name=name, pool=CALLER)
         program = start_session_steps(self.scope, new, None, self.process.dispatch)
         admitted, rows = await self.process.database.write(program)
         self.process.feed.publish(admitted.id, rows)
+        if entries:
+            restored = await self.process.database.write(callers.restore(self.scope, admitted.id, entries, turns))
+            self.process.feed.publish(admitted.id, restored)
         return await self.row(admitted.id)
 
-    async def found_or_created(self, agent: str, instance: str, name: str) -> Execution:
+    async def found_or_created(
+        self, agent: str, instance: str, name: str, store: SessionStore | None = None
+    ) -> Execution:
         """The session of that name, made if there is none.
 
         :raises SessionExists: somebody else has one
@@ -66,7 +75,7 @@ class Host:
         if found is not None:
             return found
         try:
-            return await self.create(agent, instance, name)
+            return await self.create(agent, instance, name, store)
         except SessionExists:
             found = await self.find(agent, instance, name)
             if found is None:

@@ -18,6 +18,7 @@ from flux.agents.harness.commands import Command, CommandRun
 from flux.agents.harness.errors import AbortError
 from flux.agents.harness.host import Host, Shown
 from flux.agents.harness.outcome import outcome_of, response_of, spent_in
+from flux.agents.harness.stores import SessionKey, exported
 from flux.agents.harness.texts import skill_text
 from flux.agents.harness.tools import TASK
 from flux.agents.harness.types import PromptResponse, PromptResult, model_of
@@ -26,9 +27,10 @@ from flux.agents.kits import Given
 from flux.agents.transcript import Transcript
 from flux.engine.answers import Admitted, Decision
 from flux.engine.driving import child_id, message_of
+from flux.engine.run import Executor
 from flux.errors import AgentFailed, InvalidInput
 from flux.events import AssistantSaid, Cancelled, Entry, RunFailed, RunStarted, Stored, UserSaid
-from flux.messages import CallPart, ImagePart, Message, TextPart, ToolCall, UserPart
+from flux.messages import CallPart, Message, TextPart, ToolCall, UserPart
 from flux.sandboxes.base import ShellResult
 from flux.sandboxes.verbs import Files
 from flux.store.interrupts import Interrupt
@@ -257,11 +259,17 @@ class Session:
         began, call = command.entries(run, said, given.definition)
         executor = self._host.process.session_executor
         work = CommandRun(command, call, self._harness.sandbox, executor.settle)
-        await self._host.run(self.id, [said, *began], work, signal, run_id=run, text=command.text)
+        await self._recorded([said, *began], work, signal, run, command.text)
         return work.came_to()
 
     async def _delete(self, signal: CancelSignal) -> None:
         await self._host.delete(self.id)
+        if self._harness.store is not None:
+            await self._harness.store.delete(self._key)
+
+    @property
+    def _key(self) -> SessionKey:
+        return SessionKey(self._harness.agent, self._harness.id, self.name)
 
     def _said(
         self, text: Any, asked: Wanted, more: Mapping[str, Any] | None = None, message: str | None = None
@@ -269,17 +277,23 @@ class Session:
         if not isinstance(text, str) or not text.strip():
             raise InvalidInput("the text of an operation is empty")
         options = {**asked.options, **(more or {})}
-        parts: tuple[UserPart, ...] = (
-            TextPart(text),
-            *(ImagePart(image.data, image.mime_type) for image in asked.images),
-        )
+        parts: tuple[UserPart, ...] = (TextPart(text), *asked.parts)
         return UserSaid(id=message or str(uuid.uuid4()), mode="reject", parts=parts, options=options)
 
     async def _run(
         self, entries: Sequence[Entry], given: Given, signal: CancelSignal, *, run: str | None = None, text: str
     ) -> Any:
         work = partial(self._host.process.session_executor.execute, given=given)
-        return await self._host.run(self.id, entries, work, signal, run_id=run or str(uuid.uuid4()), text=text)
+        return await self._recorded(entries, work, signal, run or str(uuid.uuid4()), text)
+
+    async def _recorded(
+        self, entries: Sequence[Entry], work: Executor, signal: CancelSignal, run: str, text: str
+    ) -> list[Stored]:
+        """Do something in the session, and tell its store."""
+        written = await self._host.run(self.id, entries, work, signal, run_id=run, text=text)
+        if self._harness.store is not None:
+            await self._harness.store.save(self._key, exported(await self._host.written(self.id)))
+        return written
 
 
 def conversation(entries: Sequence[Stored]) -> list[Message]:

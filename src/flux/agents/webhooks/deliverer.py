@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from flux.agents.webhooks.sender import Answer, Sender
 from flux.engine.secrets import Secrets
-from flux.engine.upkeep import keep_up, survive
+from flux.engine.upkeep import keep_up, survive, to_the_end
 from flux.errors import FluxError
 from flux.store import webhooks
 from flux.store.database import Database, Steps
@@ -20,6 +20,10 @@ BACKOFFS = (5.0, 60.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_0
 MOST = 20
 #: Seconds between two looks at most: a process that has died may have left something behind.
 LOOK_SECONDS = 30.0
+#: Seconds that a process which leaves gives to receivers.
+LEAVE_SECONDS = 2.0
+#: What is said of an attempt whose process has left.
+LEFT = "the process left while it was sent"
 #: What a process that sends holds a delivery for, in times of the timeout.
 LEASE = 2.0
 
@@ -49,6 +53,18 @@ class Deliverer:
             if self._sending:
                 await asyncio.wait(self._sending)
 
+    async def finish(self) -> None:
+        """Before the process leaves: send what is due and wait for what is being sent, but not for long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await survive("webhooks are not told", self._finish())
+
+    async def _finish(self) -> None:
+        await self._look()
+        while self._sending:
+            await asyncio.wait(self._sending, return_when=asyncio.FIRST_COMPLETED)
+            await self._look()
+
     async def _step(self) -> None:
         self._changed.clear()
         seconds = await self._look()
@@ -63,14 +79,17 @@ class Deliverer:
             return None
         due, seconds = await self._database.read(webhooks.outlook(free))
         if due:
-            for delivery, webhook in await self._database.write(webhooks.claim(free, self._lease)):
-                sending = survive(f"webhook {webhook.name} was not told", self._send(delivery, webhook))
-                task = asyncio.create_task(sending)
-                self._sending.add(task)
-                task.add_done_callback(self._sent)
+            await to_the_end(self._begin(free))  # what was taken is sent, or given back
         if due == free:
             return None if len(self._sending) == MOST else 0.0
         return LOOK_SECONDS if seconds is None else min(seconds, LOOK_SECONDS)
+
+    async def _begin(self, free: int) -> None:
+        for delivery, webhook in await self._database.write(webhooks.claim(free, self._lease)):
+            sending = survive(f"webhook {webhook.name} was not told", self._send(delivery, webhook))
+            task = asyncio.create_task(sending)
+            self._sending.add(task)
+            task.add_done_callback(self._sent)
 
     def _sent(self, task: asyncio.Task[bool]) -> None:
         self._sending.discard(task)
@@ -78,13 +97,19 @@ class Deliverer:
 
     async def _send(self, delivery: Delivery, webhook: Webhook) -> None:
         try:
+            await self._database.write(settled(delivery, await self._answer(delivery, webhook)))
+        except asyncio.CancelledError:
+            await to_the_end(self._database.write(webhooks.settle(delivery, "pending", status=None, error=LEFT)))
+            raise
+
+    async def _answer(self, delivery: Delivery, webhook: Webhook) -> Answer:
+        try:
             secret = await self._secrets.kept(webhook.scope, secret_of(webhook.id))
-            answer = Answer(None, "its secret is gone; delete the webhook and make it again")
-            if secret is not None:
-                answer = await self._sender.send(webhook.url, delivery.id, delivery.body.encode(), secret)
-        except FluxError as error:  # such as a secret that this process cannot read
-            answer = Answer(None, str(error))
-        await self._database.write(settled(delivery, answer))
+        except FluxError as error:  # such as a key that this process does not have
+            return Answer(None, str(error))
+        if secret is None:
+            return Answer(None, "its secret is gone; delete the webhook and make it again")
+        return await self._sender.send(webhook.url, delivery.id, delivery.body.encode(), secret)
 
 
 def settled(delivery: Delivery, answer: Answer) -> Steps[None]:

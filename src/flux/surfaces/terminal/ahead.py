@@ -82,7 +82,8 @@ class Ahead:
 def _line_end(keys: Sequence[KeyPress]) -> int | None:
     """Where the first line is ended by Enter; Alt+Enter only begins another one."""
     for place, press in enumerate(keys):
-        if press.key == Keys.ControlM and (place == 0 or keys[place - 1].key != Keys.Escape):
+        # Between prompts the terminal makes a line feed of it.
+        if press.key in (Keys.ControlM, Keys.ControlJ) and (place == 0 or keys[place - 1].key != Keys.Escape):
             return place
     return None
 
