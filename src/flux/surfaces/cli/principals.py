@@ -23,7 +23,14 @@ def principals() -> None:
 
 @principals.command()
 @click.argument("subject")
-@click.option("--type", "kind", type=click.Choice(["user", "service_account"]), default="user", show_default=True)
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(["user", "service_account"]),
+    default="user",
+    show_default=True,
+    help="A person, or an account of a program.",
+)
 @click.option("--role", "roles", multiple=True, help="A role; may be repeated.")
 @click.option("--display-name", "name", help="What people call it.")
 @format_option()
