@@ -71,7 +71,7 @@ class SessionExecutor:
         self._database = database
         self._binder = binder
         self._limits = KnownLimits(models)
-        self._sandboxes = Sandboxes(binder.environment, settings.home, settings.sandbox)
+        self._sandboxes = Sandboxes(binder.environment, settings)
         self._settings = settings
         self._transcripts: Recent[str, Transcript] = Recent(KEPT_TRANSCRIPTS, KEPT_TOKENS, used_tokens)
         self._definitions: Recent[tuple[str, str, int], AgentDefinition] = Recent(

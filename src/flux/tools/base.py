@@ -11,6 +11,7 @@ from msgspec import Struct
 from flux.entry import Entry
 from flux.events import Question
 from flux.sandboxes.base import Sandbox
+from flux.tools.rules import Rule
 from flux.tools.text import MAX_RESULT
 
 Effect = Literal["read", "idempotent", "once"]
@@ -107,7 +108,8 @@ class Tool(Struct, frozen=True):
     is shown to the model as a failure or, of a tool that is `part_of_run`, stops the run, which is tried again.
     Of a longer result than `max_output_chars` the model reads head and tail. `mark` is kept with its schema in the
     log. `alarm`: why a person must look at a call first, whatever was allowed before; what they then allow for good
-    holds for this alarm alone.
+    holds for this alarm alone. `checked` is what arguments are checked by where that is not what the model is shown:
+    the rest is for `run` to check. `approval` is the tool's own rule, "default" where `requires_approval` says it.
     """
 
     name: str
@@ -122,6 +124,13 @@ class Tool(Struct, frozen=True):
     part_of_run: bool = False
     mark: dict[str, Any] = {}
     alarm: str = ""
+    approval: Rule = "default"
+    checked: dict[str, Any] | None = None
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """What arguments are checked by."""
+        return self.parameters if self.checked is None else self.checked
 
     @property
     def grant(self) -> str:

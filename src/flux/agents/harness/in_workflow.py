@@ -125,7 +125,7 @@ class WorkflowSession(Session):
         """Not here."""
         _cannot("forked")
 
-    async def compact(self) -> None:
+    async def compact(self) -> bool:
         """Not here: the loop summarises by itself where it has to."""
         _cannot("compacted")
 

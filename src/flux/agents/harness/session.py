@@ -31,7 +31,17 @@ from flux.engine.answers import Admitted, Decision
 from flux.engine.driving import child_id, message_of
 from flux.engine.run import Executor
 from flux.errors import AgentFailed, InvalidInput
-from flux.events import AssistantSaid, Cancelled, CompactRequested, Entry, RunFailed, RunStarted, Stored, UserSaid
+from flux.events import (
+    AssistantSaid,
+    Cancelled,
+    CompactDone,
+    CompactRequested,
+    Entry,
+    RunFailed,
+    RunStarted,
+    Stored,
+    UserSaid,
+)
 from flux.messages import CallPart, Message, TextPart, ToolCall, UserPart
 from flux.sandboxes.base import ShellResult
 from flux.sandboxes.verbs import Files
@@ -153,13 +163,14 @@ class Session:
         """
         return self._call(partial(self._shell, Command(command, dict(env or {}), cwd)), signal)
 
-    async def compact(self) -> None:
-        """Summarise the older part of the conversation for the model now; with little of it there is nothing to do.
+    async def compact(self) -> bool:
+        """Summarise the older part of the conversation for the model; False when there is nothing to do.
 
         :raises SessionBusy: an operation is under way
-        :raises AgentFailed: it could not be summarised
+        :raises AgentFailed: the model gave no summary
+        :raises AbortError: it was stopped
         """
-        await self._alone(self._compact)
+        return await self._alone(self._compact)
 
     async def delete(self) -> None:
         """Remove the session with all that it holds.
@@ -283,14 +294,16 @@ class Session:
         await self._recorded([said, *began], work, signal, run, command.text)
         return work.came_to()
 
-    async def _compact(self, signal: CancelSignal) -> None:
-        given = self._harness.given(Wanted(model=self._harness.any_model))
+    async def _compact(self, signal: CancelSignal) -> bool:
         asked = CompactRequested(id=str(uuid.uuid4()), by=self._host.scope.principal)
+        given = self._harness.given(Wanted(model=self._harness.any_model))
         end = outcome_of(await self._run([asked], given, signal, text=""), asked.id).end
-        if isinstance(end, RunFailed):
-            raise AgentFailed(end.message)
-        if isinstance(end, Cancelled):
-            raise AbortError(CANCELLED)
+        match end:
+            case CompactDone(compacted=compacted):
+                return compacted
+            case RunFailed(message=message):
+                raise AgentFailed(message)
+        raise AbortError("the run was cancelled")
 
     async def _delete(self, signal: CancelSignal) -> None:
         await self._host.delete(self.id)
