@@ -6,6 +6,7 @@ import threading
 import time
 from typing import Any
 
+import bashkit
 import pytest
 from pydantic import BaseModel
 
@@ -135,3 +136,42 @@ async def test_a_tool_that_blocks_the_loop_is_named(caplog: pytest.LogCaptureFix
         await asyncio.wait_for(asyncio.gather(polite(), rude()), GUARD)
     assert caplog.text.count("the tool ") == 1
     assert "the tool rude has blocked the event loop for more than 0.05 s" in caplog.text
+
+
+class Recorded:
+    """Only looks like a shell: remembers what a real one is told."""
+
+    def __init__(self) -> None:
+        self.bash = bashkit.Bash()
+        self.told: list[str] = []
+
+    async def exec(self, command: str) -> Any:
+        self.told.append(command)
+        return await self.bash.execute(command)
+
+
+@pytest.mark.behaviour("harness:init:bash-like")
+@pytest.mark.parametrize("make", [bashkit.Bash, Recorded])
+async def test_a_function_may_make_whatever_runs_commands(desk: MakeAgent, make: Any) -> None:
+    call = Call("edit", {"path": "sub/a.txt", "old_text": "one", "new_text": "two"})
+    agent = desk([Reply("", calls=(call, Call("glob", {"pattern": "*.txt"}))), Reply("Done.")], sandbox=make)
+    harness = await init_agent(agent, id="t-1")
+    fs = harness.fs
+    await fs.write_file("sub/a.txt", b"one\0")
+    await fs.write_file("sub/a.txt", "one")
+    session = await harness.session()
+    await session.prompt("Edit")
+    assert await fs.read_file("sub/a.txt") == "two"
+    assert "sub/a.txt" in texts(await session.history())[3]
+    stat = await fs.stat("sub")
+    assert (stat.is_directory, stat.is_file, (await fs.stat("sub/a.txt")).size) == (True, False, 3)
+    assert await fs.readdir("sub") == ["a.txt"]
+    done = await harness.shell("echo $X; pwd; exit 2", env={"X": "it's"}, cwd="sub")
+    assert (done.exit_code, done.stdout.splitlines()) == (2, ["it's", f"{harness.sandbox.cwd}/sub"])
+    with pytest.raises(FileNotFoundError):
+        await fs.read_file("nothing")
+    with pytest.raises(IsADirectoryError):
+        await fs.read_file("sub")
+    await fs.rm("sub", recursive=True)
+    assert not await fs.exists("sub")
+    await fs.rm("sub", force=True)

@@ -7,7 +7,9 @@ import uuid
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+
+from pydantic import BaseModel
 
 from flux.agents import prompt
 from flux.agents.asked import DETACHED, ONLY_CALLS
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from flux.agents.harness.harness import Harness
 
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -74,6 +77,16 @@ class Session:
     def fs(self) -> Files:
         """The files of the sandbox, without a record in the conversation."""
         return self._harness.fs
+
+    @overload
+    def prompt(
+        self, text: str, *, result: type[M], signal: CancelSignal | None = None, **options: Any
+    ) -> CallHandle[PromptResult[M]]: ...
+
+    @overload
+    def prompt(
+        self, text: str, *, result: None = None, signal: CancelSignal | None = None, **options: Any
+    ) -> CallHandle[PromptResponse]: ...
 
     def prompt(self, text: str, *, signal: CancelSignal | None = None, **options: Any) -> CallHandle[Any]:
         """Give the agent a text, and get a PromptResponse; with `result`, a Pydantic model, a PromptResult.
