@@ -252,6 +252,7 @@ OWNED = (
     "agents",
     "agent_versions",
     "artifacts",
+    "files",
     "configs",
     "principals",
     "principal_roles",
@@ -270,7 +271,7 @@ OWNED = (
     "audit",
     "reservations",
 )
-OF_SESSIONS = ("events", "interrupts", "grants", "waits", "schedule_runs", "files")
+OF_SESSIONS = ("events", "interrupts", "grants", "waits", "schedule_runs")
 
 
 async def belongings(database: Database) -> dict[str, list[Row]]:
