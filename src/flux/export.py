@@ -108,7 +108,7 @@ class Markdown:
             f"- Session: `{session['id']}`",
             f"- Agent: {session['agent_name']}{version}",
             f"- Started: {_when(session['started_at'])}",
-            f"- State: {session['state']}, {session['turns']} turns",
+            f"- State: {session['state']}, {session['turns']} turn{'' if session['turns'] == 1 else 's'}",
             f"- Usage: {usage['total']:,} tokens, ${usage['cost']:.4f}",
         ]
         return "\n".join(lines) + "\n"
