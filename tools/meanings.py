@@ -44,7 +44,7 @@ SETTINGS = {
     "they are not public",
     "webhook_hosts": "Names, with or without a port, that webhooks may tell although not public, or without TLS",
     "webhook_timeout": "Seconds that the receiver of a webhook gets to answer",
-    "sandbox": "Where tools act whose agent leaves it to `auto`",
+    "sandbox": "The sandbox of agents that name none, see [sandboxes](../howto/sandboxes.md)",
 }
 PROVIDERS = {
     "base_url": "The address, with the version (`…/v1`)",
@@ -99,7 +99,7 @@ DEFINITION = {
     "reasoning_effort": "How much a model thinks; the short form of `thinking_level`. Not both",
     "thinking_level": "How much a model thinks, see [models](models.md#reasoning-levels)",
     "fallback_models": "Models that are tried in turn when the model before failed for good",
-    "sandbox": "Where tools act. Both values mean the same in this version: this machine, not isolated",
+    "sandbox": "Where tools act, see [sandboxes](../howto/sandboxes.md). `auto`: `isolated` if that works, or `local`",
     "affinity": "Labels that a worker must have to run its sessions, such as `{region: eu}`",
     "cwd": "The directory tools act in, relative to the workspace of the session. Default: the workspace",
     "budget": "What may be spent",
@@ -116,10 +116,10 @@ DEFINITION = {
     "Budget.agent": "Limit of all sessions of the agent together",
     "Limit.max_tokens": "Input and output tokens together",
     "Limit.max_cost_usd": "US dollars; models without a known price count as 0",
-    "Compaction.reserve_tokens": "Tokens of the model's window to keep free. Default: the smallest of 20,000, the "
-    "longest answer of the model, and a third of the window",
-    "Compaction.keep_recent_tokens": "About how many tokens of the newest history stay as they are",
-    "Compaction.model": "The model that writes the summary. Default: the agent's own",
+    "CompactionConfig.reserve_tokens": "Tokens of the model's window to keep free. Default: the smallest of 20,000, "
+    "the longest answer of the model, and a third of the window",
+    "CompactionConfig.keep_recent_tokens": "About how many tokens of the newest history stay as they are",
+    "CompactionConfig.model": "The model that writes the summary. Default: the agent's own",
 }
 
 OPTIONS = {
@@ -220,6 +220,16 @@ EVENTS = {
     "error.reason": "A word for machines: `budget`, nothing more may be spent; else `null`",
     "compaction.upto": "The last seq that the summary replaces",
     "compaction.summary": "The summary",
+    "compaction.asked": "The message that began the turn in which `upto` lies",
+    "compaction.turn": "What was done in that turn before",
+    "compaction.skills": "The skills in force, word for word, by name",
+    "compaction.read": "Paths of files that were read",
+    "compaction.changed": "Paths of files that were changed",
+    "compaction.spilled": "What the model reads instead of results that were too long, by call",
+    "compaction.base": "What else the log up to `upto` comes to, for a run that goes on from there",
+    "compact_requested.id": "The id of the request; the run that does it has it among its `inputs`",
+    "compact_requested.by": "Who asked",
+    "compact_done.compacted": "Whether there was anything to summarise",
     "usage.tokens": "The tokens",
     "forked.from": "The id of the other session",
     "forked.upto": "The last seq that was copied",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from flux.agents.harness.harness import Harness as Harness
     from flux.agents.harness.harness import init_agent as init_agent
     from flux.agents.harness.session import Session as Session
+    from flux.agents.harness.stores import SessionStore as SessionStore
     from flux.agents.harness.types import PromptImage as PromptImage
     from flux.agents.harness.types import PromptModel as PromptModel
     from flux.agents.harness.types import PromptResponse as PromptResponse
@@ -84,6 +85,7 @@ _PLACES = {
     "SandboxFactory": "flux.sandboxes.base",
     "Session": "flux.agents.harness.session",
     "SessionBusyError": "flux.errors",
+    "SessionStore": "flux.agents.harness.stores",
     "ShellResult": "flux.sandboxes.base",
     "Skill": "flux.tools.skill",
     "SkillReference": "flux.agents.define.skills",

@@ -73,14 +73,24 @@ developers and never leaves the process. `error.details` is JSON for machines.
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
+
+#: Where a new word begins in the name of a class.
+_BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 class FluxError(Exception):
     """Something went wrong inside Flux; run again with --debug to see where."""
 
+    #: What the error is called on the wire: the name of its class, such as session_not_found.
     type: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "type" not in cls.__dict__:
+            cls.type = _BOUNDARY.sub("_", cls.__name__).lower()
 
     def __init__(self, message: str | None = None, *, debug: str = "", **details: Any) -> None:
         super().__init__(message or type(self).__doc__ or type(self).__name__)
@@ -98,13 +108,9 @@ class InvalidInput(FluxError):
 class DefinitionInvalid(InvalidInput):
     """The agent definition is not valid."""
 
-    type = "definition_invalid"
-
 
 class SourceInvalid(InvalidInput):
     """This file cannot be registered as workflows."""
-
-    type = "source_invalid"
 
 
 class UnsupportedYet(InvalidInput):
@@ -116,167 +122,117 @@ class UnsupportedYet(InvalidInput):
 class PlanInvalid(InvalidInput):
     """The plan cannot be used, or its step cannot change in this way."""
 
-    type = "plan_invalid"
-
 
 class SettingsInvalid(InvalidInput):
     """The settings are not valid."""
-
-    type = "settings_invalid"
 
 
 class ExecutionFinished(InvalidInput):
     """The execution has finished."""
 
-    type = "execution_finished"
-
 
 class OutputInvalid(InvalidInput):
     """The answer does not fit the format that was asked for."""
-
-    type = "output_invalid"
 
 
 class ValueNotStorable(InvalidInput):
     """The value cannot be kept; return plain data, or give the task an output_storage=."""
 
-    type = "value_not_storable"
-
 
 class Unauthorized(FluxError):
     """Missing or invalid Authorization header"""
 
-    type = "unauthorized"
     status = 401
 
 
 class Forbidden(FluxError):
     """This is not allowed here."""
 
-    type = "forbidden"
     status = 403
 
 
 class NotFound(FluxError):
     """There is no such thing here."""
 
-    type = "not_found"
     status = 404
 
 
 class SessionNotFound(NotFound):
     """There is no such session; `flux agent session list` shows those that exist."""
 
-    type = "session_not_found"
-
 
 class DispatchNotFound(NotFound):
     """There is no such dispatch."""
-
-    type = "dispatch_not_found"
 
 
 class AgentNotFound(NotFound):
     """There is no such agent; `flux agent list` shows those that exist."""
 
-    type = "agent_not_found"
-
 
 class ScheduleNotFound(NotFound):
     """There is no such schedule; `flux schedule list` shows those that exist."""
-
-    type = "schedule_not_found"
 
 
 class WebhookNotFound(NotFound):
     """There is no such webhook; `flux webhook list` shows those that exist."""
 
-    type = "webhook_not_found"
-
 
 class WorkerNotFound(NotFound):
     """There is no such worker; `flux worker list` shows those that exist."""
-
-    type = "worker_not_found"
 
 
 class WorkflowNotFound(NotFound):
     """There is no such workflow; `flux workflow list` shows those that exist."""
 
-    type = "workflow_not_found"
-
 
 class ExecutionNotFound(NotFound):
     """There is no such execution; `flux execution list` shows those that exist."""
-
-    type = "execution_not_found"
 
 
 class InterruptNotFound(NotFound):
     """This session has no such question."""
 
-    type = "interrupt_not_found"
-
 
 class SecretNotFound(NotFound):
     """There is no such secret; `flux secrets set` sets it."""
-
-    type = "secret_not_found"
 
 
 class ConfigNotFound(NotFound):
     """There is no such configuration value; `flux config set` sets it."""
 
-    type = "config_not_found"
-
 
 class ArtifactNotFound(NotFound):
     """This session has no such artifact."""
-
-    type = "artifact_not_found"
 
 
 class MemoryNotFound(NotFound):
     """There is no such memory; `flux memory list` shows those that exist."""
 
-    type = "memory_not_found"
-
 
 class PrincipalNotFound(NotFound):
     """There is no such principal; `flux principals list` shows those that exist."""
-
-    type = "principal_not_found"
 
 
 class RoleNotFound(NotFound):
     """There is no such role; `flux roles list` shows those that exist."""
 
-    type = "role_not_found"
-
 
 class StoredValueNotFound(NotFound):
     """The stored value is gone."""
-
-    type = "stored_value_not_found"
 
 
 class Conflict(FluxError):
     """The request does not fit the present state."""
 
-    type = "conflict"
     status = 409
 
 
 class SessionEnded(Conflict):
     """The session has ended and takes no more messages; start a new one."""
 
-    type = "session_ended"
-
 
 class SessionBusy(Conflict):
     """The session is working; wait for it, or send with another mode."""
-
-    type = "session_busy"
 
 
 SessionBusyError = SessionBusy
@@ -285,155 +241,109 @@ SessionBusyError = SessionBusy
 class SessionExists(Conflict):
     """A session of this name is open already."""
 
-    type = "session_exists"
-
 
 class HarnessExists(Conflict):
     """A harness of this name was made here already; give it another name."""
-
-    type = "harness_exists"
 
 
 class AgentExists(Conflict):
     """An agent of this name exists already; `flux agent update` or `apply` changes it."""
 
-    type = "agent_exists"
-
 
 class ScheduleExists(Conflict):
     """A schedule of this name exists already."""
-
-    type = "schedule_exists"
 
 
 class WebhookExists(Conflict):
     """A webhook of this name exists already."""
 
-    type = "webhook_exists"
-
 
 class WorkerExists(Conflict):
     """A living worker has this name."""
-
-    type = "worker_exists"
 
 
 class InterruptDecided(Conflict):
     """The question is closed: it was decided before, or its run has ended."""
 
-    type = "interrupt_decided"
-
 
 class NotPaused(Conflict):
     """The execution is not paused."""
-
-    type = "not_paused"
 
 
 class IdempotencyMismatch(Conflict):
     """This Idempotency-Key was used before with another body; use a new key."""
 
-    type = "idempotency_mismatch"
-
 
 class HeadersTooLarge(FluxError):
     """The headers are too large."""
 
-    type = "headers_too_large"
     status = 431
 
 
 class TooManyRequests(FluxError):
     """There is too much under way; come again later."""
 
-    type = "too_many_requests"
     status = 429
 
 
 class TooLarge(FluxError):
     """The request body is too large."""
 
-    type = "too_large"
     status = 413
 
 
 class Unavailable(FluxError):
     """Something Flux needs is not available."""
 
-    type = "unavailable"
     status = 503
 
 
 class MissingKey(Unavailable):
     """The model provider has no key."""
 
-    type = "missing_key"
-
 
 class MissingPackage(Unavailable):
     """An optional package is not installed."""
-
-    type = "missing_package"
 
 
 class SecretUnreadable(Unavailable):
     """The secret was encrypted with another key."""
 
-    type = "secret_unreadable"
-
 
 class SourceUnusable(Unavailable):
     """The source of the workflow cannot be loaded on this worker."""
-
-    type = "source_unusable"
 
 
 class SandboxUnavailable(Unavailable):
     """The sandbox cannot work on this machine."""
 
-    type = "sandbox_unavailable"
-
 
 class ProjectUnusable(InvalidInput):
     """Files of the project cannot be used; mend those that are named."""
-
-    type = "project_unusable"
 
 
 class ServerUnreachable(Unavailable):
     """The Flux server does not answer."""
 
-    type = "server_unreachable"
-
 
 class DatabaseUnavailable(Unavailable):
     """The database does not answer."""
-
-    type = "database_unavailable"
 
 
 class DatabaseLocked(Unavailable):
     """The database is locked by another process; close that process and try again."""
 
-    type = "database_locked"
-
 
 class DatabaseTooNew(Unavailable):
     """The database was written by a newer Flux; upgrade Flux to open it."""
-
-    type = "database_too_new"
 
 
 class AddressInUse(Unavailable):
     """The address is in use by another process; choose another --port."""
 
-    type = "address_in_use"
-
 
 class ExecutionError(FluxError):
     """A task failed; `inner_exception` is what it raised."""
-
-    type = "execution_error"
 
     def __init__(
         self,
@@ -453,13 +363,9 @@ class ExecutionError(FluxError):
 class AgentFailed(ExecutionError):
     """The run of an agent failed."""
 
-    type = "agent_failed"
-
 
 class ToolExecutionError(ExecutionError):
     """The tool of an MCP server failed, or the server cannot be used."""
-
-    type = "tool_execution_error"
 
 
 class ExecutionTimeoutError(ExecutionError):
@@ -471,13 +377,9 @@ class ExecutionTimeoutError(ExecutionError):
 class ExecutionInterrupted(ExecutionError):
     """The worker stopped while this ran; its outcome is unknown, and it was not run again."""
 
-    type = "execution_interrupted"
-
 
 class ApprovalRejected(ExecutionError):
     """A person rejected the task."""
-
-    type = "approval_rejected"
 
 
 class WorkflowFailedError(ExecutionError):
@@ -489,19 +391,13 @@ class WorkflowFailedError(ExecutionError):
 class ExecutionSuspended(FluxError):
     """The workflow stops here for now; no task may begin. Code may not catch this and go on."""
 
-    type = "execution_suspended"
-
 
 class UnknownException(FluxError):
     """An exception whose class is not known in this process."""
 
-    type = "unknown_exception"
-
 
 class Fenced(FluxError):
     """This worker no longer owns the execution."""
-
-    type = "fenced"
 
 
 def describe(error: BaseException) -> str:

@@ -11,6 +11,9 @@ from typing import Any, Literal, Union, get_args
 import msgspec
 from msgspec import Struct
 
+from flux.compaction_entries import CompactDone as CompactDone  # noqa: PLC0414 - everybody takes these from here
+from flux.compaction_entries import Compacted as Compacted  # noqa: PLC0414
+from flux.compaction_entries import CompactRequested as CompactRequested  # noqa: PLC0414
 from flux.deltas import DeltaEvent as DeltaEvent  # noqa: PLC0414 - everybody takes these from here
 from flux.deltas import Progress as Progress  # noqa: PLC0414
 from flux.deltas import Reasoning as Reasoning  # noqa: PLC0414
@@ -19,7 +22,7 @@ from flux.deltas import ToolOutput as ToolOutput  # noqa: PLC0414
 from flux.entry import Entry as Entry  # noqa: PLC0414
 from flux.entry import entry_types
 from flux.errors import DatabaseTooNew
-from flux.messages import AssistantPart, StopReason, TextPart, ToolCall, Usage
+from flux.messages import AssistantPart, StopReason, ToolCall, Usage, UserPart
 from flux.workflow_entries import WORKFLOW_ENDS, TaskCompleted, TaskFailed
 
 Mode = Literal["queue", "steer", "interrupt", "reject"]
@@ -46,7 +49,7 @@ class UserSaid(Entry, frozen=True, tag="user_message", kw_only=True):
 
     id: str
     mode: Mode
-    parts: tuple[TextPart, ...]
+    parts: tuple[UserPart, ...]
     options: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
@@ -261,15 +264,6 @@ class ChildDone(Entry, frozen=True, tag="child_done", kw_only=True):
     outcome: str = ""
 
 
-class Compacted(Entry, frozen=True, tag="compaction", kw_only=True):
-    """Everything up to and with `upto` (a seq) is now told by `summary`."""
-
-    upto: int
-    summary: str
-    usage: Usage = Usage()
-    cost: float | None = None
-
-
 class UsageCounted(Entry, frozen=True, tag="usage", kw_only=True):
     """Tokens spent outside the session's own model calls: by the session `child`, which it drives."""
 
@@ -313,7 +307,7 @@ class UnknownEntry(Struct, frozen=True):
     data: dict[str, Any]
 
 
-RunEnd = ChatResponse | RunFailed | Cancelled
+RunEnd = ChatResponse | CompactDone | RunFailed | Cancelled
 Question = ApprovalRequired | InputRequired | Elicited | PlanReview | Paused
 RUN_ENDS = get_args(RunEnd)
 QUESTIONS = get_args(Question)

@@ -20,6 +20,21 @@ class TextPart(Struct, frozen=True, gc=False, tag_field="type", tag="text"):
     text: str
 
 
+class ImagePart(Struct, frozen=True, gc=False, tag_field="type", tag="image"):
+    """An image beside a text; `data` is in base64."""
+
+    data: str
+    media_type: str
+
+    @property
+    def text(self) -> str:
+        """Nothing that could be read."""
+        return ""
+
+
+UserPart = TextPart | ImagePart
+
+
 class ReasoningPart(Struct, frozen=True, gc=False, tag_field="type", tag="reasoning", omit_defaults=True):
     """Reasoning of a model; `signature`, `id` and `extra` go back to the `provider` that signed it."""
 
@@ -87,7 +102,7 @@ class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
 class UserMessage(Struct, frozen=True, weakref=True):
     """What a person or a program said."""
 
-    parts: tuple[TextPart, ...]
+    parts: tuple[UserPart, ...]
 
 
 @final

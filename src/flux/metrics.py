@@ -12,6 +12,7 @@ from flux.events import (
     AssistantSaid,
     Cancelled,
     ChatResponse,
+    CompactDone,
     Compacted,
     ModelFailed,
     RunFailed,
@@ -70,6 +71,7 @@ COUNTERS = (RUNS_STARTED, RUNS_ENDED, MODEL_CALLS, TOKENS, TOOL_CALLS, HTTP_REQU
 
 ENDS: dict[type[Entry], tuple[str, str]] = {
     ChatResponse: ("session", "completed"),
+    CompactDone: ("session", "completed"),
     RunFailed: ("session", "failed"),
     Cancelled: ("session", "cancelled"),
     WorkflowCompleted: ("workflow", "completed"),

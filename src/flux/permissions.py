@@ -10,6 +10,8 @@ from flux.errors import InvalidInput
 REST = "*"
 PATTERN = re.compile(r"[^\s:*]+|\*")
 MOST_CHARS = 512
+#: Answers that are remembered of one set of permissions.
+MOST_KNOWN = 1_000
 
 #: What the built-in roles may do. They cannot be changed; a clone can.
 BUILT_IN: dict[str, tuple[str, ...]] = {
@@ -35,6 +37,7 @@ class Permissions:
         for pattern in sorted(one for one in self.patterns if REST in one):
             parts = tuple(pattern.split(":"))
             self._open.setdefault(parts[0], []).append(parts)
+        self._known: dict[str, bool] = {}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Permissions) and self.patterns == other.patterns
@@ -44,9 +47,14 @@ class Permissions:
 
     def allow(self, permission: str) -> bool:
         """Whether a permission is granted; also whether everything that a pattern stands for is."""
-        if permission in self.patterns:
-            return True
-        asked = permission.split(":")
+        found = self._known.get(permission)
+        if found is None:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            found = self._known[permission] = permission in self.patterns or self._matches_one(permission.split(":"))
+        return found
+
+    def _matches_one(self, asked: list[str]) -> bool:
         return any(_matches(pattern, asked) for first in (asked[0], REST) for pattern in self._open.get(first, ()))
 
     def among(self, template: str) -> frozenset[str] | None:

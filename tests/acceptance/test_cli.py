@@ -23,6 +23,7 @@ def environment(folder: Path) -> dict[str, str]:
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
         "FLUX_HOME": str(folder / "home"),
+        "FLUX_SANDBOX": "local",
         "OLLAMA_HOST": "127.0.0.1:9",
         "LANG": "C.UTF-8",
     }

@@ -71,6 +71,7 @@ def _flux(workspace: Path, *arguments: str) -> pexpect.spawn[str]:
         "PATH": os.environ["PATH"],
         "HOME": str(workspace.parent),
         "FLUX_HOME": str(workspace.parent / "home"),
+        "FLUX_SANDBOX": "local",
         "LOCAL_KEY": KEY,
         "TERM": "xterm-256color",
         "LANG": "C.UTF-8",

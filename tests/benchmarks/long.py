@@ -9,15 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from flux.agents.transcript import Transcript
 from flux.messages import AssistantMessage, Message, TextDelta, TextPart, UserMessage
 from flux.models.base import ModelRequest
 from flux.models.bundled import scripted
+from flux.store import log
+from flux.store.database import LOCAL, Database
 from tests.benchmarks.children import Child, flux_server
 from tests.benchmarks.frame import TEXT, Row, Size, median, ms
-from tests.benchmarks.talk import Line, Turn, with_past
+from tests.benchmarks.talk import ENTRIES_PER_TURN, Line, Turn, embedded, with_past
 from tests.benchmarks.turn import DIRECT
 
-ENTRIES_PER_TURN = 4
+#: Turns that a summarised session still shows.
+SHOWN = 10
 PAGE = 100
 SELECT = "select seq, type, run_id, epoch, at, body from events where execution_id = ? and seq > 0 order by seq limit ?"
 RAW = "a bare select of as many rows"
@@ -27,6 +31,7 @@ async def measure(size: Size, home: Path) -> list[Row]:
     """Each session is opened once as a page and once as a stream, and then talked to twice."""
     turns = size.entries // ENTRIES_PER_TURN
     ids = await with_past(home, size.long_sessions + 1, turns)
+    summarised = await with_past(home, size.long_sessions, turns, shown=min(SHOWN, turns // 2))
     pages: list[float] = []
     streams: list[float] = []
     cold: list[Turn] = []
@@ -39,7 +44,12 @@ async def measure(size: Size, home: Path) -> list[Row]:
             streams.append(stream)
             cold.append(first)
             warm.append(second)
+        short = [await _first(server, id) for id in summarised]
+    async with embedded(home, worker=False) as (_, process):
+        reading = await _reading(process.database, summarised[0])
+        reading_all = await _reading(process.database, ids[0])
     direct = await _directly(turns, len(ids))
+    direct_short = await _directly(min(SHOWN, turns // 2), len(ids))
     name = f"{size.entries:,} entries"
     firsts = [("cold", cold), ("warm", warm)]
     return [
@@ -51,6 +61,14 @@ async def measure(size: Size, home: Path) -> list[Row]:
                 unit="ms", limit=ms(direct), limit_is=DIRECT, target=15.0,
             )
             for state, found in firsts
+        ),
+        Row(
+            name=f"{name}, summarised: sent -> first token, cold", figure=ms(median(short)),
+            unit="ms", limit=ms(direct_short), limit_is=DIRECT, target=15.0,
+        ),
+        Row(
+            name=f"{name}, summarised: a run reads its log", figure=ms(reading),
+            unit="ms", limit=ms(reading_all), limit_is="one without a summary", target=1.0,
         ),
     ]  # fmt: skip
 
@@ -68,6 +86,25 @@ async def _visit(server: Child, id: str, size: Size) -> tuple[float, float, Turn
     first, second = await line.say(), await line.say()
     line.close()
     return page, stream, first, second
+
+
+async def _first(server: Child, id: str) -> float:
+    """Seconds from a message to the first token."""
+    line = Line(server.url, id)
+    try:
+        return (await line.say()).first
+    finally:
+        line.close()
+
+
+async def _reading(database: Database, id: str) -> float:
+    """Seconds until a run knows where a session stands that this process has not seen."""
+    found = []
+    for _ in range(10):
+        began = time.perf_counter()
+        Transcript().extend(await database.read(log.resume(LOCAL, id)))
+        found.append(time.perf_counter() - began)
+    return median(found)
 
 
 async def _read(server: Child, path: str, accept: str, complete: Callable[[bytearray], bool]) -> float:

@@ -20,6 +20,7 @@ NAMES = (
     "turn",
     "many",
     "api",
+    "auth",
     "openai",
     "long",
     "idle",
@@ -32,6 +33,7 @@ NAMES = (
     "recall",
     "failover",
     "mcp",
+    "sandboxes",
     "scale",
 )
 RESULTS = Path(__file__).parent / "results"

@@ -13,9 +13,21 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from flux.agents.process import Process, open_process
+from flux.agents.transcript import Transcript
 from flux.client import FluxClient, SessionHandle
 from flux.client.transport import InProcessTransport
-from flux.events import AssistantSaid, ChatResponse, ContextFrozen, Entry, RunStarted, Token, UserSaid
+from flux.events import (
+    AssistantSaid,
+    ChatResponse,
+    Compacted,
+    ContextFrozen,
+    Entry,
+    RunStarted,
+    SessionStarted,
+    Stored,
+    Token,
+    UserSaid,
+)
 from flux.messages import TextPart, Usage
 from flux.server.app import create_app
 from flux.settings import load_settings
@@ -26,6 +38,8 @@ from tests.benchmarks.frame import TEXT, TOKENS, Spent, own_cpu, spent
 AGENT = "bench"
 ECHO = "scripted/echo"
 TOKEN = b"event: token\n"
+#: Of a past.
+ENTRIES_PER_TURN = 4
 #: Turns after which a measured session is left for a fresh one, so that history stays short.
 TURNS_PER_SESSION = 10
 
@@ -170,25 +184,38 @@ def lines(url: str, ids: Sequence[str]) -> Iterator[list[Line]]:
             line.close()
 
 
-async def with_past(home: Path, count: int, turns: int, model: str = ECHO) -> list[str]:
-    """Sessions in the database of `home` that have had so many turns; their ids."""
+async def with_past(home: Path, count: int, turns: int, model: str = ECHO, *, shown: int | None = None) -> list[str]:
+    """Sessions in the database of `home` that have had so many turns; their ids.
+
+    With `shown`, all but so many turns have been summarised.
+    """
     async with embedded(home, worker=False) as (client, process):
         await make_agent(client, model)
         started = await asyncio.gather(*(process.sessions.start(LOCAL, AGENT) for _ in range(count)))
         ids = [session.id for session in started]
-        await asyncio.gather(*(process.database.write(_past(id, turns, model)) for id in ids))
+        await asyncio.gather(*(process.database.write(_past(id, turns, model, shown)) for id in ids))
     return ids
 
 
-def _past(id: str, turns: int, model: str) -> Steps[None]:
+def _past(id: str, turns: int, model: str, shown: int | None) -> Steps[None]:
     entries: list[Entry] = [ContextFrozen(system="", tools=(), digest="")]
     for turn in range(turns):
         entries += _turn(turn, model)
+    if shown is not None:
+        entries.append(_compacted(entries, turns - shown))
     rows = yield (
         "update executions set head = head + :n, turns = :turns where id = :id returning head",
         {"id": id, "n": len(entries), "turns": turns},
     )
     yield from log.insert(id, entries, rows[0][0], None, 0)
+
+
+def _compacted(entries: Sequence[Entry], turns: int) -> Compacted:
+    """The compaction of so many of the turns in a log that begins with two other entries."""
+    begun = SessionStarted(agent=AGENT, instance="i", name="default", definition_digest="")
+    gone = [begun, *entries[: 2 + turns * ENTRIES_PER_TURN]]  # and the next message, which still waits there
+    base = Transcript().extend(Stored(seq, 0, 0.0, entry) for seq, entry in enumerate(gone, 1)).base()
+    return Compacted(upto=len(gone), summary=TEXT, base=base)
 
 
 def _turn(n: int, model: str) -> list[Entry]:

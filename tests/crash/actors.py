@@ -61,7 +61,7 @@ class RecordingModel(Model):
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """Answer by the script."""
         turn = sum(isinstance(message, AssistantMessage) for message in request.messages)
-        self._stage.calls.add("model", turn=turn, problem=_problem(request))
+        self._stage.calls.add("model", turn=turn, problem=problem_of(request))
         self._stage.reach(f"model {turn}")
         async with aclosing(self._script.stream(request)) as events:
             async for event in events:
@@ -86,7 +86,7 @@ class FamilyModel(RecordingModel):
         turn = sum(isinstance(message, AssistantMessage) for message in request.messages)
         names = {tool.name for tool in request.tools}
         who = "chief" if "delegate" in names else "hand" if "note" in names else "helper"
-        self._stage.calls.add("model", turn=f"{who} {turn}", problem=_problem(request))
+        self._stage.calls.add("model", turn=f"{who} {turn}", problem=problem_of(request))
         async with aclosing(ScriptedModel(FAMILY[who]).stream(request)) as events:
             async for event in events:
                 yield event
@@ -104,7 +104,7 @@ class LongModel(RecordingModel):
         elif any(isinstance(message, AssistantMessage) for message in request.messages):
             yield ModelFailure("too long", "overflow")
         else:
-            self._stage.calls.add("model", turn=0, problem=_problem(request))
+            self._stage.calls.add("model", turn=0, problem=problem_of(request))
             yield said("Noted.")
 
 
@@ -132,7 +132,7 @@ def said(text: str) -> AssistantMessage:
     return AssistantMessage((TextPart(text),))
 
 
-def _problem(request: ModelRequest) -> str:
+def problem_of(request: ModelRequest) -> str:
     try:
         check(request.messages)
     except PromptBroken as error:

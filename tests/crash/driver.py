@@ -20,7 +20,7 @@ from flux.errors import InterruptDecided
 from flux.settings import Settings
 from flux.store.database import LOCAL
 from flux.store.feed import Cursor
-from tests.crash import hooks, planning
+from tests.crash import compacting, hooks, planning
 from tests.crash.actors import MANY, MODELS, tools
 from tests.crash.flows import FLOWS
 from tests.crash.stage import Plan, Stage
@@ -187,6 +187,7 @@ SCENARIOS: dict[str, Callable[[Stage], Awaitable[None]]] = {
 } | FLOWS
 SCENARIOS |= planning.SCENARIOS | hooks.SCENARIOS
 SCENARIOS["conversation"] = conversation
+SCENARIOS["compacting"] = compacting.compacting
 
 
 async def play(plan: Plan) -> None:

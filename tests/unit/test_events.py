@@ -40,6 +40,8 @@ ENTRY_NAMES = [
     "subagent",
     "child_done",
     "compaction",
+    "compact_requested",
+    "compact_done",
     "usage",
     "forked",
     "session_end",
@@ -73,7 +75,7 @@ def values(type_: Any) -> st.SearchStrategy[Any]:
     if origin is tuple:
         return st.lists(values(arguments[0]), max_size=3).map(tuple)
     if origin is dict:
-        return st.dictionaries(st.text(max_size=5), JSON, max_size=3)
+        return st.dictionaries(st.text(max_size=5), values(arguments[1]), max_size=3)
     if arguments and origin is None:
         return st.one_of(*map(values, arguments))
     return st.from_type(type_)

@@ -46,7 +46,9 @@ class Bound:
         sandbox: Sandbox | None = None,
     ) -> None:
         self.definition = definition
-        self.tools = {} if definition.approval_mode == "never" else _together(tools, kits)
+        self._offers = [kit.withheld for kit in kits if kit.withheld is not None]
+        offered = {} if definition.approval_mode == "never" else _together(tools, kits)
+        self.tools = {name: tool for name, tool in offered.items() if not any(held(name) for held in self._offers)}
         self.resources = {scheme: read for kit in kits for scheme, read in kit.resources.items()}
         self.absent = {start: why for kit in kits for start, why in kit.absent.items()}
         self._models = models
@@ -68,6 +70,8 @@ class Bound:
 
     def outdates(self, context: ContextFrozen) -> bool:
         """Whether a frozen prompt has to be made anew."""
+        if self._offers and {tool["name"] for tool in context.tools} != self.tools.keys():
+            return True
         return any(kit.outdates is not None and kit.outdates(context) for kit in self._kits)
 
     def model(self, name: str) -> Model:
@@ -153,12 +157,7 @@ class Binder:
         :raises DefinitionInvalid: a tool, model, provider or directory does not exist
         """
         self.problems(definition)
-        named = self.tools(definition)
-        brought = _of_kits(definition, named)
-        files = check_files(definition, {*named, *brought, USE_SKILL})
-        check_names(definition.skills, {*named, *brought, *files})
-        skilled = (USE_SKILL,) if definition.skills or definition.skills_dir else ()
-        offered = [*named, *brought, *files, *skilled]
+        offered = self.offered(definition)
         for name in definition.tool_approvals:
             if name not in offered and not _of_server(name, definition):
                 raise DefinitionInvalid(f"tool_approvals: {unknown('tool', name, offered)}")
@@ -172,6 +171,18 @@ class Binder:
                 raise DefinitionInvalid(f"subagents: {one.name} has a workflow_file; only a stored agent can have one")
             self.check(one)
         _check_place(definition, self.workspace)
+
+    def offered(self, definition: AgentDefinition) -> list[str]:
+        """The names of the tools of an agent, but for those of its MCP servers and what every session has.
+
+        :raises DefinitionInvalid: a tool does not exist, or two have one name
+        """
+        named = self.tools(definition)
+        brought = _of_kits(definition, named)
+        files = check_files(definition, {*named, *brought, USE_SKILL})
+        check_names(definition.skills, {*named, *brought, *files})
+        skilled = (USE_SKILL,) if definition.skills or definition.skills_dir else ()
+        return [*named, *brought, *files, *skilled]
 
     def tools(self, definition: AgentDefinition) -> dict[str, Tool]:
         """The tools that an agent names; those of its files are not among them.

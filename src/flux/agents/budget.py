@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from flux.agents.cuts import used_tokens
 from flux.agents.definition import Limit
-from flux.agents.steps import exceeded, used_tokens
+from flux.agents.steps import exceeded
 from flux.agents.transcript import Transcript
 from flux.engine.run import Run
 from flux.messages import Usage

@@ -73,9 +73,10 @@ class CallState(Struct, gc=False):
 class RunState(Struct, gc=False):
     """The run that is open in the log.
 
-    `failures` are those of the model call that is due. `reminded` counts what the loop itself has told the model.
-    `active_since` is when it started, or was last answered by a person, or may retry, in seconds since the epoch.
-    `overflowed`: the prompt is known to be too long.
+    `compacting`: it was asked to summarise the history, and for nothing else; `compactions` are those since the
+    newest answer. `failures` are those of the model call that is due. `reminded` counts what the loop itself has told
+    the model. `active_since` is when it started, or was last answered by a person, or may retry, in seconds since the
+    epoch. `overflowed`: the prompt is known to be too long.
     """
 
     id: str
@@ -90,7 +91,8 @@ class RunState(Struct, gc=False):
     iterations: int = 0
     tokens: int = 0
     cost: float = 0.0
-    compacted: bool = False
+    compacting: bool = False
+    compactions: int = 0
     overflowed: bool = False
     cancelled: bool = False
     reminded: int = 0

@@ -25,6 +25,8 @@ MOST_STEPS = 100
 
 ThinkingLevel = Literal["off", "minimal", "low", "medium", "high", "xhigh"]
 
+#: How pydantic names the choice of False.
+NO_COMPACTION = "literal[False]"
 #: Documented fields whose machinery is not in this version.
 LATER = frozenset(
     {
@@ -33,6 +35,17 @@ LATER = frozenset(
         "plan",
     }
 )
+
+
+def model_name(text: str) -> str:
+    """The name of a model as it is given.
+
+    :raises ValueError: it is not "provider/model"
+    """
+    provider, slash, name = text.partition("/")
+    if not (provider and slash and name):
+        raise ValueError(f"{text!r} must be provider/model, for example anthropic/claude-sonnet-5-5")
+    return text
 
 
 class _Frozen(BaseModel):
@@ -54,12 +67,17 @@ class Budget(_Frozen):
     agent: Limit = Limit()
 
 
-class Compaction(_Frozen):
+class CompactionConfig(_Frozen):
     """When and how history is summarised; in tokens. `model` None: the agent's own."""
 
     reserve_tokens: int | None = Field(default=None, gt=0)
     keep_recent_tokens: int = Field(default=8000, gt=0)
     model: str | None = None
+
+    @field_validator("model")
+    @classmethod
+    def _valid_model(cls, model: str | None) -> str | None:
+        return model if model is None else model_name(model)
 
 
 class AgentDefinition(_Frozen):
@@ -94,7 +112,7 @@ class AgentDefinition(_Frozen):
     planning: bool = False
     max_plan_steps: int = Field(default=20, ge=1, le=MOST_STEPS)
     approve_plan: bool = False
-    compaction: Compaction | Literal[False] = Compaction()
+    compaction: CompactionConfig | Literal[False] = CompactionConfig()
     long_term_memory: LongTermMemory | None = None
 
     @field_validator("name")
@@ -110,9 +128,7 @@ class AgentDefinition(_Frozen):
     @classmethod
     def _valid_model(cls, value: Any) -> Any:
         for model in (value,) if isinstance(value, str) else value:
-            provider, slash, name = model.partition("/")
-            if not (provider and slash and name):
-                raise ValueError(f"{model!r} must be provider/model, for example anthropic/claude-sonnet-5-5")
+            model_name(model)
         return value
 
     @field_validator("mcp_servers")
@@ -209,17 +225,21 @@ def define(fields: Any) -> AgentDefinition:
 
 def faults_of(error: ValidationError) -> str:
     """What is wrong with fields, in one line."""
-    return "; ".join(_fault(fault) for fault in error.errors(include_url=False))
+    faults = error.errors(include_url=False)
+    return "; ".join(_fault(fault) for fault in faults if fault["loc"][-1:] != (NO_COMPACTION,))
 
 
 def _fault(fault: Any) -> str:
-    where = ".".join(str(part) for part in fault["loc"])
+    # Of what may be False or fields, pydantic names the choice too.
+    where = ".".join(str(part) for part in fault["loc"] if part != CompactionConfig.__name__)
     if fault["type"] == "extra_forbidden":
         valid = {*AgentDefinition.model_fields, *LATER} if len(fault["loc"]) == 1 else set()
         like = nearest(str(fault["loc"][-1]), valid)
         return f"unknown field {where!r}" + (f"; did you mean {like!r}?" if like else "")
     if fault["type"] == "missing":
         return f"missing field {where!r}"
+    if fault["type"] == "model_type":
+        return f"{where}: must be a mapping of fields" + (", or false" if where == "compaction" else "")
     message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     message = message.partition(", unable to parse")[0]
     return f"{where}: {message}" if where else message

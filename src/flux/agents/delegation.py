@@ -12,6 +12,7 @@ from msgspec import Struct
 from flux.agents.definition import AgentDefinition
 from flux.agents.kits import Given, Kit
 from flux.agents.loop import Session
+from flux.agents.rights import Rights
 from flux.deltas import SubagentDelta
 from flux.engine import driving
 from flux.engine.driving import MAX_DEPTH, Order, Waiting, asked_here
@@ -19,18 +20,18 @@ from flux.engine.run import Run
 from flux.errors import InvalidInput
 from flux.events import (
     QUESTIONS,
-    Cancelled,
     ChatResponse,
     DeltaEvent,
     Entry,
     RunEnd,
+    RunFailed,
     SessionStarted,
     SubagentChanged,
     UsageCounted,
     UserSaid,
     spent_by,
 )
-from flux.messages import TextPart
+from flux.messages import ImagePart, TextPart
 from flux.sandboxes.base import Sandbox
 from flux.store import agents, driven
 from flux.store.executions import Spent
@@ -58,13 +59,14 @@ Use `delegate` for work that one of these does better. It does not see this conv
 class Colleague(Struct, frozen=True):
     """An agent that work can be handed to: `given` by the one that delegates, or stored in some version.
 
-    `options` are those of the message that hands it over.
+    `options` are those of the message that hands it over, `images` stand beside its text.
     """
 
     definition: AgentDefinition
     version: int | None = None
     given: Given | None = None
     options: Mapping[str, Any] = {}
+    images: tuple[ImagePart, ...] = ()
 
 
 class SessionLink:
@@ -116,8 +118,9 @@ class SessionLink:
 class Delegation:
     """Makes the `delegate` tool of sessions whose agent has others to hand work to."""
 
-    def __init__(self, execute: Execute) -> None:
+    def __init__(self, execute: Execute, rights: Rights | None = None) -> None:
         self._execute = execute
+        self._rights = rights
 
     async def __call__(self, session: Session) -> Kit | None:
         """The kit; None when there is nobody to hand work to, or the session is too deep."""
@@ -144,7 +147,8 @@ class Delegation:
 
     async def _colleagues(self, session: Session) -> dict[str, Colleague]:
         found = {name: Colleague(given.definition, given=given) for name, given in _given(session).items()}
-        for name in session.policy.definition.agents:
+        allowed = await self._rights.colleagues(session.run.scope) if self._rights else None
+        for name in filter(allowed or bool, session.policy.definition.agents):
             row = await session.run.database.read(agents.get(session.run.scope, name))
             if row is not None:
                 found[name] = Colleague(AgentDefinition.from_json(row.definition), row.version)
@@ -199,7 +203,9 @@ def _order(id: str, call: str, one: Colleague, text: str, workspace: str | None)
         name="default",
         workspace=workspace,
     )
-    said = UserSaid(id=driving.message_of(id, call), mode="queue", parts=(TextPart(text),), options=dict(one.options))
+    said = UserSaid(
+        id=driving.message_of(id, call), mode="queue", parts=(TextPart(text), *one.images), options=dict(one.options)
+    )
     return Order(started, said)
 
 
@@ -214,10 +220,10 @@ def _result(end: RunEnd, used: tuple[Entry, ...], changed: SubagentChanged) -> T
     match end:
         case ChatResponse(content=content):
             return Done(content, (*used, changed))
-        case Cancelled():
+        case RunFailed(message=message):
+            status, said = "failed", f"The sub-agent failed: {message}"
+        case _:
             status, said = "cancelled", "[the sub-agent was stopped]"
-        case failed:
-            status, said = "failed", f"The sub-agent failed: {failed.message}"
     return Failed(said, entries=(*used, msgspec.structs.replace(changed, status=status)))
 
 

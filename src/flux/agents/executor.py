@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from flux.agents.artifacts import artifact_kit
 from flux.agents.binding import Binder, Bound
+from flux.agents.cuts import used_tokens
 from flux.agents.definition import AgentDefinition, Budget, Limit
 from flux.agents.delegation import Delegation
 from flux.agents.harness.kit import CodeKit
@@ -18,9 +19,10 @@ from flux.agents.kits import Given
 from flux.agents.loop import IDLE, KitMaker, Session, run_session, settle_lost
 from flux.agents.planning.kit import plan_kit
 from flux.agents.project.agents import ProjectAgents
+from flux.agents.rights import Rights
 from flux.agents.sandboxing import Sandboxes
 from flux.agents.shipped import shipped_bytes
-from flux.agents.steps import Finish, Idle, Park, Policy, Settle, used_tokens
+from flux.agents.steps import Finish, Idle, Park, Policy, Settle
 from flux.agents.transcript import Transcript
 from flux.engine.run import Executor, Run
 from flux.errors import AgentNotFound, DefinitionInvalid, FluxError
@@ -58,17 +60,18 @@ class SessionExecutor:
         project: ProjectAgents | None = None,
         before: Sequence[KitMaker] = (),
         after: Sequence[KitMaker] = (),
+        rights: Rights | None = None,
     ) -> None:
-        self._delegation = Delegation(self.execute)
-        code = CodeKit(self._delegation)
-        self._kits: tuple[KitMaker, ...] = (artifact_kit, *before, self._delegation, code, plan_kit, *after)
+        self._delegation = Delegation(self.execute, rights)
+        code, more = CodeKit(self._delegation), (*after, rights) if rights else after
+        self._kits: tuple[KitMaker, ...] = (artifact_kit, *before, self._delegation, code, plan_kit, *more)
         #: Sessions that code of this process runs now, by their ids, and what runs them.
         self.own: dict[str, Executor] = {}
         self._project = project
         self._database = database
         self._binder = binder
         self._limits = KnownLimits(models)
-        self._sandboxes = Sandboxes(binder.environment, settings.sandbox)
+        self._sandboxes = Sandboxes(binder.environment, settings.home, settings.sandbox)
         self._settings = settings
         self._transcripts: Recent[str, Transcript] = Recent(KEPT_TRANSCRIPTS, KEPT_TOKENS, used_tokens)
         self._definitions: Recent[tuple[str, str, int], AgentDefinition] = Recent(

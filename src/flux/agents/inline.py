@@ -130,6 +130,7 @@ async def agent(  # noqa: PLR0913 - the documented parameters
         {one.given.definition.name: one.given for one in map(_colleague, agents or ()) if one},
         output_schema(response_format) if response_format is not None else None,
         working_memory,
+        by_code=True,
     )
     return task(AgentFunction(given, response_format)).with_options(name=definition.name)
 

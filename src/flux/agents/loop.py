@@ -18,12 +18,13 @@ from flux.agents import asked, prompt
 from flux.agents.binding import Bound
 from flux.agents.budget import Allowed, allowed, reserved_for_agent
 from flux.agents.calls import CallState
-from flux.agents.compaction import SummaryFailed, summarise
+from flux.agents.compaction import SummaryFailed, compact
+from flux.agents.cuts import Compact
+from flux.agents.items import UserItem
 from flux.agents.kits import Given, Kit
 from flux.agents.model_calls import Attempt, Partial, call_model, message_id, wait_until
 from flux.agents.steps import (
     CallModel,
-    Compact,
     Finish,
     Idle,
     Park,
@@ -39,11 +40,11 @@ from flux.agents.steps import (
     tries,
 )
 from flux.agents.tool_calls import cancelled, lost, tool_wave
-from flux.agents.transcript import Transcript, UserItem
+from flux.agents.transcript import Transcript
 from flux.agents.window import windowed
 from flux.engine.run import Run
 from flux.errors import FluxError
-from flux.events import AssistantSaid, Cancelled, Entry, ModelFailed, RunEnd, RunFailed, RunStarted
+from flux.events import AssistantSaid, Cancelled, Entry, ModelFailed, RunEnd, RunFailed, RunStarted, UserSaid
 from flux.messages import Message
 from flux.models.base import ReasoningEffort
 from flux.sandboxes.base import Sandbox
@@ -215,7 +216,7 @@ async def _end(session: Session, *entries: Entry) -> bool:
     """End the run; the session rests unless a message waits for the next one."""
     run, log = session.run, session.log
     consumed = {id for entry in entries if isinstance(entry, AssistantSaid | Cancelled) for id in entry.inputs}
-    if log.pending.keys() - consumed:
+    if log.requests or log.pending.keys() - consumed:
         await run.append(*entries)
         return False
     return await run.append(*entries, seen=log.head, then=IDLE)
@@ -226,7 +227,8 @@ async def _start(session: Session, step: StartRun) -> None:
     digest, id = session.policy.definition.digest, run.run_id or str(uuid.uuid4())
     entries: list[Entry] = [RunStarted(run=id, inputs=(step.message.id,), definition_digest=digest)]
     fresh = log.context is None or log.definition_digest not in ("", digest)
-    if fresh and run.failures < session.policy.run_failures and not log.cancels(id):
+    talks = isinstance(step.message, UserSaid)
+    if fresh and talks and run.failures < session.policy.run_failures and not log.cancels(id):
         try:
             entries.append(await (await session.bound()).freeze())
         except FluxError as error:
@@ -285,7 +287,7 @@ async def _attempt(
             message_id=attempt.message_id, attempt=attempt.attempt, error=str(error), kind="rejected", transient=False
         )
     context = log.context
-    if context is None or bound.outdates(context):
+    if context is None or log.thawed or bound.outdates(context):
         context = await bound.freeze()
         await session.run.append(context)
     messages, given = _messages(log, step.inputs), session.given
@@ -328,9 +330,12 @@ async def _compact(session: Session, step: Compact) -> bool:
     except FluxError as error:
         return await _end(session, RunFailed(message=str(error)))
     try:
-        entry = await unless_cancelled(session.run, summarise(session.log, step.upto, model))
+        work = compact(session.run, session.log, step, model, session.attempts)
+        entry = await unless_cancelled(session.run, work)
     except SummaryFailed as error:
-        return await _end(session, RunFailed(message=str(error), retryable=True))
+        requested = session.log.run is not None and session.log.run.compacting
+        message = str(error) if requested else f"the conversation is too long for the model, and {error}"
+        return await _end(session, RunFailed(message=message, retryable=not requested))
     if entry is not None:
         await session.run.append(entry)
     return False

@@ -166,11 +166,12 @@ def _failure(failure: ModelFailure, attempt: Attempt, now: float) -> ModelFailed
         error=failure.message,
         kind=failure.kind,
         transient=failure.transient,
-        retry_at=now + _delay(failure, attempt.attempt) if retry else None,
+        retry_at=now + delay_of(failure, attempt.attempt) if retry else None,
     )
 
 
-def _delay(failure: ModelFailure, attempt: int) -> float:
+def delay_of(failure: ModelFailure, attempt: int) -> float:
+    """Seconds until a failed call is made again."""
     if failure.retry_after is not None:
         return failure.retry_after
     backoff = min(FIRST_BACKOFF * 2.0 ** (attempt - 1), LONGEST_BACKOFF)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flux import tracing
 from flux.agents.artifacts import Artifacts
@@ -26,6 +27,7 @@ from flux.agents.project.agents import ProjectAgents
 from flux.agents.project.code import code_of, found_in
 from flux.agents.project.discovery import Project
 from flux.agents.project.instances import Instances
+from flux.agents.rights import Rights
 from flux.agents.sessions import Agents, Sessions
 from flux.agents.skills_kit import SkillsKit
 from flux.agents.task_tools import TaskTools
@@ -39,7 +41,7 @@ from flux.engine.dispatch import CallerDispatch, Dispatch, Duty, EmbeddedDispatc
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.executions import Executions
 from flux.engine.fleet import Fleet
-from flux.engine.identity import Identities
+from flux.engine.identity import Identities, to_start
 from flux.engine.key_source import KeySource
 from flux.engine.limits import Limits
 from flux.engine.pools import DEFAULT_OFFER, Offer, pools_of, resources_here
@@ -61,7 +63,8 @@ from flux.models.bundled import scripted_in
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
 from flux.redaction import Known, passwords_of
 from flux.settings import Settings
-from flux.store.database import LOCAL, CommitObserver, Database
+from flux.store import executions
+from flux.store.database import LOCAL, CommitObserver, Database, Scope
 from flux.store.executions import CALLER
 from flux.store.feed import Feed
 from flux.store.opening import open_database
@@ -141,7 +144,8 @@ class Process:
             self.mcp.on_login = self.doorman.open
         self.artifacts = Artifacts(database, self.sessions)
         self.contract = Contract(database, self.sessions, self.executions)
-        self.ticker = Ticker(database, self.feed, self.dispatch, Starter(self.dispatch, find, self.agents.workspace))
+        self.starter = Starter(self.dispatch, find, self.agents.workspace, self.identities.require)
+        self.ticker = Ticker(database, self.feed, self.dispatch, self.starter)
         self.workflows.on_registered = self.ticker.changed
         self.schedules = Schedules(database, self.ticker, find, limit)
         self._tell_webhooks()
@@ -171,6 +175,7 @@ class Process:
             project=ProjectAgents(self.project, self.project.env) if self.project else None,
             before=(TaskTools(services), ToolFilesKit(sources, services), SkillsKit(self.binder)),
             after=(memory_kits(self.memory_stores), McpKits(self.mcp, self.secrets)),
+            rights=Rights(self.identities),
         )
         services.kept.put(EXECUTOR, sessions)
         code = code_of(self.project, CatalogCode(self.database, sources))
@@ -188,7 +193,7 @@ class Process:
     def _services(self) -> Services:
         services = Services(
             self.database,
-            self.executions.start_child,
+            self._start_child,
             self.executions.cancel_children,
             self.secrets.requested,
             self.configs.requested,
@@ -196,6 +201,12 @@ class Process:
         services.kept.put(POOL, self.mcp)
         services.kept.put(SECRETS, self.secrets)
         return services
+
+    async def _start_child(self, scope: Scope, workflow: str, input: Any, *, id: str, parent: str) -> None:
+        """Start what a workflow calls, which acts as whoever started the workflow."""
+        if await self.database.read(executions.get(scope, id)) is None:
+            await self.identities.require(scope, *to_start(workflow=workflow))
+        await self.executions.start_child(scope, workflow, input, id=id, parent=parent)
 
     def _recovery(self, lock: WorkerLock, shared: bool) -> Recovery:
         return Recovery(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from flux.agents.transcript import AnswerItem, Item, SummaryItem, UserItem
+from flux.agents.items import AnswerItem, Item, SummaryItem, UserItem
 from flux.errors import FluxError
 from flux.events import AssistantSaid, ToolDone
 from flux.messages import (

@@ -7,8 +7,10 @@ import re
 
 from flux.engine.run import Run
 from flux.errors import TooLarge
+from flux.events import ToolDone
 from flux.messages import ToolCall
 from flux.store import artifacts
+from flux.tools.text import clip
 
 #: Bytes of the largest artifact.
 MAX_ARTIFACT = 50_000_000
@@ -41,11 +43,24 @@ class Keeper:
             raise TooLarge(f"an artifact may have {MAX_ARTIFACT:,} bytes, this one has {len(content):,}")
         media_type = media_type.partition(";")[0].strip().lower()
         media_type = media_type if _MEDIA_TYPE.fullmatch(media_type) else ANY
-        run, number = self._run, self._count
+        id = artifacts.artifact_id(self._run.id, self._call.id, self._count)
         self._count += 1
-        id = artifacts.artifact_id(run.id, self._call.id, number)
-        name = f"{_UNFIT.sub('_', self._call.name)[:64]}-{id[:8]}{mimetypes.guess_extension(media_type) or ''}"
-        program = artifacts.put(run.scope, run.id, run.epoch, id, name=name, media_type=media_type, data=content)
-        await run.database.write(program)
+        await _put(self._run, id, self._call.name, media_type, content)
         self.last = id
         return f"{SCHEME}://{id}"
+
+
+async def spill(run: Run, done: ToolDone, shown: int) -> str:
+    """Keep a result that is too long to stay in the prompt; about `shown` characters of it, and how to read on.
+
+    :raises Fenced: another worker owns the execution now
+    """
+    id = artifacts.artifact_id(run.id, f"{done.call}/spilled", 0)
+    await _put(run, id, done.name, "text/plain", done.content.encode("utf-8", "replace"))
+    return f'{clip(done.content, shown)}\n[the whole is kept; read on with read_file("{SCHEME}://{id}")]'
+
+
+async def _put(run: Run, id: str, tool: str, media_type: str, content: bytes) -> None:
+    name = f"{_UNFIT.sub('_', tool)[:64]}-{id[:8]}{mimetypes.guess_extension(media_type) or ''}"
+    program = artifacts.put(run.scope, run.id, run.epoch, id, name=name, media_type=media_type, data=content)
+    await run.database.write(program)

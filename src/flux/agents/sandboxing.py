@@ -23,9 +23,10 @@ Kind = Literal["local", "isolated", "virtual"]
 
 
 class Sandboxes:
-    """Opens the sandboxes of sessions. `auto` is what a definition gets that names none."""
+    """Opens the sandboxes of sessions. `auto` is what a definition gets that names none; `home` is seen in none."""
 
-    def __init__(self, environment: Mapping[str, str], auto: Kind | Literal["auto"] = "auto") -> None:
+    def __init__(self, environment: Mapping[str, str], home: Path, auto: Kind | Literal["auto"] = "auto") -> None:
+        self._home = str(home)
         self._environment = environment
         self._auto = auto
         self._warned = False
@@ -55,8 +56,8 @@ class Sandboxes:
 
     def _made(self, kind: Kind, folder: str) -> Sandbox:
         if kind == "isolated":
-            return isolated_sandbox(folder, environment=self._environment)
-        return LocalSandbox(folder, self._environment)
+            return isolated_sandbox(folder, environment=self._environment, hidden=(self._home,))
+        return LocalSandbox(folder, self._environment, (self._home,))
 
     async def _kind(self, definition: AgentDefinition, above: Sandbox | None) -> Kind:
         if definition.sandbox != "auto":

@@ -12,7 +12,7 @@ from flux.agents.binding import Binder
 from flux.agents.definition import MOST_STEPS, AgentDefinition
 from flux.agents.forking import check_forkable, fork_steps, plan_fork
 from flux.agents.planning.plan import edited
-from flux.engine.admission import Admission, NewMessage, NewSession
+from flux.engine.admission import Admission, NewCompaction, NewMessage, NewSession
 from flux.engine.agent_workflows import session_of
 from flux.engine.answers import Admitted, Decision
 from flux.errors import (
@@ -96,6 +96,13 @@ class Agents:
         """What keeps an agent from running in this process now."""
         return self._binder.problems(AgentDefinition.from_json(found.definition))
 
+    def offered(self, found: AgentVersion) -> list[str]:
+        """The names of an agent's tools, as far as its definition tells; none where they do not exist here."""
+        try:
+            return self._binder.offered(AgentDefinition.from_json(found.definition))
+        except DefinitionInvalid:
+            return []
+
     async def versions(self, scope: Scope, name: str) -> list[AgentVersion]:
         """Every version, newest first.
 
@@ -174,6 +181,16 @@ class Sessions:
         if (await self.get(scope, id)).kind == "workflow":
             _check_options(message)
         return await self._admission.admit(scope, id, message, key=key)
+
+    async def compact(self, scope: Scope, id: str, *, key: str | None = None) -> Admitted:
+        """Ask to summarise the older part of the history; a run does it. With little history there is nothing to do.
+
+        :raises SessionNotFound, SessionEnded, SessionBusy, IdempotencyMismatch: it was not accepted
+        :raises Conflict: it is a part of another session, or a workflow of its own talks in it
+        """
+        if (await self.get(scope, id)).kind == "workflow":
+            raise Conflict("this agent talks by a workflow of its own, which keeps the history itself")
+        return await self._admission.admit(scope, id, NewCompaction(), key=key)
 
     async def answer(self, scope: Scope, id: str, interrupt: str, decision: Decision) -> Admitted:
         """Answer a question.

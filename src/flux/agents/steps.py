@@ -8,9 +8,19 @@ from msgspec import UNSET, Struct, UnsetType
 
 from flux.agents.asked import end_by_calls, wants_reminder
 from flux.agents.calls import CallState, RunState
+from flux.agents.cuts import Compact, cut, used_tokens
 from flux.agents.definition import AgentDefinition, Budget, Limit
-from flux.agents.transcript import AnswerItem, SummaryItem, Transcript, UserItem
-from flux.events import AssistantSaid, ChatResponse, ModelFailed, RunEnd, RunFailed, UserSaid
+from flux.agents.transcript import Transcript
+from flux.events import (
+    AssistantSaid,
+    ChatResponse,
+    CompactDone,
+    CompactRequested,
+    ModelFailed,
+    RunEnd,
+    RunFailed,
+    UserSaid,
+)
 from flux.events import Cancelled as CancelledEntry
 from flux.messages import text_of
 
@@ -19,7 +29,12 @@ PARK_AFTER = 30.0
 WARN_REPEATS = 3
 FAIL_REPEATS = 5
 MIN_RESERVE = 20_000
-CHARS_PER_TOKEN = 4
+#: Tokens of the newest history that stay as they are, where a definition says nothing; and what part of them the
+#: second time, when the model has refused the prompt again.
+KEEP_RECENT = 8_000
+LAST_PART = 8
+#: How often the history is summarised for one model call.
+MOST_COMPACTIONS = 2
 
 
 class Policy(Struct, frozen=True):
@@ -56,9 +71,9 @@ class Settle(Struct, frozen=True):
 
 
 class StartRun(Struct, frozen=True):
-    """Begin a run with a message."""
+    """Begin a run with a message, or with a request to summarise the history."""
 
-    message: UserSaid
+    message: UserSaid | CompactRequested
 
 
 class Tools(Struct, frozen=True):
@@ -72,12 +87,6 @@ class Park(Struct, frozen=True):
 
     waiting_for: str
     due: float | None = None
-
-
-class Compact(Struct, frozen=True):
-    """Summarise everything up to a seq."""
-
-    upto: int
 
 
 class CallModel(Struct, frozen=True):
@@ -110,14 +119,17 @@ def next_step(log: Transcript, failures: int, policy: Policy, now: float, overdr
     """The next missing thing. `overdrawn`: why whoever drives the session lets it spend no more."""
     run = log.run
     if run is None:
-        message = log.next_message()
-        return StartRun(message) if message else Idle()
+        first = next(iter(log.requests.values()), None) or log.next_message()
+        return StartRun(first) if first else Idle()
     end = _forced_end(log, run, failures, policy, now) or _drained(run, overdrawn)
     if end is not None:
         return Settle(tuple(run.open_calls), end)
     if run.open_calls:
         ready = tuple(state for state in run.open_calls if not state.waiting or _due(state) <= now)
         return Tools(ready) if ready else _park(run)
+    if run.compacting:
+        requested = None if run.compactions else cut(log, _keep(policy), must=False)
+        return requested or Finish(CompactDone(compacted=run.compactions > 0))
     if run.answer is not None and not run.failures and (step := _answered(log, run, run.answer)):
         return step
     return _model_step(log, run, policy, now)
@@ -206,15 +218,15 @@ def _model_step(log: Transcript, run: RunState, policy: Policy, now: float) -> S
     last = run.failures[-1] if run.failures else None
     given_up = sum(failure.retry_at is None and failure.kind != "overflow" for failure in run.failures)
     if last is not None and run.overflowed:
-        upto = None if run.compacted else cut(log, policy.definition)
-        return Compact(upto) if upto else Finish(_failed(last))
+        again = cut(log, _keep(policy, run.compactions)) if run.compactions < MOST_COMPACTIONS else None
+        return again or Finish(_failed(last))
     if given_up >= len(_models(run, policy)):
         return Finish(_failed(run.failures[-1]))
     if last is not None and last.retry_at is not None and last.retry_at - now > PARK_AFTER:
         return Park("retry", last.retry_at)
-    upto = _overdue_compaction(log, run, policy)
-    if upto is not None:
-        return Compact(upto)
+    overdue = _overdue_compaction(log, run, policy)
+    if overdue is not None:
+        return overdue
     return CallModel(
         model=_models(run, policy)[given_up],
         inputs=log.steers,
@@ -247,55 +259,25 @@ def _final(run: RunState, definition: AgentDefinition) -> bool:
     return run.iterations >= definition.max_tool_calls or (turns is not None and run.model_calls >= turns)
 
 
-def _overdue_compaction(log: Transcript, run: RunState, policy: Policy) -> int | None:
+def _overdue_compaction(log: Transcript, run: RunState, policy: Policy) -> Compact | None:
+    room = _room(policy)
+    if policy.definition.compaction is False or room is None or run.compactions or used_tokens(log) <= room:
+        return None
+    return cut(log, _keep(policy))
+
+
+def _room(policy: Policy) -> int | None:
+    """Tokens of the window that a prompt may fill; None when the window is not known."""
+    if policy.window is None:
+        return None
     config = policy.definition.compaction
-    if config is False or policy.window is None or run.compacted:
-        return None
-    reserve = config.reserve_tokens or min(MIN_RESERVE, policy.output or MIN_RESERVE, policy.window // 3)
-    if used_tokens(log) <= policy.window - reserve:
-        return None
-    return cut(log, policy.definition)
+    reserve = config.reserve_tokens if config else None
+    return max(0, policy.window - (reserve or min(MIN_RESERVE, policy.output or MIN_RESERVE, policy.window // 3)))
 
 
-def used_tokens(log: Transcript) -> int:
-    """What the next prompt is likely to hold: the last call's tokens and an estimate of what came since."""
-    since = 0
-    for item in reversed(log.items):
-        if isinstance(item, AnswerItem):
-            since += sum(len(done.content) for done in item.results.values()) // CHARS_PER_TOKEN
-            if log.prompt_tokens:
-                break
-        since += _size(item) if not log.prompt_tokens or isinstance(item, UserItem) else 0
-    return log.prompt_tokens + since
-
-
-def cut(log: Transcript, definition: AgentDefinition) -> int | None:
-    """The seq up to which to summarise, keeping the recent tokens; None when there is nothing to gain.
-
-    Cuts fall between items, so a call is never parted from its result.
-    """
-    config = definition.compaction
-    keep = config.keep_recent_tokens if config else 8000
-    kept = 0
-    # To summarise nothing but the last summary would gain nothing.
-    first = 1 if log.items and isinstance(log.items[0], SummaryItem) else 0
-    for index in range(len(log.items) - 1, first, -1):
-        kept += _size(log.items[index])
-        if kept >= keep and log.items[index].seq > log.items[index - 1].seq:
-            return log.items[index].seq - 1
-    if len(log.items) > first + 1 and log.items[-1].seq > log.items[-2].seq:
-        return log.items[-1].seq - 1
-    return None
-
-
-def _size(item: object) -> int:
-    """A rough number of tokens."""
-    match item:
-        case UserItem():
-            chars = sum(len(part.text) for part in item.said.parts)
-        case AnswerItem():
-            chars = len(text_of(item.said.parts)) + sum(len(done.content) for done in item.results.values())
-            chars += sum(len(repr(call.args)) for call in item.said.calls)
-        case _:
-            chars = len(getattr(item, "text", ""))
-    return chars // CHARS_PER_TOKEN + 4
+def _keep(policy: Policy, compactions: int = 0) -> int:
+    """Tokens of the newest history that stay: no more than half of what a prompt may fill, the second time far less."""
+    config, room = policy.definition.compaction, _room(policy)
+    keep = config.keep_recent_tokens if config else KEEP_RECENT
+    keep = keep if room is None else min(keep, room // 2)
+    return max(1, keep // LAST_PART if compactions else keep)

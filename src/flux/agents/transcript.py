@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
-from typing import Any, final
+from typing import Any
 
-from msgspec import Struct
+import msgspec
 
+from flux.agents.base import Base, RunBase
 from flux.agents.calls import CallState, RunState
+from flux.agents.items import AnswerItem, Item, SummaryItem, UserItem, spilled_in, told_by
 from flux.agents.results import SCHEME
 from flux.events import (
     QUESTIONS,
@@ -17,7 +18,9 @@ from flux.events import (
     CancelRequested,
     ChatResponse,
     ChildDone,
+    CompactDone,
     Compacted,
+    CompactRequested,
     ContextFrozen,
     Entry,
     Forked,
@@ -39,48 +42,14 @@ from flux.events import (
     UserSaid,
     spent_by,
 )
-from flux.messages import Message
 from flux.store.executions import Spent
 
 # gc=False: no value here is part of a cycle, and a long log is too much for the collector to walk.
 
 #: What may be in a log beside the entries of its worker.
-FROM_OUTSIDE = frozenset((SessionStarted, UserSaid, CancelRequested, InterruptAnswered, ChildDone))
+FROM_OUTSIDE = frozenset((SessionStarted, UserSaid, CompactRequested, CancelRequested, InterruptAnswered, ChildDone))
 #: How the address of something that was kept begins.
 KEPT = f"{SCHEME}://"
-#: The results of an answer without calls: one for all of them.
-NO_RESULTS: Mapping[str, ToolDone] = MappingProxyType({})
-
-
-@final
-class UserItem(Struct, gc=False):
-    """A message in the place where it was consumed. `built` keeps its prompt messages between calls."""
-
-    seq: int
-    said: UserSaid
-    built: tuple[Message, ...] | None = None
-
-
-@final
-class AnswerItem(Struct, gc=False):
-    """A model's answer with the results of its calls."""
-
-    seq: int
-    said: AssistantSaid
-    results: Mapping[str, ToolDone] = NO_RESULTS
-    built: tuple[Message, ...] | None = None
-
-
-@final
-class SummaryItem(Struct, gc=False):
-    """What stands for everything up to and with `seq`."""
-
-    seq: int
-    text: str
-    built: tuple[Message, ...] | None = None
-
-
-Item = UserItem | AnswerItem | SummaryItem
 
 
 class Transcript:
@@ -94,11 +63,15 @@ class Transcript:
         self.epoch = 0
         self.started: SessionStarted | None = None
         self.context: ContextFrozen | None = None
+        #: The frozen prompt is to be made anew before the next call.
+        self.thawed = False
         self.plan: tuple[dict[str, Any], ...] = ()
         self.marks: dict[str, dict[str, Any]] = {}
         #: Of the agent of the newest run.
         self.definition_digest = ""
         self.pending: dict[str, UserSaid] = {}
+        #: Requests to summarise the history that no run has consumed.
+        self.requests: dict[str, CompactRequested] = {}
         self.items: list[Item] = []
         self.run: RunState | None = None
         self.turns = 0
@@ -112,6 +85,11 @@ class Transcript:
         self.delegated: dict[str, str] = {}
         #: What children have used, as far as it is counted here.
         self.counted: dict[str, Spent] = {}
+        #: Where inputs stand that no run has consumed, and the frozen prompt.
+        self._places: dict[str, int] = {}
+        self._context_at = 0
+        #: The seq up to which entries are told by what they come to.
+        self._based_on = 0
         self._answers: dict[str, InterruptAnswered] = {}
         self._below: set[str] = set()
         self._cancels: set[str] = set()
@@ -159,16 +137,53 @@ class Transcript:
             run.tokens += total
             run.cost += cost
 
+    def base(self) -> dict[str, Any]:
+        """What the log comes to by now, for a compaction that reaches as far."""
+        run = self.run
+        fields = RunBase.__struct_fields__
+        base = Base(
+            needs=tuple(sorted({1, self._context_at, *self._places.values()} - {0})),
+            definition_digest=self.definition_digest,
+            plan=self.plan,
+            marks=self.marks,
+            turns=self.turns,
+            tokens=self.tokens,
+            cost=self.cost,
+            kept=self.kept,
+            delegated=self.delegated,
+            counted=self.counted,
+            cancels=tuple(sorted(self._cancels)),
+            run=RunBase(**{name: getattr(run, name) for name in fields}) if run else None,
+        )
+        found: dict[str, Any] = msgspec.to_builtins(base)
+        return found
+
+    def _restore(self, base: Base, upto: int) -> None:
+        """Begin with what everything up to a compaction comes to."""
+        self._based_on = upto
+        self.definition_digest, self.plan, self.marks = base.definition_digest, base.plan, dict(base.marks)
+        self.turns, self.tokens, self.cost, self.kept = base.turns, base.tokens, base.cost, base.kept
+        self.delegated, self.counted = dict(base.delegated), dict(base.counted)
+        self._cancels = set(base.cancels)
+        self.run = RunState(**msgspec.structs.asdict(base.run)) if base.run else None
+
     def _begin(self, entry: SessionStarted, _: Stored) -> None:
         self.started = entry
 
-    def _say(self, entry: UserSaid, _: Stored) -> None:
+    def _say(self, entry: UserSaid, stored: Stored) -> None:
         self.pending[entry.id] = entry
-        if self.run is not None and entry.options.get("reminder"):
+        self._places[entry.id] = stored.seq
+        if self.run is not None and entry.options.get("reminder") and stored.seq > self._based_on:
             self.run.reminded += 1
 
-    def _freeze(self, entry: ContextFrozen, _: Stored) -> None:
+    def _request_compaction(self, entry: CompactRequested, stored: Stored) -> None:
+        self.requests[entry.id] = entry
+        self._places[entry.id] = stored.seq
+
+    def _freeze(self, entry: ContextFrozen, stored: Stored) -> None:
         self.context = entry
+        self.thawed = False
+        self._context_at = stored.seq
         self.marks |= {tool["name"]: tool["mark"] for tool in entry.tools if "mark" in tool}
 
     def _plan(self, entry: Planned, _: Stored) -> None:
@@ -180,12 +195,18 @@ class Transcript:
             self.run.cancelled = True
 
     def _compact(self, entry: Compacted, _: Stored) -> None:
+        if self.started is None and entry.base is not None:  # no log begins so: it is read from here on
+            self._restore(msgspec.convert(entry.base, Base), entry.upto)
+            return
         self._count(entry)
-        self.items = [SummaryItem(entry.upto, entry.summary), *(item for item in self.items if item.seq > entry.upto)]
+        newer = [spilled_in(item, entry.spilled) for item in self.items if item.seq > entry.upto]
+        told = told_by(entry)
+        self.items = [SummaryItem(entry.upto, told, entry), *newer] if told else newer
+        self.kept = self.kept or bool(entry.spilled)
         self.prompt_tokens = 0
-        self.context = None
+        self.thawed = True
         if self.run is not None:
-            self.run.compacted = True
+            self.run.compactions += 1
             self.run.overflowed = False
 
     def _end(self, _: SessionEndedEntry, __: Stored) -> None:
@@ -194,7 +215,7 @@ class Transcript:
     def _fork(self, _: Forked, __: Stored) -> None:
         """A copy begins with what was said before, and with nothing else: no open work, children or bills."""
         self.run, self.ended = None, False
-        self.pending, self.delegated, self.counted = {}, {}, {}
+        self.pending, self.requests, self._places, self.delegated, self.counted = {}, {}, {}, {}, {}
         self._cancels = set()
         self.tokens, self.cost = 0, 0.0
 
@@ -249,8 +270,10 @@ class Transcript:
             options=first.options if first else {},
             active_since=stored.at,
             definition_digest=entry.definition_digest,
+            compacting=any(id in self.requests for id in entry.inputs),
             cancelled=entry.run in self._cancels,
         )
+        self._cancels.discard(entry.run)
         self._consume(entry.inputs, stored.seq)
 
     def _fail_call(self, run: RunState, entry: ModelFailed, _: int) -> None:
@@ -268,7 +291,7 @@ class Transcript:
         run.answer = entry
         run.calls = {call.id: CallState(call) for call in entry.calls} if entry.calls else {}
         run.failures = []
-        run.compacted = run.overflowed = False
+        run.compactions, run.overflowed = 0, False
         run.model_calls += 1
         run.iterations += bool(entry.calls)
         if not run.detached:
@@ -294,7 +317,7 @@ class Transcript:
         self.turns = entry.turn or self.turns
         self.run = None
 
-    def _fail(self, _: RunState, __: RunFailed, ___: int) -> None:
+    def _fail(self, _: RunState, __: RunFailed | CompactDone, ___: int) -> None:
         self.run = None
 
     def _cancel(self, _: RunState, entry: Cancelled, seq: int) -> None:
@@ -303,6 +326,8 @@ class Transcript:
 
     def _consume(self, ids: tuple[str, ...], seq: int) -> None:
         for id in ids:
+            self._places.pop(id, None)
+            self.requests.pop(id, None)
             said = self.pending.pop(id, None)
             if said is not None and not (self.run is not None and self.run.detached):
                 self.items.append(UserItem(seq, said))
@@ -312,6 +337,7 @@ class Transcript:
 ADD: Mapping[type, Callable[[Transcript, Any, Stored], None]] = {
     SessionStarted: Transcript._begin,
     UserSaid: Transcript._say,
+    CompactRequested: Transcript._request_compaction,
     ContextFrozen: Transcript._freeze,
     CancelRequested: Transcript._request_cancel,
     Compacted: Transcript._compact,
@@ -334,6 +360,7 @@ ADD_TO_RUN: Mapping[type, Callable[[Transcript, RunState, Any, int], None]] = {
     ToolWaiting: Transcript._rest,
     ChildDone: Transcript._hear,
     ChatResponse: Transcript._respond,
+    CompactDone: Transcript._fail,
     RunFailed: Transcript._fail,
     Cancelled: Transcript._cancel,
 }

@@ -32,21 +32,23 @@ class FluxClient:
     `agents`, `sessions`, `executions`, `workflows`, `schedules`, `webhooks` and `memories` are what a server has of
     each.
     `workspace` is where sessions started here act (default: the server's own directory).
+    `token` may also be an `httpx.Auth`, which is asked at each call.
     `transport` replaces the network, for example `flux.client.transport.InProcessTransport(app)`.
     """
 
     def __init__(
-        self, base_url: str, token: str | None = None, *, transport: httpx.AsyncBaseTransport | None = None,
-        workspace: str | None = None,
+        self, base_url: str, token: str | httpx.Auth | None = None, *,
+        transport: httpx.AsyncBaseTransport | None = None, workspace: str | None = None,
     ) -> None:  # fmt: skip
         self.base_url = base_url
         self._workspace = workspace
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers = {"Authorization": f"Bearer {token}"} if isinstance(token, str) and token else {}
         timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
         self._transport = transport or httpx.AsyncHTTPTransport(limits=LIMITS, trust_env=False)
         self._http = httpx.AsyncClient(
-            base_url=base_url, headers=headers, transport=self._transport, timeout=timeout, trust_env=False
-        )
+            base_url=base_url, headers=headers, transport=self._transport, timeout=timeout, trust_env=False,
+            auth=token if isinstance(token, httpx.Auth) else None,
+        )  # fmt: skip
         self.agents = AgentsClient(self)
         self.sessions = SessionsClient(self)
         self.executions = ExecutionsClient(self)

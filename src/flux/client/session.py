@@ -12,7 +12,8 @@ import httpx
 
 from flux.client.patience import patiently
 from flux.client.reader import Event, LogReader, Server
-from flux.errors import ServerUnreachable
+from flux.errors import ServerUnreachable, Unavailable
+from flux.events import CompactDone, RunFailed
 from flux.watch import RunWatch
 
 
@@ -75,6 +76,36 @@ class SessionHandle(LogReader):
         async with aclosing(self._live()) as live, aclosing(self._rest(live)) as events:
             async for event in events:
                 yield event
+
+    async def compacting(self, *, key: str | None = None) -> AsyncGenerator[Event, None]:
+        """Ask to summarise the older part of the history, and watch the run that does it until it ends.
+
+        :raises SessionEnded, SessionBusy, IdempotencyMismatch: it was not accepted
+        """
+        await self._begin()
+        async with aclosing(self._live()) as live:
+            await anext(live)
+            accepted = await self._client.post(f"/sessions/{self.id}/compact", key=key)
+            self._watch = RunWatch(accepted["request"])
+            async with aclosing(self._rest(live)) as events:
+                async for event in events:
+                    yield event
+
+    async def compact(self, *, key: str | None = None) -> bool:
+        """Summarise the older part of the history; False when there was nothing to do.
+
+        :raises SessionEnded, SessionBusy, IdempotencyMismatch: it was not accepted
+        :raises Unavailable: the model gave no summary, or somebody stopped the run
+        """
+        async with aclosing(self.compacting(key=key)) as events:
+            async for _ in events:
+                pass
+        match self._watch.end:
+            case CompactDone(compacted=compacted):
+                return compacted
+            case RunFailed(message=message):
+                raise Unavailable(message)
+        raise Unavailable("the history was not summarised: the run was stopped")
 
     async def until_rest(self) -> AsyncGenerator[Event, None]:
         """Watch the run that this handle follows until it ends, or waits for a person."""

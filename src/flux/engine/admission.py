@@ -26,10 +26,11 @@ from flux.engine.answers import (
     write_entries,
 )
 from flux.engine.dispatch import Dispatch
+from flux.engine.inputs import NewCompaction as NewCompaction  # noqa: PLC0414 - everybody takes these from here
+from flux.engine.inputs import NewMessage as NewMessage  # noqa: PLC0414
 from flux.engine.limits import UNLIMITED, Crowd, Limits, check_runs, full
 from flux.errors import Conflict, SessionBusy, SessionExists
-from flux.events import Cancelled, CancelRequested, Entry, Mode, SessionEndedEntry, SessionStarted, UserSaid
-from flux.messages import TextPart
+from flux.events import Cancelled, CancelRequested, Entry, SessionEndedEntry, SessionStarted
 from flux.store import admissions, audit, callers, conversations, driven, executions, log, waits, webhooks
 from flux.store.database import Database, Scope, Steps
 from flux.store.feed import Feed
@@ -65,14 +66,6 @@ where id = :id and tenant = :tenant and driver is null and state <> 'ended'
 returning head, epoch, run_id, turns"""
 
 CLEAR_RUN = "update executions set head = head + 1, run_id = null where id = :id returning head"
-
-
-class NewMessage(Struct, frozen=True):
-    """A message to admit. `options` are those of its run."""
-
-    text: str
-    mode: Mode = "queue"
-    options: dict[str, Any] = {}
 
 
 class NewSession(Struct, frozen=True):
@@ -154,8 +147,10 @@ class Admission:
         """
         return await self.before(scope, key, _start_body(session, message))
 
-    async def admit(self, scope: Scope, id: str, message: NewMessage, *, key: str | None = None) -> Admitted:
-        """Accept a message; it is in the log when this returns.
+    async def admit(
+        self, scope: Scope, id: str, message: NewMessage | NewCompaction, *, key: str | None = None
+    ) -> Admitted:
+        """Accept a message, or a request to summarise the history; it is in the log when this returns.
 
         :raises SessionNotFound, SessionEnded: it cannot take messages
         :raises SessionBusy: mode "reject", and the session is not idle
@@ -365,9 +360,9 @@ def reach_steps(
 
 
 def admit_steps(
-    scope: Scope, id: str, message: NewMessage, dispatch: Dispatch, limits: Limits = UNLIMITED
+    scope: Scope, id: str, message: NewMessage | NewCompaction, dispatch: Dispatch, limits: Limits = UNLIMITED
 ) -> Steps[Written]:
-    """The program that accepts a message.
+    """The program that accepts a message, or a request to summarise the history.
 
     :raises SessionNotFound, SessionEnded, SessionBusy, Conflict, TooManyRequests: it is not accepted
     """
@@ -391,9 +386,7 @@ def admit_steps(
         if message.mode != "reject":
             raise full(limits.session)
         raise SessionBusy("the session is working; wait for it, or send with mode queue, steer or interrupt")
-    said: list[Entry] = [
-        UserSaid(id=str(uuid.uuid4()), mode=message.mode, parts=(TextPart(message.text),), options=message.options)
-    ]
+    said: list[Entry] = [message.entry(scope.principal)]
     head, epoch, state, run_id, pool = moved[0]
     if message.mode == "interrupt" and run_id not in (None, fresh):
         said.insert(0, CancelRequested(run=run_id, by=scope.principal))

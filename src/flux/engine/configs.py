@@ -99,7 +99,7 @@ def _definition(scope: Scope, name: str) -> Steps[Any]:
     """An agent's definition without the connection of its memory, which may hold a password."""
     found = yield from agents.get(scope, name.removeprefix(AGENT))
     if found is None:
-        raise ConfigNotFound(f"there is no config {name!r}; `flux agent list` shows the agents that exist")
+        raise _no_config(name)
     definition = msgspec.json.decode(found.definition)
     memory = definition.get("long_term_memory")
     if isinstance(memory, dict) and not str(memory.get("connection", "")).startswith("secret:"):
@@ -108,4 +108,4 @@ def _definition(scope: Scope, name: str) -> Steps[Any]:
 
 
 def _no_config(name: str) -> ConfigNotFound:
-    return ConfigNotFound(f"there is no config {name!r}; `flux config list` shows those that are set, `set` sets one")
+    return ConfigNotFound(f"there is no config {name!r}; `flux config set {name} VALUE` sets it")

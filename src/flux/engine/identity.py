@@ -7,17 +7,20 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
+from flux.engine.upkeep import survive
 from flux.errors import Conflict, Forbidden
-from flux.permissions import BUILT_IN, EVERYTHING, NOTHING, Permissions
+from flux.permissions import BUILT_IN, EVERYTHING, NOTHING, Permissions, quoted
 from flux.store import principals
 from flux.store.database import LOCAL, OWN, Database, Scope, Steps
 
 T = TypeVar("T")
 
+#: Talking to an agent, besides the permission for that one.
+TALK = "workflow:agents:agent_chat:run"
 #: A key that is revoked, or a role that is taken away, by another process may be used for so long. Seconds.
 FRESH_SECONDS = 1.0
 #: Seconds between two looks at whether a caller who reads a stream may still do so.
@@ -48,6 +51,7 @@ class Identities:
         self._default_roles = default_roles
         self._known: dict[str | tuple[str, ...], tuple[float, Caller | None]] = {}
         self._changed = asyncio.Event()
+        self._looking: set[asyncio.Future[Any]] = set()
 
     async def by_key(self, key: str) -> Caller | None:
         """Who calls with an API key; None: nobody who may."""
@@ -83,6 +87,18 @@ class Identities:
             return EVERYTHING
         found = await self.of(scope)
         return found.permissions if found else NOTHING
+
+    def glance(self, scope: Scope) -> Permissions | None:
+        """What a principal may do as far as it is known here; it is looked at again meanwhile. None: not known."""
+        if not self.enabled or scope.principal == LOCAL.principal:
+            return EVERYTHING
+        known = self._known.get((scope.tenant, scope.principal))
+        if (known is None or known[0] < time.monotonic()) and not self._looking:
+            self._looking.add(task := asyncio.ensure_future(survive("a principal is not looked at", self.of(scope))))
+            task.add_done_callback(self._looking.discard)
+        if known is None:
+            return None
+        return known[1].permissions if known[1] else NOTHING
 
     async def require(self, scope: Scope, *needed: str) -> None:
         """Refuse what a principal may not do.
@@ -135,6 +151,13 @@ def check_allowed(permissions: Permissions, needed: Iterable[str]) -> None:
     missing = [one for one in needed if not permissions.allow(one)]
     if missing:
         raise Forbidden(f"this needs the permission {' and '.join(missing)}", missing=missing)
+
+
+def to_start(*, workflow: str | None = None, agent: str | None = None) -> list[str]:
+    """What it takes to start a workflow ("namespace/name"), or a session of an agent."""
+    if agent is not None:
+        return [TALK, f"agent:{quoted(agent)}:start"]
+    return [f"workflow:{':'.join(map(quoted, (workflow or '').split('/', 1)))}:run"]
 
 
 def _expired(caller: Caller | None) -> bool:

@@ -41,6 +41,9 @@ from flux.store.interrupts import Interrupt
 from flux.store.log import Then
 from flux.store.waits import Woken
 
+#: So many entries are read whole, without a look for a compaction.
+SHORT_LOG = 50
+
 logger = logging.getLogger(__name__)
 
 #: Seconds that a process which leaves waits for an append.
@@ -166,6 +169,10 @@ class Run:
         found = await self._read(after)
         self._read_to = found[-1].seq if found else after
         return found
+
+    async def reread(self) -> list[Stored]:
+        """The log from its last compaction on, as the store tells it now."""
+        return await self.database.read(log.resume(self.scope, self.id))
 
     def others_wrote(self) -> None:
         """Somebody else wrote to the log, or may have."""
@@ -332,6 +339,8 @@ class Run:
                 return
 
     async def _read(self, after: int) -> list[Stored]:
+        if not after and self.execution.head > SHORT_LOG:
+            return await self.reread()
         return await self.database.single(log.load(self.scope, self.id, after))
 
     def _keep(self, rows: tuple[log.LogRow, ...], entries: tuple[Entry, ...]) -> None:

@@ -27,6 +27,7 @@ from flux.engine.agent_workflows import session_of
 from flux.engine.answers import Written
 from flux.engine.dispatch import Dispatch
 from flux.engine.executions import FindWorkflow
+from flux.engine.identity import to_start
 from flux.engine.schedules import CatchUp, catch_up, decode_spec
 from flux.engine.upkeep import PAUSE_SECONDS, keep_up, survive
 from flux.engine.values import encode_value
@@ -44,6 +45,8 @@ LOOK_SECONDS = 5.0
 #: With the policy "skip" a time counts as missed when it is seen so many seconds late.
 LATE_SECONDS = 60.0
 
+#: Refuses what somebody may not do.
+Require = Callable[..., Awaitable[None]]
 #: Makes the program that starts what a schedule starts at a time; raises FluxError when it cannot.
 Start = Callable[[Schedule, float], Awaitable[Steps[Written]]]
 
@@ -51,7 +54,8 @@ Start = Callable[[Schedule, float], Awaitable[Steps[Written]]]
 class Starter:
     """Starts workflows, and sends messages to agents, on behalf of a schedule's owner."""
 
-    def __init__(self, dispatch: Dispatch, find: FindWorkflow, workspace: str) -> None:
+    def __init__(self, dispatch: Dispatch, find: FindWorkflow, workspace: str, require: Require | None = None) -> None:
+        self._require = require
         self._dispatch = dispatch
         self._find = find
         self._workspace = workspace
@@ -60,7 +64,10 @@ class Starter:
         """The program that starts what is due.
 
         :raises WorkflowNotFound: there is no such workflow
+        :raises Forbidden: the owner may no longer start it
         """
+        if self._require is not None:
+            await self._require(schedule.scope, *to_start(workflow=schedule.workflow, agent=schedule.agent))
         if schedule.target == "agent":
             return self._say(schedule)
         workflow = schedule.workflow or ""

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
-from flux.messages import AssistantMessage, Delta, Message, ModelFailure
+from flux.messages import AssistantMessage, Delta, ImagePart, Message, ModelFailure, UserMessage
 
 ReasoningEffort = Literal["off", "minimal", "low", "medium", "high", "xhigh"]
 ModelEvent = Delta | AssistantMessage | ModelFailure
@@ -52,6 +52,21 @@ class ModelLimits(Struct, frozen=True):
 
     context: int | None = None
     output: int | None = None
+
+
+def has_images(request: ModelRequest) -> bool:
+    """Whether a person has sent an image."""
+    return any(
+        isinstance(part, ImagePart)
+        for message in request.messages
+        if isinstance(message, UserMessage)
+        for part in message.parts
+    )
+
+
+def no_images(model: str) -> ModelFailure:
+    """What becomes of a call with an image, of a model that takes none."""
+    return ModelFailure(f"{model} takes no images; use a model with vision, or leave the image out", "rejected")
 
 
 class Model(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from flux.messages import (
     AssistantMessage,
     AssistantPart,
     CallPart,
+    ImagePart,
     Message,
     ReasoningPart,
     StopReason,
@@ -22,6 +24,7 @@ from flux.messages import (
     ToolResult,
     Usage,
     UserMessage,
+    UserPart,
 )
 from flux.models.repair import arguments, complete
 
@@ -139,10 +142,17 @@ class Converter:
 
 
 def _prompt(message: UserMessage) -> pai.UserPromptPart | None:
-    texts = [part.text for part in message.parts if part.text]
-    if not texts:
+    told = [_user_part(part) for part in message.parts if part.text or isinstance(part, ImagePart)]
+    if not told:
         return None
-    return pai.UserPromptPart(texts[0] if len(texts) == 1 else texts)
+    only = told[0] if len(told) == 1 else None
+    return pai.UserPromptPart(only if isinstance(only, str) else told)
+
+
+def _user_part(part: UserPart) -> str | pai.BinaryContent:
+    if isinstance(part, ImagePart):
+        return pai.BinaryContent(base64.b64decode(part.data), media_type=part.media_type)
+    return part.text
 
 
 def _tool_return(result: ToolResult, wire_id: str) -> pai.ToolReturnPart:

@@ -26,7 +26,7 @@ from flux.messages import (
     text_of,
 )
 from flux.models import demo_plan
-from flux.models.base import Model, ModelEvent, ModelLimits, ModelRequest
+from flux.models.base import Model, ModelEvent, ModelLimits, ModelRequest, has_images, no_images
 
 
 class Call(Struct, frozen=True):
@@ -58,6 +58,7 @@ class ScriptedModel(Model):
     A list is read by how many answers the request already holds, so a call that is made again after a
     crash gets the same turn. Text is streamed word by word, with `delay` seconds before each, unless the
     request asks for a format: then it is not streamed. `requests` holds the last `remember` requests.
+    `images`: it takes images.
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class ScriptedModel(Model):
         delay: float = 0.0,
         context: int | None = None,
         remember: int = 1_000,
+        images: bool = True,
     ) -> None:
+        self._images = images
         self.name = name
         self.requests: list[ModelRequest] = []
         self._script = script
@@ -81,7 +84,7 @@ class ScriptedModel(Model):
         self.requests.append(request)
         if len(self.requests) > self._remember:
             del self.requests[0]
-        turn = self._turn(request)
+        turn = self._turn(request) if self._images or not has_images(request) else no_images(self.name)
         if isinstance(turn, ModelFailure):
             yield turn
             return

@@ -29,7 +29,16 @@ from pydantic_ai.tools import ToolDefinition
 
 from flux.messages import Delta, ModelFailure, ReasoningDelta, TextDelta
 from flux.models import limits
-from flux.models.base import ModelEvent, ModelLimits, ModelRequest, OutputSchema, ReasoningEffort, ToolSchema
+from flux.models.base import (
+    ModelEvent,
+    ModelLimits,
+    ModelRequest,
+    OutputSchema,
+    ReasoningEffort,
+    ToolSchema,
+    has_images,
+    no_images,
+)
 from flux.models.convert import Converter, answer, usage
 from flux.models.endpoint import Endpoint
 from flux.models.failures import cut_off, failure
@@ -138,6 +147,9 @@ class ProviderWire(ABC):
                 yield failure(error, self.endpoint, self.name, self.stalled_after)
 
     async def _events(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        if self.profile.get("supports_image_input") is False and has_images(request):
+            yield no_images(f"{self.endpoint.provider}/{self.name}")
+            return
         history = self._converter.history(request.messages)
         async with self.open(history, self._settings(request), self._parameters(request)) as stream:
             async for event in stream:

@@ -32,6 +32,7 @@ class _GoogleWire(ProviderWire):
     """
 
     def __init__(self, endpoint: Endpoint, name: str, stalled_after: float) -> None:
+        self._hooks = sending(endpoint.headers)
         self._trusted = ssl.create_default_context()
         self._timeouts = timeouts(stalled_after)
         self._milliseconds = int(stalled_after * 1000)
@@ -65,8 +66,7 @@ class _GoogleWire(ProviderWire):
         """Nothing is kept between calls."""
 
     def _http(self) -> httpx2.AsyncClient:
-        hooks = sending(self.endpoint.headers)
-        return httpx2.AsyncClient(timeout=self._timeouts, verify=self._trusted, event_hooks=hooks)
+        return httpx2.AsyncClient(timeout=self._timeouts, verify=self._trusted, event_hooks=self._hooks)
 
     def _model(self, endpoint: Endpoint, name: str, http: httpx2.AsyncClient) -> GoogleModel:
         """Certificates are read once: the SDK would read them twice for each client it makes."""

@@ -65,18 +65,20 @@ class IsolatedSandbox(LocalSandbox):
         limits: Limits | None = None,
         readable: Iterable[str] = (),
         environment: Mapping[str, str] | None = None,
+        hidden: Iterable[str] = (),
     ) -> None:
         problem = isolation_problem()
         if problem:
             raise SandboxUnavailable(f"an isolated sandbox cannot work here: {problem}")
-        super().__init__(workspace, environment)
+        super().__init__(workspace, environment, hidden)
         if self.cwd in ("/", "/usr", "/etc", "/proc", "/dev"):
             raise NotADirectoryError(f"the workspace {self.cwd} cannot be isolated: it is a part of the system")
         kept = {name: value for name, value in self.environment.items() if name in _KEPT}
         own = {"PATH": PATH, "HOME": TEMPORARY, "USER": USER, "LOGNAME": USER, "SHELL": SHELL, "TERM": "dumb"}
         self.environment = {**kept, **own}
         self._limits, self._network = limits or Limits(), network
-        self._options = tuple(_options(self.cwd, network, self._limits, [os.path.realpath(one) for one in readable]))
+        readable = [os.path.realpath(one) for one in readable]
+        self._options = tuple(_options(self.cwd, network, self._limits, readable, self.hidden))
 
     def program(self, command: str, folder: str, env: Mapping[str, str], stack: ExitStack) -> Program:
         """Bubblewrap with the command; its options and the variables are in a file that no other user can read."""
@@ -93,7 +95,9 @@ class IsolatedSandbox(LocalSandbox):
 
     def rooted(self, workspace: str) -> LocalSandbox:
         """An isolated sandbox for another directory, which takes the place of this one."""
-        made = IsolatedSandbox(os.path.join(self.cwd, workspace), network=self._network, limits=self._limits)
+        made = IsolatedSandbox(
+            os.path.join(self.cwd, workspace), network=self._network, limits=self._limits, hidden=self.hidden
+        )
         return made
 
 
@@ -149,7 +153,9 @@ def _limited(limits: Limits) -> Iterator[str]:
     yield "--"
 
 
-def _options(workspace: str, network: bool, limits: Limits, readable: Iterable[str]) -> Iterator[str]:
+def _options(
+    workspace: str, network: bool, limits: Limits, readable: Iterable[str], hidden: Iterable[str] = ()
+) -> Iterator[str]:
     yield from ("--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try")
     if _closes_userns():
         yield "--disable-userns"
@@ -171,6 +177,8 @@ def _options(workspace: str, network: bool, limits: Limits, readable: Iterable[s
     for folder in readable:
         yield from ("--ro-bind", folder, folder)
     yield from ("--bind", workspace, workspace)
+    for folder in hidden:
+        yield from ("--tmpfs", folder, "--remount-ro", folder)
 
 
 def _held(data: bytes, stack: ExitStack) -> int:

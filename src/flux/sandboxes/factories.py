@@ -78,6 +78,23 @@ def isolation_problem() -> str:
     return found
 
 
+def processes_are_limited() -> bool:
+    """Whether isolated sandboxes here keep to `Limits.processes`."""
+    kept: bool = sys.platform == "linux" and import_module("flux.sandboxes.contained").processes_are_limited()
+    return kept
+
+
+def is_bash(made: Any) -> bool:
+    """Whether something can be a sandbox by `of_bash`."""
+    return all(hasattr(made, name) for name in ("execute_sync", "fs", "mount", "shell_state", "restore_snapshot"))
+
+
+def of_bash(bash: Any) -> Sandbox:
+    """The sandbox of a bash that is there: one of bashkit, or what has its methods. OSError: it has no directory."""
+    made: Sandbox = import_module("flux.sandboxes.given_bash").BashSandbox(bash)
+    return made
+
+
 def virtual() -> SandboxFactory:
     """Bash and files in memory: no host files, no network, no environment."""
     return Virtual()

@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -30,17 +30,22 @@ class LocalSandbox(Sandbox):
     """The `workspace` directory of this host.
 
     File operations cannot leave the workspace. Commands can: they run as this user, with the few
-    variables of `environment` named in ENVIRONMENT (default: those of this process).
+    variables of `environment` named in ENVIRONMENT (default: those of this process). `hidden` are directories in it
+    that file operations refuse.
     NotADirectoryError when the workspace is not a directory.
     """
 
     name = "local"
 
-    def __init__(self, workspace: Path | str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, workspace: Path | str, environment: Mapping[str, str] | None = None, hidden: Iterable[str] = ()
+    ) -> None:
         root = os.path.realpath(workspace)
         if not os.path.isdir(root):
             raise NotADirectoryError(f"the workspace {workspace} is not a directory")
         self.cwd = root
+        inside = (os.path.realpath(folder) for folder in hidden)
+        self.hidden = tuple(folder for folder in inside if folder != root and _is_below(folder, root))
         given = os.environ if environment is None else environment
         self.environment = {name: given[name] for name in ENVIRONMENT if name in given}
         self.environment.setdefault("PATH", "/usr/local/bin:/usr/bin:/bin")
@@ -139,7 +144,7 @@ class LocalSandbox(Sandbox):
 
     def rooted(self, workspace: str) -> LocalSandbox:
         """A local sandbox for another directory; a relative one is taken from `cwd`."""
-        return LocalSandbox(os.path.join(self.cwd, workspace), self.environment)
+        return LocalSandbox(os.path.join(self.cwd, workspace), self.environment, self.hidden)
 
     async def close(self) -> None:
         """Nothing is held between calls."""
@@ -175,10 +180,17 @@ class LocalSandbox(Sandbox):
         head, name = os.path.split(asked)
         whole = follow or name in ("", ".", "..")
         real = os.path.realpath(asked) if whole else os.path.join(os.path.realpath(head), name)
-        if os.path.commonpath((self.cwd, real)) != self.cwd:
+        if not _is_below(real, self.cwd):
             raise PermissionError(f"{path!r} is outside the workspace")
+        if any(_is_below(real, folder) for folder in self.hidden):
+            raise PermissionError(f"{path!r} is hidden in the workspace")
         relative = os.path.relpath(real, self.cwd)
         return () if relative == "." else tuple(relative.split(os.sep))
+
+
+def _is_below(path: str, folder: str) -> bool:
+    """Whether an absolute path is a directory's, or of something in it."""
+    return os.path.commonpath((folder, path)) == folder
 
 
 @contextmanager

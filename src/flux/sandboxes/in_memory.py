@@ -48,10 +48,10 @@ class VirtualSandbox(Sandbox):
     """
 
     name = "virtual"
-    cwd = ROOT
 
     def __init__(self, tree: Tree | None = None, temporary: FileSystem | None = None) -> None:
         self.tree = tree or Tree(ROOT)
+        self.cwd = self.tree.root
         self.temporary = temporary or FileSystem()
 
     async def exec(
@@ -70,7 +70,7 @@ class VirtualSandbox(Sandbox):
             profile=ExecutionProfile.Interactive,
             username=USER,
             hostname="sandbox",
-            cwd=self._folder(cwd),
+            cwd=self.folder(cwd),
             env={"HOME": ROOT, "TERM": "dumb", **checked(env or {})},
             max_loop_iterations=MAX_PASSES,
             timeout_seconds=timeout,
@@ -113,15 +113,16 @@ class VirtualSandbox(Sandbox):
 
     async def close(self) -> None:
         """Let go of the files."""
-        self.tree, self.temporary = Tree(ROOT), FileSystem()
+        self.tree, self.temporary = Tree(self.cwd), FileSystem()
 
-    def _folder(self, cwd: str | None) -> str:
+    def folder(self, cwd: str | None) -> str:
+        """Where a command begins, as scripts see it. FileNotFoundError, NotADirectoryError, PermissionError."""
         if cwd is None:
-            return ROOT
+            return self.cwd
         real, found = self.tree.look(cwd)
         if found["file_type"] != "directory":
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), cwd)
-        return (ROOT + real).rstrip("/")
+        return (self.cwd + real).rstrip("/")
 
 
 class Execution:
@@ -139,14 +140,20 @@ class Execution:
         self._streams = (Output(limit, on_output), Output(limit, on_output))
         self._printed = 0
 
-    async def run(self, command: str, timeout: float) -> ShellResult:
-        """What came of the command."""
+    async def gone(self, seconds: float) -> bool:
+        """Wait at most so long until the command has really ended, also one that was left behind."""
+        await asyncio.wait([self._ended], timeout=seconds)
+        return self._ended.done()
+
+    async def run(self, command: str, timeout: float, overtime: float = OVERTIME) -> ShellResult:
+        """What came of the command; `timeout` is what its bash knows of, and `overtime` it gets beyond that."""
         threading.Thread(target=self._work, args=(command,), name="virtual shell", daemon=True).start()
         try:
-            note = await self._watched(timeout + OVERTIME)
+            note = await self._watched(timeout + overtime)
         finally:
             self._bash.cancel()
         if not self._ended.done():
+            await self.gone(OVERTIME)
             return self._so_far(note)
         result = self._ended.result()
         if result.error is not None and _TIMEOUT in result.error:

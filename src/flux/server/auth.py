@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flux.engine.identity import OPERATOR, Caller, Identities
@@ -19,14 +19,16 @@ from flux.server.oidc import Tokens
 from flux.store.database import Scope as Principal
 
 #: What a header can carry as a token: visible ASCII.
-BEARER = re.compile(r"bearer +([!-~]{1,16384}) *", re.IGNORECASE)
+BEARER = re.compile(rb"bearer +([!-~]{1,16384}) *", re.IGNORECASE)
 #: Where a browser comes back to without a token; what it brings is sealed, and good for one login.
 FOR_BROWSERS = frozenset({"/oauth/callback", "/oauth/client.json"})
 OPEN = frozenset({"/health", "/ready"}) | FOR_BROWSERS
 CALLER = "flux.caller"
 #: May do nothing, and is asked for nothing where everybody may come.
 NOBODY = Caller(Principal("", ""), "unknown", (), NOTHING)
-UNKNOWN = "the token is not valid: it is unknown, has expired, or its principal is disabled"
+REMEDY = "run `flux auth login`, or set FLUX_AUTH_TOKEN"
+MISSING = f"Missing or invalid Authorization header; {REMEDY}"
+UNKNOWN = f"the token is not valid: it is unknown, has expired, or its principal is disabled; {REMEDY}"
 
 
 class Authentication:
@@ -46,7 +48,7 @@ class Authentication:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        token = token_of(Request(scope))
+        token = _token(scope)
         if scope["path"] in OPEN:
             scope[CALLER] = NOBODY
             await self._app(scope, receive, send)
@@ -57,7 +59,7 @@ class Authentication:
             await refuse(error, send)
             return
         if caller is None:
-            await refuse(Unauthorized(UNKNOWN if token else None), send)
+            await refuse(Unauthorized(UNKNOWN if token else MISSING), send)
             return
         scope[CALLER] = caller
         line = _Line(receive, send, lambda: self._identities.lost(caller, lambda: self.caller(token)))
@@ -65,7 +67,7 @@ class Authentication:
         await line.finish()
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        token = token_of(HTTPConnection(scope))
+        token = _token(scope)
         try:
             caller = await self.caller(token) if token else None
             if caller is None:
@@ -133,10 +135,11 @@ async def _void(awaitable: Awaitable[None]) -> None:
     await awaitable
 
 
-def token_of(request: HTTPConnection) -> str:
-    """The token that a request brings; an empty one counts as missing."""
-    found = BEARER.fullmatch(request.headers.get("authorization", "").strip())
-    return found[1] if found else ""
+def _token(scope: Scope) -> str:
+    """The token that a request brings; an empty one counts as missing, as do several."""
+    given = [value for name, value in scope["headers"] if name == b"authorization"]
+    found = BEARER.fullmatch(given[0].strip()) if len(given) == 1 else None
+    return found[1].decode() if found else ""
 
 
 def caller_of(request: Request) -> Caller:

@@ -7,19 +7,20 @@ import hashlib
 import logging
 import re
 import time
+import warnings
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 from joserfc import jws
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import KeySet
 from msgspec.structs import replace
 
 from flux.engine.identity import Caller, Identities
 from flux.engine.principals import check_subject
 from flux.errors import InvalidInput, Unavailable
+from flux.http.provider import TIMEOUT_SECONDS, fetch_json, metadata
 from flux.settings import Oidc
 from flux.store.database import LOCAL, Scope
 
@@ -31,9 +32,6 @@ ALGORITHMS = [
 ]  # fmt: skip
 TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 SHAPE = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-TIMEOUT_SECONDS = 5.0
-MOST_BYTES = 1_000_000
 #: Seconds between two fetches of keys at least: tokens with made-up key ids are no reason to ask again and again.
 REFETCH_SECONDS = 10.0
 #: A token that was found good is not verified again for so long. Seconds.
@@ -101,8 +99,7 @@ class Keys:
         async with httpx.AsyncClient(
             transport=self._transport, timeout=TIMEOUT_SECONDS, trust_env=False, follow_redirects=False
         ) as http:
-            about = await fetch_json(http, discovery_url(self._oidc.issuer))
-            check_metadata(about, self._oidc.issuer)
+            about = await metadata(http, self._oidc.issuer)
             found = await fetch_json(http, str(about.get("jwks_uri")))
         signing = [key for key in found.get("keys", []) if key.get("kty") != "oct" and key.get("use", "sig") == "sig"]
         return KeySet.import_key_set({"keys": signing})
@@ -159,7 +156,9 @@ class Tokens:
             key = await self._keys.find(key_id if isinstance(key_id, str) else None)
             if key.get("alg") not in (None, header["alg"]):
                 raise TokenRefused(f"a key for {key.get('alg')} was used with {header['alg']}")
-            found = jws.deserialize_compact(token, key, algorithms=ALGORITHMS)
+            with warnings.catch_warnings():  # of the older name of Ed25519
+                warnings.simplefilter("ignore", SecurityWarning)
+                found = jws.deserialize_compact(token, key, algorithms=ALGORITHMS)
             claims = msgspec.json.decode(found.payload, type=dict[str, Any])
         except (JoseError, ValueError, TypeError, RecursionError, msgspec.DecodeError) as error:
             raise TokenRefused(f"{type(error).__name__}: {error}") from error
@@ -191,52 +190,3 @@ def _check_times(claims: dict[str, Any], leeway: float) -> None:
         raise TokenRefused("it has expired")
     if any(claims.get(name, 0) > now + leeway for name in ("nbf", "iat")):
         raise TokenRefused("it is not valid yet")
-
-
-def discovery_url(issuer: str) -> str:
-    """Where a provider tells about itself."""
-    return issuer.rstrip("/") + "/.well-known/openid-configuration"
-
-
-def check_metadata(about: dict[str, Any], issuer: str) -> None:
-    """Refuse what another provider says, and addresses that others could answer at.
-
-    :raises Unavailable: it is such
-    """
-    if about.get("issuer") != issuer:
-        raise Unavailable(f"the provider at {issuer} says it is {str(about.get('issuer'))[:200]!r}; set that as issuer")
-    for name, value in about.items():
-        if name == "jwks_uri" or name.endswith("_endpoint"):
-            check_address(str(value))
-
-
-def check_address(url: str) -> None:
-    """:raises Unavailable: it is neither https nor on this machine."""
-    try:
-        parts = urlsplit(url)
-        secure = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
-    except ValueError:
-        secure = False
-    if not secure:
-        raise Unavailable(f"{url[:200]!r} must be https; http is for this machine alone")
-
-
-async def fetch_json(http: httpx.AsyncClient, url: str) -> dict[str, Any]:
-    """A JSON object of a provider.
-
-    :raises Unavailable: there is none
-    :raises httpx.HTTPError: the provider does not answer
-    """
-    check_address(url)
-    content = b""
-    async with http.stream("GET", url) as response:
-        if response.status_code != 200:
-            raise Unavailable(f"{url} answered {response.status_code}")
-        async for piece in response.aiter_bytes():
-            content += piece
-            if len(content) > MOST_BYTES:
-                raise Unavailable(f"{url} says too much")
-    try:
-        return msgspec.json.decode(content, type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Unavailable(f"{url} is no JSON object") from error

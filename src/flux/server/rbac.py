@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import Request
 
 from flux.agents.process import Process
-from flux.engine.identity import OPERATOR, Caller, check_allowed
+from flux.engine.identity import OPERATOR, TALK, Caller, check_allowed
 from flux.errors import (
     AgentNotFound,
     ConfigNotFound,
@@ -21,7 +21,7 @@ from flux.errors import (
 )
 from flux.permissions import Permissions, quoted
 from flux.server.auth import caller_of
-from flux.server.rules import RULES, TALK, Inside, Listing, Needs, Row, Rule
+from flux.server.rules import RULES, Inside, Listing, Needs, Row, Rule
 from flux.store import executions, interrupts, workflows
 from flux.store.database import EVERYBODYS, OWN, Reach, Scope
 from flux.store.executions import Execution
@@ -33,6 +33,17 @@ PLACE = re.compile(r"{(\w+)}")
 ACTING = "flux.acting"
 UNCHECKED = "flux.unchecked"
 
+_ALL = ("execution:*:read", "agent:*:session:read")
+_TALKS = (*_ALL, TALK, "agent:*:start")
+#: With these there is no row that one may not act on so: it need not be looked at first.
+EVERYWHERE: Mapping[str, tuple[str, ...]] = {
+    "see": _ALL,
+    "talk": (*_TALKS, "workflow:*:*:run"),
+    "cancel": (*_TALKS, "execution:*:cancel"),
+    "update": (*_TALKS, "execution:*:update"),
+    "delete": (*_TALKS, "execution:*:delete"),
+    "decide": (*_TALKS, "workflow:*:*:run", "workflow:*:*:task:*:approve"),
+}
 #: What a caller is told who may not know of something: the same as where there is none.
 HIDDEN: Mapping[str, Callable[[Mapping[str, Any]], NotFound]] = {
     "agent": lambda path: AgentNotFound(
@@ -45,7 +56,7 @@ HIDDEN: Mapping[str, Callable[[Mapping[str, Any]], NotFound]] = {
         f"there is no worker {path['name'][:80]!r}; `flux worker list` shows those that exist"
     ),
     "config": lambda path: ConfigNotFound(
-        f"there is no config {path['name']!r}; `flux config list` shows those that are set, `set` sets one"
+        f"there is no config {path['name']!r}; `flux config set {path['name']} VALUE` sets it"
     ),
     "memory": lambda path: MemoryNotFound(
         f"there is no memory {path['key']!r}; `flux memory list` shows those that exist"
@@ -68,7 +79,7 @@ async def require(request: Request) -> None:
     match _rule(request):
         case Needs() as needs:
             _check(caller.permissions, needs.all, needs.knows, request.path_params)
-            reach = OWN
+            reach = Reach(False, frozenset({request.path_params["name"]})) if needs.sessions else OWN
         case Row() as row:
             reach = await _reach_row(request, caller, row)
         case Listing():
@@ -92,7 +103,7 @@ def check(request: Request, *needed: str, knows: str | None = None, **names: str
     """Refuse what the caller may not do; `names` stand in the templates. For routes whose rule is `Inside`.
 
     :raises Forbidden: a permission is missing
-    :raises NotFound: the caller may not even do `knows`
+    :raises NotFound: one is, and the caller may not even do `knows`; or nothing is needed but that
     """
     _check(caller_of(request).permissions, needed, knows, request.path_params | names)
     request.scope[UNCHECKED] = False
@@ -130,9 +141,11 @@ def _rule(request: Request) -> Rule:
 
 
 def _check(permissions: Permissions, needed: Iterable[str], knows: str | None, names: Mapping[str, Any]) -> None:
-    if knows is not None and not permissions.allow(filled(knows, names)):
+    wanted = [filled(one, names) for one in needed]
+    done = bool(wanted) and all(map(permissions.allow, wanted))
+    if knows is not None and not done and not permissions.allow(filled(knows, names)):
         raise HIDDEN[knows.partition(":")[0]](names)
-    check_allowed(permissions, [filled(one, names) for one in needed])
+    check_allowed(permissions, wanted)
 
 
 def _reach_all(permissions: Permissions) -> Reach:
@@ -146,7 +159,10 @@ async def _reach_row(request: Request, caller: Caller, rule: Row) -> Reach:
 
     :raises Forbidden: the caller may see it, and no more
     """
+    if all(map(caller.permissions.allow, EVERYWHERE[rule.act])):
+        return EVERYBODYS
     process, id = _process(request), request.path_params["id"]
+    id = id.rpartition(".")[0] if rule.message else id
     row = await process.database.single(executions.get(caller.scope, id))
     if row is None or not _sees(caller, row):
         return OWN

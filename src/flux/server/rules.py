@@ -10,26 +10,32 @@ from typing import Literal
 
 from msgspec import Struct
 
-#: Talking to an agent, besides the permission for that one.
-TALK = "workflow:agents:agent_chat:run"
+from flux.engine.identity import TALK
+
 REGISTER = "workflow:*:*:register"
 
 
 class Needs(Struct, frozen=True):
-    """Permissions, all of them. Who may not even do `knows` is told that there is no such thing."""
+    """Permissions, all of them. Who lacks one and may not even do `knows` is told that there is no such thing.
+
+    `sessions`: with them the sessions of the agent are there, whoever owns them.
+    """
 
     all: tuple[str, ...] = ()
     knows: str | None = None
+    sessions: bool = False
 
 
 class Row(Struct, frozen=True):
     """An execution or session named in the path: what one may do there who is not its owner, and who is.
 
     Who may not see it is told that there is none. `owner`: the owner needs the permission as well.
+    `message`: the path names a message in it, ID.SEQ.
     """
 
     act: Literal["see", "talk", "cancel", "update", "delete", "decide"]
     owner: bool = False
+    message: bool = False
 
 
 class Listing(Struct, frozen=True):
@@ -53,6 +59,8 @@ def _known(action: str, noun: str, *more: str) -> Needs:
     return Needs((f"{noun}:{{name}}:{action}", *more), f"{noun}:{{name}}:read")
 
 
+TALKS = Needs((TALK, "agent:{name}:start"), "agent:{name}:read", sessions=True)
+
 RULES: Mapping[str, Rule] = {
     "GET /health": ANYBODY,
     "GET /ready": ANYBODY,
@@ -73,6 +81,7 @@ RULES: Mapping[str, Rule] = {
     "POST /sessions/{id}/interrupts/{iid}": Row("decide", owner=True),
     "POST /sessions/{id}/cancel": Row("cancel"),
     "POST /sessions/{id}/stop": Row("cancel"),
+    "POST /sessions/{id}/compact": Row("talk", owner=True),
     "POST /sessions/{id}/fork": Row("talk", owner=True),
     "GET /sessions/{id}/export": Row("see"),
     "PUT /sessions/{id}/name": Row("update"),
@@ -83,10 +92,10 @@ RULES: Mapping[str, Rule] = {
     "GET /agents/{name}/versions": _known("read", "agent"),
     "PUT /agents/{name}": Inside(),
     "DELETE /agents/{name}": _known("delete", "agent"),
-    "POST /agents/{name}/{id}": _known("start", "agent", TALK),
-    "WS /agents/{name}/{id}": _known("start", "agent", TALK),
-    "POST /agents/{name}/{id}/dispatch": _known("start", "agent", TALK),
-    "GET /dispatches/{id}": Listing(),
+    "POST /agents/{name}/{id}": TALKS,
+    "WS /agents/{name}/{id}": TALKS,
+    "POST /agents/{name}/{id}/dispatch": TALKS,
+    "GET /dispatches/{id}": Row("see", message=True),
     "POST /schedules": Inside(("schedule:*:create",)),
     "GET /schedules": Inside(),
     "GET /schedules/{name}": _known("read", "schedule"),

@@ -94,6 +94,18 @@ def _refusal(row: Execution | None) -> SessionNotFound | SessionEnded | SessionB
     return SessionBusy("the session is working; wait for it, or use another session")
 
 
+RESTORE = """
+update executions set head = head + :n, turns = :turns, updated = :now
+where id = :id and tenant = :tenant and state = 'idle' and head = 1
+returning head, epoch"""
+
+
+def restore(scope: Scope, id: str, entries: Sequence[Entry], turns: int) -> Steps[tuple[log.LogRow, ...]]:
+    """Fill a session that has just been made with what a conversation of elsewhere holds."""
+    moved = yield RESTORE, {"id": id, "tenant": scope.tenant, "n": len(entries), "turns": turns}
+    return (yield from log.insert(id, entries, moved[0][0], None, moved[0][1])) if moved and entries else ()
+
+
 def lost(worker: str) -> Steps[list[str]]:
     """The sessions that a worker which is gone was running for itself."""
     rows = yield LOST, {"worker": worker}

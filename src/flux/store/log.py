@@ -17,6 +17,7 @@ from flux.events import (
     AssistantSaid,
     Cancelled,
     ChatResponse,
+    Compacted,
     Entry,
     RunFailed,
     RunStarted,
@@ -28,7 +29,7 @@ from flux.events import (
 )
 from flux.messages import text_of
 from flux.store import webhooks
-from flux.store.database import Scope, Steps
+from flux.store.database import Row, Scope, Steps
 from flux.store.executions import State
 from flux.workflow_entries import WorkflowFailed
 
@@ -74,6 +75,17 @@ where execution_id = :id and seq > :after
   and (type <> 'chat_response' or seq = (
     select seq from events where execution_id = :id and type = 'chat_response' order by seq desc limit 1
   ))
+  and exists (select 1 from executions where id = :id and tenant = :tenant)
+order by seq"""
+
+#: The compaction from which a log is read, and what of before it is still needed.
+NEWEST_COMPACTION = """
+select seq, epoch, at, body from events
+where execution_id = :id and type = 'compaction'
+  and exists (select 1 from executions where id = :id and tenant = :tenant)
+order by seq desc limit 1"""
+READ_SEQS = """
+select seq, epoch, at, body from events where execution_id = :id and seq in ({seqs})
   and exists (select 1 from executions where id = :id and tenant = :tenant)
 order by seq"""
 
@@ -235,6 +247,28 @@ def newest(scope: Scope, id: str, type: type[Entry]) -> Steps[LogRow | None]:
 def load(scope: Scope, id: str, after: int = 0) -> Steps[list[Stored]]:
     """The entries behind `after` that a run goes on by, decoded: all but the older `ChatResponse`s."""
     rows = yield LOAD, {"id": id, "tenant": scope.tenant, "after": after}
+    return _decoded(rows)
+
+
+def resume(scope: Scope, id: str) -> Steps[list[Stored]]:
+    """What a run goes on by from the last compaction on: that, the older entries it needs still, those behind `upto`.
+
+    Of a log without a compaction everything, as `load` gives it.
+    """
+    rows = yield NEWEST_COMPACTION, {"id": id, "tenant": scope.tenant}
+    newest = _decoded(rows)
+    entry = newest[0].entry if newest else None
+    if not isinstance(entry, Compacted) or entry.base is None:
+        return (yield from load(scope, id))
+    needs = {f"seq_{n}": seq for n, seq in enumerate(seq for seq in entry.base["needs"] if seq <= entry.upto)}
+    older: list[Row] = []
+    if needs:
+        seqs = ", ".join(f":{name}" for name in needs)
+        older = yield READ_SEQS.format(seqs=seqs), {"id": id, "tenant": scope.tenant, **needs}
+    return [*newest, *_decoded(older), *(yield from load(scope, id, entry.upto))]
+
+
+def _decoded(rows: Sequence[Row]) -> list[Stored]:
     return [Stored(seq, epoch, at, decode(body)) for seq, epoch, at, body in rows]
 
 

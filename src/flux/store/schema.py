@@ -35,6 +35,7 @@ create table events (
   epoch integer not null, at double precision not null, body text not null, words text,
   primary key (execution_id, seq)
 );
+create index events_compactions on events (execution_id, seq) where type = 'compaction';
 
 create table interrupts (
   id text primary key, execution_id text not null, root text not null, call text, kind text not null,

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from flux.errors import WebhookExists
-from flux.events import ChatResponse, RunEnd, RunFailed
+from flux.events import ChatResponse, CompactDone, RunEnd, RunFailed
 from flux.store.database import Row, Scope, Steps
 
 Happening = Literal["session.waiting", "run.finished", "run.failed"]
@@ -165,6 +165,8 @@ def note_end(scope: Scope, id: str, run: str | None, head: int, end: RunEnd) -> 
             if not end.turn:  # a greeting, which nobody has asked for
                 return 0
             told |= {"outcome": "completed", "turn": end.turn}
+        case CompactDone():  # no answer to anything that was said
+            return 0
         case _:
             told |= {"outcome": "cancelled"}
     return (yield from note(scope, id, "run.finished", str(head), told))

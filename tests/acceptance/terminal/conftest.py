@@ -18,7 +18,7 @@ GUARD_SECONDS = 30.0
 
 def environment(**changes: str) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return kept | {"TERM": "xterm-256color", "LANG": "C.UTF-8"} | changes
+    return kept | {"TERM": "xterm-256color", "LANG": "C.UTF-8", "FLUX_SANDBOX": "local"} | changes
 
 
 class Terminal:

@@ -130,7 +130,7 @@ async def main() -> int:
     model.home = given.home
     async with (
         open_process(
-            load_settings({"FLUX_GRACE": "0.1"}, home=str(given.home)),
+            load_settings({"FLUX_GRACE": "0.1", "FLUX_SANDBOX": "local"}, home=str(given.home)),
             environment={"PATH": os.environ["PATH"]},
             workspace=given.home,
             factories={"scripted": lambda name: model},

@@ -113,6 +113,31 @@ async def test_an_approval_that_was_given_elsewhere(tmp_path: Path) -> None:
     assert "Good." in shown
 
 
+def summarising(request: ModelRequest) -> Reply:
+    """Summaries are asked for without tools."""
+    return Reply("Good." if request.tools else "They said much.")
+
+
+@pytest.mark.behaviour("terminal:compact")
+async def test_a_person_asks_for_a_summary(tmp_path: Path) -> None:
+    async with client(tmp_path, ScriptedModel(summarising)) as opened:
+        session = await opened.start_session("helper")
+        shown = await talk(opened, session.id, Person("/compact", "go", "x " * 30_000, "/compact", "again"))
+    assert shown.count("There is nothing to summarise yet.\n") == 1
+    assert shown.count("… earlier messages were summarised to save space\n") == 1
+    assert shown.index("There is nothing") < shown.index("Good.") < shown.index("were summarised")
+    assert "Error" not in shown
+
+
+@pytest.mark.behaviour("terminal:compact")
+async def test_who_comes_back_after_a_summary_sees_the_last_exchange(tmp_path: Path) -> None:
+    async with client(tmp_path, ScriptedModel(summarising)) as opened:
+        session = await opened.start_session("helper")
+        await talk(opened, session.id, Person("x " * 30_000, "then", "/compact"))
+        shown = await talk(opened, session.id, Person("again"))
+    assert "> then\nGood.\n… earlier messages were summarised to save space\n" in shown
+
+
 @pytest.mark.behaviour("terminal:resume:asks-again")
 async def test_a_resumed_session_shows_the_last_exchange_and_the_new_messages_only(tmp_path: Path) -> None:
     async with client(tmp_path) as opened:

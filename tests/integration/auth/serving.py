@@ -16,11 +16,16 @@ BY_KEYS = Auth(api_keys=ApiKeys(enabled=True))
 
 
 class Guarded:
-    """A server with auth on: `admin` and others, each with a client of their own."""
+    """A server with auth on, and keys of its principals."""
 
     def __init__(self, served: Served) -> None:
         self.served = served
         self.keys: dict[str, str] = {}
+
+    @property
+    def admin(self) -> FluxClient:
+        """A client of the principal "admin"."""
+        return self.as_("admin")
 
     async def member(self, subject: str, *roles: str, permissions: tuple[str, ...] = ()) -> FluxClient:
         """A new principal; with `permissions` also of a role of its own."""

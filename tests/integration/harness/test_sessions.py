@@ -6,7 +6,17 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from flux import CancelSignal, Harness, create_agent, define_agent_profile, define_tool, init_agent, load_skill, tool
+from flux import (
+    CancelSignal,
+    Harness,
+    PromptImage,
+    create_agent,
+    define_agent_profile,
+    define_tool,
+    init_agent,
+    load_skill,
+    tool,
+)
 from flux.agents.harness.errors import AbortError, ResultUnavailableError
 from flux.agents.harness.host import close_hosts, host
 from flux.engine.answers import Decision
@@ -19,7 +29,7 @@ from flux.errors import (
     SessionNotFound,
     Unavailable,
 )
-from flux.messages import ModelFailure, ToolResult, UserMessage, text_of
+from flux.messages import ImagePart, ModelFailure, ToolResult, UserMessage, text_of
 from flux.models.base import ModelRequest
 from flux.sandboxes import local
 from flux.testing import Call, Reply, ScriptedModel
@@ -34,6 +44,10 @@ def texts(messages: list[Any]) -> list[str]:
 
 def last_text(request: ModelRequest) -> str:
     return texts([one for one in request.messages if isinstance(one, UserMessage)])[-1]
+
+
+def shown(request: ModelRequest) -> list[Any]:
+    return [part for message in request.messages if isinstance(message, UserMessage) for part in message.parts]
 
 
 class City(BaseModel):
@@ -455,3 +469,22 @@ async def test_an_initialiser_that_fails_raises_and_names_may_not_clash(desk: Ma
             )
     with pytest.raises(DefinitionInvalid, match="an agent is what create_agent returns, not dict"):
         await init_agent({"model": "test/main"}, id="1")  # type: ignore[arg-type]
+
+
+@pytest.mark.behaviour("harness:session:images")
+async def test_images_reach_a_model_that_sees_and_are_an_error_with_one_that_does_not(
+    desk: MakeAgent, models: dict[str, ScriptedModel]
+) -> None:
+    image = PromptImage.of(b"\x89PNG", "image/png")
+    harness = await init_agent(desk([Reply("A dot."), Reply("Go on.")]), id="t-1")
+    session = await harness.session()
+    assert (await session.prompt("What is it?", images=[image])).text == "A dot."
+    assert ImagePart(image.data, "image/png") in shown(models["main"].requests[0])
+    assert (await session.task("And this?", images=[{"type": "image", "data": "AA==", "mimeType": "image/gif"}])).text
+    assert ImagePart("AA==", "image/gif") in shown(models["main"].requests[-1])
+    models["blind"] = ScriptedModel([Reply("x")], images=False)
+    with pytest.raises(AgentFailed, match="takes no images"):
+        await session.prompt("What is it?", images=[image], model="test/blind")
+    for wrong in ("x", PromptImage("no base64!", "image/png"), PromptImage("AA==", "text/plain")):
+        with pytest.raises(InvalidInput, match="images: "):
+            await session.prompt("What is it?", images=[wrong])

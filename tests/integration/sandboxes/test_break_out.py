@@ -181,6 +181,22 @@ async def test_what_it_leaves_behind_is_killed(sandbox: IsolatedSandbox, workspa
     assert (workspace / "beat").read_text() == before
 
 
+async def test_what_is_hidden_in_the_workspace_is_not_to_be_had(workspace: Path) -> None:
+    home = workspace / ".flux"
+    home.mkdir()
+    (home / "secret.key").write_text("secret")
+    (workspace / "link").symlink_to(home)
+    sandbox = IsolatedSandbox(workspace, limits=SMALL, hidden=[str(home)])
+    result = await run(
+        sandbox, "cat .flux/secret.key link/secret.key; ls -A .flux; mv .flux moved && echo moved; touch .flux/x"
+    )
+    assert result.stdout == ""
+    for path in (".flux/secret.key", "link/secret.key", ".flux"):
+        with pytest.raises(PermissionError, match="hidden"):
+            await sandbox.read(path)
+    assert [one.name for one in home.iterdir()] == ["secret.key"]
+
+
 FORKS = """
 import asyncio, sys
 from flux.sandboxes import Limits

@@ -143,10 +143,11 @@ UNLIMITED = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 
 
 def settings_of(home: Path, database_url: str = "") -> Settings:
-    """Settings for a quick life and death."""
+    """Settings for a quick life and death, with tools that ask first on any machine."""
     return load_settings(
-        {}, cwd=home, home=str(home), grace=0.0, synchronous="normal", database_url=database_url or None
-    )
+        {}, cwd=home, home=str(home), grace=0.0, synchronous="normal", database_url=database_url or None,
+        sandbox="local",
+    )  # fmt: skip
 
 
 @asynccontextmanager

@@ -79,6 +79,7 @@ def _ask(scope: Scope, id: str, question: str) -> Steps[Any]:
 
 
 BOB = Presence("bob")
+HELLO_SAID = CancelRequested(run="r")
 TIMES = schedules.Given(target="agent", agent="helper", message="hi", spec='{"type":"interval","seconds":60}')
 
 
@@ -132,6 +133,7 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "artifacts.put": (_keep, Fenced),
     "artifacts.read_in_tree": (lambda s, id, q: artifacts.read_in_tree(s, id, "kept"), None),
     "callers.enter": (lambda s, id, q: callers.enter(s, id, BOB, [], None, None), SessionNotFound),
+    "callers.restore": (lambda s, id, q: callers.restore(s, id, [HELLO_SAID], 1), ()),
     "callers.find": (lambda s, id, q: callers.find(s, "helper", "i", "default"), None),
     "configs.get": (lambda s, id, q: configs.get(s, "city"), None),
     "configs.names": (lambda s, id, q: configs.names(s), []),
@@ -176,6 +178,7 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "log.read_types": (lambda s, id, q: log.read_types(s, id, [UsageCounted]), []),
     "log.last": (lambda s, id, q: log.last(s, id), None),
     "log.newest": (lambda s, id, q: log.newest(s, id, SessionStarted), None),
+    "log.resume": (lambda s, id, q: log.resume(s, id), []),
     "log.load": (lambda s, id, q: log.load(s, id), []),
     "log.read": (lambda s, id, q: log.read(s, id), []),
     "memories.by_id": (lambda s, id, q: memories.by_id(s, "helper", range(20)), []),

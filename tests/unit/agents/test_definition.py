@@ -46,7 +46,9 @@ WRONG: list[tuple[str, Any, str]] = [
     ("budget", {"run": {"max_tokens": 0}}, "budget.run.max_tokens: "),
     ("budget", {"runs": {}}, "unknown field 'budget.runs'"),
     ("budget", {"session": {"max_cost_usd": -1}}, "budget.session.max_cost_usd: "),
-    ("compaction", {"keep_recent_tokens": 0}, "keep_recent_tokens: "),
+    ("compaction", {"keep_recent_tokens": 0}, "compaction.keep_recent_tokens: should be greater than 0"),
+    ("compaction", {"model": "gpt"}, "compaction.model: 'gpt' must be provider/model"),
+    ("compaction", True, "compaction: must be a mapping of fields, or false"),
     ("modle", "x", "unknown field 'modle'; did you mean 'model'?"),
     ("max_tool_call", 3, "did you mean 'max_tool_calls'?"),
 ]

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from flux.agents.cuts import Compact
 from flux.agents.steps import (
     CallModel,
-    Compact,
     Finish,
     Idle,
     Park,
@@ -18,7 +18,18 @@ from flux.agents.steps import (
     Tools,
     next_step,
 )
-from flux.events import Cancelled, ChatResponse, Compacted, Entry, RunFailed, Stored, UserSaid
+from flux.events import (
+    Cancelled,
+    ChatResponse,
+    CompactDone,
+    Compacted,
+    CompactRequested,
+    Entry,
+    RunEnd,
+    RunFailed,
+    Stored,
+    UserSaid,
+)
 from flux.messages import TextPart
 from tests.unit.agents.logs import (
     NOW,
@@ -26,6 +37,7 @@ from tests.unit.agents.logs import (
     answer,
     answered,
     asked,
+    definition,
     done,
     failed,
     needs_input,
@@ -54,7 +66,7 @@ def calls(found: Step) -> list[str]:
     return [state.call.id for state in found.calls]
 
 
-def end(found: Step) -> Cancelled | ChatResponse | RunFailed:
+def end(found: Step) -> RunEnd:
     assert isinstance(found, (Settle, Finish))
     return found.end
 
@@ -326,3 +338,46 @@ def test_history_near_the_window_is_compacted_before_the_call() -> None:
     assert isinstance(step(*full, policy_=policy(window=1000, compaction=False)), CallModel)
     compacted = (*full, Compacted(upto=5, summary="They met."))
     assert isinstance(step(*compacted, policy_=policy(window=1000)), CallModel)
+
+
+@pytest.mark.behaviour("compaction:reserve")
+@pytest.mark.parametrize(
+    ("window", "output", "reserve", "free"),
+    [
+        (200_000, None, None, 20_000),
+        (200_000, 64_000, None, 20_000),
+        (200_000, 8_000, None, 8_000),
+        (3_000, 8_000, None, 1_000),
+        (200_000, 8_000, 50_000, 50_000),
+    ],
+)
+def test_the_reserve_is_what_the_model_may_answer_and_a_third_of_a_small_window_at_most(
+    window: int, output: int | None, reserve: int | None, free: int
+) -> None:
+    def at(tokens: int) -> Step:
+        full = (answer("done", tokens=tokens), ChatResponse(content="done", turn=1), user("u2"), run("u2", id="r2"))
+        limits = Policy(definition(compaction={"reserve_tokens": reserve}), 3, 100.0, window, output)
+        return step(*full, policy_=limits)
+
+    assert isinstance(at(window - free - 20), CallModel)
+    assert isinstance(at(window - free + 20), Compact)
+
+
+ASKED = (*BEGUN, answer("done " * 99), ChatResponse(content="done", turn=1), CompactRequested(id="c", by="me"))
+
+
+@pytest.mark.behaviour("compaction:asked")
+@pytest.mark.parametrize("compaction", [False, {"keep_recent_tokens": 10}])
+def test_a_request_is_a_run_that_compacts_once_and_calls_no_model(compaction: Any) -> None:
+    keeps = policy(compaction=compaction)
+    assert message(next_step(transcript(*ASKED, user("u2")), 0, keeps, NOW)) == "c"
+    begun = (*ASKED, user("u2"), run("c", id="r2"))
+    if compaction is False:
+        assert end(next_step(transcript(*begun), 0, keeps, NOW)) == CompactDone(compacted=False)
+        return
+    found = next_step(transcript(*begun), 0, keeps, NOW)
+    assert isinstance(found, Compact)
+    made = (*begun, Compacted(upto=found.upto, summary="They met."))
+    assert end(next_step(transcript(*made), 0, keeps, NOW)) == CompactDone()
+    assert message(next_step(transcript(*made, CompactDone()), 0, keeps, NOW)) == "u2"
+    assert end(next_step(transcript(*made, stop("r2")), 0, keeps, NOW)) == Cancelled()

@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flux.agents import prompt
-from flux.agents.steps import cut
-from flux.agents.transcript import Item, Transcript, UserItem
+from flux.agents.cuts import cut
+from flux.agents.items import Item, UserItem
+from flux.agents.transcript import Transcript
 from flux.events import Compacted, UserSaid
 from flux.messages import AssistantMessage, CallPart, Message, TextPart, ToolCall, ToolResult, UserMessage, text_of
 from tests.unit.agents.logs import (
     answer,
-    definition,
     done,
     random_log,
     run,
@@ -87,9 +87,10 @@ def test_each_consumed_message_stands_in_the_prompt_once(choices: list[int]) -> 
 def test_a_cut_never_parts_a_call_from_its_result(choices: list[int], keep: int) -> None:
     entries = random_log(choices)
     log = Transcript().extend(entries)
-    upto = cut(log, definition(compaction={"keep_recent_tokens": keep}))
-    if upto is None:
+    found = cut(log, keep)
+    if found is None:
         return
+    upto = found.upto
     older = prompt.build(item for item in log.items if item.seq <= upto)
     assert 1 <= upto < log.head
     before = len(log.items)

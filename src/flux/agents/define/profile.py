@@ -9,12 +9,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, fi
 
 from flux.agents.define.skills import skill_of
 from flux.agents.define.tool import ToolDefinition, check_name
-from flux.agents.definition import Compaction, ThinkingLevel
+from flux.agents.definition import CompactionConfig as CompactionConfig  # noqa: PLC0414 - people take it from here
+from flux.agents.definition import ThinkingLevel
 from flux.errors import DefinitionInvalid
 from flux.suggest import unknown
 from flux.tools.skill import Skill
 
-CompactionConfig = Compaction
 #: Lists of an agent that its parts add to, and what one element is.
 LISTS = {"tools": "tool", "skills": "skill", "subagents": "sub-agent"}
 
@@ -110,8 +110,8 @@ class AgentRuntimeConfig(Capabilities):
     @field_validator("sandbox")
     @classmethod
     def _makes_a_sandbox(cls, sandbox: Any) -> Any:
-        usable = sandbox in (None, False) or callable(sandbox) or hasattr(sandbox, "open") or hasattr(sandbox, "exec")
-        if not usable:
+        made = callable(sandbox) or hasattr(sandbox, "open") or hasattr(sandbox, "exec")
+        if not (made or sandbox is None or sandbox is False):
             raise ValueError("must be False, virtual(), local(), isolated(), or a function that makes a sandbox")
         return sandbox
 
@@ -175,7 +175,7 @@ def _telling(faults: Sequence[Any]) -> Sequence[Any]:
 
 
 def _fault(cls: type[BaseModel], fault: Any) -> str:
-    where = ".".join(str(part) for part in fault["loc"] if part not in ("Compaction", "literal[False]"))
+    where = ".".join(str(part) for part in fault["loc"] if part not in ("CompactionConfig", "literal[False]"))
     if fault["type"] == "extra_forbidden":
         return unknown("field", where, _fields_at(cls, fault["loc"]))
     if fault["type"] == "missing":
@@ -194,7 +194,7 @@ def _fields_at(cls: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
     }
     named = [part for part in loc[:-1] if part in inside]
     found = inside[cast(str, named[-1])] if named else cls
-    prefix = ".".join(str(part) for part in loc[:-1] if part not in ("Compaction", "literal[False]"))
+    prefix = ".".join(str(part) for part in loc[:-1] if part not in ("CompactionConfig", "literal[False]"))
     return [f"{prefix}.{name}" if prefix else name for name in found.model_fields]
 
 

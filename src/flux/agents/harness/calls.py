@@ -36,6 +36,10 @@ class CallHandle(Awaitable[T], Generic[T]):
         """Whether it is over."""
         return self._task.done()
 
+    async def ended(self) -> None:
+        """Return when it is over, however that was."""
+        await asyncio.wait((self._task,))
+
     def __await__(self) -> Generator[Any, None, T]:
         return self._wait().__await__()
 

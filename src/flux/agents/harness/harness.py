@@ -23,6 +23,7 @@ from flux.agents.harness.ids import check_id
 from flux.agents.harness.kit import check_tools, skills_beside
 from flux.agents.harness.place import open_sandbox, seen_from
 from flux.agents.harness.session import Session
+from flux.agents.harness.stores import SessionStore, check_store
 from flux.agents.harness.tools import built_in
 from flux.agents.harness.wanted import Wanted
 from flux.agents.kits import Code, Given
@@ -60,7 +61,7 @@ class Sessions:
 
         :raises SessionExists: there is one of that name
         """
-        return self._harness.opened(await self._host.create(*self._key(name)), name)
+        return self._harness.opened(await self._host.create(*self._key(name), self._harness.store), name)
 
     async def delete(self, name: str = DEFAULT) -> None:
         """Remove the session of that name with all that it holds; no error when there is none.
@@ -85,12 +86,14 @@ class Harness:
         self.sandbox = sandbox
         self.fs = Files(sandbox)
         self.sessions: Any = Sessions(self, host)
+        self.store: SessionStore | None = resolved.persist
         self._resolved = resolved
         self._host = host
 
     async def session(self, name: str = DEFAULT) -> Session:
         """The session of that name, made if there is none."""
-        row = await self._host.found_or_created(self.agent, self.id, check_id("the name of a session", name))
+        check_id("the name of a session", name)
+        row = await self._host.found_or_created(self.agent, self.id, name, self.store)
         return self.opened(row, name)
 
     def shell(
@@ -150,6 +153,8 @@ class Harness:
         child = given_for(
             extended(found, asked.tools), sandbox, model=asked.model, result=asked.result, options=options
         )
+        if asked.images and child.code is not None:
+            child = replace(child, code=replace(child.code, images=asked.parts))
         name = agent or parent.definition.name
         code = parent.code or Code(self.sandbox)
         return name, replace(parent, code=replace(code, agents={name: child})), child
@@ -229,6 +234,8 @@ async def checked_sandbox(resolved: Resolved) -> Sandbox:
     :raises DefinitionInvalid: two of its tools, or two of its skills, have one name
     :raises Unavailable: it cannot be made
     """
+    if resolved.persist is not None:
+        check_store(resolved.persist)
     sandbox = await open_sandbox(resolved.name, resolved.sandbox, resolved.cwd)
     given = given_for(resolved, sandbox, model=None if isinstance(resolved.model, str) else NO_MODEL)
     if given.code is not None:

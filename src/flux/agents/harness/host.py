@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from flux.agents.harness.calls import CallHandle
+from flux.agents.harness.stores import SessionKey, SessionStore, imported
 from flux.agents.process import Process, open_process
+from flux.deltas import decode_delta
 from flux.engine.admission import NewSession, start_session_steps, title_of
 from flux.engine.run import Executor
 from flux.engine.upkeep import to_the_end
 from flux.errors import FluxError, SessionBusy, SessionEnded, SessionExists, SessionNotFound
-from flux.events import Entry, Stored
+from flux.events import DeltaEvent, Entry, Stored, UnknownEntry, UserSaid, decode
 from flux.settings import Settings, load_settings
 from flux.store import callers, executions, log
-from flux.store.channel import Cursor
+from flux.store.channel import Cursor, Frame
 from flux.store.database import LOCAL, Scope, one
 from flux.store.executions import CALLER, Execution
 from flux.tools.cancel import CancelSignal
+from flux.watch import RunWatch
 
+#: What readers of a session are shown.
+Shown = Entry | UnknownEntry | DeltaEvent
 #: Seconds between two looks at a session that somebody else is just giving back.
 LOOK_SECONDS = 0.2
 
@@ -41,18 +47,26 @@ class Host:
         """The open session of that name; None when there is none."""
         return await self.process.database.read(callers.find(self.scope, agent, instance, name))
 
-    async def create(self, agent: str, instance: str, name: str) -> Execution:
-        """A new session.
+    async def create(self, agent: str, instance: str, name: str, store: SessionStore | None = None) -> Execution:
+        """A new session, with what a store keeps of it.
 
         :raises SessionExists: there is one, perhaps of somebody else
+        :raises InvalidInput: what the store keeps is no conversation
         """
+        kept = await store.load(SessionKey(agent, instance, name)) if store is not None else None
+        entries, turns = imported(kept) if kept is not None else ([], 0)
         new = NewSession(agent, "", instance=instance, name=name, pool=CALLER)
         program = start_session_steps(self.scope, new, None, self.process.dispatch)
         admitted, rows = await self.process.database.write(program)
         self.process.feed.publish(admitted.id, rows)
+        if entries:
+            restored = await self.process.database.write(callers.restore(self.scope, admitted.id, entries, turns))
+            self.process.feed.publish(admitted.id, restored)
         return await self.row(admitted.id)
 
-    async def found_or_created(self, agent: str, instance: str, name: str) -> Execution:
+    async def found_or_created(
+        self, agent: str, instance: str, name: str, store: SessionStore | None = None
+    ) -> Execution:
         """The session of that name, made if there is none.
 
         :raises SessionExists: somebody else has one
@@ -61,7 +75,7 @@ class Host:
         if found is not None:
             return found
         try:
-            return await self.create(agent, instance, name)
+            return await self.create(agent, instance, name, store)
         except SessionExists:
             found = await self.find(agent, instance, name)
             if found is None:
@@ -150,6 +164,25 @@ class Host:
             self.process.session_executor.own.pop(id, None)
         return await self.written(id, entered.execution.head - len(entries))
 
+    async def events(self, id: str, message: str, handle: CallHandle[Any]) -> AsyncGenerator[Shown, None]:
+        """What happens in a session until the run of a message has ended, or its operation failed before it began."""
+        row = await self.row(id)
+        watch, admitted = RunWatch(message), False
+        over = asyncio.ensure_future(handle.ended())
+        async with aclosing(self.process.feed.follow(self.scope, id, Cursor(row.head, row.epoch))) as batches:
+            while watch.state != "ended":
+                batch = asyncio.ensure_future(anext(batches))
+                if not admitted:
+                    await asyncio.wait((batch, over), return_when=asyncio.FIRST_COMPLETED)
+                    if not batch.done():
+                        await _given_up(batch)
+                        break
+                for event in map(_event, await batch):
+                    admitted = admitted or (isinstance(event, UserSaid) and event.id == message)
+                    watch.feed(event)
+                    yield event
+        over.cancel()
+
     @contextmanager
     def _stopped_by(self, signal: CancelSignal, id: str) -> Iterator[None]:
         stopping: list[asyncio.Task[object]] = []
@@ -227,6 +260,15 @@ class Host:
     async def _now(self) -> float:
         (now,), *_ = await self.process.database.read(one("select :now"))
         return float(now)
+
+
+def _event(frame: Frame) -> Shown:
+    return decode(frame.data) if frame.entry else decode_delta(frame.data)
+
+
+async def _given_up(task: asyncio.Future[Any]) -> None:
+    task.cancel()
+    await asyncio.wait((task,))
 
 
 class Keeper:

@@ -129,6 +129,10 @@ class WorkflowSession(Session):
         """Not here: the loop summarises by itself where it has to."""
         _cannot("compacted")
 
+    def stream(self, text: str, **_: Any) -> Any:
+        """Not here: what happens is progress of the execution."""
+        _cannot("streamed")
+
     async def cancel(self) -> None:
         """Not here: abort the handle, or cancel the execution."""
         _cannot("cancelled from inside")
@@ -153,7 +157,9 @@ class WorkflowSession(Session):
 
         return CallHandle(operation, signal)
 
-    async def _ask(self, text: str, asked: Wanted, given: Given, signal: CancelSignal) -> Any:
+    async def _ask(
+        self, text: str, asked: Wanted, given: Given, signal: CancelSignal, message: str | None = None
+    ) -> Any:
         started = SessionStarted(
             agent=given.definition.name,
             instance=self._instance,

@@ -87,7 +87,7 @@ class CodeKit:
             return Failed(f"There is no sub-agent {agent!r}. Sub-agents: {', '.join(code.agents) or 'none'}.")
         inside = one.code if cwd is None else replace(one.code, sandbox=seen_from(one.code.sandbox, cwd))
         one = replace(one, code=replace(inside, result=()) if agent is None else inside)
-        colleague = Colleague(one.definition, given=one, options=inside.options)
+        colleague = Colleague(one.definition, given=one, options=inside.options, images=inside.images)
         return await self._delegation.drive(session, call, colleague, prompt)
 
 

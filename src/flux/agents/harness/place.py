@@ -11,7 +11,7 @@ from typing import Any
 
 from flux.errors import DefinitionInvalid, FluxError, Unavailable, describe
 from flux.sandboxes.base import Entry, FileStat, HostSandbox, Sandbox, ShellResult
-from flux.sandboxes.factories import virtual
+from flux.sandboxes.factories import is_bash, of_bash, virtual
 
 
 async def open_sandbox(agent: str, given: Any, cwd: str | None) -> Sandbox:
@@ -29,6 +29,8 @@ async def open_sandbox(agent: str, given: Any, cwd: str | None) -> Sandbox:
             made = await made if inspect.isawaitable(made) else made
             if hasattr(made, "open") and not hasattr(made, "exec"):
                 made = await made.open(workspace=_expanded(cwd))
+        if is_bash(made):
+            made = of_bash(made)
     if not _is_sandbox(made):
         raise DefinitionInvalid(
             f"agent {agent}: sandbox: its function made a {type(made).__name__}, which is no sandbox", field="sandbox"

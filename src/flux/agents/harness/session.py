@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -15,19 +16,21 @@ from flux.agents.forking import fork_steps, plan_fork
 from flux.agents.harness.calls import CallHandle
 from flux.agents.harness.commands import Command, CommandRun
 from flux.agents.harness.errors import AbortError
-from flux.agents.harness.host import Host
+from flux.agents.harness.host import Host, Shown
 from flux.agents.harness.outcome import outcome_of, response_of, spent_in
+from flux.agents.harness.stores import SessionKey, exported
 from flux.agents.harness.texts import skill_text
 from flux.agents.harness.tools import TASK
-from flux.agents.harness.types import model_of
+from flux.agents.harness.types import PromptResponse, PromptResult, model_of
 from flux.agents.harness.wanted import Wanted, wanted
 from flux.agents.kits import Given
 from flux.agents.transcript import Transcript
 from flux.engine.answers import Admitted, Decision
 from flux.engine.driving import child_id, message_of
+from flux.engine.run import Executor
 from flux.errors import AgentFailed, InvalidInput
 from flux.events import AssistantSaid, Cancelled, Entry, RunFailed, RunStarted, Stored, UserSaid
-from flux.messages import CallPart, Message, TextPart, ToolCall
+from flux.messages import CallPart, Message, TextPart, ToolCall, UserPart
 from flux.sandboxes.base import ShellResult
 from flux.sandboxes.verbs import Files
 from flux.store.interrupts import Interrupt
@@ -72,7 +75,27 @@ class Session:
         :raises ResultUnavailableError: it ended without the result
         :raises AgentFailed: it failed
         """
-        return self._call(partial(self._prompt, text, options), signal)
+        return self._call(partial(self._prompt, text, options, str(uuid.uuid4())), signal)
+
+    async def stream(
+        self, text: str, *, signal: CancelSignal | None = None, **options: Any
+    ) -> AsyncGenerator[Shown | PromptResponse | PromptResult[Any], None]:
+        """What happens while the agent answers, as it happens; the last is what `prompt` gives. Options are its own.
+
+        Who stops reading stops the operation.
+
+        :raises SessionBusy, AbortError, ResultUnavailableError, AgentFailed: as `prompt`
+        """
+        message = str(uuid.uuid4())
+        handle = self._call(partial(self._prompt, text, options, message), signal)
+        try:
+            async with aclosing(self._host.events(self.id, message, handle)) as events:
+                async for event in events:
+                    yield event
+            yield await handle
+        finally:
+            handle.abort("nobody reads the stream any more")
+            await handle.ended()
 
     def skill(
         self,
@@ -181,9 +204,9 @@ class Session:
     async def _alone(self, work: Work[T]) -> T:
         return await self._call(work, None)
 
-    async def _prompt(self, text: str, options: Mapping[str, Any], signal: CancelSignal) -> Any:
+    async def _prompt(self, text: str, options: Mapping[str, Any], message: str, signal: CancelSignal) -> Any:
         asked = wanted(**options)
-        return await self._ask(text, asked, self._harness.given(asked), signal)
+        return await self._ask(text, asked, self._harness.given(asked), signal, message)
 
     async def _skill(
         self,
@@ -197,8 +220,10 @@ class Session:
         given = self._harness.given(asked, () if isinstance(skill, str) else (skill,))
         return await self._ask(skill_text(found, args), asked, given, signal)
 
-    async def _ask(self, text: str, asked: Wanted, given: Given, signal: CancelSignal) -> Any:
-        said = self._said(text, asked)
+    async def _ask(
+        self, text: str, asked: Wanted, given: Given, signal: CancelSignal, message: str | None = None
+    ) -> Any:
+        said = self._said(text, asked, message=message)
         entries = await self._run([said], given, signal, text=text)
         return response_of(
             outcome_of(entries, said.id), spent_in(entries), model_of(given.definition.model), asked.result
@@ -234,23 +259,41 @@ class Session:
         began, call = command.entries(run, said, given.definition)
         executor = self._host.process.session_executor
         work = CommandRun(command, call, self._harness.sandbox, executor.settle)
-        await self._host.run(self.id, [said, *began], work, signal, run_id=run, text=command.text)
+        await self._recorded([said, *began], work, signal, run, command.text)
         return work.came_to()
 
     async def _delete(self, signal: CancelSignal) -> None:
         await self._host.delete(self.id)
+        if self._harness.store is not None:
+            await self._harness.store.delete(self._key)
 
-    def _said(self, text: Any, asked: Wanted, more: Mapping[str, Any] | None = None) -> UserSaid:
+    @property
+    def _key(self) -> SessionKey:
+        return SessionKey(self._harness.agent, self._harness.id, self.name)
+
+    def _said(
+        self, text: Any, asked: Wanted, more: Mapping[str, Any] | None = None, message: str | None = None
+    ) -> UserSaid:
         if not isinstance(text, str) or not text.strip():
             raise InvalidInput("the text of an operation is empty")
         options = {**asked.options, **(more or {})}
-        return UserSaid(id=str(uuid.uuid4()), mode="reject", parts=(TextPart(text),), options=options)
+        parts: tuple[UserPart, ...] = (TextPart(text), *asked.parts)
+        return UserSaid(id=message or str(uuid.uuid4()), mode="reject", parts=parts, options=options)
 
     async def _run(
         self, entries: Sequence[Entry], given: Given, signal: CancelSignal, *, run: str | None = None, text: str
     ) -> Any:
         work = partial(self._host.process.session_executor.execute, given=given)
-        return await self._host.run(self.id, entries, work, signal, run_id=run or str(uuid.uuid4()), text=text)
+        return await self._recorded(entries, work, signal, run or str(uuid.uuid4()), text)
+
+    async def _recorded(
+        self, entries: Sequence[Entry], work: Executor, signal: CancelSignal, run: str, text: str
+    ) -> list[Stored]:
+        """Do something in the session, and tell its store."""
+        written = await self._host.run(self.id, entries, work, signal, run_id=run, text=text)
+        if self._harness.store is not None:
+            await self._harness.store.save(self._key, exported(await self._host.written(self.id)))
+        return written
 
 
 def conversation(entries: Sequence[Stored]) -> list[Message]:

@@ -13,6 +13,7 @@ from flux.agents.definition import ThinkingLevel
 from flux.agents.harness.given import Result, result_of
 from flux.agents.harness.types import PromptImage, check_image
 from flux.errors import InvalidInput
+from flux.messages import ImagePart
 
 
 class Wanted(Struct, frozen=True):
@@ -23,6 +24,11 @@ class Wanted(Struct, frozen=True):
     model: str | None = None
     thinking_level: ThinkingLevel | None = None
     images: tuple[PromptImage, ...] = ()
+
+    @property
+    def parts(self) -> tuple[ImagePart, ...]:
+        """What stands beside the text."""
+        return tuple(ImagePart(image.data, image.mime_type) for image in self.images)
 
     @property
     def options(self) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from fastapi import APIRouter, Body, Query, Request
 from pydantic import AfterValidator
 
 from flux.agents.definition import AgentDefinition, define
+from flux.agents.rights import permission_for, withheld
 from flux.errors import DefinitionInvalid
+from flux.server.auth import caller_of
 from flux.server.context import chosen, process_of, scope_of
 from flux.server.definitions import needs_of, without_code
 from flux.server.rbac import check, choosy, may
@@ -56,7 +58,10 @@ async def get_agent(request: Request, name: str) -> dict[str, Any]:
     process, scope = process_of(request), scope_of(request)
     found = await process.agents.get(scope, name)
     notes = process.mcp.troubles(AgentDefinition.from_json(found.definition).mcp_servers, scope.tenant, scope.principal)
-    return _told(request, found) | ({"notes": notes} if notes else {})
+    told = _told(request, found) | ({"notes": notes} if notes else {})
+    permissions = caller_of(request).permissions
+    kept_back = withheld(process.agents.offered(found), permissions)
+    return told | ({"withheld": {name: permission_for(name) for name in kept_back}} if kept_back else {})
 
 
 @router.get("/{name}/versions")

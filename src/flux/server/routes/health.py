@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, Response
 
 import flux
 from flux.errors import DatabaseUnavailable, Unavailable
@@ -18,6 +18,7 @@ from flux.store.database import one
 #: Seconds that the database gets to answer.
 ANSWER_SECONDS = 5.0
 PROMETHEUS = "text/plain; version=0.0.4"
+TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {}}, "description": "The metrics"}}
 
 router = APIRouter(tags=["health"])
 
@@ -39,7 +40,7 @@ async def ready(request: Request) -> dict[str, Any]:
     return {"status": "ok", "version": flux.__version__, "database": "ok"}
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get("/metrics", response_class=Response, responses=TEXT)
 async def metrics(request: Request) -> PlainTextResponse:
     """Metrics in the text format of Prometheus."""
     counts: Counts = request.app.state.counts

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 from fastapi import APIRouter, Body, Depends, Header, Query, Request
 from fastapi.responses import Response
 
+from flux.engine.identity import TALK
 from flux.server.context import process_of, scope_of
-from flux.server.rbac import check, may
-from flux.server.rules import TALK
+from flux.server.rbac import check
 from flux.server.waiting import waiter_for
 from flux.server.wire import Json
 from flux.store.feed import Cursor
@@ -77,8 +77,7 @@ async def resume_workflow(
 def _check_run(request: Request, namespace: str, name: str, input: Any) -> None:
     """A workflow needs the permission to run it; where an agent talks, that is the one to start the agent."""
     if namespace != AGENTS:
-        run = "workflow:{namespace}:{name}:run"
-        check(request, run, knows=None if may(request, run) else "workflow:{namespace}:{name}:read")
+        check(request, "workflow:{namespace}:{name}:run", knows="workflow:{namespace}:{name}:read")
         return
     given = input.get("agent") if isinstance(input, dict) else None
     agent = given if name == AGENT_CHAT and isinstance(given, str) else name

@@ -7,12 +7,11 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Query, Request
 
+from flux.engine.identity import to_start
 from flux.engine.scheduling import NewSchedule
 from flux.engine.values import readable
-from flux.permissions import quoted
 from flux.server.context import chosen, process_of, scope_of
 from flux.server.rbac import check, choosy
-from flux.server.rules import TALK
 from flux.server.wire import MAX_PAGE, CreateSchedule, PutSchedule, decode_cursor, encode_cursor, page
 from flux.store.schedules import Schedule, ScheduleRun
 
@@ -125,9 +124,7 @@ def run_row(run: ScheduleRun) -> dict[str, Any]:
 
 def _targets(body: PutSchedule) -> list[str]:
     """What it takes to start what the schedule starts."""
-    if body.agent is not None:
-        return [TALK, f"agent:{quoted(body.agent)}:start"]
-    return [f"workflow:{':'.join(map(quoted, (body.workflow or '').split('/', 1)))}:run"]
+    return to_start(workflow=body.workflow, agent=body.agent)
 
 
 def _new(body: PutSchedule) -> NewSchedule:

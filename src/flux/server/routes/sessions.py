@@ -13,10 +13,11 @@ from flux.agents.exporting import Format, exported
 from flux.agents.sessions import Sessions
 from flux.engine.admission import NewMessage
 from flux.engine.answers import Admitted, Decision
-from flux.events import UserSaid, decode
+from flux.engine.identity import TALK
+from flux.events import CompactRequested, UserSaid, decode
 from flux.server.context import events_page, process_of, scope_of, stream, wants_events
 from flux.server.rbac import check
-from flux.server.rules import REGISTER, TALK
+from flux.server.rules import REGISTER
 from flux.server.sse import Begun
 from flux.server.wire import (
     MAX_PAGE,
@@ -170,6 +171,14 @@ async def cancel_run(request: Request, id: str) -> Response:
     return _accepted(admitted, cancelled=True)
 
 
+@router.post("/sessions/{id}/compact", status_code=202)
+async def compact_session(request: Request, id: str, key: Key = None) -> Response:
+    """Summarise the older part of the history; a run does it, whose input has the id `request`."""
+    sessions, scope = process_of(request).sessions, scope_of(request)
+    admitted = await sessions.compact(scope, id, key=key)
+    return _accepted(admitted, request=await _said(sessions, scope, admitted))
+
+
 @router.post("/sessions/{id}/stop", status_code=202)
 async def stop_session(request: Request, id: str) -> Response:
     """End the session for good."""
@@ -232,10 +241,10 @@ async def list_sessions_of(
 
 
 async def _said(sessions: Sessions, scope: Scope, admitted: Admitted) -> str | None:
-    """The id of the message that was admitted."""
+    """The id of the message, or of the request, that was admitted."""
     rows = await sessions.entries(scope, admitted.id, admitted.seq - 1, 1)
     entry = decode(rows[0].body)
-    return entry.id if isinstance(entry, UserSaid) else None
+    return entry.id if isinstance(entry, UserSaid | CompactRequested) else None
 
 
 async def _until_rest(batches: AsyncGenerator[list[Frame], None], watch: RunWatch) -> AsyncGenerator[list[Frame], None]:

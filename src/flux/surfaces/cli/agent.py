@@ -131,6 +131,8 @@ def show(name: str, effective: bool, format_: str, server: str | None) -> None:
     for problem in (*found["problems"], *found.get("notes", ())):
         click.echo(f"# {problem}")
     if effective:
+        for tool, permission in found.get("withheld", {}).items():
+            click.echo(f"# {tool} is not offered to you: it needs the permission {permission}")
         definition = AgentDefinition.model_validate(definition.model_dump())
     click.echo(overview(definition), nl=False)
 

@@ -24,12 +24,16 @@ from flux.engine.recovery import is_alive
 from flux.redaction import Known
 from flux.settings import Settings
 from flux.surfaces.cli.logs import log_to_file
+from flux.trust import user_data
 
 if TYPE_CHECKING:
     from flux.client import FluxClient
+    from flux.client.credentials import StoredLogin
 
 T = TypeVar("T")
 
+#: Of logins, in the user's own folder.
+FILE = "credentials.json"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 EMBEDDED = "http://localhost"
 #: What this command knows, until it has told how it ended.
@@ -53,9 +57,10 @@ async def connect(
     if url is not None:
         # A server on this machine acts where this command was given; another one has its own directories.
         # With a token it may be for others too, who choose no directories on it.
-        workspace = here if urlsplit(url).hostname in LOOPBACK and not settings.auth_token else None
+        token = settings.auth_token or stored_login(url)
+        workspace = here if urlsplit(url).hostname in LOOPBACK and not token else None
         KNOWN.add(settings.auth_token)
-        async with FluxClient(url, settings.auth_token, workspace=workspace) as client:
+        async with FluxClient(url, token, workspace=workspace) as client:
             yield client
         return
     log_to_file(settings.home)
@@ -78,6 +83,17 @@ async def connect(
         client = FluxClient(EMBEDDED, transport=InProcessTransport(app), workspace=here)
         settle_memory()
         yield await stack.enter_async_context(client)
+
+
+def stored_login(url: str) -> StoredLogin | None:
+    """The login that is kept for a server."""
+    folder = user_data(os.environ)
+    if not (folder / FILE).exists():
+        return None
+    from flux.client.credentials import Credentials, StoredLogin
+
+    credentials = Credentials(folder)
+    return StoredLogin(credentials, url) if credentials.get(url) else None
 
 
 def live_server(home: Path) -> str | None:

@@ -67,9 +67,25 @@ def _machine(settings: Settings) -> Iterator[Finding]:
     yield Finding("flux", f"{flux.__version__} on Python {sys.version.split()[0]}", True)
     remedy = _home_problem(settings.home)
     yield Finding("home", str(settings.home), not remedy, remedy)
-    for program, use in (("rg", "faster search"), ("bwrap", "isolated sandboxes")):
-        path = shutil.which(program)
-        yield Finding(program, path or "not found", path is not None, "" if path else f"optional: install it for {use}")
+    path = shutil.which("rg")
+    yield Finding("rg", path or "not found", path is not None, "" if path else "optional: install it for faster search")
+    yield _sandbox(settings)
+
+
+def _sandbox(settings: Settings) -> Finding:
+    """Where agents act that name no sandbox."""
+    from flux.sandboxes.factories import isolation_problem, processes_are_limited
+
+    problem = isolation_problem()
+    auto = settings.sandbox if settings.sandbox != "auto" else "local" if problem else "isolated"
+    asks = "shell, write_file and edit_file ask first" if auto == "local" else "nothing asks first"
+    found = f"{auto}, by setting" if settings.sandbox != "auto" else auto
+    if problem:
+        return Finding("sandbox", f"{found}; {asks}", False, f"optional: isolated cannot work here: {problem}")
+    if not processes_are_limited():
+        remedy = "a worker that is not root, on Linux 5.14 or later, also limits the processes of an isolated sandbox"
+        return Finding("sandbox", f"{found}; {asks}", True, remedy)
+    return Finding("sandbox", f"{found}; {asks}", True)
 
 
 def _home_problem(home: Path) -> str:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from flux.agents.project.discovery import Project
 
+OPEN = "Warning: auth is off; whoever reaches this address can run commands here."
+CLEAR = "Warning: tokens cross the network in clear; put a reverse proxy with TLS in front."
 #: Seconds that open connections get when the server stops.
 LEAVE_SECONDS = 1
 BACKLOG = 2048
@@ -61,7 +63,7 @@ project_option = click.option(
 def start_server(host: str | None, port: int | None, no_worker: bool, allow_remote: bool, project: Path | None) -> None:
     """Start a server; it also runs agents unless told not to."""
     settings = settings_for(server_host=host, server_port=port)
-    remote = is_remote(settings.server_host, allowed=allow_remote)
+    remote = is_remote(settings.server_host, allowed=allow_remote, auth=settings.auth.enabled)
     with listen(settings.server_host, settings.server_port) as listener:
         served = serve(settings, _loaded(project), listener, worker=not no_worker, remote=remote, told="Flux server")
         run(served, long_lived=True)
@@ -85,24 +87,53 @@ def start_worker(name: str | None, labels: tuple[str, ...], project: Path | None
     run(_work(settings, name, _labels(labels), _loaded(project)), long_lived=True)
 
 
+@server.command("admin-key")
+@click.option("--name", default="first", show_default=True, help="What the key is called.")
+def admin_key(name: str) -> None:
+    """Make an API key of the principal "admin", who may do everything, and print it, alone.
+
+    For whoever has the server's database: the first admin, or after a lost key. It asks no server.
+    """
+    settings = settings_for()
+    click.echo(run(_admin_key(settings, name)))
+    if not settings.auth.api_keys.enabled:
+        click.echo(
+            "Note: API keys are off; set enabled = true in [flux.security.auth.api_keys] and start the server again.",
+            err=True,
+        )
+
+
+async def _admin_key(settings: Settings, name: str) -> str:
+    from flux.engine.identity import Identities
+    from flux.engine.principals import Principals
+    from flux.store.opening import open_database
+
+    database = await open_database(settings.database, synchronous=settings.synchronous)
+    try:
+        made = await Principals(database, Identities(database, enabled=True)).admin_key(name)
+    finally:
+        await database.close()
+    return made.secret
+
+
 start.add_command(start_server, "server")
 start.add_command(start_worker, "worker")
 server.add_command(start_server, "start")
 
 
-def is_remote(host: str, *, allowed: bool) -> bool:
+def is_remote(host: str, *, allowed: bool, auth: bool = False) -> bool:
     """Whether other machines reach an address, of which this warns.
 
     :raises InvalidInput: they do, and that is not allowed
     """
     if host in LOOPBACK:
         return False
-    if not allowed:
+    if not (allowed or auth):
         raise InvalidInput(
             f"{host} can be reached from other machines and auth is off: "
-            "anybody could run commands here; add --allow-remote if a proxy in front checks who calls"
+            "anybody could run commands here; turn auth on, or add --allow-remote if a proxy in front checks who calls"
         )
-    click.echo("Warning: auth is off; whoever reaches this address can run commands here.", err=True)
+    click.echo(CLEAR if auth else OPEN, err=True)
     return True
 
 

@@ -160,6 +160,7 @@ class Chat:
             "/retry": self._retry,
             "/approve": self._approve,
             "/cancel": self._cancel,
+            "/compact": self._compact,
             "/fork": self._fork,
             **{name: partial(self._send_as, mode) for name, mode in MODES.items()},
             "/quit": self._quit,
@@ -258,6 +259,9 @@ class Chat:
     async def _cancel(self, _: str) -> None:
         answer = await self.session.cancel()
         self._view.line("Cancelled." if answer.get("cancelled") else "Nothing is running.")
+
+    async def _compact(self, _: str) -> None:
+        await self._conversation.compact()
 
     async def _fork(self, back: str) -> None:
         """Go on in a copy; with a number, without so many of the last messages."""

@@ -14,6 +14,7 @@ COMMANDS = {
     "/retry": "send the last message again",
     "/approve": "ask open questions again",
     "/cancel": "stop the run",
+    "/compact": "summarise the earlier messages for the model",
     "/steer TEXT": "a message that joins the run at work",
     "/interrupt TEXT": "a message instead of the run at work",
     "/fork N": "go on in a copy, without the last N messages",

@@ -12,6 +12,8 @@ from flux.client import FluxClient
 from flux.events import (
     RUN_ENDS,
     ChatResponse,
+    CompactDone,
+    CompactRequested,
     Entry,
     Forked,
     RunStarted,
@@ -63,7 +65,7 @@ def _decoded(items: list[dict[str, Any]]) -> list[Row]:
 
 
 def _run_ends(rows: Sequence[Row]) -> int:
-    return sum(isinstance(entry, RUN_ENDS) for _, entry in rows)
+    return sum(isinstance(entry, RUN_ENDS) and not isinstance(entry, CompactDone) for _, entry in rows)
 
 
 def _told(rows: Sequence[Row]) -> Past:
@@ -79,11 +81,15 @@ def _told(rows: Sequence[Row]) -> Past:
             waiting.clear()  # they are not answered here
         told += [waiting.pop(id) for id in getattr(entry, "inputs", ()) if id in waiting]
         told.append(entry)
-        if isinstance(entry, RUN_ENDS):
+        if not isinstance(entry, RUN_ENDS):
+            continue
+        if any(isinstance(one, CompactRequested) for one in told):  # no exchange, but seen behind the last one
+            found = msgspec.structs.replace(found, start=seq, entries=(*found.entries, *told))
+        else:
             earlier = found.earlier + sum(isinstance(before, UserSaid) for before in found.entries)
             found = Past(seq, _asked(told), tuple(told), tuple(waiting.values()), earlier)
-            told.clear()
-    running = any(isinstance(entry, RunStarted) for entry in told)
+        told.clear()
+    running = any(isinstance(entry, RunStarted | CompactRequested) for entry in told)
     return msgspec.structs.replace(found, open=running or bool(waiting))
 
 

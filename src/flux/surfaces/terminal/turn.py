@@ -119,6 +119,13 @@ class Conversation:
             else:
                 self._sent = None
 
+    async def compact(self) -> None:
+        """Have the earlier messages summarised, and show that.
+
+        :raises FluxError: it was not accepted
+        """
+        await self._follow(self._session.compacting())
+
     async def resume(self, past: Past) -> None:
         """Show what is past, and go on behind it for as long as the session has something to do."""
         if self.ready is not None:

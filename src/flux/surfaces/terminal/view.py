@@ -13,6 +13,7 @@ from flux.events import (
     RUN_ENDS,
     AssistantSaid,
     Cancelled,
+    CompactDone,
     Compacted,
     Gated,
     Mode,
@@ -286,6 +287,10 @@ class Projection:
     def _compacted(self, _: Compacted) -> None:
         self._view.line("… earlier messages were summarised to save space", "dim")
 
+    def _compact_done(self, done: CompactDone) -> None:
+        if not done.compacted:
+            self._view.line("There is nothing to summarise yet.", "dim")
+
 
 def followed(text: str, hint: str) -> str:
     """A sentence and a hint behind it. A full stop would become part of an address, so there it stands apart."""
@@ -312,4 +317,5 @@ _SHOWERS: dict[type, Callable[[Projection, Any], None]] = {
     Planned: Projection._planned,
     SubagentChanged: Projection._subagent,
     Compacted: Projection._compacted,
+    CompactDone: Projection._compact_done,
 }

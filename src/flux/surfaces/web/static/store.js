@@ -3,7 +3,7 @@
 // An event is {type, data, id?}: an entry of the log (data.seq is its number) or a delta, a piece of one to come.
 
 const QUESTIONS = new Set(["approval_required", "input_required", "elicitation", "plan_review", "pause"]);
-const ENDS = new Set(["chat_response", "error", "cancelled"]);
+const ENDS = new Set(["chat_response", "compact_done", "error", "cancelled"]);
 const MOST_OUTPUT = 100_000; // characters of a running tool's output that are kept
 
 export const empty = () => ({
@@ -333,6 +333,10 @@ class Draft {
   on_compaction(data) {
     this.spend(data.usage, data.cost);
     this.note(`n-${data.seq}`, "Earlier messages were summarised for the model.");
+  }
+
+  on_compact_done(data) {
+    if (data.compacted === false) this.note(`n-${data.seq}`, "There is nothing to summarise yet.");
   }
 
   on_usage(data) {
