@@ -103,7 +103,8 @@ class Engine:
         self.dispatch = LocalDispatch()
         self.admission = Admission(database, self.feed, self.dispatch)
         secrets, configs = Secrets(database, KeySource.of(settings)), Configs(database)
-        secrets.known.add(settings.secret_key, *passwords_of(settings.database))
+        self.known = secrets.known
+        self.known.add(settings.secret_key, *passwords_of(settings.database))
         self.services = Services(
             database, self._start_child, self._cancel_children, secrets.requested, configs.requested
         )
@@ -227,6 +228,7 @@ async def _engine(own: Declared) -> AsyncIterator[Engine]:
         await engine.feed.close()
         lock.release()
         await database.close()
+        engine.known.forget()
 
 
 async def run(workflow: Declared, input: Any, execution_id: str | None) -> ExecutionContext[Any]:
