@@ -10,13 +10,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from flux.engine import declared
-from flux.engine.admission import Admission, NewWorkflow
+from flux.engine.admission import Admission
 from flux.engine.answers import Decision
 from flux.engine.configs import Configs
 from flux.engine.context import ExecutionContext
 from flux.engine.declared import Declared
 from flux.engine.dispatch import Duty, Worker
 from flux.engine.execution import WorkflowExecutor
+from flux.engine.inputs import NewWorkflow
 from flux.engine.journal import FOR_PEOPLE
 from flux.engine.key_source import KeySource
 from flux.engine.place import here
