@@ -19,6 +19,7 @@ from flux import (
 )
 from flux.agents.harness.errors import AbortError, ResultUnavailableError
 from flux.agents.harness.host import close_hosts, host
+from flux.engine.admission import NewMessage
 from flux.engine.answers import Decision
 from flux.errors import (
     AgentFailed,
@@ -509,3 +510,28 @@ async def test_a_conversation_is_compacted_on_request(desk: MakeAgent, models: d
     said = texts(await session.history())
     assert "Summed up." in said[0]
     assert (await session.prompt("Go on")).text.startswith("Word")
+
+
+@pytest.mark.behaviour("harness:session:answers")
+async def test_a_message_of_somebody_else_is_answered_before_the_next_prompt(desk: MakeAgent) -> None:
+    session = await (await init_agent(desk(lambda request: Reply(f"Re: {last_text(request)}")), id="t-1")).session()
+    await session.prompt("First")
+    other = await host()
+    await other.process.sessions.send(other.scope, session.id, NewMessage("From the terminal"))
+    assert (await session.prompt("Last")).text == "Re: Last"
+    assert texts(await session.history())[2:4] == ["From the terminal", "Re: From the terminal"]
+
+
+@pytest.mark.behaviour("harness:session:abort")
+async def test_an_abort_reaches_what_a_sub_agent_does(desk: MakeAgent, models: dict[str, ScriptedModel]) -> None:
+    gate = Gate()
+    models["below"] = ScriptedModel([Reply("", calls=(Call("wait"),))])
+    below = define_agent_profile(name="below", model="test/below", tools=[gate.tool()])
+    session = await (await init_agent(desk([Reply("Fine.")], subagents=[below]), id="t-1")).session()
+    handle = session.task("Go", agent="below")
+    await asyncio.wait_for(gate.began.wait(), GUARD)
+    handle.abort("enough")
+    with pytest.raises(AbortError, match="enough"):
+        await handle
+    assert gate.stopped.is_set()
+    assert (await session.prompt("Better?")).text == "Fine."
