@@ -74,7 +74,7 @@ async def require(request: Request) -> None:
     caller = caller_of(request)
     if caller is OPERATOR:
         asked = _process(request).identities.enabled
-        request.scope[ACTING] = caller.scope._replace(reach=EVERYBODYS if asked else OWN)
+        request.scope[ACTING] = _process(request).operator._replace(reach=EVERYBODYS if asked else OWN)
         return
     match _rule(request):
         case Needs() as needs:

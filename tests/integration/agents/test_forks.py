@@ -209,6 +209,9 @@ async def test_what_cannot_be_forked_is_refused(tmp_path: Path) -> None:
         await world.process.database.write(one("update executions set agent_version = null"))
         with pytest.raises(Conflict, match="lives in the program"):
             await fork(world)
+        await world.process.database.write(one("update executions set kind = 'workflow'"))
+        with pytest.raises(Conflict, match="a workflow of its own"):
+            await fork(world)
 
 
 @pytest.mark.behaviour("fork:key:once")

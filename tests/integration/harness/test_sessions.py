@@ -488,3 +488,24 @@ async def test_images_reach_a_model_that_sees_and_are_an_error_with_one_that_doe
     for wrong in ("x", PromptImage("no base64!", "image/png"), PromptImage("AA==", "text/plain")):
         with pytest.raises(InvalidInput, match="images: "):
             await session.prompt("What is it?", images=[wrong])
+
+
+@pytest.mark.behaviour("harness:session:compact")
+async def test_a_conversation_is_compacted_on_request(desk: MakeAgent, models: dict[str, ScriptedModel]) -> None:
+    def script(request: ModelRequest) -> Reply:
+        return Reply("Summed up." if "summar" in request.system.lower() else "Word " * 2_000)
+
+    session = await (await init_agent(desk(script, compaction={"keep_recent_tokens": 100}), id="t-1")).session()
+    await session.compact()
+    assert models["main"].requests == []
+    for n in range(3):
+        await session.prompt(f"Tell {n}")
+    compacting = asyncio.create_task(session.compact())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    with pytest.raises(SessionBusyError):
+        await session.compact()
+    await compacting
+    said = texts(await session.history())
+    assert "Summed up." in said[0]
+    assert (await session.prompt("Go on")).text.startswith("Word")
