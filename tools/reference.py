@@ -13,7 +13,7 @@ from typing import Any
 import click
 import msgspec
 
-from flux.agents.definition import LATER, AgentDefinition
+from flux.agents.definition import AgentDefinition
 from flux.deltas import DELTA_TYPES
 from flux.events import ENTRY_TYPES
 from flux.settings import GUARDED, ApiKeys, Auth, Oidc, Provider, Settings
@@ -225,8 +225,6 @@ def agent_page() -> str:
     text += table(FIELDS, fields(schema, DEFINITION, "AgentDefinition"))
     for name, inner in schema["$defs"].items():
         text += f"\n## Type {name}\n\n{cell(inner['description'])}\n\n{table(FIELDS, fields(inner, DEFINITION, name))}"
-    later = ", ".join(f"`{name}`" for name in sorted(LATER))
-    text += f"\n## Not available yet\n\nThese fields are known, and refused when they hold something: {later}.\n"
     return text
 
 

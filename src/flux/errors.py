@@ -3,9 +3,9 @@
 FluxError
 ├── InvalidInput            400  what the caller sent cannot be used
 │   ├── DefinitionInvalid        an agent definition is wrong
+│   │   └── TopologyInvalid      the agents of a runtime do not go together
 │   ├── SourceInvalid            a file cannot be registered as workflows
 │   ├── ProjectUnusable          files of a project cannot be used
-│   ├── UnsupportedYet           a documented field whose machinery is not in this version
 │   ├── ExecutionFinished        the execution has ended already
 │   ├── PlanInvalid              steps that make no plan, or a step that cannot change so
 │   ├── SettingsInvalid          flux.toml or a FLUX_* variable is wrong
@@ -109,14 +109,14 @@ class DefinitionInvalid(InvalidInput):
     """The agent definition is not valid."""
 
 
+class TopologyInvalid(DefinitionInvalid):
+    """The agents of a runtime do not go together; `details["faults"]` has every reason."""
+
+    type = "topology_invalid"
+
+
 class SourceInvalid(InvalidInput):
     """This file cannot be registered as workflows."""
-
-
-class UnsupportedYet(InvalidInput):
-    """This field is not available yet."""
-
-    type = "not_available_yet"
 
 
 class PlanInvalid(InvalidInput):

@@ -27,6 +27,9 @@ from flux.workflow_entries import WORKFLOW_ENDS, TaskCompleted, TaskFailed
 
 Mode = Literal["queue", "steer", "interrupt", "reject"]
 Verdict = Literal["allow", "ask", "deny"]
+PlanState = Literal[
+    "draft", "awaiting_approval", "approved", "rejected", "executing", "completed", "failed", "cancelled"
+]
 Outcome = Literal["success", "error", "denied", "cancelled", "interrupted", "timeout", "expired"]
 
 
@@ -174,13 +177,14 @@ class Elicited(Entry, frozen=True, tag="elicitation", kw_only=True):
 
 
 class PlanReview(Entry, frozen=True, tag="plan_review", kw_only=True):
-    """A person must approve a plan."""
+    """A person must approve a plan; `plan` names a typed one, which is taken as it is or not at all."""
 
     id: str
     digest: str
     steps: tuple[dict[str, Any], ...]
     call: str | None = None
     session: str | None = None
+    plan: str | None = None
 
 
 class Paused(Entry, frozen=True, tag="pause", kw_only=True):
@@ -246,6 +250,23 @@ class Planned(Entry, frozen=True, tag="plan", kw_only=True):
 
     steps: tuple[dict[str, Any], ...]
     digest: str = ""
+
+
+class PlanChanged(Entry, frozen=True, tag="typed_plan", kw_only=True):
+    """A version of a typed plan got into a state, by the tool call `call`; a draft has its `value`.
+
+    `rule` says by which rule of approval. `actions` tell of each action how it ended.
+    """
+
+    plan: str
+    revision: int = msgspec.field(name="version")
+    state: PlanState
+    digest: str
+    call: str
+    value: dict[str, Any] | None = None
+    rule: str = ""
+    reason: str = ""
+    actions: tuple[dict[str, Any], ...] = ()
 
 
 class SubagentChanged(Entry, frozen=True, tag="subagent", kw_only=True):

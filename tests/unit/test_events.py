@@ -37,6 +37,7 @@ ENTRY_NAMES = [
     "cancelled",
     "cancel_requested",
     "plan",
+    "typed_plan",
     "subagent",
     "child_done",
     "compaction",

@@ -10,10 +10,14 @@ from typing import Any
 
 import msgspec
 
+from flux.agents import gate
+from flux.agents.approval import Predicate, judged
 from flux.agents.definition import AgentDefinition
 from flux.agents.kits import Kit
 from flux.agents.memory.choice import TOOL_NAMES as MEMORY_TOOLS
+from flux.agents.named import Registry
 from flux.agents.planning.plan import TOOLS as PLAN_TOOLS
+from flux.agents.plans.source import Named, chosen
 from flux.agents.shipped import check_files, check_names, is_file
 from flux.errors import DefinitionInvalid, FluxError, MissingKey
 from flux.events import ContextFrozen
@@ -25,8 +29,8 @@ from flux.sandboxes.host import LocalSandbox
 from flux.suggest import unknown
 from flux.tools.base import Tool, ToolContext
 from flux.tools.files import READER, resource_reader
-from flux.tools.groups import resolve
 from flux.tools.mcp.config import server_names, tool_name
+from flux.tools.rules import ApprovalRequest
 from flux.tools.schema import validate
 from flux.tools.skills import USE_SKILL
 
@@ -44,8 +48,10 @@ class Bound:
         tools: Mapping[str, Tool],
         kits: Sequence[Kit] = (),
         sandbox: Sandbox | None = None,
+        predicates: Mapping[str, Predicate] | None = None,
     ) -> None:
         self.definition = definition
+        self.predicates = predicates or {}
         self._offers = [kit.withheld for kit in kits if kit.withheld is not None]
         offered = {} if definition.approval_mode == "never" else _together(tools, kits)
         self.tools = {name: tool for name, tool in offered.items() if not any(held(name) for held in self._offers)}
@@ -61,7 +67,7 @@ class Bound:
 
         :raises DefinitionInvalid: two of them bring a tool of the same name
         """
-        return Bound(self.definition, self._models, self.tools, kits, sandbox)
+        return Bound(self.definition, self._models, self.tools, kits, sandbox, self.predicates)
 
     @property
     def stale(self) -> bool:
@@ -80,7 +86,13 @@ class Bound:
 
     def arguments(self, call: ToolCall) -> dict[str, Any]:
         """A call's arguments as the tool gets them: repaired where the schema says how."""
-        return validate(self.tools[call.name].parameters, call.args).args
+        return validate(self.tools[call.name].schema, call.args).args
+
+    async def verdicts(self, name: str, args: dict[str, Any]) -> dict[str, bool]:
+        """What predicates say of a call, where its rules ask some."""
+        need, _ = gate.needed(self.tools[name], args, self.definition)
+        request = ApprovalRequest("tools", self.definition.name, name, args)
+        return await judged(need.predicates, self.predicates, request)
 
     def context(self, *, session: str, call: str, output: Callable[[str], None], **more: Any) -> ToolContext:
         """What a running call may use; `more` are further fields of the context."""
@@ -111,6 +123,7 @@ class Bound:
             max_tokens=self.definition.max_tokens,
             reasoning=self.definition.reasoning,
             final=final,
+            cache_key=self.definition.prompt_cache_key,
         )
 
     async def _notes(self) -> str:
@@ -125,7 +138,8 @@ class Bound:
 class Binder:
     """Binds definitions in this process; `workspace` is where sessions act that name no other directory.
 
-    `tools` are tools made in code; a definition asks for one by its key, as for a bundled one.
+    `tools` are tools made in code; a definition asks for one by its key, as for a bundled one. `registry` holds what
+    else the application gives.
     """
 
     def __init__(
@@ -134,9 +148,11 @@ class Binder:
         workspace: Path,
         environment: Mapping[str, str],
         tools: Mapping[str, Tool] | None = None,
+        registry: Registry | None = None,
     ) -> None:
         self._models = models
         self._own = dict(tools or {})
+        self.named = Named(self._own, registry or Registry())
         self.workspace = str(workspace.absolute())
         self.environment = environment
 
@@ -145,7 +161,8 @@ class Binder:
 
         :raises DefinitionInvalid: its tools do not exist here
         """
-        return Bound(definition, self._models, tools_of(definition, self._own, sandbox))
+        tools, predicates = tools_of(definition, self._own, sandbox), self.named.predicates_of(definition)
+        return Bound(definition, self._models, tools, predicates=predicates)
 
     def of(self, definition: AgentDefinition) -> Bound:
         """Make an agent of the application live; its tools come as a kit."""
@@ -157,6 +174,7 @@ class Binder:
         :raises DefinitionInvalid: a tool, model, provider or directory does not exist
         """
         self.problems(definition)
+        self.named.check(definition)
         offered = self.offered(definition)
         for name in definition.tool_approvals:
             if name not in offered and not _of_server(name, definition):
@@ -230,10 +248,7 @@ def tools_of(definition: AgentDefinition, own: Mapping[str, Tool], sandbox: str 
 
     :raises DefinitionInvalid: a tool does not exist
     """
-    named = [entry for entry in definition.tools if isinstance(entry, str) and entry in own]
-    entries = [entry for entry in definition.tools if entry not in named and not is_file(entry)]
-    bundled = resolve(entries, sandbox=sandbox)
-    return {tool.name: tool for tool in (*bundled, *(own[name] for name in named))}
+    return chosen([entry for entry in definition.tools if not is_file(entry)], own, sandbox)
 
 
 def _of_server(name: str, definition: AgentDefinition) -> bool:
@@ -248,6 +263,9 @@ def _of_kits(definition: AgentDefinition, tools: Mapping[str, Tool]) -> tuple[st
     """
     brought = [(name, "long-term memory") for name in MEMORY_TOOLS if definition.long_term_memory is not None]
     brought += [(name, "planning") for name in PLAN_TOOLS if definition.planning]
+    if definition.plan is not None:
+        brought += [(name, "plan") for name in definition.plan.tool_names]
+    brought += [("call_agent", "routes")] * bool(definition.routes)
     for name, part in brought:
         if name in tools:
             raise DefinitionInvalid(f"tools: {name} is also a tool of its {part}; leave one of them out")

@@ -9,10 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator, model_validator
 
+from flux.agents.approval import Approvals
 from flux.agents.memory.choice import LongTermMemory
+from flux.agents.plans.choice import TypedPlan
 from flux.agents.workflow_file import PATH_OR_FILE, WorkflowFile
 from flux.engine.pools import pool_of
-from flux.errors import DefinitionInvalid, InvalidInput, UnsupportedYet
+from flux.errors import DefinitionInvalid, InvalidInput
 from flux.suggest import nearest
 from flux.tools.mcp.config import McpServer, server_names
 from flux.tools.skill import Skill, check_skills
@@ -27,14 +29,6 @@ ThinkingLevel = Literal["off", "minimal", "low", "medium", "high", "xhigh"]
 
 #: How pydantic names the choice of False.
 NO_COMPACTION = "literal[False]"
-#: Documented fields whose machinery is not in this version.
-LATER = frozenset(
-    {
-        "stateful",
-        "routes",
-        "plan",
-    }
-)
 
 
 def model_name(text: str) -> str:
@@ -94,6 +88,8 @@ class AgentDefinition(_Frozen):
     skills_dir: str | None = None
     agents: tuple[str, ...] = ()
     subagents: tuple[AgentDefinition, ...] = ()
+    routes: tuple[str, ...] = ()
+    stateful: bool = False
     max_tool_calls: int = Field(default=10, ge=1, le=1000)
     max_turns: int | None = Field(default=None, ge=1, le=10_000)
     max_concurrent_tools: int = Field(default=4, ge=1, le=64)
@@ -101,6 +97,7 @@ class AgentDefinition(_Frozen):
     stream: bool = True
     approval_mode: Literal["default", "always", "never"] = "default"
     tool_approvals: dict[str, bool] = {}
+    approvals: Approvals | None = None
     reasoning_effort: Literal["low", "medium", "high"] | None = None
     thinking_level: ThinkingLevel | None = None
     fallback_models: tuple[str, ...] = ()
@@ -112,6 +109,8 @@ class AgentDefinition(_Frozen):
     planning: bool = False
     max_plan_steps: int = Field(default=20, ge=1, le=MOST_STEPS)
     approve_plan: bool = False
+    plan: TypedPlan | None = None
+    prompt_cache_key: str | None = Field(default=None, max_length=64)
     compaction: CompactionConfig | Literal[False] = CompactionConfig()
     long_term_memory: LongTermMemory | None = None
 
@@ -159,7 +158,7 @@ class AgentDefinition(_Frozen):
             raise ValueError(str(error)) from error
         return labels
 
-    @field_validator("agents", "subagents")
+    @field_validator("agents", "subagents", "routes")
     @classmethod
     def _named_once(cls, value: Any) -> Any:
         names = [one if isinstance(one, str) else one.name for one in value]
@@ -210,15 +209,11 @@ def define(fields: Any) -> AgentDefinition:
     """The definition of a mapping of fields.
 
     :raises DefinitionInvalid: a field is unknown, missing or wrong; every fault is named
-    :raises UnsupportedYet: a field is documented, but not available in this version
     """
     if not isinstance(fields, dict):
         raise DefinitionInvalid(f"an agent definition is a mapping of fields, not {type(fields).__name__}")
-    later = sorted(str(key) for key in fields if key in LATER and fields[key] not in (None, False, [], {}))
-    if later:
-        raise UnsupportedYet(f"not available yet: {', '.join(later)}; leave it out in this version")
     try:
-        return AgentDefinition.model_validate({key: value for key, value in fields.items() if key not in LATER})
+        return AgentDefinition.model_validate(fields)
     except ValidationError as error:
         raise DefinitionInvalid(faults_of(error)) from error
 
@@ -233,7 +228,7 @@ def _fault(fault: Any) -> str:
     # Of what may be False or fields, pydantic names the choice too.
     where = ".".join(str(part) for part in fault["loc"] if part != CompactionConfig.__name__)
     if fault["type"] == "extra_forbidden":
-        valid = {*AgentDefinition.model_fields, *LATER} if len(fault["loc"]) == 1 else set()
+        valid = set(AgentDefinition.model_fields) if len(fault["loc"]) == 1 else set()
         like = nearest(str(fault["loc"][-1]), valid)
         return f"unknown field {where!r}" + (f"; did you mean {like!r}?" if like else "")
     if fault["type"] == "missing":

@@ -47,7 +47,12 @@ class Execute(Protocol):
         ...
 
 
-TOOL = "delegate"
+#: How routes are told in the prompt; those of `agents` and `subagents` by CATALOGUE.
+ROUTES = """# Agents you can call
+
+Use `call_agent` to give one of these a piece of work. It does not see this conversation: tell it all it needs.
+
+"""
 
 CATALOGUE = """# Agents you can delegate to
 
@@ -124,11 +129,20 @@ class Delegation:
 
     async def __call__(self, session: Session) -> Kit | None:
         """The kit; None when there is nobody to hand work to, or the session is too deep."""
-        if session.run.depth >= MAX_DEPTH or not (session.policy.definition.agents or _given(session)):
+        definition = session.policy.definition
+        if session.run.depth >= MAX_DEPTH or not (definition.agents or definition.routes or _given(session)):
             return None
-        found = await self._colleagues(session)
-        lines = [f"- {name}: {one.definition.description or 'no description'}" for name, one in found.items()]
-        return Kit((self._tool(session, found),), CATALOGUE + "\n".join(lines))
+        tools: list[Tool] = []
+        sections: list[str] = []
+        if definition.agents or _given(session):
+            found = await self._colleagues(session, definition.agents)
+            tools.append(self._tool(session, found))
+            sections.append(CATALOGUE + _lines(found))
+        if definition.routes:
+            routed = await self._colleagues(session, definition.routes, given=False)
+            tools.append(self._routing_tool(session, routed))
+            sections.append(ROUTES + _lines(routed))
+        return Kit(tuple(tools), "\n\n".join(sections))
 
     async def stop(self, session: Session) -> list[Entry]:
         """Stop what the session's run still drives; returns entries of that, and of what was used in vain."""
@@ -145,10 +159,11 @@ class Delegation:
             entries += _used(row.id, spent.since(session.log.counted.get(row.id, Spent())))
         return entries
 
-    async def _colleagues(self, session: Session) -> dict[str, Colleague]:
-        found = {name: Colleague(given.definition, given=given) for name, given in _given(session).items()}
+    async def _colleagues(self, session: Session, names: Sequence[str], *, given: bool = True) -> dict[str, Colleague]:
+        inside = _given(session) if given else {}
+        found = {name: Colleague(one.definition, given=one) for name, one in inside.items()}
         allowed = await self._rights.colleagues(session.run.scope) if self._rights else None
-        for name in filter(allowed or bool, session.policy.definition.agents):
+        for name in filter(allowed or bool, names):
             row = await session.run.database.read(agents.get(session.run.scope, name))
             if row is not None:
                 found[name] = Colleague(AgentDefinition.from_json(row.definition), row.version)
@@ -170,11 +185,26 @@ class Delegation:
         tool = tool_of(delegate, effect="idempotent", source="agents")
         return msgspec.structs.replace(tool, part_of_run=True)
 
+    def _routing_tool(self, session: Session, found: dict[str, Colleague]) -> Tool:
+        async def call_agent(agent: str, prompt: str, context: ToolContext) -> ToolOutcome:
+            """Give another agent a piece of work and get its answer. It knows only what you tell it."""
+            one = found.get(agent)
+            if one is None and context.call in session.log.delegated.values():
+                one = Colleague(AgentDefinition(name=agent, model="none/none"))  # it was deleted since
+            if one is None:
+                return Failed(f"There is no agent {agent!r} to call. Agents: {', '.join(found)}.")
+            return await self.drive(session, context.call, one, prompt)
+
+        tool = tool_of(call_agent, effect="idempotent", source="agents")
+        return msgspec.structs.replace(tool, part_of_run=True)
+
     async def drive(self, session: Session, call: str, one: Colleague, text: str) -> ToolOutcome:
         """Hand work to an agent, or go on with what a call has handed to it; what that comes to."""
         run, name = session.run, one.definition.name
-        id = driving.child_id(run.id, call)
-        if id not in session.log.delegated:
+        # One that keeps its state is the same child for every call.
+        key = f"agent/{name}" if one.definition.stateful else call
+        id = driving.child_id(run.id, key)
+        if session.log.delegated.get(id) != call:
             await run.append(SubagentChanged(child=id, status="started", agent=name, call=call))
         try:
             outcome = await driving.drive(
@@ -191,6 +221,10 @@ class Delegation:
         session.count_below(id, None, None)
         used = _used(id, outcome.spent.since(session.log.counted.get(id, Spent())))
         return _result(outcome.end, used, SubagentChanged(child=id, status="done", agent=name, call=call))
+
+
+def _lines(found: dict[str, Colleague]) -> str:
+    return "\n".join(f"- {name}: {one.definition.description or 'no description'}" for name, one in found.items())
 
 
 def _order(id: str, call: str, one: Colleague, text: str, workspace: str | None) -> Order:

@@ -23,6 +23,8 @@ from flux.agents.mcp.tasks import POOL, SECRETS
 from flux.agents.memory.kit import memory_kits
 from flux.agents.memory.providers import MemoryStores
 from flux.agents.memory.service import Memories
+from flux.agents.named import Registry
+from flux.agents.plans.kit import PlanKits
 from flux.agents.project.agents import ProjectAgents
 from flux.agents.project.code import code_of, found_in
 from flux.agents.project.discovery import Project
@@ -93,15 +95,18 @@ class Process:
         offer: Offer = DEFAULT_OFFER,
         who: Presence | None = None,
         project: Project | None = None,
+        registry: Registry | None = None,
     ) -> None:
         self.offer = offer
+        #: On whose behalf requests act while nobody says who they are.
+        self.operator = LOCAL
         self.project = project
         self.settings = settings
         self.worker_id = lock.id
         self.who = who or Presence(lock.id)
         self.database = database
         self.models = models
-        self.binder = Binder(models, workspace, environment, {**_web_tools(settings), **(tools or {})})
+        self.binder = Binder(models, workspace, environment, {**_web_tools(settings), **(tools or {})}, registry)
         self.feed = Feed(database)
         self.dispatch = dispatch
         self.mcp = mcp_pool(settings, environment, self.binder.workspace)
@@ -174,7 +179,11 @@ class Process:
             self.settings,
             project=ProjectAgents(self.project, self.project.env) if self.project else None,
             before=(TaskTools(services), ToolFilesKit(sources, services), SkillsKit(self.binder)),
-            after=(memory_kits(self.memory_stores), McpKits(self.mcp, self.secrets)),
+            after=(
+                PlanKits(self.binder.named, services),
+                memory_kits(self.memory_stores),
+                McpKits(self.mcp, self.secrets),
+            ),
             rights=Rights(self.identities),
         )
         services.kept.put(EXECUTOR, sessions)
@@ -286,12 +295,14 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
     labels: Mapping[str, str] | None = None,
     name: str | None = None,
     project: Project | None = None,
+    registry: Registry | None = None,
 ) -> AsyncIterator[Process]:
     """Open everything, work while the context is open, close everything.
 
     `factories` make models of further prefixes; `tools` made in code can be named by definitions; `labels`
     say which pools the worker serves; `name` is what the worker is to be called; the agents and workflows of
-    `project` run here too. `caller`: no worker, but a program that runs sessions for its own code.
+    `project` run here too; `registry` has what else the application gives by name. `caller`: no worker, but a
+    program that runs sessions for its own code.
 
     :raises DatabaseUnavailable, DatabaseLocked, DatabaseTooNew: the database cannot be used
     :raises WorkerExists: a living worker has this name
@@ -320,12 +331,11 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
             offer=offer,
             who=presence(lock.id, name, labels or {}, offer.resources, settings.concurrency),
             project=project,
+            registry=registry,
         )
         stack.callback(process.known.forget)
-        stack.push_async_callback(process.memory_stores.close)
-        stack.push_async_callback(process.feed.close)
-        stack.push_async_callback(process.mcp.close)
-        stack.push_async_callback(process.doorman.close)
+        for part in (process.memory_stores, process.feed, process.mcp, process.doorman):
+            stack.push_async_callback(part.close)
         if name is not None:
             await process.workers.join(process.who)
         if worker and not caller:

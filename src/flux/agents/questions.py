@@ -89,4 +89,5 @@ class Asking:
             case "elicitation":
                 return Elicited(id=id, call=call, **asked)
             case "plan":
-                return PlanReview(id=id, call=call, digest=asked["digest"], steps=tuple(asked["steps"]))
+                steps = tuple(asked["steps"])
+                return PlanReview(id=id, call=call, digest=asked["digest"], steps=steps, plan=asked.get("plan"))

@@ -12,15 +12,17 @@ from flux.agents.binding import Binder
 from flux.agents.definition import MOST_STEPS, AgentDefinition
 from flux.agents.forking import check_forkable, fork_steps, plan_fork
 from flux.agents.planning.plan import edited
-from flux.engine.admission import Admission, NewCompaction, NewMessage, NewSession
+from flux.engine.admission import Admission
 from flux.engine.agent_workflows import session_of
 from flux.engine.answers import Admitted, Decision
+from flux.engine.inputs import NewCompaction, NewMessage, NewSession
 from flux.errors import (
     AgentNotFound,
     Conflict,
     DefinitionInvalid,
     InterruptNotFound,
     InvalidInput,
+    PlanInvalid,
     SessionBusy,
     SessionNotFound,
     TooLarge,
@@ -66,7 +68,7 @@ class Agents:
         for prepare in self._prepare:
             definition = await prepare(scope, definition)
         await asyncio.to_thread(self._binder.check, definition)  # a file of tools may be long
-        for name in definition.agents:
+        for name in (*definition.agents, *definition.routes):
             await self._check_colleague(scope, definition, name)
         talk = await asyncio.to_thread(stored.conversation, definition) if definition.workflow_file else None
         return await self._database.write(stored.put(scope, definition, talk, create=create, update=update))
@@ -323,6 +325,8 @@ class Sessions:
         row = await self._database.read(executions.get(scope, asked.execution_id)) if asked else None
         if asked is None or asked.kind != "plan" or row is None:
             return
+        if interrupts.payload_of(asked).get("plan") is not None:
+            raise PlanInvalid("this plan is approved as it is or rejected; say in the reason what is to be changed")
         found = await self._database.read(agents.get_version(scope, row.agent or "", row.agent_version or 0))
         most = AgentDefinition.from_json(found.definition).max_plan_steps if found else MOST_STEPS
         edited(interrupts.payload_of(asked)["steps"], content, most)

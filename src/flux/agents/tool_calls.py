@@ -82,7 +82,9 @@ async def _gate(run: Run, bound: Bound, fresh: Iterable[CallState]) -> list[Call
             entries.append(_done(call, "error", problem))
             continue
         args = bound.arguments(call)
-        decision = gate.decide(bound.tools[call.name], args, bound.definition, grants)
+        decision = gate.decide(
+            bound.tools[call.name], args, bound.definition, grants, await bound.verdicts(call.name, args)
+        )
         digest = interrupts.digest_of(call.name, args)
         entries.append(Gated(call=call.id, verdict=decision.verdict, args_digest=digest, rule=decision.rule))
         if decision.verdict == "deny":
@@ -102,7 +104,7 @@ def _problem(bound: Bound, call: ToolCall) -> str | None:
         return f"There is no tool {call.name!r}.{why} Tools: {', '.join(sorted(bound.tools)) or 'none'}."
     if call.invalid is not None:
         return f"The arguments are not a JSON object: {call.invalid[:500]}"
-    errors = validate(tool.parameters, call.args).errors
+    errors = validate(tool.schema, call.args).errors
     return f"The arguments do not fit {call.name}: {'; '.join(errors)}" if errors else None
 
 
@@ -176,6 +178,7 @@ class _Call:
             answers=self._asking.answers(),
             ask=self._asking.ask,
             keep=self._keeper.keep,
+            recall=self._keeper.recall,
         )
 
     async def _finalise(self, outcome: ToolOutcome, tool: Tool, context: ToolContext) -> None:
@@ -207,6 +210,8 @@ def _refusal(state: CallState, tool: Tool | None) -> ToolDone | None:
         return _done(call, "interrupted", INTERRUPTED) if interrupted else None
     if answer is None or not isinstance(state.question, ApprovalRequired | PlanReview):
         return None
+    if isinstance(state.question, PlanReview) and state.question.plan is not None:
+        return None  # the call itself says what becomes of its plan
     if answer.decision != "approve":
         reason = f": {answer.reason}" if answer.reason else ""
         return _done(call, "denied", f"[rejected by a person{reason}]")

@@ -49,7 +49,7 @@ async def _open(journal: Journal, body: Body, called: Called) -> ApprovalRequire
     question = ApprovalRequired(
         id=interrupts.interrupt_id(run.id, body.call, journal.stopped),
         call=body.call,
-        agent="",
+        agent=run.execution.agent or "" if journal.within is not None else "",
         tool=called.name,
         args=args,
         digest=interrupts.digest_of(called.name, args),

@@ -35,7 +35,8 @@ class ModelRequest(Struct, frozen=True):
     `max_tokens` bounds visible output. `final` forbids tool calls but keeps the tool definitions
     (tool choice "none"), because histories that contain calls need them. With `output` the text of the
     answer is one JSON object, unless the model calls a tool first; what it says is not streamed, only
-    its reasoning is. Whether the object fits the schema is for the caller to check.
+    its reasoning is. Whether the object fits the schema is for the caller to check. `cache_key` is the same for
+    requests that begin alike; a provider finds the beginning in its cache by it.
     """
 
     system: str
@@ -45,6 +46,7 @@ class ModelRequest(Struct, frozen=True):
     reasoning: ReasoningEffort | None = None
     final: bool = False
     output: OutputSchema | None = None
+    cache_key: str | None = None
 
 
 class ModelLimits(Struct, frozen=True):

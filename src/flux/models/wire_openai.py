@@ -110,6 +110,8 @@ class _ChatWire(_OpenAIWire):
         """OpenRouter is asked for caching and costs; an effort asked of a compatible server is sent as it is."""
         if self.endpoint.wire == "openrouter":
             return OpenRouterModelSettings(cache=True, openrouter_usage={"include": True})
+        if not self._compatible and request.cache_key is not None:
+            return OpenAIChatModelSettings(openai_prompt_cache_key=request.cache_key)
         if request.reasoning is None or not self._compatible:
             return ModelSettings()
         return OpenAIChatModelSettings(openai_reasoning_effort=_EFFORTS[request.reasoning])
@@ -142,6 +144,8 @@ class _ResponsesWire(_OpenAIWire):
         settings = OpenAIResponsesModelSettings(openai_store=False)
         if request.reasoning not in (None, "off"):
             settings["openai_reasoning_summary"] = "auto"
+        if request.cache_key is not None:
+            settings["openai_prompt_cache_key"] = request.cache_key
         return settings
 
 

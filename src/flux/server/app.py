@@ -15,7 +15,7 @@ import flux
 from flux.agents.process import Process
 from flux.errors import FluxError, InvalidInput, NotFound
 from flux.http.envelope import error_body, error_headers
-from flux.http.guard import Guard
+from flux.http.guard import Guard, body_limit
 from flux.http.streaming import HEARTBEAT_SECONDS
 from flux.server import socket
 from flux.server.auth import Authentication
@@ -51,9 +51,6 @@ from flux.suggest import nearest
 
 logger = logging.getLogger(__name__)
 
-#: JSON may escape each byte of a message.
-BODY_PER_MESSAGE_BYTE = 6
-
 
 def create_app(
     process: Process,
@@ -75,6 +72,7 @@ def create_app(
     app.state.heartbeat = heartbeat
     app.state.closing = asyncio.Event()
     app.state.limits = ServerLimits(process.settings)
+    app.include_router(runs.router)  # routes are tried in this order: what is called most is found first
     app.include_router(health.router)
     app.include_router(sessions.router)
     app.include_router(artifacts.router)
@@ -83,7 +81,6 @@ def create_app(
     app.include_router(webhooks.router)
     app.include_router(workers.router)
     app.include_router(workflows.router)
-    app.include_router(runs.router)
     app.include_router(instances.router)
     app.include_router(project_runs.router)
     app.include_router(executions.router)
@@ -109,7 +106,7 @@ def create_app(
     app.add_middleware(
         Guard,
         hosts=hosts,
-        max_body=BODY_PER_MESSAGE_BYTE * process.settings.max_message_bytes + 100_000,
+        max_body=body_limit(process.settings.max_message_bytes),
         max_headers=process.settings.max_header_bytes,
     )
     app.add_middleware(RequestCounter)

@@ -130,6 +130,16 @@ def list_open(scope: Scope, execution_id: str) -> Steps[list[Interrupt]]:
     return [Interrupt(*row) for row in rows]
 
 
+def list_all_open(scope: Scope, limit: int = 1000) -> Steps[list[Interrupt]]:
+    """The open questions of all that the scope owns, oldest first."""
+    rows = yield (
+        f"select {FIELDS} from interrupts i join executions e on e.id = i.execution_id"
+        " where i.state = 'open' and e.tenant = :tenant and e.owner = :owner order by i.created, i.id limit :limit",
+        {"tenant": scope.tenant, "owner": scope.principal, "limit": limit},
+    )
+    return [Interrupt(*row) for row in rows]
+
+
 def list_approvals(
     scope: Scope, *, execution: str | None, state: str | None, after: tuple[float, str] | None, limit: int
 ) -> Steps[list[Interrupt]]:

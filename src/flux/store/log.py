@@ -224,6 +224,17 @@ def read_types(scope: Scope, id: str, types: Sequence[type[Entry]]) -> Steps[lis
     return [LogRow(*row) for row in rows]
 
 
+def read_in_tree(scope: Scope, root: str, type: type[Entry]) -> Steps[list[LogRow]]:
+    """The entries of a type in the log of an execution and of all that it drives, as they were written."""
+    rows = yield (
+        "select v.seq, v.type, v.run_id, v.epoch, v.at, v.body from events v join executions e on e.id = v.execution_id"
+        " where (e.id = :root or (e.root = :root and e.driver is not null)) and e.tenant = :tenant and v.type = :type"
+        " order by v.at, v.execution_id, v.seq",
+        {"root": root, "tenant": scope.tenant, "type": str(type.__struct_config__.tag)},
+    )
+    return [LogRow(*row) for row in rows]
+
+
 def last(scope: Scope, id: str) -> Steps[LogRow | None]:
     """The newest entry."""
     rows = yield (

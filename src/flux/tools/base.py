@@ -11,6 +11,7 @@ from msgspec import Struct
 from flux.entry import Entry
 from flux.events import Question
 from flux.sandboxes.base import Sandbox
+from flux.tools.rules import Rule
 from flux.tools.text import MAX_RESULT
 
 Effect = Literal["read", "idempotent", "once"]
@@ -74,6 +75,10 @@ async def _keep_nothing(content: bytes, media_type: str) -> str:
     raise OSError("nothing can be kept here")
 
 
+async def _recall_nothing(id: str) -> tuple[str, bytes]:
+    raise FileNotFoundError(id)
+
+
 class ToolContext(Struct, frozen=True):
     """What a running call may use.
 
@@ -81,7 +86,8 @@ class ToolContext(Struct, frozen=True):
     watches. `answers` are all that this call was given when it asked before, oldest first.
     `ask` asks while the call goes on; None: nobody has answered within so many seconds, and a NeedsInput with
     the same payload leaves that question open. `resources` read `scheme://path` by scheme. `keep` stores bytes
-    of a media type as an artifact and returns its address, for what is too long to show.
+    of a media type as an artifact and returns its address, for what is too long to show; `recall` gives its media type
+    and bytes back, by its id, within the family of the session.
     """
 
     session: str
@@ -92,6 +98,7 @@ class ToolContext(Struct, frozen=True):
     ask: Callable[[NeedsInput, float], Awaitable[Answer | None]] = _ask_nobody
     resources: Mapping[str, Resource] = {}
     keep: Callable[[bytes, str], Awaitable[str]] = _keep_nothing
+    recall: Callable[[str], Awaitable[tuple[str, bytes]]] = _recall_nothing
 
     @property
     def answer(self) -> Answer | None:
@@ -107,7 +114,8 @@ class Tool(Struct, frozen=True):
     is shown to the model as a failure or, of a tool that is `part_of_run`, stops the run, which is tried again.
     Of a longer result than `max_output_chars` the model reads head and tail. `mark` is kept with its schema in the
     log. `alarm`: why a person must look at a call first, whatever was allowed before; what they then allow for good
-    holds for this alarm alone.
+    holds for this alarm alone. `checked` is what arguments are checked by where that is not what the model is shown:
+    the rest is for `run` to check. `approval` is the tool's own rule, "default" where `requires_approval` says it.
     """
 
     name: str
@@ -122,6 +130,13 @@ class Tool(Struct, frozen=True):
     part_of_run: bool = False
     mark: dict[str, Any] = {}
     alarm: str = ""
+    approval: Rule = "default"
+    checked: dict[str, Any] | None = None
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """What arguments are checked by."""
+        return self.parameters if self.checked is None else self.checked
 
     @property
     def grant(self) -> str:

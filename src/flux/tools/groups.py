@@ -11,6 +11,8 @@ from flux.errors import DefinitionInvalid
 from flux.suggest import unknown
 from flux.tools.ask import ask_tool
 from flux.tools.base import Tool
+from flux.tools.catalog import NAME as CATALOG
+from flux.tools.catalog import catalog_tools
 from flux.tools.directory import DirectoryTools
 from flux.tools.files import FileTools
 from flux.tools.search import SearchTools
@@ -44,12 +46,18 @@ def _system_tools(config: GroupConfig, sandbox: str) -> tuple[Tool, ...]:
     return tuple(tool for build in builders for tool in build(config, sandbox))
 
 
+def _workspace(config: GroupConfig, sandbox: str) -> tuple[Tool, ...]:
+    builders = (_files, _search, _directory)
+    return tuple(tool for build in builders for tool in build(config, sandbox))
+
+
 GROUPS: Mapping[str, Builder] = {
     "system_tools": _system_tools,
     "shell": _shell,
     "files": _files,
     "search": _search,
     "directory": _directory,
+    "workspace": _workspace,
 }
 """Group name -> builder of its tools from their configuration and the sandbox's name."""
 
@@ -96,6 +104,8 @@ def _parsed(entry: Any) -> tuple[str, Any]:
 
 
 def _built(name: str, settings: Any, sandbox: str) -> tuple[Tool, ...]:
+    if name == CATALOG:
+        return catalog_tools(settings)
     if name in GROUPS:
         config = GroupConfig.of(name, settings)
         tools = GROUPS[name](by_sandbox(config, sandbox), sandbox)
@@ -117,7 +127,7 @@ def by_sandbox(config: GroupConfig, sandbox: str) -> GroupConfig:
 
 def _unknown(name: str) -> str:
     """The nearest name, and all of them."""
-    valid = [*GROUPS, *sorted(set(SINGLE) - set(GROUPS))]
+    valid = [*GROUPS, CATALOG, *sorted(set(SINGLE) - set(GROUPS))]
     said = unknown("tool or group", name, valid)
     return said if "valid:" in said else f"{said} (valid: {', '.join(valid)})"
 

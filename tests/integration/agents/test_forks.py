@@ -12,7 +12,7 @@ import pytest
 from flux.agents.forking import fork_steps, plan_fork
 from flux.agents.prompt import build
 from flux.agents.transcript import Transcript
-from flux.engine.admission import NewMessage
+from flux.engine.inputs import NewMessage
 from flux.errors import Conflict, IdempotencyMismatch, InvalidInput, SessionExists, SessionNotFound
 from flux.events import (
     RUN_ENDS,

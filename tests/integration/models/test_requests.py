@@ -94,3 +94,13 @@ async def test_a_failed_call_is_not_repeated_by_the_sdk(wire: Wire, server: Serv
     server.replies = [error(500, {"error": {"message": "oops"}})]
     await failed(connect(server.url).get(wire.model), asking("hello"))
     assert len(server.requests) == 1
+
+
+@pytest.mark.behaviour("roles:prompt:wire")
+async def test_a_cache_key_goes_to_those_that_know_one(wire: Wire, server: Server, connect: Connect) -> None:
+    server.replies = [Reply(wire.answer(["fine"]))]
+    await answered(connect(server.url).get(wire.model), asking("hello", cache_key="flux-key", reasoning=None))
+    body = server.requests[0].body
+    knows = wire.provider in ("openai", "openai-chat")
+    assert body.get("prompt_cache_key") == ("flux-key" if knows else None)
+    assert ("flux-key" in json.dumps(body)) is knows

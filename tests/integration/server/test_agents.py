@@ -35,8 +35,6 @@ async def test_what_cannot_be_stored_is_refused_with_the_reason(served: Served) 
     assert wrong["error"]["message"] == "name: the definition says 'other', the address 'taken'"
     for body in ({"name": "x"}, {"name": "1x", "model": MODEL}, {"name": "x", "model": "echo"}):
         assert await refused(served, "POST", "/agents", 400, body) == "definition_invalid"
-    later = await call(served, "POST", "/agents", 400, {"name": "x", "model": MODEL, "stateful": True})
-    assert later["error"]["type"] == "not_available_yet"
     close = await call(served, "POST", "/agents", 400, {"name": "x", "model": MODEL, "sytem_prompt": "x"})
     assert close["error"]["message"] == "unknown field 'sytem_prompt'; did you mean 'system_prompt'?"
 

@@ -172,9 +172,11 @@ CALLS: dict[str, tuple[Call, Any]] = {
         lambda s, id, q: interrupts.list_approvals(s, execution=id, state=None, after=None, limit=5),
         [],
     ),
+    "interrupts.list_all_open": (lambda s, id, q: interrupts.list_all_open(s), []),
     "interrupts.list_open": (lambda s, id, q: interrupts.list_open(s, id), []),
     "interrupts.open_interrupt": (_ask, None),
     "log.append": (lambda s, id, q: log.append(s, id, 1, None, [UsageCounted(tokens=Usage())]), Fenced),
+    "log.read_in_tree": (lambda s, id, q: log.read_in_tree(s, id, UsageCounted), []),
     "log.read_types": (lambda s, id, q: log.read_types(s, id, [UsageCounted]), []),
     "log.last": (lambda s, id, q: log.last(s, id), None),
     "log.newest": (lambda s, id, q: log.newest(s, id, SessionStarted), None),
@@ -252,6 +254,7 @@ OWNED = (
     "agents",
     "agent_versions",
     "artifacts",
+    "files",
     "configs",
     "principals",
     "principal_roles",
@@ -270,7 +273,7 @@ OWNED = (
     "audit",
     "reservations",
 )
-OF_SESSIONS = ("events", "interrupts", "grants", "waits", "schedule_runs", "files")
+OF_SESSIONS = ("events", "interrupts", "grants", "waits", "schedule_runs")
 
 
 async def belongings(database: Database) -> dict[str, list[Row]]:

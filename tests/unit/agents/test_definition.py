@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux.agents.definition import LATER, AgentDefinition, define
-from flux.errors import DefinitionInvalid, InvalidInput, UnsupportedYet
+from flux.agents.definition import AgentDefinition, define
+from flux.errors import DefinitionInvalid, InvalidInput
 
 GOOD: dict[str, Any] = {"name": "coder", "model": "test/one", "system_prompt": "Help."}
 
@@ -90,14 +90,6 @@ def test_what_is_no_mapping_is_no_definition(value: Any) -> None:
     assert "mapping of fields" in refused(value)
 
 
-@pytest.mark.behaviour("loop:definition:later-fields")
-@pytest.mark.parametrize("field", sorted(LATER))
-def test_a_field_of_a_later_version_is_refused_unless_empty(field: str) -> None:
-    with pytest.raises(UnsupportedYet, match=field):
-        define(GOOD | {field: "x"})
-    assert define(GOOD | {field: None}) == define(GOOD)
-
-
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -120,7 +112,7 @@ def test_any_mapping_is_a_definition_or_one_clear_error(fields: dict[str, Any]) 
 def defined(fields: dict[str, Any]) -> AgentDefinition | InvalidInput:
     try:
         return define(fields)
-    except (DefinitionInvalid, UnsupportedYet) as error:
+    except DefinitionInvalid as error:
         return error
 
 

@@ -102,3 +102,11 @@ async def test_a_reviewed_plan_is_edited_until_it_is_approved() -> None:
     assert labels[0] == labels[-1] == "[a]pprove [e]dit [r]eject "
     assert (await asked(review, "e", "", "a"))[0] == Reply("approve")
     assert (await asked(review, "e", "-3", "", "r", "no"))[0] == Reply("reject", reason="no")
+
+
+@pytest.mark.behaviour("roles:approval:terminal")
+async def test_a_typed_plan_is_approved_as_it_is_or_rejected() -> None:
+    review = PlanReview(id="i", digest="d", steps=STEPS, plan="restock")
+    reply, _, labels = await asked(review, "a")
+    assert (reply, labels[0]) == (Reply("approve"), "[a]pprove [r]eject ")
+    assert (await asked(review, "r", "no"))[0] == Reply("reject", reason="no")

@@ -26,7 +26,7 @@ def test_groups_and_single_names() -> None:
     ]  # fmt: skip
     assert names("read_file", "files", "files") == ALL[1:5]
     assert names() == []
-    assert set(GROUPS) == {"system_tools", "shell", "files", "search", "directory"}
+    assert set(GROUPS) == {"system_tools", "shell", "files", "search", "directory", "workspace"}
 
 
 @pytest.mark.behaviour("tools:groups:effects")
@@ -54,7 +54,7 @@ def test_the_later_configured_group_wins_and_a_bare_name_never_does() -> None:
     ("entry", "message"),
     [
         ("read_fil", r"unknown tool or group 'read_fil'; did you mean 'read_file'\? \(valid: system_tools, "),
-        ("zzz", "unknown tool or group 'zzz'; valid: ask_user, directory, directory_tree"),
+        ("zzz", "unknown tool or group 'zzz'; valid: ask_user, catalog, directory, directory_tree"),
         ({"fils": {}}, "did you mean 'files'"),
         ({"files": {"workspce": "."}}, r"unknown files setting 'workspce'; did you mean 'workspace'\?"),
         ({"files": {"timeout": "long"}}, r"files: Expected `float`, got `str` - at `\$.timeout`"),

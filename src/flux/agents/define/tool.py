@@ -13,11 +13,14 @@ from pydantic import BaseModel, PydanticUserError, ValidationError
 from flux.errors import DefinitionInvalid
 from flux.tools.base import Effect, Predicate, ToolContext
 from flux.tools.cancel import CancelSignal
+from flux.tools.rules import Rule, rule_of
 from flux.tools.schema import schema_problem, signature_of
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 #: Names of the tools by which a structured answer is given.
 RESERVED = frozenset({"finish", "give_up"})
+#: What `@tool(...)` takes besides a name.
+OPTIONS = ("description", "effect", "timeout", "requires_approval", "approval")
 #: The parameter of a function that gets the context of its call.
 CONTEXT = "ctx"
 
@@ -44,6 +47,7 @@ class ToolDefinition(Struct, frozen=True):
     """A tool that the application has made; `define_tool`, `@tool` and `connect_mcp_server` make them.
 
     `parameters` is a JSON Schema object. `effect` says what running it again may do; `timeout` is in seconds.
+    `approval` is its rule for agents that bind it, "default" where `requires_approval` says it.
     """
 
     name: str
@@ -55,6 +59,7 @@ class ToolDefinition(Struct, frozen=True):
     requires_approval: bool | Predicate
     invoke: Invoke
     source: str = "application"
+    approval: Rule = "default"
 
 
 def define_tool(
@@ -66,15 +71,23 @@ def define_tool(
     effect: Effect = "once",
     timeout: float | None = None,
     requires_approval: bool | Predicate = False,
+    approval: Rule | Mapping[str, str] = "default",
 ) -> ToolDefinition:
     """A tool of a function. Arguments are checked before it is called; what it raises is shown to the model.
 
     With `parameters` (a JSON Schema, or a Pydantic model) it gets one dict, and as a second argument, if it takes
     one, the context of the call. Without, its type hints are the schema. A plain function runs in a thread.
+    `approval` is "always", "never", "default" or `{"kind": "dynamic", "value": PREDICATE}`.
 
     :raises DefinitionInvalid: the field that it names cannot be used
     """
     _check(name, execute, effect, timeout, requires_approval)
+    try:
+        rule = rule_of(approval)
+    except ValueError as error:
+        raise _wrong(name, "approval", str(error)) from error
+    if rule != "default" and requires_approval is not False:
+        raise _wrong(name, "approval", "says when to ask, and so does requires_approval; give one of them")
     if parameters is None:
         said, schema, invoke = _typed(name, execute)
     else:
@@ -91,6 +104,7 @@ def define_tool(
         timeout=timeout,
         requires_approval=requires_approval,
         invoke=invoke,
+        approval=rule,
     )
 
 
@@ -106,6 +120,7 @@ def tool(
     effect: Effect = "once",
     timeout: float | None = None,
     requires_approval: bool | Predicate = False,
+    approval: Rule | Mapping[str, str] = "default",
 ) -> Callable[[Callable[..., Any]], ToolDefinition]: ...
 
 
@@ -114,7 +129,7 @@ def tool(function: Callable[..., Any] | None = None, /, *, name: str | None = No
 
     :raises DefinitionInvalid: its signature or an option cannot be used
     """
-    unknown = [key for key in options if key not in ("description", "effect", "timeout", "requires_approval")]
+    unknown = [key for key in options if key not in OPTIONS]
     if unknown:
         raise DefinitionInvalid(f"@tool: unknown option {unknown[0]!r}", field=unknown[0])
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from flux.agents.define.tool import ToolCallContext, ToolDefinition
 from flux.sandboxes.base import Sandbox
-from flux.tools.base import Tool, ToolContext, ToolOutcome
+from flux.tools.base import Failed, Tool, ToolContext, ToolOutcome
 from flux.tools.blocking import LoopWatch
 from flux.tools.cancel import CancelSignal
 from flux.tools.files import FileNames, FileTools
 from flux.tools.function import outcome_of, renamed
 from flux.tools.groups import by_sandbox
+from flux.tools.references import Ref, ReferenceMissing, kept, loaded, with_references
 from flux.tools.search import Most, SearchTools
 from flux.tools.shell import ShellTools
 from flux.tools.workspace import GroupConfig
@@ -31,11 +33,16 @@ _watch = LoopWatch()
 
 def built_in(sandbox: Sandbox) -> tuple[Tool, ...]:
     """The bundled tools under the names of a harness, with its limits."""
-    config = by_sandbox(GroupConfig(timeout=TIMEOUT, max_output_chars=MAX_CHARS), sandbox.name)
+    return _built_in(sandbox.name)
+
+
+@cache
+def _built_in(sandbox: str) -> tuple[Tool, ...]:
+    config = by_sandbox(GroupConfig(timeout=TIMEOUT, max_output_chars=MAX_CHARS), sandbox)
     names = FileNames(write="write", old="old_text", new="new_text")
     files = FileTools(config, names, MAX_LINES).tools()
     search = SearchTools(config, Most(MAX_PATHS, MAX_MATCHES)).tools()
-    found = {tool.name: tool for tool in (*files, *search, *ShellTools(config, sandbox.name).tools())}
+    found = {tool.name: tool for tool in (*files, *search, *ShellTools(config, sandbox).tools())}
     return (
         found["read_file"].named("read"),
         found["write_file"].named("write"),
@@ -47,21 +54,26 @@ def built_in(sandbox: Sandbox) -> tuple[Tool, ...]:
 
 
 def code_tool(made: ToolDefinition) -> Tool:
-    """A tool of the application."""
+    """A tool of the application. References in its arguments are loaded for it; one that it returns is kept."""
     code = _code_of(made.execute)
 
     async def run(args: dict[str, Any], context: ToolContext) -> ToolOutcome:
         signal = CancelSignal()
         ctx = ToolCallContext(context.session, context.call, signal, _shown(context))
         try:
-            if code is None:
-                value = await asyncio.to_thread(made.invoke, args, ctx, context)
-                return outcome_of(await value if inspect.isawaitable(value) else value)
-            with _watch.watching(made.name, code):
-                return outcome_of(await made.invoke(args, ctx, context))
+            with with_references(await loaded(made.parameters, args, context)):
+                if code is None:
+                    value = await asyncio.to_thread(made.invoke, args, ctx, context)
+                    value = await value if inspect.isawaitable(value) else value
+                else:
+                    with _watch.watching(made.name, code):
+                        value = await made.invoke(args, ctx, context)
+        except ReferenceMissing as error:
+            return Failed(str(error))
         except asyncio.CancelledError:
             signal.cancel("the call was stopped")
             raise
+        return await kept(value, context) if isinstance(value, Ref) else outcome_of(value)
 
     return Tool(
         name=made.name,
@@ -72,6 +84,7 @@ def code_tool(made: ToolDefinition) -> Tool:
         timeout=made.timeout,
         requires_approval=made.requires_approval,
         source=made.source,
+        approval=made.approval,
     )
 
 

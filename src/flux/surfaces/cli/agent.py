@@ -139,12 +139,20 @@ def show(name: str, effective: bool, format_: str, server: str | None) -> None:
 
 @agent.command()
 @click.argument("name")
+@click.option("--agent", "which", metavar="NAME", help="Of a runtime in code: which of its agents.")
 @server_option
-def export(name: str, server: str | None) -> None:
-    """Print an agent as YAML that `apply` takes."""
+def export(name: str, which: str | None, server: str | None) -> None:
+    """Print an agent as YAML that `apply` takes; NAME may be the `module:attribute` of a runtime in code."""
     from flux.agents.define.yaml import to_yaml
     from flux.agents.definition import AgentDefinition
 
+    if ":" in name:
+        from flux.surfaces.cli.coded import exported
+
+        click.echo(exported(name, which), nl=False)
+        return
+    if which is not None:
+        raise InvalidInput("--agent chooses an agent of a runtime in code: give its module:attribute")
     found = run(_send(server, "GET", f"/agents/{name}"))
     click.echo(to_yaml(AgentDefinition.model_validate(found["definition"])), nl=False)
 

@@ -66,6 +66,7 @@ CLI = "flux.surfaces.cli"
     lazy={
         "chat": (f"{CLI}.chat:chat", "Talk to an agent in this terminal."),
         "agent": (f"{CLI}.agent:agent", "Create, change and start agents."),
+        "eval": (f"{CLI}.eval:evaluate", "Run cases against agents, and say which do as they should."),
         "schedule": (f"{CLI}.schedule:schedule", "Start workflows and agents at given times."),
         "webhook": (f"{CLI}.webhook:webhook", "Tell other programs what becomes of sessions."),
         "workflow": (f"{CLI}.workflow:workflow", "Register workflows, run them, look at them."),

@@ -205,7 +205,7 @@ async def serve(
         )
         url = url_of(listener)
         settle_memory()
-        with _announced(settings.home, url, process.worker_id):
+        with announced(settings.home, url, process.worker_id):
             if told is not None:
                 click.echo(f"{told} on {url} (home: {settings.home})")
             await until_stopped(config, listener, partial(end_streams, app))
@@ -256,7 +256,7 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _announced(home: Path, url: str, worker: str) -> Iterator[None]:
+def announced(home: Path, url: str, worker: str) -> Iterator[None]:
     """Let commands on this home find the server, unless another one is there already."""
     path = home / "server.json"
     if live_server(home) is not None:

@@ -21,6 +21,9 @@ APPROVE = {"a": "approve", "A": "always", "r": "reject"}
 APPROVE_LABEL = "[a]pprove [A]lways [r]eject "
 REVIEW = {"a": "approve", "e": "edit", "r": "reject"}
 REVIEW_LABEL = "[a]pprove [e]dit [r]eject "
+#: Of a typed plan, which is taken as it is or not at all.
+DECISION = {"a": "approve", "r": "reject"}
+DECISION_LABEL = "[a]pprove [r]eject "
 YES_NO = {"y": "yes", "n": "no"}
 
 
@@ -155,7 +158,7 @@ async def _plan(asked: PlanReview, view: View, keys: Keys) -> Reply:
     steps: list[Step] = list(asked.steps)
     while True:
         view.quote("\n".join(plan_lines(steps)))
-        choice = await keys.key(REVIEW_LABEL, REVIEW)
+        choice = await keys.key(*((REVIEW_LABEL, REVIEW) if asked.plan is None else (DECISION_LABEL, DECISION)))
         if choice == "r":
             return await _rejected(keys)
         if choice == "a":

@@ -185,7 +185,7 @@ class Review extends Component {
     this.edit((steps) => steps.push({ name: `step ${number}`, description: "", depends_on: [] }));
   };
 
-  render({ reply }, { steps: edited, editing }) {
+  render({ data, reply }, { steps: edited, editing }) {
     const steps = this.steps();
     const fixed = (step) => step.state === "done" || step.state === "failed";
     const approve = () => reply({ decision: "approve", content: edited ? { steps: edited } : null });
@@ -200,6 +200,7 @@ class Review extends Component {
         <button type="button" class="primary" onClick=${approve}>${edited ? "Approve as edited" : "Approve"}</button>
         ${editing
           ? html`<button type="button" onClick=${this.add}>Add a step</button>`
+          : data.plan ? null /* a typed plan is taken as it is, or not at all */
           : html`<button type="button" onClick=${() => this.setState({ editing: true })}>Edit</button>`}
         <${Reject} reply=${reply} />
       </div>`;

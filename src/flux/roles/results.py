@@ -1,0 +1,86 @@
+"""What a runtime tells those who use it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from flux.deltas import DeltaEvent
+from flux.entry import Entry
+from flux.events import UnknownEntry
+from flux.messages import Usage
+from flux.store import interrupts
+from flux.store.interrupts import Interrupt
+from flux.tools.rules import Channel
+
+RunState = Literal["completed", "waiting", "failed"]
+CHANNELS: dict[str, Channel] = {"plan": "plans", "approval": "tools"}
+
+
+class PendingApproval(Struct, frozen=True):
+    """A question that waits for a person. `kind` is approval, plan, input or elicitation; times in seconds."""
+
+    id: str
+    session: str
+    kind: str
+    channel: Channel | None
+    agent: str
+    subject: str
+    args: dict[str, Any]
+    digest: str
+    expires_at: float | None = None
+
+
+class RunResult(Struct, frozen=True):
+    """What a run came to. `data` is the answer where that is a JSON object, `error` says why a run has failed.
+
+    `plan` is the newest version of the plan, with its state and how its actions ended. `usage` is that of the session
+    with all that it drives. `session` goes on with it.
+    """
+
+    text: str
+    state: RunState
+    session: str
+    data: Any = None
+    pending_approvals: tuple[PendingApproval, ...] = ()
+    plan: dict[str, Any] | None = None
+    usage: Usage = Usage()
+    cost: float = 0.0
+    error: str | None = None
+
+
+class Event(Struct, frozen=True):
+    """Something that happened in a session: an entry of its log, or a piece of one to come."""
+
+    type: str
+    session: str
+    event: Entry | UnknownEntry | DeltaEvent
+
+
+def pending(question: Interrupt) -> PendingApproval:
+    """An open question as it is told."""
+    asked = interrupts.payload_of(question)
+    subject = asked.get("plan") or asked.get("tool") or asked.get("question") or asked.get("message") or ""
+    args = {"steps": asked["steps"]} if "steps" in asked else asked.get("args") or {}
+    return PendingApproval(
+        id=question.id,
+        session=question.root,
+        kind=question.kind,
+        channel=CHANNELS.get(question.kind),
+        agent=str(asked.get("agent") or ""),
+        subject=str(subject),
+        args=args,
+        digest=question.digest,
+        expires_at=question.expires_at,
+    )
+
+
+def data_of(text: str) -> Any:
+    """The JSON object that an answer is; None where it is none."""
+    try:
+        found = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return None
+    return found if isinstance(found, dict) else None
