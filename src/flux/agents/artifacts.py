@@ -11,6 +11,7 @@ from flux.store import artifacts
 from flux.store.artifacts import Artifact
 from flux.store.database import Database, Scope
 from flux.tools.files import READER
+from flux.tools.references import SECLUDED
 from flux.tools.text import MAX_LINE
 
 
@@ -50,7 +51,7 @@ async def artifact_kit(session: Session) -> Kit:
 
     async def read(path: str) -> bytes:
         found = await run.database.scan(artifacts.read_in_tree(run.scope, run.id, path))
-        if found is None:
+        if found is None or found[0].startswith(SECLUDED):
             raise FileNotFoundError(f"there is no artifact {path[:80]!r} in this session")
         media_type, data = found
         return readable(data) if media_type.startswith("text/") or media_type == "application/json" else data

@@ -87,7 +87,7 @@ class SessionExecutor:
         if own is not None:
             await own(run)
         elif self._project is not None and self._project.has(run.execution):
-            async with self._project.given(run.execution) as given:
+            async with self._project.given(run) as given:
                 await self.execute(run, given)
         else:
             await self.execute(run, None)

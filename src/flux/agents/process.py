@@ -25,7 +25,6 @@ from flux.agents.memory.providers import MemoryStores
 from flux.agents.memory.service import Memories
 from flux.agents.named import Registry
 from flux.agents.plans.kit import PlanKits
-from flux.agents.plans.references import reference_kit
 from flux.agents.project.agents import ProjectAgents
 from flux.agents.project.code import code_of, found_in
 from flux.agents.project.discovery import Project
@@ -182,7 +181,6 @@ class Process:
             before=(TaskTools(services), ToolFilesKit(sources, services), SkillsKit(self.binder)),
             after=(
                 PlanKits(self.binder.named, services),
-                reference_kit,
                 memory_kits(self.memory_stores),
                 McpKits(self.mcp, self.secrets),
             ),

@@ -49,6 +49,16 @@ class Keeper:
         self.last = id
         return f"{SCHEME}://{id}"
 
+    async def recall(self, id: str) -> tuple[str, bytes]:
+        """The media type and the bytes of what the session, or one of its family, has kept.
+
+        :raises FileNotFoundError: there is no such thing
+        """
+        found = await self._run.database.scan(artifacts.read_in_tree(self._run.scope, self._run.id, id))
+        if found is None:
+            raise FileNotFoundError(id)
+        return found
+
 
 async def spill(run: Run, done: ToolDone, shown: int) -> str:
     """Keep a result that is too long to stay in the prompt; about `shown` characters of it, and how to read on.

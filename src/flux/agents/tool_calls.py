@@ -178,6 +178,7 @@ class _Call:
             answers=self._asking.answers(),
             ask=self._asking.ask,
             keep=self._keeper.keep,
+            recall=self._keeper.recall,
         )
 
     async def _finalise(self, outcome: ToolOutcome, tool: Tool, context: ToolContext) -> None:

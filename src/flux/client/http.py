@@ -123,7 +123,7 @@ class FluxClient:
         :raises WorkflowNotFound: there is no such workflow
         """
         path = f"/workflows/{quote(workflow)}/run/{mode}"
-        return await self._wait(path, input, key, version=version)
+        return await self.wait(path, input, key, version=version)
 
     async def resume_workflow(
         self, workflow: str, id: str, input: Any = None, *, pause: str | None = None, mode: str = "sync",
@@ -134,7 +134,7 @@ class FluxClient:
         :raises ExecutionNotFound, ExecutionFinished, NotPaused: there is no such open pause
         """
         path = f"/workflows/{quote(workflow)}/resume/{id}/{mode}"
-        return await self._wait(path, input, key, pause=pause)
+        return await self.wait(path, input, key, pause=pause)
 
     async def start_session(
         self, agent: str, message: str | None = None, *, instance: str | None = None, name: str | None = None,
@@ -224,7 +224,19 @@ class FluxClient:
                 yield chunk
 
     async def answered(self, path: str, headers: dict[str, str], body: Any) -> Answered:
-        """POST a JSON object whose answer is a stream.
+        """POST a message whose answer is the stream of its run.
+
+        :raises FluxError: as the server says
+        :raises ServerUnreachable: there is no server
+        """
+        answer = await self.posted(path, headers, body)
+        if "flux-message" not in answer.headers:
+            await answer.aclose()
+            raise self._foreign()
+        return answer
+
+    async def posted(self, path: str, headers: dict[str, str], body: Any) -> Answered:
+        """POST a JSON object, and get the answer as it comes.
 
         :raises FluxError: as the server says
         :raises ServerUnreachable: there is no server
@@ -233,9 +245,6 @@ class FluxClient:
             response = await self._begun("POST", path, headers=headers, json=body)
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
-        if "flux-message" not in response.headers:
-            await response.aclose()
-            raise self._foreign()
         return Answered(response.headers, response.aiter_raw, response.aclose)
 
     async def _begun(self, method: str, path: str, **request: Any) -> httpx.Response:
@@ -251,10 +260,10 @@ class FluxClient:
         finally:
             await response.aclose()
 
-    async def _wait(self, path: str, input: Any, key: str | None, **query: Any) -> dict[str, Any]:
-        """POST what may take as long as a workflow does."""
+    async def wait(self, path: str, body: Any, key: str | None = None, **query: Any) -> dict[str, Any]:
+        """POST what may take as long as a run does."""
         given = {name: value for name, value in query.items() if value is not None}
-        return await self._call("POST", path, json=input, headers=_headers(key), params=given, timeout=PATIENT)
+        return await self._call("POST", path, json=body, headers=_headers(key), params=given, timeout=PATIENT)
 
     async def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         content = await self._send(method, path, **request)

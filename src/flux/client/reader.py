@@ -83,6 +83,14 @@ class Server(Protocol):
         """The bytes of a response as they come."""
         ...
 
+    async def wait(self, path: str, body: Any, key: str | None = None) -> dict[str, Any]:
+        """POST what may take as long as a run does."""
+        ...
+
+    async def posted(self, path: str, headers: dict[str, str], body: Any) -> Answered:
+        """POST a JSON object, and get the answer as it comes."""
+        ...
+
     async def answered(self, path: str, headers: dict[str, str], body: Any) -> Answered:
         """POST a JSON object whose answer is a stream."""
         ...

@@ -102,6 +102,9 @@ class SyncAgents(Mirror[AgentsClient]):
     list = iterated(AgentsClient.list)
     versions = iterated(AgentsClient.versions)
     delete = called(AgentsClient.delete)
+    invoke = called(AgentsClient.invoke)
+    stream = iterated(AgentsClient.stream)
+    dispatch = called(AgentsClient.dispatch)
 
 
 class SyncSessions(Mirror[SessionsClient]):

@@ -75,6 +75,10 @@ async def _keep_nothing(content: bytes, media_type: str) -> str:
     raise OSError("nothing can be kept here")
 
 
+async def _recall_nothing(id: str) -> tuple[str, bytes]:
+    raise FileNotFoundError(id)
+
+
 class ToolContext(Struct, frozen=True):
     """What a running call may use.
 
@@ -82,7 +86,8 @@ class ToolContext(Struct, frozen=True):
     watches. `answers` are all that this call was given when it asked before, oldest first.
     `ask` asks while the call goes on; None: nobody has answered within so many seconds, and a NeedsInput with
     the same payload leaves that question open. `resources` read `scheme://path` by scheme. `keep` stores bytes
-    of a media type as an artifact and returns its address, for what is too long to show.
+    of a media type as an artifact and returns its address, for what is too long to show; `recall` gives its media type
+    and bytes back, by its id, within the family of the session.
     """
 
     session: str
@@ -93,6 +98,7 @@ class ToolContext(Struct, frozen=True):
     ask: Callable[[NeedsInput, float], Awaitable[Answer | None]] = _ask_nobody
     resources: Mapping[str, Resource] = {}
     keep: Callable[[bytes, str], Awaitable[str]] = _keep_nothing
+    recall: Callable[[str], Awaitable[tuple[str, bytes]]] = _recall_nothing
 
     @property
     def answer(self) -> Answer | None:

@@ -17,14 +17,9 @@ from flux.errors import InvalidInput
 from flux.tools.base import Done, ToolContext
 
 Kind = Literal["json", "text", "bytes", "table"]
-#: Reads a reference for the tools of a session: `SCHEME://ID` gives the media type, a line break and the bytes.
-SCHEME = "ref"
-MEDIA_TYPES: Mapping[Kind, str] = {
-    "json": "application/json",
-    "text": "text/plain",
-    "bytes": "application/octet-stream",
-    "table": "application/vnd.flux.table+json",
-}
+#: How the media types of references begin: artifacts that file tools do not read.
+SECLUDED = "application/vnd.flux.ref-"
+MEDIA_TYPES: Mapping[Kind, str] = {kind: f"{SECLUDED}{kind}" for kind in get_args(Kind)}
 KINDS: Mapping[str, Kind] = {media_type: kind for kind, media_type in MEDIA_TYPES.items()}
 HANDLE = re.compile(r"ref:(json|text|bytes|table):([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 #: How an argument that takes a reference is marked in the schema of a tool.
@@ -104,15 +99,15 @@ async def load(handle: str, context: ToolContext) -> Ref:
 
     :raises ReferenceMissing: there is no such reference
     """
-    match, read = HANDLE.fullmatch(handle), context.resources.get(SCHEME)
+    match = HANDLE.fullmatch(handle)
     missing = ReferenceMissing(f"there is no reference {handle[:80]!r} in this session")
-    if match is None or read is None:
+    if match is None:
         raise missing
     try:
-        media_type, _, data = (await read(match[2])).partition(b"\n")
+        media_type, data = await context.recall(match[2])
     except FileNotFoundError:
         raise missing from None
-    kind = KINDS.get(media_type.decode())
+    kind = KINDS.get(media_type)
     if kind is None or kind != match[1]:
         raise missing
     return Ref(kind, decoded(kind, data), handle)

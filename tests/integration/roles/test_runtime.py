@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flux.client import FluxClient
-from flux.engine.admission import NewMessage
+from flux.engine.inputs import NewMessage
 from flux.errors import AgentNotFound, InterruptNotFound, InvalidInput, SessionNotFound
 from flux.events import AssistantSaid, PlanReview, Token
 from flux.messages import AssistantMessage, ModelFailure, ToolResult
@@ -147,16 +147,18 @@ async def test_a_large_value_stays_outside_the_prompt_and_reaches_the_tool_of_an
     def turn(request: Any) -> Reply:
         answers = sum(isinstance(message, AssistantMessage) for message in request.messages)
         handle = next((_handle(m.content) for m in request.messages if isinstance(m, ToolResult)), "")
-        calls = [Call("fetch"), Call("total", {"table": handle}), Call("total", {"table": OTHER})]
-        return Reply("", calls=(calls[answers],)) if answers < 3 else Reply(results(request))
+        read = Call("read_file", {"path": handle.replace("ref:table:", "artifact://")})
+        calls = [Call("fetch"), Call("total", {"table": handle}), read, Call("total", {"table": OTHER})]
+        return Reply("", calls=(calls[answers],)) if answers < 4 else Reply(results(request))
 
-    shop = Shop({**USUAL, "counter": turn}, agents={"counter": {"tools": [fetch, total]}})
+    shop = Shop({**USUAL, "counter": turn}, agents={"counter": {"tools": [fetch, total], "toolkits": ["workspace"]}})
     async with shop.open(tmp_path) as runtime:
         done = await runtime.run_specialist("counter", "Count.")
         assert done.text.startswith("there is no reference")
         told = [m for m in shop.models["counter"].requests[-1].messages if isinstance(m, ToolResult)]
         assert told[1].content == "4950"
         assert len(told[0].content) < 2_000
+        assert told[2].content.startswith("there is no artifact")
         # Nobody outside of the session finds it.
         rest = iter([Reply("", calls=(Call("total", {"table": _handle(told[0].content)}),)), ANSWER])
         shop.script = {**USUAL, "counter": lambda request: _made(next(rest), request)}

@@ -30,3 +30,16 @@ async def test_whoever_lost_the_execution_changes_nothing(database: Database) ->
     with pytest.raises(Fenced):
         await database.write(files.save(ANN, row.id, row.epoch, row.id, [NEW], ["/a"]))
     assert await database.read(files.load(ANN, row.id)) == [OLD]
+
+
+@pytest.mark.behaviour("sandbox:virtual:forgotten")
+async def test_files_of_an_instance_stay_as_long_as_it_has_a_session(database: Database) -> None:
+    sessions = Sessions(database)
+    row = await sessions.row(await sessions.running())
+    place = files.place_of(row.agent or "", row.instance or "")
+    await database.write(files.save(ANN, row.id, row.epoch, place, [OLD], []))
+    await database.write(files.forget_instances())
+    assert await database.read(files.load(ANN, place)) == [OLD]
+    await database.write(one("delete from executions where id = :id", id=row.id))
+    await database.write(files.forget_instances())
+    assert await database.read(files.load(ANN, place)) == []

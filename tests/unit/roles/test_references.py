@@ -18,18 +18,18 @@ class Kept:
     """What calls keep, as a session would."""
 
     def __init__(self) -> None:
-        self.values: dict[str, bytes] = {}
+        self.values: dict[str, tuple[str, bytes]] = {}
 
     def context(self) -> ToolContext:
         nothing: Any = None
-        return ToolContext("s", "c", nothing, lambda text: None, resources={"ref": self.read}, keep=self.keep)
+        return ToolContext("s", "c", nothing, lambda text: None, recall=self.recall, keep=self.keep)
 
     async def keep(self, content: bytes, media_type: str) -> str:
         id = f"00000000-0000-0000-0000-{len(self.values):012}"
-        self.values[id] = media_type.encode() + b"\n" + content
+        self.values[id] = media_type, content
         return f"artifact://{id}"
 
-    async def read(self, id: str) -> bytes:
+    async def recall(self, id: str) -> tuple[str, bytes]:
         if id not in self.values:
             raise FileNotFoundError(id)
         return self.values[id]

@@ -14,7 +14,8 @@ from flux.agents.harness.calls import CallHandle
 from flux.agents.harness.stores import SessionKey, SessionStore, imported
 from flux.agents.process import Process, open_process
 from flux.deltas import decode_delta
-from flux.engine.admission import NewSession, start_session_steps, title_of
+from flux.engine.admitting import start_session_steps, title_of
+from flux.engine.inputs import NewSession
 from flux.engine.run import Executor
 from flux.engine.upkeep import to_the_end
 from flux.errors import FluxError, SessionBusy, SessionEnded, SessionExists, SessionNotFound

@@ -15,7 +15,6 @@ from flux.agents.approval import Predicate, judged
 from flux.agents.loop import Session
 from flux.agents.plans.checks import Action, actions_of, digest_of, with_results
 from flux.agents.plans.choice import TypedPlan
-from flux.agents.plans.references import reference_kit
 from flux.agents.plans.state import STOPPED, StoredPlan, after, current
 from flux.agents.results import Keeper
 from flux.engine.nested import Rested, run_nested
@@ -234,14 +233,7 @@ class Execution:
         """Run the tool; the id of its call is the same after a crash."""
         call = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{context.call}/action/{action}"))
         keeper = Keeper(self._session.run, ToolCall(call, tool.name))
-        references = await reference_kit(self._session)
-        inner = msgspec.structs.replace(
-            context,
-            call=call,
-            answers=(),
-            keep=keeper.keep,
-            resources={**context.resources, **references.resources},
-        )
+        inner = msgspec.structs.replace(context, call=call, answers=(), keep=keeper.keep)
         outcome = await tool.run(args, inner)
         match outcome:
             case Failed(content=content):

@@ -1,4 +1,4 @@
-"""References of a session: how its tools read them, and the tools by which a model handles them."""
+"""The tools by which a model handles references."""
 
 from __future__ import annotations
 
@@ -6,28 +6,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from flux.agents.kits import Kit
-from flux.agents.loop import Session
-from flux.store import artifacts
 from flux.tools.base import Done, Failed, Tool, ToolContext, ToolOutcome
 from flux.tools.function import tool_of
-from flux.tools.references import SCHEME, encoded, load, part, shown
+from flux.tools.references import encoded, load, part, shown
 
 Handle = Annotated[str, Field(description="The handle, such as ref:table:…")]
-
-
-async def reference_kit(session: Session) -> Kit:
-    """Lets the tools of a session read the references that it, and what belongs to it, has kept."""
-    run = session.run
-
-    async def read(id: str) -> bytes:
-        found = await run.database.scan(artifacts.read_in_tree(run.scope, run.id, id))
-        if found is None:
-            raise FileNotFoundError(id)
-        media_type, data = found
-        return media_type.encode() + b"\n" + data
-
-    return Kit(resources={SCHEME: read})
 
 
 def reference_tools() -> tuple[Tool, ...]:
