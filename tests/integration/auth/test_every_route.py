@@ -1,11 +1,13 @@
 """Every route, called by everybody: who gets what, told here a second time, row by row."""
 
 import itertools
+import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from starlette.routing import WebSocketRoute
 
 from flux.engine.inputs import NewSession
 from flux.server.rules import RULES
@@ -37,6 +39,7 @@ EXPECTED: dict[str, str | tuple[str, str]] = {
     "POST /sessions/{id}/messages": ("HHFYY", "FFFYY"),
     "POST /sessions/{id}/interrupts/{iid}": ("HHFYY", "FFFYY"),
     "POST /sessions/{id}/fork": ("HHFYY", "FFFYY"),
+    "POST /sessions/{id}/compact": ("HHFYY", "FFFYY"),
     "GET /sessions/{id}/export": ("HHYYY", "YYYYY"),
     "POST /sessions/{id}/cancel": ("HHFYY", "YYYYY"),
     "POST /sessions/{id}/stop": ("HHFYY", "YYYYY"),
@@ -50,6 +53,7 @@ EXPECTED: dict[str, str | tuple[str, str]] = {
     "DELETE /agents/{name}": "HHFYY",
     "POST /agents/{name}/{id}": "HHFHH",  # this server has no project
     "POST /agents/{name}/{id}/dispatch": "HHFHH",
+    "WS /agents/{name}/{id}": "HHFHH",
     "GET /dispatches/{id}": "HHHHH",
     "POST /webhooks": "FFFFY",
     "GET /webhooks": "FFFFY",
@@ -135,6 +139,8 @@ def routes_of(app: FastAPI) -> Iterator[str]:
     while todo:
         route: Any = todo.pop()
         todo += getattr(getattr(route, "original_router", None), "routes", ())
+        if isinstance(route, WebSocketRoute):
+            yield f"WS {route.path}"
         for method in getattr(route, "methods", None) or ():
             if route.path not in ("/openapi.json",) and method != "HEAD":
                 yield f"{method} {route.path}"
@@ -279,6 +285,8 @@ async def things(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Thin
 async def _outcome(things: Things, route: str, role: str, owner: str) -> str:
     method, path = await things.path(route, Scope(LOCAL.tenant, owner))
     headers = {"Authorization": f"Bearer {things.world.keys[role]}"} if role else {}
+    if method == "WS":
+        return await _socket_outcome(things.world.served.app, path, headers)
     body = things.body(route)
     files = {"file": ("w.py", WORKFLOW.replace(b"{}", b"other"))} if route == "POST /workflows" else None
     http = things.world.served.http
@@ -286,6 +294,26 @@ async def _outcome(things: Things, route: str, role: str, owner: str) -> str:
         if answer.status_code >= 500:
             raise AssertionError((route, role, await answer.aread()))
     return {401: "A", 403: "F", 404: "H"}.get(answer.status_code, "Y")
+
+
+async def _socket_outcome(app: FastAPI, path: str, headers: dict[str, str]) -> str:
+    """What a WebSocket is told first."""
+    sent: list[Any] = []
+    came = iter([{"type": "websocket.connect"}])
+
+    async def receive() -> Any:
+        return next(came, {"type": "websocket.disconnect", "code": 1000})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    lines = [(b"host", b"localhost"), *((name.lower().encode(), value.encode()) for name, value in headers.items())]
+    scope = {"type": "websocket", "path": path, "headers": lines, "query_string": b"", "subprotocols": []}
+    await app({**scope, "raw_path": path.encode(), "root_path": "", "scheme": "ws"}, receive, send)
+    if sent[0]["type"] == "websocket.close":
+        return "A"
+    told = json.loads(next(message["text"] for message in sent if message["type"] == "websocket.send"))
+    return {"forbidden": "F", "agent_not_found": "H"}.get(told.get("error", {}).get("type"), "Y")
 
 
 @pytest.mark.behaviour("auth:routes:all")
