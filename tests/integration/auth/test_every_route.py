@@ -52,8 +52,8 @@ EXPECTED: dict[str, str | tuple[str, str]] = {
     "PUT /agents/{name}": "HHFYY",
     "DELETE /agents/{name}": "HHFYY",
     "POST /agents/{name}/{id}": "HHFHH",  # this server has no project
-    "WS /agents/{name}/{id}": "HHFHH",
     "POST /agents/{name}/{id}/dispatch": "HHFHH",
+    "WS /agents/{name}/{id}": "HHFHH",
     "GET /dispatches/{id}": "HHHHH",
     "POST /webhooks": "FFFFY",
     "GET /webhooks": "FFFFY",
@@ -286,7 +286,7 @@ async def _outcome(things: Things, route: str, role: str, owner: str) -> str:
     method, path = await things.path(route, Scope(LOCAL.tenant, owner))
     headers = {"Authorization": f"Bearer {things.world.keys[role]}"} if role else {}
     if method == "WS":
-        return await _connected(things.world.served.app, path, headers)
+        return await _socket_outcome(things.world.served.app, path, headers)
     body = things.body(route)
     files = {"file": ("w.py", WORKFLOW.replace(b"{}", b"other"))} if route == "POST /workflows" else None
     http = things.world.served.http
@@ -296,24 +296,24 @@ async def _outcome(things: Things, route: str, role: str, owner: str) -> str:
     return {401: "A", 403: "F", 404: "H"}.get(answer.status_code, "Y")
 
 
-async def _connected(app: FastAPI, path: str, headers: dict[str, str]) -> str:
-    """The outcome of a WebSocket: closed before it is taken, an error, or taken."""
-    given = [(b"host", b"localhost"), *((name.lower().encode(), text.encode()) for name, text in headers.items())]
-    scope = {"type": "websocket", "path": path, "raw_path": path.encode(), "headers": given, "query_string": b""}
+async def _socket_outcome(app: FastAPI, path: str, headers: dict[str, str]) -> str:
+    """What a WebSocket is told first."""
     sent: list[Any] = []
-    heard = iter([{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1000}])
+    came = iter([{"type": "websocket.connect"}])
 
     async def receive() -> Any:
-        return next(heard)
+        return next(came, {"type": "websocket.disconnect", "code": 1000})
 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await app({**scope, "root_path": "", "subprotocols": []}, receive, send)
+    lines = [(b"host", b"localhost"), *((name.lower().encode(), value.encode()) for name, value in headers.items())]
+    scope = {"type": "websocket", "path": path, "headers": lines, "query_string": b"", "subprotocols": []}
+    await app({**scope, "raw_path": path.encode(), "root_path": "", "scheme": "ws"}, receive, send)
     if sent[0]["type"] == "websocket.close":
         return "A"
-    type = json.loads(sent[1]["text"]).get("error", {}).get("type", "")
-    return "F" if type == "forbidden" else "H" if type.endswith("not_found") else "Y"
+    told = json.loads(next(message["text"] for message in sent if message["type"] == "websocket.send"))
+    return {"forbidden": "F", "agent_not_found": "H"}.get(told.get("error", {}).get("type"), "Y")
 
 
 @pytest.mark.behaviour("auth:routes:all")
