@@ -263,6 +263,8 @@ EVENTS = {
     "session_end.turns": "How many answers it gave",
     "progress.value": "The value, any JSON",
     "TextPart.text": "The text",
+    "ImagePart.data": "The bytes of the image, in base64",
+    "ImagePart.media_type": "Its media type, such as `image/png`",
     "ReasoningPart.text": "The reasoning",
     "ReasoningPart.signature": "Given by the provider; goes back to it alone",
     "ReasoningPart.id": "Given by the provider",

@@ -32,7 +32,7 @@ from flux.events import (
     UserSaid,
     decode,
 )
-from flux.messages import ReasoningPart, ToolCall, text_of
+from flux.messages import ImagePart, ReasoningPart, ToolCall, text_of
 
 #: The type of the first line, and the version of the format.
 HEADER, FORMAT = "flux_session", 1
@@ -108,7 +108,7 @@ class Markdown:
             f"- Session: `{session['id']}`",
             f"- Agent: {session['agent_name']}{version}",
             f"- Started: {_when(session['started_at'])}",
-            f"- State: {session['state']}, {session['turns']} turns",
+            f"- State: {session['state']}, {session['turns']} turn{'' if session['turns'] == 1 else 's'}",
             f"- Usage: {usage['total']:,} tokens, ${usage['cost']:.4f}",
         ]
         return "\n".join(lines) + "\n"
@@ -132,7 +132,9 @@ class Markdown:
         if id not in self._said:
             return ""
         at, said = self._said.pop(id)
-        return f"\n## User{note}\n\n<sub>{_when(at)}</sub>\n\n{text_of(said.parts).strip()}\n"
+        images = sum(isinstance(part, ImagePart) for part in said.parts)
+        beside = f"\n> {images} image{'' if images == 1 else 's'}, not shown here\n" if images else ""
+        return f"\n## User{note}\n\n<sub>{_when(at)}</sub>\n\n{text_of(said.parts).strip()}\n{beside}"
 
     def _assistant(self, said: AssistantSaid, at: float) -> str:
         self._calls = {call.id: call for call in said.calls}

@@ -64,7 +64,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     `retention_days`: what has ended for so long is deleted; 0 keeps it for good. `web_fetch_hosts`: names, with
     or without a port, that agents, and logins at MCP servers, may reach although they are not public; `webhook_hosts`:
-    the same for webhooks, also without TLS; `webhook_timeout`: what a receiver gets to answer.
+    the same for webhooks, also without TLS; `webhook_timeout`: what a receiver gets to answer. `sandbox`: that of
+    agents that name none.
     `secret_key_command` prints the key of secrets. `keys` names the secret that holds the key of a provider:
     `[flux.ai.keys]`. Of the limits `max_…`, 0 is none: `max_runs` and `max_requests_per_second` hold for each
     principal, `max_queued_messages` for each session, `max_queued_runs` for all that wait for a worker.
@@ -118,7 +119,17 @@ _FILE_KEYS = [f for f in _SCALARS if f not in ("home", "auth_token", "secret_key
 
 #: What a folder's own flux.toml may set only once it is trusted.
 GUARDED = frozenset(
-    {"server", "database_url", "providers", "keys", "web_fetch_hosts", "webhook_hosts", "secret_key_command", "auth"}
+    {
+        "auth",
+        "database_url",
+        "keys",
+        "providers",
+        "sandbox",
+        "secret_key_command",
+        "server",
+        "web_fetch_hosts",
+        "webhook_hosts",
+    }
 )
 #: Settings of `[flux.security.auth]` that variables set too, such as FLUX_SECURITY__AUTH__OIDC__ISSUER.
 AUTH_VARIABLE = "FLUX_SECURITY__AUTH__"

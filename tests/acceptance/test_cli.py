@@ -236,13 +236,14 @@ def test_binary_output_of_a_tool_breaks_nothing(flux: Flux, tmp_path: Path) -> N
     assert "\x1b" not in done.stdout + done.stderr
 
 
-@pytest.mark.behaviour("cli:server:found")
+@pytest.mark.behaviour("cli:server:found", "cli:doctor:sandbox")
 def test_commands_find_the_live_server_of_their_home_and_survive_its_death(flux: Flux, tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         create(flux)
         address = json.loads((tmp_path / "home" / "server.json").read_text())["url"]
-        doctor = json.loads(flux("doctor", "--format", "json").stdout)
-        assert {row["what"]: row["found"] for row in doctor}["server"] == address
+        doctor = {row["what"]: row["found"] for row in json.loads(flux("doctor", "--format", "json").stdout)}
+        assert doctor["server"] == address
+        assert doctor["sandbox"] == "local, by setting; shell, write_file and edit_file ask first"
         server.send_signal(signal.SIGKILL)
         server.wait()
     listed: list[dict[str, Any]] = json.loads(flux("agent", "list", "--format", "json").stdout)

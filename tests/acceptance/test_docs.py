@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,7 +27,16 @@ SAYS = {
 }
 DEFAULT_ADDRESS = re.compile(r"(localhost|127\.0\.0\.1):8000")
 
+#: Where `flux dev` listens, and on this machine perhaps somebody else.
+DEV_PORT = "2024"
+
 pytestmark = pytest.mark.docs
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 class Server(NamedTuple):
@@ -67,7 +77,7 @@ def blocks(language: str) -> list[object]:
 @pytest.mark.behaviour("docs:snippets:run")
 @pytest.mark.parametrize("script", blocks("sh"))
 def test_commands_run(script: str, server: Server) -> None:
-    script = DEFAULT_ADDRESS.sub(server.address, script)
+    script = DEFAULT_ADDRESS.sub(server.address, script).replace(DEV_PORT, str(free_port()))
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=ROOT, env=server.environment, capture_output=True, text=True, timeout=50, check=False,

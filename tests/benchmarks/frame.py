@@ -43,6 +43,7 @@ class Size:
     tasks: int = 2_000
     memories: int = 100_000
     questions: int = 100
+    page_seconds: float = 5.0
 
 
 QUICK = Size()
@@ -60,7 +61,7 @@ LONG = Size(
 TINY = Size(
     turns=4, warm_up=1, sessions=3, rounds=1, history=4, entries=40, long_sessions=2, sleepers=10, readers=5,
     events=1, idle_seconds=0.1, starts=1, commits=5, runs=4, callers=3, tasks=5,
-    memories=50, questions=3,
+    memories=50, questions=3, page_seconds=0.2,
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from flux.client import FluxClient
 from tests.benchmarks.children import Child, flux_server
 from tests.benchmarks.frame import Row, Size
-from tests.benchmarks.readers import reading
+from tests.benchmarks.readers import events, reading
 from tests.benchmarks.talk import make_agent, sessions
 
 
@@ -19,7 +19,7 @@ async def measure(size: Size, home: Path) -> list[Row]:
             await make_agent(client)
             (session,) = await sessions(client, 1)
         rss = alone.rss()
-        async with reading(read, session.id, 1):
+        async with reading(read, events(f"/sessions/{session.id}/events"), 1):
             loads = await asyncio.gather(_load(alone, size), _load(read, size))
     names = [("alone", 0.5), ("with one reader", None)]
     return [

@@ -90,12 +90,12 @@ async def measure(size: Size, home: Path) -> list[Row]:
         await make_agent(client)
         (session,) = await sessions(client, 1)
         empty = server.rss()
-        async with reading(server, session.id, size.readers) as readers:
+        async with reading(server, events(f"/sessions/{session.id}/events"), size.readers) as readers:
             found = await _deliver(server, readers, f"/sessions/{session.id}/messages", size.events)
             frame = readers.last.split(b"\r\n")[1]
     async with (
         replaying(replay.save(home / "event.json", [frame])) as server,
-        reading(server, "raw", size.readers) as readers,
+        reading(server, events("/sessions/raw/events"), size.readers) as readers,
     ):
         raw = await _deliver(server, readers, "/all", size.events, same=b"event: ")
     name = f"{size.readers:,} readers"
@@ -109,12 +109,10 @@ async def measure(size: Size, home: Path) -> list[Row]:
 
 
 @asynccontextmanager
-async def reading(server: Child, session: str, count: int) -> AsyncIterator[Readers]:
-    """So many open streams of a session."""
+async def reading(server: Child, request: bytes, count: int) -> AsyncIterator[Readers]:
+    """So many open streams, each begun by the same request."""
     place = urlsplit(server.url)
     readers = Readers()
-    path = f"/sessions/{session}/events"
-    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n".encode()
     loop = asyncio.get_running_loop()
     try:
         while (missing := count - len(readers.transports)) > 0:
@@ -130,16 +128,21 @@ async def reading(server: Child, session: str, count: int) -> AsyncIterator[Read
             transport.close()
 
 
-async def _deliver(server: Child, readers: Readers, path: str, events: int, same: bytes | None = None) -> Delivered:
+def events(path: str) -> bytes:
+    """A request for the events of a session."""
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n".encode()
+
+
+async def _deliver(server: Child, readers: Readers, path: str, count: int, same: bytes | None = None) -> Delivered:
     """Send events and wait for each to arrive everywhere; `same`: what every event contains, else each its own."""
     seconds: list[float] = []
     async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
         before = server.cpu()
-        for n in range(events):
+        for n in range(count):
             text = f"message-{n}-"
             readers.expect(same or text.encode())
             began = time.perf_counter()
             (await http.post(path, json={"message": text})).raise_for_status()
             await readers.complete()
             seconds.append(time.perf_counter() - began)
-        return Delivered(median(seconds), (server.cpu() - before) / events, server.rss())
+        return Delivered(median(seconds), (server.cpu() - before) / count, server.rss())

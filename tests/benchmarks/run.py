@@ -20,6 +20,7 @@ NAMES = (
     "turn",
     "many",
     "api",
+    "web",
     "auth",
     "openai",
     "long",

@@ -14,7 +14,7 @@ from flux.agents.definition import define
 from flux.agents.process import Process, open_process
 from flux.agents.prompt import build
 from flux.agents.transcript import Transcript
-from flux.engine.admission import NewMessage
+from flux.engine.inputs import NewMessage
 from flux.events import ChatResponse, CompactDone, Compacted, ToolDone
 from flux.messages import ToolResult, UserMessage, text_of
 from flux.models.base import ModelEvent, ModelLimits, ModelRequest

@@ -25,7 +25,7 @@ from flux.events import (
     encode,
 )
 from flux.export import Markdown, fenced, header, read_jsonl
-from flux.messages import ReasoningPart, TextPart, ToolCall
+from flux.messages import ImagePart, ReasoningPart, TextPart, ToolCall
 
 ROW = {
     "id": "s1", "title": "A  title\n# no heading", "agent_name": "helper", "agent_version": 2, "started_at": 0.0,
@@ -82,6 +82,12 @@ def test_a_session_reads_like_a_conversation() -> None:
         at = text.index(place, at)
     headings = [token.content for token in MarkdownIt().parse(text) if token.type == "inline" and token.level == 1]
     assert headings[0] == "A title # no heading"
+
+
+@pytest.mark.behaviour("export:markdown:told")
+def test_images_are_counted() -> None:
+    said = UserSaid(id="u", mode="queue", parts=(TextPart("Look"), ImagePart("aGk=", "image/png")))
+    assert "Look\n\n> 1 image, not shown here\n" in markdown(said, RunStarted(run="r", inputs=("u",)))
 
 
 @pytest.mark.behaviour("export:markdown:told")

@@ -19,7 +19,7 @@ from flux.agents.transcript import Transcript
 from flux.engine.run import Run
 from flux.errors import Unavailable
 from flux.events import Compacted
-from flux.messages import AssistantMessage, ModelFailure, TextPart, Usage, UserMessage, text_of
+from flux.messages import AssistantMessage, ImagePart, ModelFailure, TextPart, Usage, UserMessage, text_of
 from flux.models.base import Model, ModelRequest
 
 SYSTEM = """You summarise a conversation between a person and an assistant so that the assistant can go on
@@ -134,10 +134,15 @@ def _told(past: Summary, items: Sequence[Item]) -> str:
     lines = [BEFORE + earlier] if earlier else []
     for item in items:
         if isinstance(item, UserItem):
-            lines.append(f"Person: {text_of(item.said.parts)}")
+            lines.append(f"Person: {_said(item)}")
         elif isinstance(item, AnswerItem):
             lines += _answer(item)
     return "\n\n".join(lines)
+
+
+def _said(item: UserItem) -> str:
+    """A message in words; the summary's model need not see images."""
+    return " ".join("[an image]" if isinstance(part, ImagePart) else part.text for part in item.said.parts)
 
 
 def _answer(item: AnswerItem) -> list[str]:

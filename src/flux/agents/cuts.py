@@ -9,11 +9,12 @@ from msgspec import Struct
 from flux.agents.items import AnswerItem, Item, SummaryItem, UserItem
 from flux.agents.transcript import Transcript
 from flux.events import ToolDone
-from flux.messages import text_of
+from flux.messages import ImagePart, text_of
 
 CHARS_PER_TOKEN = 4
-#: What an item costs besides its text.
+#: What an item costs besides its text, and an image, whatever is in it.
 PER_ITEM = 4
+PER_IMAGE = 1_500
 #: A spilled result keeps this part of the tokens to keep.
 SPILLED_PART = 4
 
@@ -105,7 +106,8 @@ def size(item: Item) -> int:
     """A rough number of tokens."""
     match item:
         case UserItem():
-            chars = sum(len(part.text) for part in item.said.parts)
+            images = sum(isinstance(part, ImagePart) for part in item.said.parts)
+            chars = sum(len(part.text) for part in item.said.parts) + images * PER_IMAGE * CHARS_PER_TOKEN
         case AnswerItem():
             chars = len(text_of(item.said.parts)) + sum(map(_length, item.results.values()))
             chars += sum(len(repr(call.args)) for call in item.said.calls)

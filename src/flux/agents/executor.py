@@ -71,7 +71,7 @@ class SessionExecutor:
         self._database = database
         self._binder = binder
         self._limits = KnownLimits(models)
-        self._sandboxes = Sandboxes(binder.environment, settings.home, settings.sandbox)
+        self._sandboxes = Sandboxes(binder.environment, settings)
         self._settings = settings
         self._transcripts: Recent[str, Transcript] = Recent(KEPT_TRANSCRIPTS, KEPT_TOKENS, used_tokens)
         self._definitions: Recent[tuple[str, str, int], AgentDefinition] = Recent(
@@ -87,7 +87,7 @@ class SessionExecutor:
         if own is not None:
             await own(run)
         elif self._project is not None and self._project.has(run.execution):
-            async with self._project.given(run.execution) as given:
+            async with self._project.given(run) as given:
                 await self.execute(run, given)
         else:
             await self.execute(run, None)

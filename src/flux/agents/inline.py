@@ -371,7 +371,7 @@ async def session_executor(journal: Journal) -> SessionExecutor:
         stack.callback(known.forget)
         known.add(*models.keys())
         binder = Binder(models, Path.cwd(), os.environ)
-        stores = MemoryStores(services.database, services.secrets, settings)
+        stores = MemoryStores(services.database, services.secrets, settings, known)
         stack.push_async_callback(stores.close)
         before, after = (TaskTools(services), SkillsKit(binder)), (memory_kits(stores),)
         return SessionExecutor(services.database, binder, models, settings, before=before, after=after)

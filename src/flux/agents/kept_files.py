@@ -26,12 +26,12 @@ class Looked(Struct, frozen=True):
 
 
 class KeptFiles:
-    """The virtual files of a session and of those that it drives, in memory and in the database."""
+    """Virtual files in memory and in the database: of a session and those that it drives, or of an instance."""
 
-    def __init__(self, execution: str) -> None:
+    def __init__(self, place: str) -> None:
         self.tree = Tree(ROOT)
         self.temporary = FileSystem()
-        self._execution = execution
+        self._place = place
         self._known: dict[str, Looked] | None = None
         self._lock = asyncio.Lock()
 
@@ -39,7 +39,7 @@ class KeptFiles:
         """Read them, once."""
         async with self._lock:
             if self._known is None:
-                kept = await run.database.scan(files.load(run.scope, self._execution))
+                kept = await run.database.scan(files.load(run.scope, self._place))
                 await asyncio.to_thread(self._restore, kept)
                 self._known = await asyncio.to_thread(self._looks)
 
@@ -56,7 +56,7 @@ class KeptFiles:
             if not (changed or gone):
                 return
             read = await asyncio.to_thread(lambda: [self._read(path, now[path]) for path in changed])
-            await run.database.write(files.save(run.scope, run.id, run.epoch, self._execution, read, gone))
+            await run.database.write(files.save(run.scope, run.id, run.epoch, self._place, read, gone))
             self._known = now
 
     def _looks(self) -> dict[str, Looked]:

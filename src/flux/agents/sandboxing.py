@@ -12,23 +12,33 @@ from typing import Literal
 from flux.agents.definition import AgentDefinition
 from flux.agents.delegation import SessionLink
 from flux.agents.loop import Session
-from flux.errors import DefinitionInvalid
+from flux.errors import DefinitionInvalid, SandboxUnavailable
 from flux.sandboxes.base import Sandbox
 from flux.sandboxes.factories import isolated_sandbox, isolation_problem
 from flux.sandboxes.host import LocalSandbox
+from flux.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 Kind = Literal["local", "isolated", "virtual"]
 
 
-class Sandboxes:
-    """Opens the sandboxes of sessions. `auto` is what a definition gets that names none; `home` is seen in none."""
+NOT_ALLOWED = (
+    "the sandbox `local` isolates nothing, and callers of this server must say who they are: agents act in it only "
+    "where FLUX_SANDBOX=local says so; let the agent name isolated or virtual (`flux doctor` says what works here)"
+)
 
-    def __init__(self, environment: Mapping[str, str], home: Path, auto: Kind | Literal["auto"] = "auto") -> None:
-        self._home = str(home)
+
+class Sandboxes:
+    """Opens the sandboxes of sessions. A definition that names none gets the one of the settings."""
+
+    def __init__(self, environment: Mapping[str, str], settings: Settings) -> None:
+        #: Flux's own files, which are seen in no sandbox.
+        self._home = str(settings.home)
+        #: Others than the operator may say what agents do: not on this machine, unless the operator says so.
+        self._guarded = settings.auth.enabled and settings.sandbox != "local"
         self._environment = environment
-        self._auto = auto
+        self._auto = settings.sandbox
         self._warned = False
         self._on_host: dict[tuple[Kind, str], Sandbox] = {}
 
@@ -41,6 +51,8 @@ class Sandboxes:
         definition = session.policy.definition
         above = session.run.link.sandbox if isinstance(session.run.link, SessionLink) else None
         kind = await self._kind(definition, above)
+        if kind == "local" and self._guarded and (definition.tools or definition.tools_file):
+            raise SandboxUnavailable(NOT_ALLOWED)
         if kind == "virtual":
             # bashkit is a large library, which only virtual sandboxes need.
             kept_files = import_module("flux.agents.kept_files")

@@ -12,9 +12,10 @@ from flux.agents.binding import Binder
 from flux.agents.definition import MOST_STEPS, AgentDefinition
 from flux.agents.forking import check_forkable, fork_steps, plan_fork
 from flux.agents.planning.plan import edited
-from flux.engine.admission import Admission, NewCompaction, NewMessage, NewSession
+from flux.engine.admission import Admission
 from flux.engine.agent_workflows import session_of
 from flux.engine.answers import Admitted, Decision
+from flux.engine.inputs import NewCompaction, NewMessage, NewSession
 from flux.errors import (
     AgentNotFound,
     Conflict,

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from flux.client.instances import DEFAULT, InstanceConnection, InstanceEvent
 from flux.client.reader import Server
 
 
@@ -51,6 +52,26 @@ class AgentsClient:
         :raises AgentNotFound: there is none
         """
         await self._client.request("DELETE", _path(name))
+
+    def connect(self, name: str, id: str) -> InstanceConnection:
+        """An instance of an agent of the server's project; nothing is sent yet."""
+        return InstanceConnection(self._client, name, id)
+
+    async def invoke(self, name: str, id: str, message: str, *, session: str = DEFAULT) -> dict[str, Any]:
+        """Prompt an instance once; see InstanceConnection.prompt."""
+        return await self.connect(name, id).prompt(message, session=session)
+
+    def stream(
+        self, name: str, id: str, message: str, *, session: str = DEFAULT
+    ) -> AsyncGenerator[InstanceEvent, None]:
+        """Prompt an instance and watch; see InstanceConnection.stream."""
+        return self.connect(name, id).stream(message, session=session)
+
+    async def dispatch(
+        self, name: str, id: str, input: Any, *, session: str = DEFAULT, key: str | None = None
+    ) -> dict[str, Any]:
+        """Give an instance input to work on when its turn comes; see InstanceConnection.dispatch."""
+        return await self.connect(name, id).dispatch(input, session=session, key=key)
 
 
 def _path(name: str, more: str = "") -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from copy import copy
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -11,7 +13,9 @@ import msgspec
 
 from flux.client.agents import AgentsClient
 from flux.client.execution import ExecutionHandle, ExecutionsClient
+from flux.client.lanes import Lanes
 from flux.client.memories import MemoriesClient
+from flux.client.reader import Answered
 from flux.client.schedules import SchedulesClient
 from flux.client.session import SessionHandle
 from flux.client.sessions import SessionsClient
@@ -22,8 +26,6 @@ from flux.errors import FluxError, ServerUnreachable, Unavailable, error_tree
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 60.0
 PATIENT = httpx.Timeout(None, connect=CONNECT_SECONDS)
-#: Each stream holds a connection, so their number has no limit here.
-LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 
 
 class FluxClient:
@@ -42,20 +44,15 @@ class FluxClient:
     ) -> None:  # fmt: skip
         self.base_url = base_url
         self._workspace = workspace
-        headers = {"Authorization": f"Bearer {token}"} if isinstance(token, str) and token else {}
-        timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
-        self._transport = transport or httpx.AsyncHTTPTransport(limits=LIMITS, trust_env=False)
+        self._headers = _bearer(token)
+        self._auth = token if isinstance(token, httpx.Auth) else None
         self._http = httpx.AsyncClient(
-            base_url=base_url, headers=headers, transport=self._transport, timeout=timeout, trust_env=False,
-            auth=token if isinstance(token, httpx.Auth) else None,
-        )  # fmt: skip
-        self.agents = AgentsClient(self)
-        self.sessions = SessionsClient(self)
-        self.executions = ExecutionsClient(self)
-        self.workflows = WorkflowsClient(self)
-        self.schedules = SchedulesClient(self)
-        self.webhooks = WebhooksClient(self)
-        self.memories = MemoriesClient(self)
+            base_url=base_url,
+            transport=transport or Lanes(secure=base_url.startswith("https:")),
+            timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+            trust_env=False,
+        )
+        self._owns = True
 
     async def __aenter__(self) -> Self:
         return self
@@ -65,11 +62,49 @@ class FluxClient:
 
     async def aclose(self) -> None:
         """Close the connection."""
-        await self._http.aclose()
+        if self._owns:
+            await self._http.aclose()
 
     def with_token(self, token: str | None) -> FluxClient:
         """The same server in somebody else's name, over the connections of this client, which closes them."""
-        return FluxClient(self.base_url, token, transport=_Shared(self._transport), workspace=self._workspace)
+        other = copy(self)
+        other._headers, other._auth, other._owns = _bearer(token), None, False
+        return other
+
+    @property
+    def agents(self) -> AgentsClient:
+        """Its agents."""
+        return AgentsClient(self)
+
+    @property
+    def sessions(self) -> SessionsClient:
+        """Its sessions, to be found."""
+        return SessionsClient(self)
+
+    @property
+    def executions(self) -> ExecutionsClient:
+        """Its executions, to be found."""
+        return ExecutionsClient(self)
+
+    @property
+    def workflows(self) -> WorkflowsClient:
+        """Its workflows."""
+        return WorkflowsClient(self)
+
+    @property
+    def schedules(self) -> SchedulesClient:
+        """Its schedules."""
+        return SchedulesClient(self)
+
+    @property
+    def webhooks(self) -> WebhooksClient:
+        """Its webhooks."""
+        return WebhooksClient(self)
+
+    @property
+    def memories(self) -> MemoriesClient:
+        """Its long-term memories."""
+        return MemoriesClient(self)
 
     def session(self, id: str, cursor: str | None = None) -> SessionHandle:
         """A handle on a session; nothing is sent. Without a cursor, `send` begins at the session's head."""
@@ -88,7 +123,7 @@ class FluxClient:
         :raises WorkflowNotFound: there is no such workflow
         """
         path = f"/workflows/{quote(workflow)}/run/{mode}"
-        return await self._wait(path, input, key, version=version)
+        return await self.wait(path, input, key, version=version)
 
     async def resume_workflow(
         self, workflow: str, id: str, input: Any = None, *, pause: str | None = None, mode: str = "sync",
@@ -99,7 +134,7 @@ class FluxClient:
         :raises ExecutionNotFound, ExecutionFinished, NotPaused: there is no such open pause
         """
         path = f"/workflows/{quote(workflow)}/resume/{id}/{mode}"
-        return await self._wait(path, input, key, pause=pause)
+        return await self.wait(path, input, key, pause=pause)
 
     async def start_session(
         self, agent: str, message: str | None = None, *, instance: str | None = None, name: str | None = None,
@@ -183,54 +218,88 @@ class FluxClient:
         :raises FluxError: as the server says
         :raises httpx.TransportError: the connection fails
         """
-        async with self._http.stream("GET", path, headers=headers) as response:
-            if response.status_code >= 400:
-                raise _error(response.status_code, await response.aread())
+        async with aclosing(await self._begun("GET", path, headers=headers)) as response:
             yield b""
             async for chunk in response.aiter_raw():
                 yield chunk
 
-    async def _wait(self, path: str, input: Any, key: str | None, **query: Any) -> dict[str, Any]:
-        """POST what may take as long as a workflow does."""
+    async def answered(self, path: str, headers: dict[str, str], body: Any) -> Answered:
+        """POST a message whose answer is the stream of its run.
+
+        :raises FluxError: as the server says
+        :raises ServerUnreachable: there is no server
+        """
+        answer = await self.posted(path, headers, body)
+        if "flux-message" not in answer.headers:
+            await answer.aclose()
+            raise self._foreign()
+        return answer
+
+    async def posted(self, path: str, headers: dict[str, str], body: Any) -> Answered:
+        """POST a JSON object, and get the answer as it comes.
+
+        :raises FluxError: as the server says
+        :raises ServerUnreachable: there is no server
+        """
+        try:
+            response = await self._begun("POST", path, headers=headers, json=body)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        return Answered(response.headers, response.aiter_raw, response.aclose)
+
+    async def _begun(self, method: str, path: str, **request: Any) -> httpx.Response:
+        """A response whose body is still to come."""
+        request["headers"] = self._headers | request["headers"]
+        response = await self._http.send(
+            self._http.build_request(method, path, **request), auth=self._auth, stream=True
+        )
+        if response.status_code < 400:
+            return response
+        try:
+            raise _error(response.status_code, await response.aread())
+        finally:
+            await response.aclose()
+
+    async def wait(self, path: str, body: Any, key: str | None = None, **query: Any) -> dict[str, Any]:
+        """POST what may take as long as a run does."""
         given = {name: value for name, value in query.items() if value is not None}
-        return await self._call("POST", path, json=input, headers=_headers(key), params=given, timeout=PATIENT)
+        return await self._call("POST", path, json=body, headers=_headers(key), params=given, timeout=PATIENT)
 
     async def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         content = await self._send(method, path, **request)
         return self._object(content) if content else {}
 
     async def _send(self, method: str, path: str, **request: Any) -> bytes:
+        request["headers"] = self._headers | request.get("headers", {})
         try:
-            response = await self._http.request(method, path, **request)
-        except httpx.ConnectError as error:
-            raise ServerUnreachable(
-                f"no Flux server answers at {self.base_url}; start one with `flux start server`", debug=repr(error)
-            ) from error
+            response = await self._http.request(method, path, auth=self._auth, **request)
         except httpx.TransportError as error:
-            raise ServerUnreachable(f"{self.base_url}: {type(error).__name__} {error}".rstrip()) from error
+            raise self._unreachable(error) from error
         if response.status_code >= 400:
             raise _error(response.status_code, response.content)
         return response.content
+
+    def _unreachable(self, error: httpx.TransportError) -> ServerUnreachable:
+        if isinstance(error, httpx.ConnectError):
+            told = f"no Flux server answers at {self.base_url}; start one with `flux start server`"
+            return ServerUnreachable(told, debug=repr(error))
+        return ServerUnreachable(f"{self.base_url}: {type(error).__name__} {error}".rstrip())
 
     def _object(self, content: bytes) -> dict[str, Any]:
         try:
             return _decode(content)
         except msgspec.DecodeError as error:
-            raise FluxError(f"the answer was no JSON object; is there a Flux server at {self.base_url}?") from error
+            raise self._foreign() from error
 
-
-class _Shared(httpx.AsyncBaseTransport):
-    """The transport of another client, which closes it."""
-
-    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
-        self._transport = transport
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Pass on."""
-        return await self._transport.handle_async_request(request)
+    def _foreign(self) -> FluxError:
+        return FluxError(f"this is not what a Flux server answers; is there one at {self.base_url}?")
 
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def _bearer(token: str | httpx.Auth | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if isinstance(token, str) and token else {}
 
 
 def _headers(key: str | None) -> dict[str, str]:
@@ -241,7 +310,9 @@ def _error(status: int, body: bytes) -> FluxError:
     """The server's error as the class it was there."""
     try:
         told = msgspec.json.decode(body)["error"]
-        error = error_tree().get(told["type"], FluxError)(told["message"], **told.get("details", {}))
+        cls = error_tree().get(told["type"], FluxError)
+        error = cls.__new__(cls)  # the words are those of the server, whatever a class makes of its arguments
+        FluxError.__init__(error, told["message"], **told.get("details", {}))
         if error.type != told["type"]:  # a newer server's: the caller still sees what it is
             vars(error).update(type=told["type"], status=status)
         return error

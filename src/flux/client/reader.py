@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import httpx
 import msgspec
@@ -38,6 +38,14 @@ class _Place(Struct):
     seq: int
     run_id: str | None = None
     at: float = 0.0
+
+
+class Answered(NamedTuple):
+    """A response that has begun: its headers, the bytes of its body as they come, and how to close it."""
+
+    headers: Mapping[str, str]
+    chunks: Callable[[], AsyncIterator[bytes]]
+    aclose: Callable[[], Awaitable[None]]
 
 
 class Server(Protocol):
@@ -75,6 +83,18 @@ class Server(Protocol):
         """The bytes of a response as they come."""
         ...
 
+    async def wait(self, path: str, body: Any, key: str | None = None) -> dict[str, Any]:
+        """POST what may take as long as a run does."""
+        ...
+
+    async def posted(self, path: str, headers: dict[str, str], body: Any) -> Answered:
+        """POST a JSON object, and get the answer as it comes."""
+        ...
+
+    async def answered(self, path: str, headers: dict[str, str], body: Any) -> Answered:
+        """POST a JSON object whose answer is a stream."""
+        ...
+
 
 class LogReader:
     """A log on a server, at `path`. `cursor` is how far this client has read; None: nothing was read yet."""
@@ -106,16 +126,18 @@ class LogReader:
             async with aclosing(_told(live)) as events:
                 yield events
 
-    async def _live(self) -> AsyncGenerator[Event | None, None]:
-        """What is behind the cursor and then happens; None when a connection was made or lost."""
+    async def _live(self, first: AsyncGenerator[bytes, None] | None = None) -> AsyncGenerator[Event | None, None]:
+        """What is behind the cursor and then happens; None when a connection was made or lost.
+
+        The first connection may be another one that begins at the cursor.
+        """
         failures = 0
         while True:
             parser = Parser()
             lost: Exception | None = None
+            opened, first = first, None
             try:
-                async with aclosing(
-                    self._client.stream(f"{self._path}/events", {**STREAM, "Last-Event-ID": self.cursor or "0"})
-                ) as chunks:
+                async with aclosing(opened or self._stream()) as chunks:
                     async for chunk in chunks:
                         failures = 0
                         if not chunk:
@@ -130,6 +152,9 @@ class LogReader:
             yield None
             await asyncio.sleep(RECONNECT[failures])
             failures += 1
+
+    def _stream(self) -> AsyncGenerator[bytes, None]:
+        return self._client.stream(f"{self._path}/events", {**STREAM, "Last-Event-ID": self.cursor or "0"})
 
 
 async def _told(live: AsyncGenerator[Event | None, None]) -> AsyncGenerator[Event, None]:

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import httpx
 
 from flux.client.patience import patiently
-from flux.client.reader import Event, LogReader, Server
+from flux.client.reader import STREAM, Answered, Event, LogReader, Server
 from flux.errors import ServerUnreachable, Unavailable
 from flux.events import CompactDone, RunFailed
 from flux.watch import RunWatch
+
+T = TypeVar("T")
+
+#: How long the end of an answer, of which all has come that counts, is waited for.
+END_SECONDS = 0.05
+
+
+class Said(NamedTuple):
+    """A message that was accepted: its id, its place in the log, and whether its key was used before."""
+
+    message: str
+    seq: int
+    repeated: bool
 
 
 class SessionHandle(LogReader):
@@ -57,25 +71,51 @@ class SessionHandle(LogReader):
         :raises SessionEnded, SessionBusy, TooLarge, IdempotencyMismatch: it was not accepted
         :raises ServerUnreachable: the server stays away; whether it was accepted is not known
         """
-        self.accepted = None
-        await self._begin()
-        begin, key = seq_of(self.cursor), key or str(uuid.uuid4())
-        async with aclosing(self._live()) as live:
-            # Connected before the message is there: however fast the answer is, it is seen piece by piece.
-            await anext(live)
-            # The same key each time: a server that restarts just now takes the message once.
-            sent = await patiently(lambda: self.post(text, mode=mode, model=model, key=key))
-            accepted: str = sent["message"]
-            self.accepted, self._watch = accepted, RunWatch(accepted)
-            if sent["seq"] > begin:
-                async with aclosing(self._rest(live)) as events:
-                    async for event in events:
-                        yield event
-                return
-        self.cursor = str(sent["seq"] - 1)
-        async with aclosing(self._live()) as live, aclosing(self._rest(live)) as events:
+        async with self.saying(text, mode=mode, model=model, key=key) as (_, events):
             async for event in events:
                 yield event
+                if self.state != "working":
+                    return
+
+    @asynccontextmanager
+    async def saying(
+        self, text: str, *, mode: str = "queue", model: str | None = None, key: str | None = None
+    ) -> AsyncIterator[tuple[Said, AsyncGenerator[Event, None]]]:
+        """Send a message over the connection that then tells its run, and what happens behind it.
+
+        :raises FluxError: as for `send`
+        """
+        self.accepted = None
+        key = key or str(uuid.uuid4())  # the same each time: a server that goes away just now takes it once
+        body = {"message": text, "mode": mode} | ({"model": model} if model else {})
+        headers = {**STREAM, "Idempotency-Key": key} | ({"Last-Event-ID": self.cursor} if self.cursor else {})
+        answer = await _persistently(lambda: self._client.answered(f"{self._path}/messages", headers, body))
+        said = Said(
+            answer.headers["flux-message"], int(answer.headers["flux-seq"]), answer.headers["flux-repeated"] == "true"
+        )
+        if self.cursor is None or seq_of(self.cursor) >= said.seq:
+            self.cursor = str(said.seq - 1)
+        self.accepted, self._watch = said.message, RunWatch(said.message)
+        async with (
+            aclosing(answer),
+            aclosing(self._live(self._to_the_end(answer))) as live,
+            aclosing(self._watched(live)) as events,
+        ):
+            yield said, events
+
+    async def _to_the_end(self, answer: Answered) -> AsyncGenerator[bytes, None]:
+        """What tells a run: when the run rests nothing more comes, and a connection that was read out is used again."""
+        chunks = answer.chunks()
+        try:
+            async for chunk in chunks:
+                yield chunk
+        finally:
+            if self.state != "working":
+                with suppress(TimeoutError, httpx.TransportError):
+                    async with asyncio.timeout(END_SECONDS):
+                        async for _ in chunks:
+                            pass
+            await answer.aclose()
 
     async def compacting(self, *, key: str | None = None) -> AsyncGenerator[Event, None]:
         """Ask to summarise the older part of the history, and watch the run that does it until it ends.
@@ -220,11 +260,31 @@ class SessionHandle(LogReader):
             self.cursor = str((await self.info())["head"])
 
     async def _rest(self, live: AsyncGenerator[Event | None, None]) -> AsyncGenerator[Event, None]:
+        async with aclosing(self._watched(live)) as events:
+            async for event in events:
+                yield event
+                if self.state != "working":
+                    return
+
+    async def _watched(self, live: AsyncGenerator[Event | None, None]) -> AsyncGenerator[Event, None]:
         async for event in live:
             if event is not None:
+                if event.seq is not None:
+                    self._watch.feed(event.event)
                 yield event
-                if self._watch.feed(event.event) != "working":
-                    return
+
+
+async def _persistently(send: Callable[[], Awaitable[T]]) -> T:
+    """Send what may be sent again. A server that was not there from the beginning is not waited for.
+
+    :raises ServerUnreachable: it was not there, or stays away
+    """
+    try:
+        return await send()
+    except (ServerUnreachable, Unavailable) as error:
+        if isinstance(error.__cause__, httpx.ConnectError):
+            raise
+        return await patiently(send)
 
 
 def seq_of(cursor: str | None) -> int:

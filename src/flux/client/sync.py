@@ -38,6 +38,8 @@ class SyncSession(Mirror[SessionHandle]):
     artifacts = iterated(SessionHandle.artifacts)
     artifact = called(SessionHandle.artifact)
     cancel = called(SessionHandle.cancel)
+    compact = called(SessionHandle.compact)
+    compacting = iterated(SessionHandle.compacting)
     rename = called(SessionHandle.rename)
     export = iterated(SessionHandle.export)
     stop = called(SessionHandle.stop)
@@ -100,6 +102,9 @@ class SyncAgents(Mirror[AgentsClient]):
     list = iterated(AgentsClient.list)
     versions = iterated(AgentsClient.versions)
     delete = called(AgentsClient.delete)
+    invoke = called(AgentsClient.invoke)
+    stream = iterated(AgentsClient.stream)
+    dispatch = called(AgentsClient.dispatch)
 
 
 class SyncSessions(Mirror[SessionsClient]):
@@ -185,13 +190,6 @@ class SyncFluxClient(Mirror[FluxClient]):
         workspace: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__(LoopThread(), FluxClient(base_url, token, transport=transport, workspace=workspace))
-        self.agents = SyncAgents(self._thread, self._inner.agents)
-        self.sessions = SyncSessions(self._thread, self._inner.sessions)
-        self.executions = SyncExecutions(self._thread, self._inner.executions)
-        self.workflows = SyncWorkflows(self._thread, self._inner.workflows)
-        self.schedules = SyncSchedules(self._thread, self._inner.schedules)
-        self.webhooks = SyncWebhooks(self._thread, self._inner.webhooks)
-        self.memories = SyncMemories(self._thread, self._inner.memories)
 
     def __enter__(self) -> Self:
         return self
@@ -203,6 +201,41 @@ class SyncFluxClient(Mirror[FluxClient]):
     def base_url(self) -> str:
         """Where the server is."""
         return self._inner.base_url
+
+    @property
+    def agents(self) -> SyncAgents:
+        """Its agents."""
+        return SyncAgents(self._thread, self._inner.agents)
+
+    @property
+    def sessions(self) -> SyncSessions:
+        """Its sessions, to be found."""
+        return SyncSessions(self._thread, self._inner.sessions)
+
+    @property
+    def executions(self) -> SyncExecutions:
+        """Its executions, to be found."""
+        return SyncExecutions(self._thread, self._inner.executions)
+
+    @property
+    def workflows(self) -> SyncWorkflows:
+        """Its workflows."""
+        return SyncWorkflows(self._thread, self._inner.workflows)
+
+    @property
+    def schedules(self) -> SyncSchedules:
+        """Its schedules."""
+        return SyncSchedules(self._thread, self._inner.schedules)
+
+    @property
+    def webhooks(self) -> SyncWebhooks:
+        """Its webhooks."""
+        return SyncWebhooks(self._thread, self._inner.webhooks)
+
+    @property
+    def memories(self) -> SyncMemories:
+        """Its long-term memories."""
+        return SyncMemories(self._thread, self._inner.memories)
 
     def session(self, id: str, cursor: str | None = None) -> SyncSession:
         """A handle on a session; nothing is sent. Without a cursor, `send` begins at the session's head."""

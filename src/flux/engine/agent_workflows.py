@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from flux.engine.admission import NewSession
+from flux.engine.inputs import NewSession
 from flux.engine.pools import DEFAULT, place_of, pool_of_agent
 from flux.store import conversations
 from flux.store.agents import AgentVersion

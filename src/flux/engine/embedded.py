@@ -10,13 +10,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from flux.engine import declared
-from flux.engine.admission import Admission, NewWorkflow
+from flux.engine.admission import Admission
 from flux.engine.answers import Decision
 from flux.engine.configs import Configs
 from flux.engine.context import ExecutionContext
 from flux.engine.declared import Declared
 from flux.engine.dispatch import Duty, Worker
 from flux.engine.execution import WorkflowExecutor
+from flux.engine.inputs import NewWorkflow
 from flux.engine.journal import FOR_PEOPLE
 from flux.engine.key_source import KeySource
 from flux.engine.place import here
@@ -103,7 +104,8 @@ class Engine:
         self.dispatch = LocalDispatch()
         self.admission = Admission(database, self.feed, self.dispatch)
         secrets, configs = Secrets(database, KeySource.of(settings)), Configs(database)
-        secrets.known.add(settings.secret_key, *passwords_of(settings.database))
+        self.known = secrets.known
+        self.known.add(settings.secret_key, *passwords_of(settings.database))
         self.services = Services(
             database, self._start_child, self._cancel_children, secrets.requested, configs.requested
         )
@@ -227,6 +229,7 @@ async def _engine(own: Declared) -> AsyncIterator[Engine]:
         await engine.feed.close()
         lock.release()
         await database.close()
+        engine.known.forget()
 
 
 async def run(workflow: Declared, input: Any, execution_id: str | None) -> ExecutionContext[Any]:

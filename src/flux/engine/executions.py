@@ -8,8 +8,9 @@ from typing import Any
 from msgspec import Struct
 
 from flux.engine import history
-from flux.engine.admission import Admission, NewWorkflow
+from flux.engine.admission import Admission
 from flux.engine.answers import Admitted, Decision
+from flux.engine.inputs import NewWorkflow
 from flux.engine.values import encode_value
 from flux.errors import ExecutionNotFound, InterruptNotFound, SessionEnded
 from flux.events import ChatResponse

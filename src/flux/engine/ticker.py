@@ -15,19 +15,13 @@ from typing import NoReturn
 
 import msgspec
 
-from flux.engine.admission import (
-    NewMessage,
-    NewSession,
-    NewWorkflow,
-    admit_steps,
-    start_session_steps,
-    start_workflow_steps,
-)
+from flux.engine.admitting import admit_steps, start_session_steps, start_workflow_steps
 from flux.engine.agent_workflows import session_of
 from flux.engine.answers import Written
 from flux.engine.dispatch import Dispatch
 from flux.engine.executions import FindWorkflow
 from flux.engine.identity import to_start
+from flux.engine.inputs import NewMessage, NewSession, NewWorkflow
 from flux.engine.schedules import CatchUp, catch_up, decode_spec
 from flux.engine.upkeep import PAUSE_SECONDS, keep_up, survive
 from flux.engine.values import encode_value

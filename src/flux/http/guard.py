@@ -12,6 +12,13 @@ from flux.errors import FluxError, Forbidden, HeadersTooLarge, InvalidInput, Too
 from flux.http.envelope import error_body, error_headers
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+#: JSON may escape each byte of a message.
+BODY_PER_MESSAGE_BYTE = 6
+
+
+def body_limit(message_bytes: int) -> int:
+    """How large a body may be that carries messages of so many bytes."""
+    return BODY_PER_MESSAGE_BYTE * message_bytes + 100_000
 
 
 class Guard:

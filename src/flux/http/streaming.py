@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.responses import Response
@@ -17,17 +18,22 @@ HEADERS = [
 
 
 class Streaming(Response):
-    """A response of server-sent events; `closing` is set when the process is about to stop, `heartbeat` in seconds."""
+    """A response of server-sent events; `closing` is set when the process is about to stop, `heartbeat` in seconds.
 
-    def __init__(self, closing: asyncio.Event, heartbeat: float) -> None:
+    `told` are headers beside those of every stream.
+    """
+
+    def __init__(self, closing: asyncio.Event, heartbeat: float, told: Mapping[str, str] | None = None) -> None:
         self.status_code = 200
         self.background = None
         self._closing = closing
         self._heartbeat_seconds = heartbeat
         self._quiet = True
+        self._common = HEADERS
+        self._told = [(name.lower().encode(), value.encode()) for name, value in (told or {}).items()]
 
     async def _start(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": HEADERS})
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self._common + self._told})
 
     async def _send(self, send: Send, body: bytes) -> None:
         """Send a piece; the next heartbeat is not needed."""

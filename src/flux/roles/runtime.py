@@ -14,8 +14,8 @@ from flux.agents.harness.tools import code_tool
 from flux.agents.plans import state as plans
 from flux.agents.process import Process, open_process
 from flux.deltas import decode_delta
-from flux.engine.admission import NewMessage
 from flux.engine.answers import Decision
+from flux.engine.inputs import NewMessage
 from flux.errors import AgentNotFound, InterruptNotFound, InvalidInput, SessionExists, SessionNotFound
 from flux.events import ChatResponse, RunFailed, decode
 from flux.roles import serving

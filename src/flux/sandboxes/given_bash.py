@@ -26,7 +26,8 @@ class BashSandbox(VirtualSandbox):
     def __init__(self, bash: Bash) -> None:
         root = bash.shell_state().cwd
         if root == "/":
-            raise OSError(errno.EINVAL, "the bash begins in /; give it a directory of its own: Bash(cwd='/project')")
+            reason = "the bash begins in /; give it a directory of its own, as in Bash(cwd='/project')"
+            raise OSError(errno.EINVAL, reason)
         tree = Tree(root)
         if bash.exists(root):
             _copy(bash, root, tree)

@@ -15,7 +15,7 @@ import flux
 from flux.agents.process import Process
 from flux.errors import FluxError, InvalidInput, NotFound
 from flux.http.envelope import error_body, error_headers
-from flux.http.guard import Guard
+from flux.http.guard import Guard, body_limit
 from flux.http.streaming import HEARTBEAT_SECONDS
 from flux.server import socket
 from flux.server.auth import Authentication
@@ -50,9 +50,6 @@ from flux.server.wire import ERRORS, Body
 from flux.suggest import nearest
 
 logger = logging.getLogger(__name__)
-
-#: JSON may escape each byte of a message.
-BODY_PER_MESSAGE_BYTE = 6
 
 
 def create_app(
@@ -109,7 +106,7 @@ def create_app(
     app.add_middleware(
         Guard,
         hosts=hosts,
-        max_body=BODY_PER_MESSAGE_BYTE * process.settings.max_message_bytes + 100_000,
+        max_body=body_limit(process.settings.max_message_bytes),
         max_headers=process.settings.max_header_bytes,
     )
     app.add_middleware(RequestCounter)

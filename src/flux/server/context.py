@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from fastapi import Request
@@ -63,15 +63,17 @@ def limits_of(request: Request) -> ServerLimits:
     return limits
 
 
-def stream(request: Request, batches: AsyncGenerator[list[Frame], None]) -> EventStream:
-    """Frames as server-sent events.
+def stream(
+    request: Request, batches: AsyncGenerator[list[Frame], None], told: Mapping[str, str] | None = None
+) -> EventStream:
+    """Frames as server-sent events; `told` are more headers.
 
     :raises TooManyRequests: there are too many readers
     """
     limits, scope = limits_of(request), scope_of(request)
     limits.check_reader(scope)
     reading = limits.reading(scope)
-    return EventStream(batches, request.app.state.closing, request.app.state.heartbeat, reading)
+    return EventStream(batches, request.app.state.closing, request.app.state.heartbeat, reading, told)
 
 
 async def chosen(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractContextManager, aclosing, nullcontext
 
 from starlette.types import Receive, Scope, Send
@@ -29,8 +29,9 @@ class EventStream(Streaming):
         closing: asyncio.Event,
         heartbeat: float = HEARTBEAT_SECONDS,
         reading: AbstractContextManager[None] | None = None,
+        told: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(closing, heartbeat)
+        super().__init__(closing, heartbeat, told)
         self._reading = reading or nullcontext()
         self._batches = batches
         self._ended = False

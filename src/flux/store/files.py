@@ -28,52 +28,48 @@ update executions set head = head
 where id = :run and tenant = :tenant and epoch = :epoch and state = 'running' returning id"""
 
 PUT = """
-insert into files (execution_id, path, kind, mode, data)
-select e.id, :path, :kind, :mode, :data from executions e where e.id = :id and e.tenant = :tenant
-on conflict (execution_id, path) do update set kind = excluded.kind, mode = excluded.mode, data = excluded.data"""
+insert into files (place, tenant, path, kind, mode, data) values (:place, :tenant, :path, :kind, :mode, :data)
+on conflict (place, tenant, path) do update set kind = excluded.kind, mode = excluded.mode, data = excluded.data"""
 
 COPY = """
-insert into files (execution_id, path, kind, mode, data)
-select cast(:id as text), f.path, f.kind, f.mode, f.data from files f join executions e on e.id = f.execution_id
-where f.execution_id = :source and e.tenant = :tenant"""
+insert into files (place, tenant, path, kind, mode, data)
+select cast(:id as text), tenant, path, kind, mode, data from files where place = :source and tenant = :tenant"""
+
+#: An id of an execution holds no slash.
+FORGET = """
+delete from files where place like '%/%' and not exists (
+  select 1 from executions e where e.tenant = files.tenant and e.agent || '/' || e.instance = files.place)"""
 
 
-def load(scope: Scope, execution: str) -> Steps[list[KeptFile]]:
-    """The files of an execution, a directory before what it holds."""
+def place_of(agent: str, instance: str) -> str:
+    """Where the files of an instance are, which all its sessions share; those of one session are at its id."""
+    return f"{agent}/{instance}"
+
+
+def load(scope: Scope, place: str) -> Steps[list[KeptFile]]:
+    """The files at a place, a directory before what it holds."""
     rows = yield (
-        "select f.path, f.kind, f.mode, f.data from files f join executions e on e.id = f.execution_id"
-        " where f.execution_id = :id and e.tenant = :tenant order by f.path",
-        {"id": execution, "tenant": scope.tenant},
+        "select path, kind, mode, data from files where place = :place and tenant = :tenant order by path",
+        {"place": place, "tenant": scope.tenant},
     )
     return [KeptFile(path, kind, mode, bytes(data)) for path, kind, mode, data in rows]
 
 
 def save(
-    scope: Scope, run: str, epoch: int, execution: str, changed: Collection[KeptFile], gone: Collection[str]
+    scope: Scope, run: str, epoch: int, place: str, changed: Collection[KeptFile], gone: Collection[str]
 ) -> Steps[None]:
-    """Keep what has changed, and forget what is gone, as the owner of `epoch` of the execution `run`.
-
-    `execution` is whose files they are: `run`, or one that drives it.
+    """Keep what has changed at a place, and forget what is gone, as the owner of `epoch` of the execution `run`.
 
     :raises Fenced: somebody else owns the execution now; nothing was written
     """
     owned = yield OWNED, {"run": run, "tenant": scope.tenant, "epoch": epoch}
     if not owned:
-        raise Fenced(debug=f"files of {execution} by {run} in epoch {epoch}")
+        raise Fenced(debug=f"files of {place} by {run} in epoch {epoch}")
+    at = {"place": place, "tenant": scope.tenant}
     for path in gone:
-        yield "delete from files where execution_id = :id and path = :path", {"id": execution, "path": path}
+        yield "delete from files where place = :place and tenant = :tenant and path = :path", {**at, "path": path}
     for file in changed:
-        yield (
-            PUT,
-            {
-                "id": execution,
-                "tenant": scope.tenant,
-                "path": file.path,
-                "kind": file.kind,
-                "mode": file.mode,
-                "data": file.data,
-            },
-        )
+        yield PUT, {**at, "path": file.path, "kind": file.kind, "mode": file.mode, "data": file.data}
 
 
 def copy(scope: Scope, source: str, id: str) -> Steps[None]:
@@ -83,4 +79,9 @@ def copy(scope: Scope, source: str, id: str) -> Steps[None]:
 
 def delete_all(execution: str) -> Steps[None]:
     """Forget the files of an execution that is gone."""
-    yield "delete from files where execution_id = :id", {"id": execution}
+    yield "delete from files where place = :place", {"place": execution}
+
+
+def forget_instances() -> Steps[None]:
+    """Forget the files of instances, of all tenants, that have no session any more."""
+    yield FORGET, {}

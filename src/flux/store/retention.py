@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flux.store import executions
+from flux.store import executions, files
 from flux.store.database import Steps
 
 EXPIRED = """
@@ -20,6 +20,8 @@ def delete_expired(seconds: float, limit: int) -> Steps[int]:
     for (root,) in rows:
         yield "delete from executions where id = :id", {"id": root}
         yield from executions.delete_rest(root)
+    if rows:
+        yield from files.forget_instances()
     return len(rows)
 
 

@@ -163,8 +163,8 @@ create table artifact_links (
 create index artifact_links_artifact on artifact_links (artifact);
 
 create table files (
-  execution_id text not null, path text not null, kind text not null, mode integer not null, data bytea not null,
-  primary key (execution_id, path)
+  place text not null, tenant text not null, path text not null, kind text not null, mode integer not null,
+  data bytea not null, primary key (place, tenant, path)
 );
 
 create table principals (

@@ -224,3 +224,24 @@ async def test_a_conversation_is_forked_before_a_message(served: Served, open_pa
     await tab.page.keyboard.press("Enter")
     await tab.at_rest(2)
     assert await tab.said() == ["say One alpha", "hello"]
+
+
+@pytest.mark.behaviour("web:chat:modes")
+@pytest.mark.parametrize("mode", ["queue", "steer", "interrupt"])
+async def test_a_message_during_a_run_goes_as_the_person_chose(served: Served, open_page: Open, mode: str) -> None:
+    model = Gated()
+    tab = await open_page(served.new_client(), await served.agent(model))
+    await tab.say("say One alpha")
+    await tab.shows("One", ".answer.growing")
+    await tab.page.locator("textarea").fill("say Two")
+    if mode != "queue":  # what Enter means without a choice
+        await tab.page.get_by_label("When it is read").select_option(mode)
+    await tab.page.keyboard.press("Enter")
+    if mode != "interrupt":
+        await tab.shows("say Two", ".said.waiting:not(.sending)")
+    model.gate.set()
+    await tab.shows("Two", ".answer:not(.growing)")
+    log = [row async for row in served.client.pages(f"/sessions/{tab.session}/events")]
+    assert [row["mode"] for row in log if row["type"] == "user_message"] == ["queue", mode]
+    assert sum(row["type"] == "cancelled" for row in log) == (mode == "interrupt")
+    assert await tab.said() == ["say One alpha", "say Two"]

@@ -18,13 +18,15 @@ from tests.integration.server.serving import listening
 
 
 class Receiver:
-    """`answers` are the statuses to come, then 204; `told` is what came, by its id."""
+    """`answers` are the statuses to come, then 204, given when the `gate` is open; `came` is what came, with its id."""
 
     def __init__(self) -> None:
         self.url = ""
         self.secret = ""
         self.answers: list[int] = []
         self.came: list[tuple[str, dict[str, Any]]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
         self._changed = asyncio.Event()
 
     @property
@@ -48,6 +50,7 @@ class Receiver:
         assert request.headers["content-type"] == "application/json"
         self.came.append((request.headers["webhook-id"], msgspec.json.decode(body)))
         self._changed.set()
+        await self.gate.wait()
         status = self.answers.pop(0) if self.answers else 204
         return Response(status_code=status, headers={"location": f"{self.url}/elsewhere"} if status == 302 else {})
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flux.agents.definition import define
-from flux.engine.admission import NewMessage
+from flux.engine.inputs import NewMessage
 from flux.events import ChatResponse, RunFailed
 from flux.messages import Usage
 from flux.models.base import ModelRequest

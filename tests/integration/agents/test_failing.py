@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flux.agents.definition import define
-from flux.engine.admission import NewMessage
+from flux.engine.inputs import NewMessage
 from flux.errors import AgentNotFound, IdempotencyMismatch
 from flux.events import AssistantSaid, ChatResponse, Compacted, ModelFailed, RunFailed, ToolDone
 from flux.messages import ModelFailure, Usage

@@ -12,7 +12,7 @@ import pytest
 from flux.agents.forking import fork_steps, plan_fork
 from flux.agents.prompt import build
 from flux.agents.transcript import Transcript
-from flux.engine.admission import NewMessage
+from flux.engine.inputs import NewMessage
 from flux.errors import Conflict, IdempotencyMismatch, InvalidInput, SessionExists, SessionNotFound
 from flux.events import (
     RUN_ENDS,
@@ -208,6 +208,9 @@ async def test_what_cannot_be_forked_is_refused(tmp_path: Path) -> None:
             await world.process.sessions.fork(Scope("default", "somebody"), world.id)
         await world.process.database.write(one("update executions set agent_version = null"))
         with pytest.raises(Conflict, match="lives in the program"):
+            await fork(world)
+        await world.process.database.write(one("update executions set kind = 'workflow'"))
+        with pytest.raises(Conflict, match="a workflow of its own"):
             await fork(world)
 
 

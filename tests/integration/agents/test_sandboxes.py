@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from flux.errors import DefinitionInvalid
-from flux.events import ApprovalRequired, ContextFrozen, RunFailed, ToolDone
+from flux.events import ApprovalRequired, ChatResponse, ContextFrozen, Entry, RunFailed, ToolDone
 from flux.sandboxes import contained
 from flux.sandboxes.contained import isolation_problem
+from flux.settings import ApiKeys, Auth
 from flux.store import files
 from flux.store.database import LOCAL
 from flux.testing import Call, Reply, ScriptedModel
@@ -73,6 +74,19 @@ async def test_two_sessions_see_nothing_of_each_other(world: World) -> None:
     world.id = ""
     await world.ask("two")
     assert "stdout: (empty)" in (await said(world))[0]
+
+
+@pytest.mark.behaviour("sandbox:virtual:forked")
+async def test_a_fork_has_the_files_of_its_source(world: World) -> None:
+    script = using(shell("echo one > file"))
+    look = using(shell("cat file; echo two > file"))
+    await world.agent([*script, *look, *look], tools=["shell"], sandbox="virtual")
+    await world.ask("go")
+    source = world.id
+    forked = await world.process.sessions.fork(LOCAL, source)
+    for world.id in (forked.id, source):
+        await world.ask("go on")
+        assert "one" in (await said(world))[-1]
 
 
 @pytest.mark.behaviour("sandbox:virtual:shared")
@@ -181,3 +195,15 @@ async def test_what_cannot_be_is_refused_when_the_agent_is_made(
     makes: Awaitable[None] = world.agent([Reply("hi")], tools=["shell"], **fields)
     with pytest.raises(DefinitionInvalid, match=said):
         await makes
+
+
+@pytest.mark.behaviour("sandbox:agent:guarded")
+@pytest.mark.parametrize(("setting", "end"), [("auto", RunFailed), ("local", ChatResponse)])
+async def test_where_callers_must_say_who_they_are_local_needs_a_setting(
+    tmp_path: Path, setting: str, end: type[Entry]
+) -> None:
+    async with opened(tmp_path, sandbox=setting, auth=Auth(api_keys=ApiKeys(enabled=True))) as world:
+        await world.agent([Reply("hi")], tools=["shell"], sandbox="local")
+        log = await world.ask("go")
+    assert of(log, end) != []
+    assert all("FLUX_SANDBOX=local" in failed.message for failed in of(log, RunFailed))

@@ -148,6 +148,30 @@ async def test_a_receiver_that_is_gone_is_not_asked_again_until_somebody_wants_i
         await world.process.webhooks.redeliver(LOCAL, "audit", "msg_nothing")
 
 
+@pytest.mark.behaviour("webhooks:slow")
+async def test_a_receiver_that_does_not_answer_holds_up_nobody(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliverer, "LEAVE_SECONDS", 0.0)
+    async with receiving() as slow, opened(tmp_path, webhook_hosts=HOSTS, webhook_timeout=1.0) as world:
+        await world.agent(told)
+        slow.gate.clear()
+        await hook(world, slow, "slow")
+        await hook(world, receiver, "quick")
+        for n in range(5):
+            await world.ask(f"hello {n}")
+        await receiver.until(5)
+        assert {one.state for one in await world.process.webhooks.deliveries(LOCAL, "slow")} == {"pending"}
+
+        async def timed_out() -> bool:
+            return all(one.error for one in await world.process.webhooks.deliveries(LOCAL, "slow"))
+
+        await world.until(timed_out)
+        found = await world.process.webhooks.deliveries(LOCAL, "slow")
+        assert {one.error for one in found} == {"no answer after 1 seconds"}
+        slow.gate.set()
+
+
 @pytest.mark.behaviour("webhooks:durable")
 async def test_what_was_written_is_told_by_whoever_comes_next(
     tmp_path: Path, database_url: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch

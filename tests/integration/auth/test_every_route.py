@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from flux.engine.admission import NewSession
+from flux.engine.inputs import NewSession
 from flux.server.rules import RULES
 from flux.store import interrupts, memories
 from flux.store.database import LOCAL, Scope

@@ -16,6 +16,7 @@ from tests.integration.auth.serving import Guarded, guarded
 from tests.integration.server.models import says
 from tests.integration.server.streams import body, frames, nth, read
 
+ASKS = {"tool_approvals": {"shell": True}}
 TALK = ("workflow:agents:agent_chat:run", "agent:helper:start", "agent:helper:read")
 
 
@@ -75,7 +76,9 @@ async def test_a_right_that_comes_or_goes_counts_from_the_next_run(world: Guarde
 async def test_a_right_that_goes_while_a_question_is_open_counts(world: Guarded) -> None:
     model = ScriptedModel([Reply("", (Call("shell", {"command": "touch it"}),)), Reply("done")])
     world.served.models["helper"] = model
-    await world.admin.post("/agents", {"name": "helper", "model": "test/helper", "tools": ["shell"]})
+    await world.admin.post(
+        "/agents", {"name": "helper", "model": "test/helper", "tools": ["shell"], "tool_approvals": {"shell": True}}
+    )
     approve = "workflow:agents:agent_chat:task:shell:approve"
     ann = await world.member("ann", permissions=(*TALK, tool("shell")))
     session = await ann.start_session("helper", "Hi")

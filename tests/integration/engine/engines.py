@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 import anyio
 
-from flux.engine.admission import Admission, NewMessage
+from flux.engine.admission import Admission
 from flux.engine.dispatch import Dispatch, Duty, EmbeddedDispatch
+from flux.engine.inputs import NewMessage
 from flux.engine.pools import DEFAULT_OFFER, Offer
 from flux.engine.recovery import Recovery, WorkerLock
 from flux.engine.run import Executor, Run

@@ -6,8 +6,8 @@ import anyio
 import msgspec
 import pytest
 
-from flux.engine.admission import NewMessage
 from flux.engine.answers import Admitted, Decision
+from flux.engine.inputs import NewMessage
 from flux.errors import InterruptDecided, InterruptNotFound, InvalidInput, SessionNotFound
 from flux.events import ChatResponse, InterruptAnswered
 from flux.store import interrupts

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from flux.engine._procrastinate import ProcrastinateDispatch
-from flux.engine.admission import NewMessage
+from flux.engine.inputs import NewMessage
 from flux.engine.run import Run
 from flux.errors import Fenced
 from flux.events import ChatResponse

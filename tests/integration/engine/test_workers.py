@@ -11,7 +11,7 @@ import pytest
 import flux
 from flux.agents.definition import define
 from flux.agents.process import Process, open_process
-from flux.engine.admission import NewMessage
+from flux.engine.inputs import NewMessage
 from flux.engine.recovery import WorkerLock
 from flux.engine.run import Refused, Run
 from flux.engine.scheduling import NewSchedule

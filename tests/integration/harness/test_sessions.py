@@ -20,6 +20,7 @@ from flux import (
 from flux.agents.harness.errors import AbortError, ResultUnavailableError
 from flux.agents.harness.host import close_hosts, host
 from flux.engine.answers import Decision
+from flux.engine.inputs import NewMessage
 from flux.errors import (
     AgentFailed,
     DefinitionInvalid,
@@ -488,3 +489,49 @@ async def test_images_reach_a_model_that_sees_and_are_an_error_with_one_that_doe
     for wrong in ("x", PromptImage("no base64!", "image/png"), PromptImage("AA==", "text/plain")):
         with pytest.raises(InvalidInput, match="images: "):
             await session.prompt("What is it?", images=[wrong])
+
+
+@pytest.mark.behaviour("harness:session:compact")
+async def test_a_conversation_is_compacted_on_request(desk: MakeAgent, models: dict[str, ScriptedModel]) -> None:
+    def script(request: ModelRequest) -> Reply:
+        return Reply("Summed up." if "summar" in request.system.lower() else "Word " * 2_000)
+
+    session = await (await init_agent(desk(script, compaction={"keep_recent_tokens": 100}), id="t-1")).session()
+    await session.compact()
+    assert models["main"].requests == []
+    for n in range(3):
+        await session.prompt(f"Tell {n}")
+    compacting = asyncio.create_task(session.compact())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    with pytest.raises(SessionBusyError):
+        await session.compact()
+    await compacting
+    said = texts(await session.history())
+    assert "Summed up." in said[0]
+    assert (await session.prompt("Go on")).text.startswith("Word")
+
+
+@pytest.mark.behaviour("harness:session:answers")
+async def test_a_message_of_somebody_else_is_answered_before_the_next_prompt(desk: MakeAgent) -> None:
+    session = await (await init_agent(desk(lambda request: Reply(f"Re: {last_text(request)}")), id="t-1")).session()
+    await session.prompt("First")
+    other = await host()
+    await other.process.sessions.send(other.scope, session.id, NewMessage("From the terminal"))
+    assert (await session.prompt("Last")).text == "Re: Last"
+    assert texts(await session.history())[2:4] == ["From the terminal", "Re: From the terminal"]
+
+
+@pytest.mark.behaviour("harness:session:abort")
+async def test_an_abort_reaches_what_a_sub_agent_does(desk: MakeAgent, models: dict[str, ScriptedModel]) -> None:
+    gate = Gate()
+    models["below"] = ScriptedModel([Reply("", calls=(Call("wait"),))])
+    below = define_agent_profile(name="below", model="test/below", tools=[gate.tool()])
+    session = await (await init_agent(desk([Reply("Fine.")], subagents=[below]), id="t-1")).session()
+    handle = session.task("Go", agent="below")
+    await asyncio.wait_for(gate.began.wait(), GUARD)
+    handle.abort("enough")
+    with pytest.raises(AbortError, match="enough"):
+        await handle
+    assert gate.stopped.is_set()
+    assert (await session.prompt("Better?")).text == "Fine."

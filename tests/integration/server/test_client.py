@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from flux.client import Event, FluxClient, SessionHandle
+from flux.client.lanes import Lanes
 from flux.errors import (
     AgentNotFound,
     DefinitionInvalid,
@@ -184,7 +185,9 @@ class Cutting(httpx.AsyncBaseTransport):
         response = await self.inner.handle_async_request(request)
         if self.after and request.headers["accept"] == "text/event-stream":
             assert isinstance(response.stream, httpx.AsyncByteStream)
-            return httpx.Response(response.status_code, stream=_Cut(response.stream, self.after.pop(0)))
+            return httpx.Response(
+                response.status_code, headers=response.headers, stream=_Cut(response.stream, self.after.pop(0))
+            )
         return response
 
     async def aclose(self) -> None:
@@ -263,6 +266,31 @@ async def test_a_repeated_key_tells_the_run_again(served: Served) -> None:
             assert answer_of(again) == answer_of(first) == "one"
             assert isinstance(again[-5].event, UserSaid)
     assert (await session.info())["turns"] == 1
+
+
+@pytest.mark.behaviour("client:send:one-request")
+async def test_sending_is_one_request_over_a_connection_that_is_used_again(on_socket: Served) -> None:
+    session = await on_socket.client.start_session(await on_socket.agent(says("one")))
+    ports: set[object] = set()
+    asked: list[str] = []
+
+    class Seen(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            response = await inner.handle_async_request(request)
+            asked.append(request.method)
+            ports.add(response.extensions["network_stream"].get_extra_info("client_addr"))
+            return response
+
+        async def aclose(self) -> None:
+            await inner.aclose()
+
+    inner = Lanes(secure=False)
+    async with FluxClient(on_socket.url, transport=Seen()) as client:
+        handle = client.session(session.id)
+        for _ in range(5):
+            assert answer_of([event async for event in handle.send("Hello")]) == "one"
+    assert asked == ["POST"] * 5
+    assert len(ports) == 1
 
 
 async def _until_answer(session: SessionHandle) -> list[Event]:

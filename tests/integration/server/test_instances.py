@@ -13,6 +13,8 @@ from flux import create_agent, define_tool
 from flux.agents.define.agent import AgentCreateContext
 from flux.agents.project.discovery import Project
 from flux.client.sse import Parser
+from flux.errors import AgentNotFound, Forbidden
+from flux.messages import ToolResult
 from flux.models.scripted import Call, Reply, ScriptedModel
 from tests.integration.server.models import Held, says
 from tests.integration.server.serving import Served, serving
@@ -195,3 +197,39 @@ async def test_a_dispatch_with_a_key_is_accepted_once(shop: Served) -> None:
     }
     assert len(ids) == 1
     error_of(await shop.http.post("/agents/support/t-5/dispatch", json={"input": [2]}, headers=headers), 409)
+
+
+@pytest.mark.behaviour("sandbox:virtual:instance")
+async def test_virtual_files_of_an_instance_outlive_the_worker(tmp_path: Path) -> None:
+    async def run(id: str, session: str, command: str) -> str:
+        """A command in a worker of its own."""
+        call = Call("bash", {"command": command})
+        model = ScriptedModel([Reply("", calls=(call,)), Reply("done")])
+        async with serving(tmp_path, in_process=True, project=project(tmp_path), support=model) as served:
+            await prompt(served, id, session=session)
+        result = model.requests[1].messages[-1]
+        assert isinstance(result, ToolResult)
+        return result.content
+
+    await run("a", "one", "echo kept > notes")
+    assert "stdout:\nkept\n" in await run("a", "two", "cat notes")
+    assert "stdout: (empty)" in await run("b", "one", "ls")
+
+
+@pytest.mark.behaviour("client:instances")
+async def test_the_client_talks_to_an_instance(shop: Served) -> None:
+    ask = Reply("", calls=(Call("ticket", {}),))
+    shop.models["support"] = ScriptedModel([Reply("one"), ask, Reply("two three")])
+    async with shop.client.agents.connect("support", "a ü?%") as conn:
+        reply = await conn.prompt("hello", session="s")
+        assert reply["result"]["text"] == "one"
+        told = [event async for event in conn.stream("again", session="s")]
+        assert [told[0].type, told[-1].type, told[-1].data["result"]["text"]] == ["start", "end", "two three"]
+        assert {"tool_start", "tool_end", "delta"} <= {event.type for event in told}
+    assert (await shop.client.agents.invoke("support", "x", "hi"))["result"]["text"] == "one"
+    receipt = await shop.client.agents.dispatch("support", "x", {"n": 1}, key="k")
+    assert (await conn.dispatched(receipt["dispatch_id"]))["accepted_at"] == receipt["accepted_at"]
+    with pytest.raises(Forbidden):
+        await shop.client.agents.invoke("support", "theirs", "hi")
+    with pytest.raises(AgentNotFound):
+        [event async for event in shop.client.agents.stream("nobody", "x", "hi")]

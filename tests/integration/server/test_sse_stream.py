@@ -154,6 +154,21 @@ async def test_the_stream_of_a_message_ends_when_it_is_stopped(served: Served, w
     assert stream.result()[-1].type in ("cancelled", last)
 
 
+@pytest.mark.behaviour("sse:post:resumes")
+async def test_the_stream_of_a_message_begins_where_its_reader_was(served: Served) -> None:
+    session = await served.client.start_session(await served.agent(says("one", "two")))
+    past = await run_of_post(served, session.id, "Hello")
+    request = {"headers": ACCEPT | {"Last-Event-ID": past[1].id}, "json": {"message": "Go on"}}
+    async with served.http.stream("POST", f"/sessions/{session.id}/messages", **request) as response:  # type: ignore[arg-type]
+        events = Parser().feed(await response.aread())
+    told = [event.data for event in events if not is_delta(event)]
+    missed = [event.data for event in past[2:] if not is_delta(event)]
+    assert told[: len(missed)] == missed
+    (said,) = [body(event) for event in events if event.type == "user_message"]
+    assert response.headers["flux-message"] == said["id"]
+    assert (response.headers["flux-seq"], response.headers["flux-repeated"]) == (str(said["seq"]), "false")
+
+
 @pytest.mark.behaviour("sse:post:until-rest")
 async def test_a_message_that_is_refused_leaves_no_reader(served: Served) -> None:
     session = await served.client.start_session(await served.agent(says("hi")))

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from flux.engine.admission import Admission, NewMessage
+from flux.engine.admission import Admission
 from flux.engine.dispatch import EmbeddedDispatch
+from flux.engine.inputs import NewMessage
 from flux.engine.run import Run
 from flux.errors import InvalidInput
 from flux.events import AssistantSaid, Token, UsageCounted

@@ -254,6 +254,7 @@ OWNED = (
     "agents",
     "agent_versions",
     "artifacts",
+    "files",
     "configs",
     "principals",
     "principal_roles",
@@ -272,7 +273,7 @@ OWNED = (
     "audit",
     "reservations",
 )
-OF_SESSIONS = ("events", "interrupts", "grants", "waits", "schedule_runs", "files")
+OF_SESSIONS = ("events", "interrupts", "grants", "waits", "schedule_runs")
 
 
 async def belongings(database: Database) -> dict[str, list[Row]]:

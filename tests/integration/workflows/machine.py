@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from flux.engine import declared
-from flux.engine.admission import Admission, NewWorkflow
+from flux.engine.admission import Admission
 from flux.engine.answers import Decision
 from flux.engine.context import ExecutionContext
 from flux.engine.dispatch import Duty, EmbeddedDispatch
 from flux.engine.execution import WorkflowExecutor
 from flux.engine.executions import Executions, Found
+from flux.engine.inputs import NewWorkflow
 from flux.engine.runner import Runner
 from flux.engine.services import Services
 from flux.engine.values import encode_value

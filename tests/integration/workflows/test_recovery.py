@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from flux import ExecutionContext, pause, task, workflow
-from flux.engine.admission import NewWorkflow
 from flux.engine.flow import parallel
+from flux.engine.inputs import NewWorkflow
 from flux.engine.pause import sleep
 from flux.errors import DatabaseUnavailable
 from flux.events import Entry

@@ -1,6 +1,7 @@
 """create_agent, profiles and tools: what they take, how they are put together, and what they refuse by name."""
 
 import asyncio
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -170,6 +171,17 @@ def test_an_agent_is_called_as_its_file() -> None:
     exec("agent = create_agent(lambda: {})", nowhere)
     with pytest.raises(DefinitionInvalid, match="the module nowhere has no name"):
         _ = nowhere["agent"].name
+
+
+@pytest.mark.behaviour("harness:define:agent")
+def test_two_agents_of_one_file_are_told_apart_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = "create_agent(lambda: {'model': 'a/b'})"
+    (tmp_path / "two_agents.py").write_text(f"from flux import create_agent\ndefault = {made}\nother = {made}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("two_agents")
+    assert asyncio.run(resolve(module.default, AgentCreateContext("1"))).name == "two_agents"
+    with pytest.raises(DefinitionInvalid, match="would be called two_agents, and have the same sessions"):
+        asyncio.run(resolve(module.other, AgentCreateContext("1")))
 
 
 class Order(BaseModel):

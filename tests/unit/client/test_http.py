@@ -65,7 +65,7 @@ async def test_an_error_of_a_newer_server_keeps_its_type() -> None:
 @pytest.mark.parametrize("content", [b"<html>hello</html>", b"[]", b"\xff"])
 async def test_a_page_in_place_of_an_answer_is_an_error(content: bytes) -> None:
     async with client_of(200, content) as client:
-        with pytest.raises(FluxError, match="is there a Flux server at http://flux"):
+        with pytest.raises(FluxError, match="is there one at http://flux"):
             await client.get("/health")
 
 

@@ -29,7 +29,7 @@ PAIRS = {
     WorkflowsClient: sync.SyncWorkflows,
 }
 #: What has another form, or no use, where calls block.
-OTHERWISE = {"aclose", "connected", "with_token"}
+OTHERWISE = {"aclose", "answered", "connect", "connected", "posted", "wait", "saying", "with_token"}
 
 
 def public(cls: type) -> dict[str, Any]:

@@ -70,6 +70,22 @@ class CreatedAgent:
         inside: Any = import_module("flux.agents.harness.in_workflow")
         return await inside.init_in(self, context, **options)
 
+    def check_alone(self) -> None:
+        """Refuse an agent that has only its file's name, where another one of the same file is meant by that.
+
+        :raises DefinitionInvalid: both would have the same sessions
+        """
+        module = sys.modules.get(self.module)
+        bound = {id(one): key for key, one in vars(module).items() if isinstance(one, CreatedAgent)} if module else {}
+        unnamed = [one for one in vars(module).values() if isinstance(one, CreatedAgent)] if module else []
+        others = [one for one in unnamed if one is not self and one._name is None and one.file == self.file]
+        if self._name is None and others and bound.get(id(self)) not in (None, "default", "agent"):
+            raise DefinitionInvalid(
+                f"two agents of {self.file} would be called {self.name}, and have the same sessions;"
+                " call create_agent(…, name=…)",
+                field="name",
+            )
+
     def __repr__(self) -> str:
         return f"<CreatedAgent {self._name or self.file or self.module}>"
 
@@ -120,6 +136,7 @@ async def resolve(agent: CreatedAgent, context: AgentCreateContext) -> Resolved:
     """
     if not isinstance(agent, CreatedAgent):
         raise DefinitionInvalid(f"an agent is what create_agent returns, not {type(agent).__name__}")
+    agent.check_alone()
     made = agent._initialise(*((context,) if _takes_context(agent._initialise) else ()))
     if inspect.isawaitable(made):
         made = await made

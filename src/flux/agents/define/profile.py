@@ -110,7 +110,7 @@ class AgentRuntimeConfig(Capabilities):
     @field_validator("sandbox")
     @classmethod
     def _makes_a_sandbox(cls, sandbox: Any) -> Any:
-        made = callable(sandbox) or hasattr(sandbox, "open") or hasattr(sandbox, "exec")
+        made = callable(sandbox) or any(hasattr(sandbox, name) for name in ("open", "exec", "execute"))
         if not (made or sandbox is None or sandbox is False):
             raise ValueError("must be False, virtual(), local(), isolated(), or a function that makes a sandbox")
         return sandbox

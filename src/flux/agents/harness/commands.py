@@ -11,6 +11,7 @@ from msgspec import Struct
 from flux.agents.asked import ONLY_CALLS
 from flux.agents.definition import AgentDefinition
 from flux.agents.harness.errors import AbortError
+from flux.agents.harness.outcome import CANCELLED
 from flux.agents.harness.tools import MAX_CHARS
 from flux.agents.loop import IDLE, unless_cancelled
 from flux.engine.run import Executor, Run
@@ -108,7 +109,7 @@ class CommandRun:
         if self.error is not None:
             raise self.error
         if self.result is None:
-            raise AbortError("the run was cancelled")
+            raise AbortError(CANCELLED)
         return self.result
 
     def _end(self) -> tuple[Entry, Entry]:

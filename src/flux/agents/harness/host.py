@@ -14,13 +14,15 @@ from flux.agents.harness.calls import CallHandle
 from flux.agents.harness.stores import SessionKey, SessionStore, imported
 from flux.agents.process import Process, open_process
 from flux.deltas import decode_delta
-from flux.engine.admission import NewSession, start_session_steps, title_of
+from flux.engine.admitting import start_session_steps, title_of
+from flux.engine.inputs import NewSession
 from flux.engine.run import Executor
 from flux.engine.upkeep import to_the_end
 from flux.errors import FluxError, SessionBusy, SessionEnded, SessionExists, SessionNotFound
 from flux.events import DeltaEvent, Entry, Stored, UnknownEntry, UserSaid, decode
 from flux.settings import Settings, load_settings
 from flux.store import callers, executions, log
+from flux.store.callers import Entered
 from flux.store.channel import Cursor, Frame
 from flux.store.database import LOCAL, Scope, one
 from flux.store.executions import CALLER, Execution
@@ -42,6 +44,7 @@ class Host:
         self._busy: set[str] = set()
         self._working: set[asyncio.Task[Any]] = set()
         self._going_on: dict[str, asyncio.Task[Execution]] = {}
+        self._left: dict[str, Executor] = {}
 
     async def find(self, agent: str, instance: str, name: str) -> Execution | None:
         """The open session of that name; None when there is none."""
@@ -147,12 +150,10 @@ class Host:
 
         :raises SessionBusy, SessionEnded, SessionNotFound: it cannot be taken
         """
-        await self._gone_on(id)
         self._note_work()
-        program = callers.enter(self.scope, id, self.process.who, entries, run_id, title_of(text))
+        entered = await self._entered(id, entries, run_id, text)
         self.process.session_executor.own[id] = work
         try:
-            entered = await self.process.database.write(program)
             self.process.feed.publish(id, entered.rows)
             with self._stopped_by(signal, id):
                 await self.process.runner.run_taken(entered.execution)
@@ -163,6 +164,21 @@ class Host:
         finally:
             self.process.session_executor.own.pop(id, None)
         return await self.written(id, entered.execution.head - len(entries))
+
+    async def _entered(self, id: str, entries: Sequence[Entry], run_id: str, text: str) -> Entered:
+        """Take a session. Where something is left to do in it, that is done first."""
+        await self._gone_on(id)
+        for last in (False, True):
+            program = callers.enter(self.scope, id, self.process.who, entries, run_id, title_of(text))
+            try:
+                return await self.process.database.write(program)
+            except SessionBusy:
+                row = await self.row(id)
+                if last or row.state != "scheduled" or id not in self._left:
+                    raise
+                self.go_on(row, self._left[id])
+                await self._gone_on(id)
+        raise AssertionError
 
     async def events(self, id: str, message: str, handle: CallHandle[Any]) -> AsyncGenerator[Shown, None]:
         """What happens in a session until the run of a message has ended, or its operation failed before it began."""
@@ -207,7 +223,11 @@ class Host:
         await self.process.runner.run(id)
 
     def go_on(self, row: Execution, work: Executor) -> None:
-        """Go on in the background with what was left to do: an answer was given while no code had the session open."""
+        """Go on in the background with what was left to do: an answer or a message came while no code ran the session.
+
+        `work` does what is left in this session, now and later.
+        """
+        self._left[row.id] = work
         if row.state == "scheduled" and row.pool == CALLER and row.id not in self._going_on:
             task = asyncio.create_task(self._go_on(row.id, work), name=f"go on with {row.id}")
             self._going_on[row.id] = task

@@ -20,7 +20,7 @@ from flux.agents.harness.commands import Command, CommandRun
 from flux.agents.harness.errors import AbortError
 from flux.agents.harness.harness import DEFAULT, Harness, checked_sandbox
 from flux.agents.harness.ids import check_id
-from flux.agents.harness.outcome import Outcome, outcome_of, response_of, spent_in
+from flux.agents.harness.outcome import CANCELLED, Outcome, outcome_of, response_of, spent_in
 from flux.agents.harness.session import Session, Work, conversation
 from flux.agents.harness.types import model_of
 from flux.agents.harness.wanted import Wanted, wanted
@@ -125,7 +125,7 @@ class WorkflowSession(Session):
         """Not here."""
         _cannot("forked")
 
-    async def compact(self) -> None:
+    async def compact(self) -> bool:
         """Not here: the loop summarises by itself where it has to."""
         _cannot("compacted")
 
@@ -253,7 +253,7 @@ class _Commanding:
     def came_to(self) -> ShellResult:
         """What came of it."""
         if self._inner is None:
-            raise AbortError("the run was cancelled")
+            raise AbortError(CANCELLED)
         return self._inner.came_to()
 
 

@@ -28,6 +28,7 @@ from flux.events import (
 from flux.messages import text_of
 from flux.store.executions import Spent
 
+CANCELLED = "the run was cancelled"
 NO_RESULT = "it ended in words, although it was reminded that a result was wanted"
 
 
@@ -85,4 +86,4 @@ def response_of(outcome: Outcome, spent: Spent, model: PromptModel, result: Resu
             raise ResultUnavailableError(told.removeprefix(GAVE_UP), outcome.said)
         case RunFailed(message=told):
             raise AgentFailed(told)
-    raise AbortError("the run was cancelled")
+    raise AbortError(CANCELLED)

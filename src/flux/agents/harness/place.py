@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
+from flux.agents.harness.bash_like import BashLike, is_bash_like
 from flux.errors import DefinitionInvalid, FluxError, Unavailable, describe
 from flux.sandboxes.base import Entry, FileStat, HostSandbox, Sandbox, ShellResult
-from flux.sandboxes.factories import is_bash, of_bash, virtual
+from flux.sandboxes.factories import virtual
 
 
 async def open_sandbox(agent: str, given: Any, cwd: str | None) -> Sandbox:
@@ -22,15 +23,13 @@ async def open_sandbox(agent: str, given: Any, cwd: str | None) -> Sandbox:
     """
     with _telling(agent):
         made: Any = virtual() if given is None or given is False else given
-        if hasattr(made, "open"):
-            made = await made.open(workspace=_expanded(cwd))
-        elif not hasattr(made, "exec"):
+        if isinstance(made, type) or not (hasattr(made, "open") or is_bash_like(made)):
             made = made()
             made = await made if inspect.isawaitable(made) else made
-            if hasattr(made, "open") and not hasattr(made, "exec"):
-                made = await made.open(workspace=_expanded(cwd))
-        if is_bash(made):
-            made = of_bash(made)
+        if hasattr(made, "open"):
+            made = await made.open(workspace=_expanded(cwd))
+        elif is_bash_like(made) and not _is_sandbox(made):
+            made = await BashLike.open(made)
     if not _is_sandbox(made):
         raise DefinitionInvalid(
             f"agent {agent}: sandbox: its function made a {type(made).__name__}, which is no sandbox", field="sandbox"

@@ -7,7 +7,9 @@ import uuid
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+
+from pydantic import BaseModel
 
 from flux.agents import prompt
 from flux.agents.asked import DETACHED, ONLY_CALLS
@@ -17,7 +19,7 @@ from flux.agents.harness.calls import CallHandle
 from flux.agents.harness.commands import Command, CommandRun
 from flux.agents.harness.errors import AbortError
 from flux.agents.harness.host import Host, Shown
-from flux.agents.harness.outcome import outcome_of, response_of, spent_in
+from flux.agents.harness.outcome import CANCELLED, outcome_of, response_of, spent_in
 from flux.agents.harness.stores import SessionKey, exported
 from flux.agents.harness.texts import skill_text
 from flux.agents.harness.tools import TASK
@@ -29,7 +31,17 @@ from flux.engine.answers import Admitted, Decision
 from flux.engine.driving import child_id, message_of
 from flux.engine.run import Executor
 from flux.errors import AgentFailed, InvalidInput
-from flux.events import AssistantSaid, Cancelled, Entry, RunFailed, RunStarted, Stored, UserSaid
+from flux.events import (
+    AssistantSaid,
+    Cancelled,
+    CompactDone,
+    CompactRequested,
+    Entry,
+    RunFailed,
+    RunStarted,
+    Stored,
+    UserSaid,
+)
 from flux.messages import CallPart, Message, TextPart, ToolCall, UserPart
 from flux.sandboxes.base import ShellResult
 from flux.sandboxes.verbs import Files
@@ -40,6 +52,7 @@ if TYPE_CHECKING:
     from flux.agents.harness.harness import Harness
 
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -64,6 +77,16 @@ class Session:
     def fs(self) -> Files:
         """The files of the sandbox, without a record in the conversation."""
         return self._harness.fs
+
+    @overload
+    def prompt(
+        self, text: str, *, result: type[M], signal: CancelSignal | None = None, **options: Any
+    ) -> CallHandle[PromptResult[M]]: ...
+
+    @overload
+    def prompt(
+        self, text: str, *, result: None = None, signal: CancelSignal | None = None, **options: Any
+    ) -> CallHandle[PromptResponse]: ...
 
     def prompt(self, text: str, *, signal: CancelSignal | None = None, **options: Any) -> CallHandle[Any]:
         """Give the agent a text, and get a PromptResponse; with `result`, a Pydantic model, a PromptResult.
@@ -139,6 +162,15 @@ class Session:
         :raises OSError: it cannot be started
         """
         return self._call(partial(self._shell, Command(command, dict(env or {}), cwd)), signal)
+
+    async def compact(self) -> bool:
+        """Summarise the older part of the conversation for the model; False when there is nothing to do.
+
+        :raises SessionBusy: an operation is under way
+        :raises AgentFailed: the model gave no summary
+        :raises AbortError: it was stopped
+        """
+        return await self._alone(self._compact)
 
     async def delete(self) -> None:
         """Remove the session with all that it holds.
@@ -245,7 +277,7 @@ class Session:
         entries = await self._run(began, given, signal, run=run, text=text)
         end = outcome_of(entries, said.id).end
         if isinstance(end, Cancelled):
-            raise AbortError("the run was cancelled")
+            raise AbortError(CANCELLED)
         id = child_id(self.id, call.id)
         below = await self._host.written(id)
         if not below and isinstance(end, RunFailed):
@@ -261,6 +293,17 @@ class Session:
         work = CommandRun(command, call, self._harness.sandbox, executor.settle)
         await self._recorded([said, *began], work, signal, run, command.text)
         return work.came_to()
+
+    async def _compact(self, signal: CancelSignal) -> bool:
+        asked = CompactRequested(id=str(uuid.uuid4()), by=self._host.scope.principal)
+        given = self._harness.given(Wanted(model=self._harness.any_model))
+        end = outcome_of(await self._run([asked], given, signal, text=""), asked.id).end
+        match end:
+            case CompactDone(compacted=compacted):
+                return compacted
+            case RunFailed(message=message):
+                raise AgentFailed(message)
+        raise AbortError("the run was cancelled")
 
     async def _delete(self, signal: CancelSignal) -> None:
         await self._host.delete(self.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from flux.agents.define.tool import ToolCallContext, ToolDefinition
@@ -32,11 +33,16 @@ _watch = LoopWatch()
 
 def built_in(sandbox: Sandbox) -> tuple[Tool, ...]:
     """The bundled tools under the names of a harness, with its limits."""
-    config = by_sandbox(GroupConfig(timeout=TIMEOUT, max_output_chars=MAX_CHARS), sandbox.name)
+    return _built_in(sandbox.name)
+
+
+@cache
+def _built_in(sandbox: str) -> tuple[Tool, ...]:
+    config = by_sandbox(GroupConfig(timeout=TIMEOUT, max_output_chars=MAX_CHARS), sandbox)
     names = FileNames(write="write", old="old_text", new="new_text")
     files = FileTools(config, names, MAX_LINES).tools()
     search = SearchTools(config, Most(MAX_PATHS, MAX_MATCHES)).tools()
-    found = {tool.name: tool for tool in (*files, *search, *ShellTools(config, sandbox.name).tools())}
+    found = {tool.name: tool for tool in (*files, *search, *ShellTools(config, sandbox).tools())}
     return (
         found["read_file"].named("read"),
         found["write_file"].named("write"),

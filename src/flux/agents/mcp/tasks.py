@@ -295,7 +295,9 @@ async def _pool(journal: Journal) -> McpPool:
 async def _secrets(journal: Journal) -> Secrets:
     async def make(stack: AsyncExitStack) -> Secrets:
         settings = load_settings(os.environ)
-        return Secrets(journal.services.database, KeySource.of(settings))
+        made = Secrets(journal.services.database, KeySource.of(settings))
+        stack.callback(made.known.forget)
+        return made
 
     return await journal.outside(journal.services.kept.get(SECRETS, make))
 

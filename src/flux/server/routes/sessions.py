@@ -11,11 +11,11 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from flux.agents.exporting import Format, exported
 from flux.agents.sessions import Sessions
-from flux.engine.admission import NewMessage
 from flux.engine.answers import Admitted, Decision
 from flux.engine.identity import TALK
+from flux.engine.inputs import NewMessage
 from flux.events import CompactRequested, UserSaid, decode
-from flux.server.context import events_page, process_of, scope_of, stream, wants_events
+from flux.server.context import events_page, limits_of, process_of, scope_of, stream, wants_events
 from flux.server.rbac import check
 from flux.server.rules import REGISTER
 from flux.server.sse import Begun
@@ -128,24 +128,36 @@ async def session_messages(
 
 
 @router.post("/sessions/{id}/messages", status_code=202, response_model=None, responses=EVENTS)  # type: ignore[arg-type]
-async def send_message(request: Request, id: str, body: SendMessage, key: Key = None) -> Response:
-    """Send a message: 202 when it is durable, or by Accept its events until its run rests."""
+async def send_message(
+    request: Request,
+    id: str,
+    body: SendMessage,
+    key: Key = None,
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
+) -> Response:
+    """Send a message: 202 when it is durable, or by Accept its events until its run rests.
+
+    Those begin behind Last-Event-ID, or with the message; headers say which it is.
+    """
     sessions, scope = process_of(request).sessions, scope_of(request)
     message = NewMessage(body.message, body.mode, _options(body.model))
     if not wants_events(request):
         admitted = await sessions.send(scope, id, message, key=key)
         return _accepted(admitted, message=await _said(sessions, scope, admitted))
+    limits_of(request).check_reader(scope)
     # The reader is there before the message: however fast the answer is, it is seen piece by piece.
-    place = Cursor((await sessions.get(scope, id)).head)
+    row = await sessions.get(scope, id)
+    place = Cursor.parse(last_event_id) if last_event_id else Cursor(row.head)
     async with AsyncExitStack() as unread:
         begun = await Begun.reading(sessions.follow(scope, id, place))
         unread.push_async_callback(begun.aclose)
         admitted = await sessions.send(scope, id, message, key=key)
-        watch = RunWatch(await _said(sessions, scope, admitted))
+        said = await _said(sessions, scope, admitted)
         if not admitted.repeated:
             unread.pop_all()
-            return stream(request, _until_rest(begun.rest(), watch))
-    return stream(request, _until_rest(sessions.follow(scope, id, Cursor(admitted.seq - 1)), watch))
+            return stream(request, _until_rest(begun.rest(), RunWatch(said)), _accepted_as(admitted, said))
+    before = sessions.follow(scope, id, min(place, Cursor(admitted.seq - 1)))
+    return stream(request, _until_rest(before, RunWatch(said)), _accepted_as(admitted, said))
 
 
 @router.get("/sessions/{id}/interrupts")
@@ -256,6 +268,15 @@ async def _until_rest(batches: AsyncGenerator[list[Frame], None], watch: RunWatc
                     yield batch[:index]
                     return
             yield batch
+
+
+def _accepted_as(admitted: Admitted, message: str | None) -> dict[str, str]:
+    """What an answer that is a stream says of its message, in headers."""
+    return {
+        "Flux-Message": message or "",
+        "Flux-Seq": str(admitted.seq),
+        "Flux-Repeated": str(admitted.repeated).lower(),
+    }
 
 
 def _accepted(admitted: Admitted, **more: Any) -> JSONResponse:

@@ -68,21 +68,20 @@ async def chat(
     """
     key = said.key
     handle, past, fresh = await _opened(caller, session, key)
-    begin = int(handle.cursor or 0)
+    begin, ours = int(handle.cursor or 0), derived(key, "message")
     try:
-        events = await stack.enter_async_context(handle.connected())
-        ours = derived(key, "message")
-        sent = await patiently(lambda: handle.post(said.text, mode=said.mode, model=caller.model, key=ours))
+        sent, events = await patiently(
+            lambda: stack.enter_async_context(handle.saying(said.text, mode=said.mode, model=caller.model, key=ours))
+        )
     except FluxError:
         if fresh:
             with suppress(FluxError):
                 await caller.client.discard(handle.id)
         raise
-    message, attached = sent["message"], bool(sent["repeated"] and key)
-    if begin >= sent["seq"]:  # accepted before this request looked
-        handle, past = caller.client.session(handle.id, str(sent["seq"] - 1)), []
-        events = await stack.enter_async_context(handle.connected())
-    telling = OfMessage(caller.agent, past, message, attached=attached, joins=said.mode == "steer")
+    accepted_before = begin >= sent.seq  # then the events begin with the message, and so does what is told
+    attached = sent.repeated and key is not None
+    past = [] if accepted_before else past
+    telling = OfMessage(caller.agent, past, sent.message, attached=attached, joins=said.mode == "steer")
     return _stream(handle.id, telling, [], events)
 
 

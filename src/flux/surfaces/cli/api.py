@@ -52,8 +52,7 @@ def serve(settings: Settings, agent: str, session: str | None, model: str | None
 async def _serve(settings: Settings, agent: str, address: Address, model: str | None) -> None:
     import uvicorn
 
-    from flux.http.guard import Guard
-    from flux.server.app import BODY_PER_MESSAGE_BYTE
+    from flux.http.guard import Guard, body_limit
     from flux.surfaces.api.app import create_api, end_streams
 
     log_to_stderr()
@@ -61,8 +60,8 @@ async def _serve(settings: Settings, agent: str, address: Address, model: str | 
         async with connect(settings, operator=False) as client:
             await _look(client, agent)
             app = create_api(client, agent, model=model)
-            limit = BODY_PER_MESSAGE_BYTE * settings.max_message_bytes + 100_000
-            guarded = Guard(app, hosts=None if address.allow_remote else frozenset(), max_body=limit)
+            hosts: frozenset[str] | None = None if address.allow_remote else frozenset()
+            guarded = Guard(app, hosts=hosts, max_body=body_limit(settings.max_message_bytes))
             settle_memory()
             if address.host not in LOOPBACK:
                 click.echo(PROXY, err=True)

@@ -29,7 +29,7 @@ def principals() -> None:
     type=click.Choice(["user", "service_account"]),
     default="user",
     show_default=True,
-    help="What it is.",
+    help="A person, or an account of a program.",
 )
 @click.option("--role", "roles", multiple=True, help="A role; may be repeated.")
 @click.option("--display-name", "name", help="What people call it.")

@@ -40,7 +40,7 @@ async def cut_before(client: FluxClient, session: str, head: int, back: int) -> 
 
 def _in_front(rows: list[dict[str, Any]], start: dict[str, Any]) -> Cut:
     said = [row for row in rows if row["type"] == "user_message" and row["id"] in start["inputs"]]
-    text = "\n".join(part["text"] for row in said for part in row["parts"])
+    text = "\n".join(part["text"] for row in said for part in row["parts"] if part["type"] == "text")
     first = said[0]["seq"] if said else start["seq"]
     # Where others have happened between the message and its run, the cut is at the run: the message is left out there.
     between = {row["type"] for row in rows if first < row["seq"] < start["seq"]} - {"user_message"}

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -28,11 +26,15 @@ from flux.client import FluxClient
 from flux.errors import FluxError, InvalidInput, NotFound, ServerUnreachable
 from flux.http.envelope import error_body
 from flux.http.guard import Guard
+from flux.surfaces.web.relay import Relay
 from flux.surfaces.web.shield import Shield
 
 STATIC = Path(__file__).parent / "static"
 MAX_BODY = 7_000_000
-STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+#: A file that comes as it is made.
+FILE_HEADERS = {
+    "Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"
+}  # fmt: skip
 #: A browser asks each time whether a file has changed, and mostly hears that it has not.
 ASK_AGAIN = {"Cache-Control": "no-cache"}
 #: The ending of the file of each format that a session is exported in.
@@ -150,7 +152,7 @@ class _Page:
             await anext(chunks)
         except httpx.TransportError as error:
             raise ServerUnreachable("no Flux server answers", debug=repr(error)) from error
-        return StreamingResponse(_relay(chunks, self.closing), media_type="text/event-stream", headers=STREAM_HEADERS)
+        return Relay(chunks, self.closing)
 
     async def artifact(self, request: Request) -> Response:
         """What a session keeps beside its log, as a file to save."""
@@ -171,8 +173,7 @@ class _Page:
         except httpx.TransportError as error:
             raise ServerUnreachable("no Flux server answers", debug=repr(error)) from error
         name = f'attachment; filename="session-{request.path_params["id"]}.{ending}"'
-        headers = STREAM_HEADERS | {"Content-Disposition": name}
-        return StreamingResponse(_relay(chunks, self.closing), media_type="text/plain", headers=headers)
+        return Relay(chunks, self.closing, FILE_HEADERS | {"Content-Disposition": name})
 
     async def pass_on(self, rest: str, request: Request) -> Response:
         """One of the calls that go to the server as they are."""
@@ -196,30 +197,6 @@ class _Page:
 
 async def _index(_: Request) -> Response:
     return FileResponse(STATIC / "index.html", headers=ASK_AGAIN)
-
-
-async def _relay(chunks: AsyncGenerator[bytes, None], closing: asyncio.Event) -> AsyncGenerator[bytes, None]:
-    """What the server sends, until it ends, its connection is lost, or this process stops."""
-    end = asyncio.ensure_future(closing.wait())
-    try:
-        async with aclosing(chunks):
-            while True:
-                coming = asyncio.ensure_future(anext(chunks, None))
-                try:
-                    await asyncio.wait({coming, end}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    if not coming.done():
-                        coming.cancel()
-                        await asyncio.wait({coming})
-                if coming.cancelled():
-                    return
-                with suppress(httpx.TransportError):
-                    if (chunk := coming.result()) is not None:
-                        yield chunk
-                        continue
-                return
-    finally:
-        end.cancel()
 
 
 async def _body(request: Request) -> dict[str, Any]:

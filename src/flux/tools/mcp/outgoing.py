@@ -18,6 +18,8 @@ import httpx2
 
 from flux.tools.addresses import NotAllowed, address_of, is_never, is_public
 
+#: What a client of the library has by default.
+MOST_CONNECTIONS, MOST_KEPT, KEPT_SECONDS = 100, 20, 5.0
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -66,7 +68,13 @@ def transport(url: str, trust: ssl.SSLContext, named: Iterable[str] = ()) -> htt
     made = httpx2.AsyncHTTPTransport(verify=trust)
     hosts = _Hosts((urlsplit(url).hostname or "").lower(), named)
     # Each connection is made by our backend: a check of the address in front of the request would look a name up twice.
-    made._pool = httpcore2.AsyncConnectionPool(ssl_context=trust, network_backend=_Checked(hosts))
+    made._pool = httpcore2.AsyncConnectionPool(
+        ssl_context=trust,
+        max_connections=MOST_CONNECTIONS,
+        max_keepalive_connections=MOST_KEPT,
+        keepalive_expiry=KEPT_SECONDS,
+        network_backend=_Checked(hosts),
+    )
     return made
 
 
