@@ -13,8 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from flux import create_agent
-from flux.agents.harness.harness import init_agent
+from flux import create_agent, init_agent
 from flux.errors import SandboxUnavailable, Unavailable
 from flux.sandboxes import Limits, isolated
 

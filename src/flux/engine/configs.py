@@ -69,7 +69,7 @@ class Configs:
         """
         _check_own(name, "delete")
         if not await self._database.write(audit.noted_if(scope, configs.remove(scope, name), "config.remove", name)):
-            raise _no_config(name)
+            raise no_config(name)
 
     async def names(self, scope: Scope, after: str = "", limit: int = 50) -> list[str]:
         """Names of values that are set, in order, behind `after`."""
@@ -90,7 +90,7 @@ def _all(scope: Scope, names: list[str]) -> Steps[dict[str, Any]]:
             continue
         text = yield from configs.get(scope, name)
         if text is None:
-            raise _no_config(name)
+            raise no_config(name)
         found[name] = msgspec.json.decode(text)
     return found
 
@@ -99,7 +99,7 @@ def _definition(scope: Scope, name: str) -> Steps[Any]:
     """An agent's definition without the connection of its memory, which may hold a password."""
     found = yield from agents.get(scope, name.removeprefix(AGENT))
     if found is None:
-        raise _no_config(name)
+        raise no_config(name)
     definition = msgspec.json.decode(found.definition)
     memory = definition.get("long_term_memory")
     if isinstance(memory, dict) and not str(memory.get("connection", "")).startswith("secret:"):
@@ -107,5 +107,8 @@ def _definition(scope: Scope, name: str) -> Steps[Any]:
     return definition
 
 
-def _no_config(name: str) -> ConfigNotFound:
+def no_config(name: str) -> ConfigNotFound:
+    """The error for a value that is not set."""
+    if name.startswith(AGENT):
+        return ConfigNotFound(f"there is no config {name!r}; `flux agent list` shows the agents that exist")
     return ConfigNotFound(f"there is no config {name!r}; `flux config set {name} VALUE` sets it")

@@ -126,6 +126,17 @@ class Executions:
         entries = [one.stored() for one in found]
         return history.summary(_own(scope, id, row), entries, detailed=detailed, questions=asked)
 
+    async def result(self, scope: Scope, id: str) -> dict[str, Any]:
+        """The same as `summary`, cheaper where a workflow has ended: nothing moves there between two looks.
+
+        :raises ExecutionNotFound: there is none
+        """
+        row = await self.get(scope, id)
+        if row.kind != "workflow" or row.state != "ended":
+            return await self.summary(scope, id)
+        found = await self._database.single(log.read_types(scope, id, history.SUMMED_UP))
+        return history.summary(row, [one.stored() for one in found], detailed=False, questions=[])
+
     async def questions(self, scope: Scope, id: str) -> list[Interrupt]:
         """The open questions of an execution and of what it drives.
 

@@ -216,8 +216,9 @@ def unreadable_here(name: str, origin: str) -> SecretUnreadable:
     """The error of secrets whose key is not the one that is here."""
     about = f"the secret {name!r} cannot be used: " if name and not name.startswith(KEPT) else ""
     return SecretUnreadable(
-        f"{about}what is kept was encrypted with another key than that of {origin}, and nothing was changed; bring the "
-        "key back, or forget what nobody can read: `flux secrets rotate-key --forget-unreadable`"
+        f"{about}what is kept was encrypted with another key than that of {origin}, and nothing was changed; "
+        "bring its file or FLUX_SECRET_KEY back, or forget what nobody can read: "
+        "`flux secrets rotate-key --forget-unreadable`"
     )
 
 

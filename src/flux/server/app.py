@@ -72,6 +72,7 @@ def create_app(
     app.state.heartbeat = heartbeat
     app.state.closing = asyncio.Event()
     app.state.limits = ServerLimits(process.settings)
+    app.include_router(runs.router)  # routes are tried in this order: what is called most is found first
     app.include_router(health.router)
     app.include_router(sessions.router)
     app.include_router(artifacts.router)
@@ -80,7 +81,6 @@ def create_app(
     app.include_router(webhooks.router)
     app.include_router(workers.router)
     app.include_router(workflows.router)
-    app.include_router(runs.router)
     app.include_router(instances.router)
     app.include_router(project_runs.router)
     app.include_router(executions.router)

@@ -9,10 +9,10 @@ from typing import Any
 from fastapi import Request
 
 from flux.agents.process import Process
+from flux.engine.configs import no_config
 from flux.engine.identity import OPERATOR, TALK, Caller, check_allowed
 from flux.errors import (
     AgentNotFound,
-    ConfigNotFound,
     Forbidden,
     MemoryNotFound,
     NotFound,
@@ -55,9 +55,7 @@ HIDDEN: Mapping[str, Callable[[Mapping[str, Any]], NotFound]] = {
     "worker": lambda path: WorkerNotFound(
         f"there is no worker {path['name'][:80]!r}; `flux worker list` shows those that exist"
     ),
-    "config": lambda path: ConfigNotFound(
-        f"there is no config {path['name']!r}; `flux config set {path['name']} VALUE` sets it"
-    ),
+    "config": lambda path: no_config(path["name"]),
     "memory": lambda path: MemoryNotFound(
         f"there is no memory {path['key']!r}; `flux memory list` shows those that exist"
     ),

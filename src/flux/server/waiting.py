@@ -91,7 +91,9 @@ class Waiter:
     async def at_rest(self, place: Cursor, *, detailed: bool = False) -> dict[str, Any]:
         """The summary, once it rests or nobody begins it."""
         await self._rest(place)
-        return self._at_rest(await self._executions.summary(self._scope, self._id, detailed=detailed))
+        if detailed:
+            return self._at_rest(await self._executions.summary(self._scope, self._id, detailed=True))
+        return self._at_rest(await self._executions.result(self._scope, self._id))
 
     async def _rest(self, place: Cursor) -> None:
         """Return when it rests or nobody begins it, the caller leaves, or the server is about to stop."""

@@ -99,6 +99,10 @@ class PostgresDatabase:
         """Run a program of one statement by itself: a quarter of the ways to the server and back."""
         return await self._finish(self._single(steps))
 
+    async def write_one(self, steps: Steps[T]) -> T:
+        """Run a program of one statement that writes, without the ways to the server of BEGIN and COMMIT."""
+        return await self._finish(self._write_one(steps))
+
     async def scan(self, steps: Steps[T]) -> T:
         """The same as `read`: nobody waits for a long one."""
         return await self.read(steps)
@@ -147,6 +151,16 @@ class PostgresDatabase:
         with self._translated():
             async with self._pool.connection() as connection:
                 return await _drive(connection, _only_one(steps))
+
+    async def _write_one(self, steps: Steps[T]) -> T:
+        with self._translated():
+            async with self._pool.connection() as connection:
+                if self._observer:
+                    self._observer.before()
+                result = await _drive(connection, _only_one(steps))
+                if self._observer:
+                    self._observer.after()
+                return result
 
     async def close(self) -> None:
         """Finish what is under way, and give back every connection."""
@@ -237,7 +251,9 @@ async def _drive(connection: psycopg.AsyncConnection[Any], steps: Steps[T]) -> T
         sql, parameters = next(steps)
         while True:
             cursor = await connection.execute(_translate(sql), parameters)
-            sql, parameters = steps.send(await cursor.fetchall() if cursor.description else [])
+            # Not `cursor.description`: that makes an object of every column.
+            has_rows = cursor.pgresult is not None and cursor.pgresult.nfields > 0
+            sql, parameters = steps.send(await cursor.fetchall() if has_rows else [])
     except StopIteration as stop:
         return cast(T, stop.value)
 

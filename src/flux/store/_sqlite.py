@@ -93,6 +93,10 @@ class SqliteDatabase:
         """The same as `read`."""
         return await self.read(steps)
 
+    async def write_one(self, steps: Steps[T]) -> T:
+        """The same as `write`."""
+        return await self.write(steps)
+
     async def scan(self, steps: Steps[T]) -> T:
         """Run a long program on a snapshot of its own, beside everything else."""
         self._check_open()

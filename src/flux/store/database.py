@@ -109,6 +109,13 @@ class Database(Protocol):
         """
         ...
 
+    async def write_one(self, steps: Steps[T]) -> T:
+        """Run a program of one statement as `write` would; what it raises behind its statement undoes nothing.
+
+        :raises DatabaseUnavailable, DatabaseLocked: as for `write`
+        """
+        ...
+
     async def scan(self, steps: Steps[T]) -> T:
         """Run a program that reads much, on one snapshot, without holding up others."""
         ...

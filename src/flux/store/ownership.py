@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from flux.store.database import Row, Steps
 from flux.store.executions import CALLER, COLUMNS, Execution
+from flux.store.workers import JUST_NOW
 
 #: Who could not load the source of an execution leaves it to others, for so many seconds.
 AVOID_SECONDS = 30.0
@@ -19,11 +20,16 @@ WANTED = (
 
 CLAIM = f"""
 update executions set state = 'running', worker = :worker, epoch = epoch + 1, waiting_for = null, updated = :now
-where id = :id and state = 'scheduled' and due <= :now and driver is null and {WANTED}
-returning {COLUMNS}"""
+where id = :id and state = 'scheduled' and due <= :now and driver is null and {WANTED}"""
 
 #: The pools of a worker are one text, `|a|b|`; nobody sweeps the pool of a caller.
 SERVED = f"pool <> '{CALLER}' and replace(:pools, '|' || pool || '|', '') <> :pools"
+#: A claim that needs no look at the row before it is made, and no heartbeat beside it.
+PLAIN = f"""
+  and requests is null and {SERVED}
+  and exists (
+    select 1 from workers
+    where id = :worker and state <> 'gone' and seen > :now - cast(:just as double precision))"""
 #: What a worker cannot do is one text too: requests between line ends, which JSON does not hold.
 FITS = "(requests is null or replace(:refused, '\n' || requests || '\n', '') = :refused)"
 
@@ -51,7 +57,14 @@ FENCE_CHILDREN = "update executions set epoch = epoch + 1 where root = :id and d
 
 def claim(id: str, worker: str) -> Steps[Execution | None]:
     """Take a scheduled execution for `worker`; None when it is not to be had."""
-    rows = yield CLAIM, {"id": id, "worker": worker}
+    rows = yield f"{CLAIM} returning {COLUMNS}", {"id": id, "worker": worker}
+    return Execution(*rows[0]) if rows else None
+
+
+def claim_plain(id: str, worker: str, pools: Sequence[str]) -> Steps[Execution | None]:
+    """Take a scheduled execution of these pools that asks for nothing, if `worker` was seen just now; one statement."""
+    wanted = {"id": id, "worker": worker, "pools": joined(pools), "just": JUST_NOW}
+    rows = yield f"{CLAIM}{PLAIN} returning {COLUMNS}", wanted
     return Execution(*rows[0]) if rows else None
 
 

@@ -1,8 +1,9 @@
 """SyncFluxClient against a server in another thread: from a script, and where an event loop runs already."""
 
-import os
 import signal
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Iterator
 from contextlib import closing
 
 import httpx
@@ -127,25 +128,31 @@ def test_leaving_an_iterator_closes_its_connection(
         portal.call(away.exchanges.until, 0)
 
 
+#: A program of its own: in this one, servers of other tests have handlers for the signal.
+INTERRUPTED = """
+import signal, sys
+from flux.client import SyncFluxClient
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with SyncFluxClient(sys.argv[1]) as client:
+    session = client.session(sys.argv[2])
+    try:
+        list(session.send("Hello"))
+    except KeyboardInterrupt:
+        print(session.cancel()["cancelled"], session.info()["id"])
+"""
+
+
 @pytest.mark.behaviour("client:sync:interrupted")
 def test_ctrl_c_stops_waiting_and_the_client_goes_on(
     away: Served, portal: BlockingPortal, client: SyncFluxClient
 ) -> None:
     model = Held([Reply(LONG)])
     session = client.start_session(portal.call(away.agent, model))
-    seen: list[Event] = []
-    asked = portal.start_task_soon(_interrupt, model.asked.wait)
-    with pytest.raises(KeyboardInterrupt):
-        seen += session.send("Hello")
-    asked.result()
-    portal.call(away.exchanges.until, 0)
-    assert session.cancel()["cancelled"]
-    assert session.info()["id"] == session.id
-
-
-async def _interrupt(ready: Callable[[], object]) -> None:
-    await ready()  # type: ignore[misc]
-    os.kill(os.getpid(), signal.SIGINT)
+    command = [sys.executable, "-c", INTERRUPTED, away.url, session.id]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        portal.call(model.asked.wait)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=20)[0].split() == ["True", session.id]
 
 
 @pytest.mark.behaviour("client:nouns:each")

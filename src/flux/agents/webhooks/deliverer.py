@@ -15,7 +15,7 @@ from flux.store.database import Database, Steps
 from flux.store.webhooks import Delivery, Webhook
 
 #: Seconds to wait after the n-th failure; after the last one a delivery has failed.
-BACKOFFS = (5.0, 60.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
+BACKOFFS: tuple[float, ...] = (5.0, 60.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
 #: So many are sent at a time.
 MOST = 20
 #: Seconds between two looks at most: a process that has died may have left something behind.
