@@ -10,6 +10,7 @@ from flux.errors import TooLarge
 from flux.events import ToolDone
 from flux.messages import ToolCall
 from flux.store import artifacts
+from flux.tools.references import SECLUDED
 from flux.tools.text import clip
 
 #: Bytes of the largest artifact.
@@ -46,7 +47,8 @@ class Keeper:
         id = artifacts.artifact_id(self._run.id, self._call.id, self._count)
         self._count += 1
         await _put(self._run, id, self._call.name, media_type, content)
-        self.last = id
+        if not media_type.startswith(SECLUDED):
+            self.last = id
         return f"{SCHEME}://{id}"
 
     async def recall(self, id: str) -> tuple[str, bytes]:

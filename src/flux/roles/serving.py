@@ -47,7 +47,8 @@ async def serve(process: Process, agent: str, places: Places, ready: Callable[[s
         url = url_of(listener)
         stack.enter_context(announced(process.settings.home, url, process.worker_id))
         app = create_app(process, hosts=hosts)
-        client = FluxClient(EMBEDDED, transport=InProcessTransport(app), workspace=process.binder.workspace)
+        within = InProcessTransport(create_app(process, operator=True))
+        client = FluxClient(EMBEDDED, transport=within, workspace=process.binder.workspace)
         async with client, asyncio.TaskGroup() as serving:
             serving.create_task(_listening(app, listener, partial(end_streams, app)))
             if page_listener is not None:

@@ -24,7 +24,7 @@ async def test_the_plan_of_the_shop_is_approved_in_a_browser(
     monkeypatch.setenv("INVENTORY_DB", str(tmp_path / "shop.db"))
     runtime = import_module("inventory").runtime
     async with runtime.on(settings=Settings(home=tmp_path), workspace=tmp_path) as shop:
-        transport = InProcessTransport(create_app(await shop.process()))
+        transport = InProcessTransport(create_app(await shop.process(), operator=True))
         async with FluxClient("http://localhost", transport=transport) as client:
             tab = await open_page(client, "clerk")
             await tab.say("Look after the stock.")
