@@ -36,19 +36,22 @@ class Server(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path.rpartition("/")[2]
         if path == "events":
-            stream = self.streams.pop(0) if self.streams else forever
-            return httpx.Response(200, content=stream())
+            return httpx.Response(200, content=self._stream())
         if path == "messages":
             body = msgspec.json.decode(await request.aread())
             self.posted.append((body["message"], request.headers.get("Idempotency-Key")))
             self.happened.set()
             if not self.takes:
                 await asyncio.Event().wait()
-            return httpx.Response(202, json={"message": "u", "seq": 2})
+            accepted = {"Flux-Message": "u", "Flux-Seq": "2", "Flux-Repeated": "false"}
+            return httpx.Response(200, headers=accepted, content=self._stream())
         if path == "cancel":
             self.happened.set()
             return httpx.Response(202, json={"cancelled": self.cancelled})
         return httpx.Response(200, json={"items": []} if path == "interrupts" else {"status": "ok"})
+
+    def _stream(self) -> AsyncIterator[bytes]:
+        return (self.streams.pop(0) if self.streams else forever)()
 
 
 async def forever() -> AsyncGenerator[bytes, None]:
