@@ -36,8 +36,9 @@ class PendingApproval(Struct, frozen=True):
 class RunResult(Struct, frozen=True):
     """What a run came to. `data` is the answer where that is a JSON object, `error` says why a run has failed.
 
-    `plan` is the newest version of the plan, with its state and how its actions ended. `usage` is that of the session
-    with all that it drives. `session` goes on with it.
+    `limited`: it came to its limit of turns, and `text` is the forced answer. `plan` is the newest version of the plan,
+    with its state and how its actions ended. `usage` is that of the session with all that it drives. `session` goes on
+    with it.
     """
 
     text: str
@@ -49,6 +50,7 @@ class RunResult(Struct, frozen=True):
     usage: Usage = Usage()
     cost: float = 0.0
     error: str | None = None
+    limited: bool = False
 
 
 class Event(Struct, frozen=True):

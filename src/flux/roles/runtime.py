@@ -17,7 +17,7 @@ from flux.deltas import decode_delta
 from flux.engine.answers import Decision
 from flux.engine.inputs import NewMessage
 from flux.errors import AgentNotFound, InterruptNotFound, InvalidInput, SessionExists, SessionNotFound
-from flux.events import ChatResponse, RunFailed, decode
+from flux.events import AssistantSaid, ChatResponse, RunFailed, RunStarted, decode
 from flux.roles import serving
 from flux.roles.compiling import compiled, exported
 from flux.roles.opening import Opening, check_providers, environment_of, factories_of, registry_of, settings_of
@@ -25,7 +25,7 @@ from flux.roles.results import Event, PendingApproval, RunResult, data_of, pendi
 from flux.roles.specs import AgentSpec, channels_of
 from flux.roles.topology import RuntimeSpec, TenantSpec, check, collected
 from flux.settings import Settings
-from flux.store import executions, interrupts
+from flux.store import executions, interrupts, log
 from flux.store.database import Scope
 from flux.store.feed import Cursor, Frame
 from flux.suggest import unknown
@@ -318,7 +318,18 @@ class Runtime:
             usage=row.spent.tokens,
             cost=row.spent.cost,
             error=_error(watch),
+            limited=await self._limited(id, str(row.agent)),
         )
+
+    async def _limited(self, id: str, agent: str) -> bool:
+        """Whether the newest run of a session came to the limit of its agent's turns."""
+        found, process = self.spec.agent(agent), await self.process()
+        if found is None or found.max_turns is None:
+            return False
+        rows = await process.database.read(log.read_types(self.scope, id, [RunStarted, AssistantSaid]))
+        entries = [row.stored().entry for row in rows]
+        starts = [n for n, entry in enumerate(entries) if isinstance(entry, RunStarted)]
+        return bool(starts) and len(entries) - 1 - starts[-1] > found.max_turns
 
 
 def _error(watch: RunWatch) -> str | None:

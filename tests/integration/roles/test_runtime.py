@@ -59,12 +59,27 @@ async def test_at_the_limit_of_turns_there_is_one_forced_answer_and_the_state_is
         done = await runtime.run("Go.")
         assert (done.state, done.text) == ("completed", "I stop.")
         assert [request.final for request in shop.models["planner"].requests] == [False, False, True]
+        assert not done.limited
         rest = iter([call("planner", "again"), Reply("ok")])
         shop.script = {**shop.script, "boss": lambda request: next(rest)}
         assert (await runtime.run("More.", session=done.session)).state == "completed"
 
 
 TWO = {"max_turns": 2}
+
+
+@pytest.mark.behaviour("roles:runtime:max-turns")
+async def test_a_result_says_that_the_limit_was_reached(tmp_path: Path) -> None:
+    def endless(request: Any) -> Reply:
+        return Reply("I stop.") if request.final else call("nobody", "x")
+
+    shop = Shop({**USUAL, "boss": endless}, agents={"boss": TWO})
+    async with shop.open(tmp_path) as runtime:
+        done = await runtime.run("Go.")
+        assert (done.state, done.text, done.limited) == ("completed", "I stop.", True)
+        shop.script = {**USUAL, "boss": lambda request: Reply("fine")}
+        again = await runtime.run("More.", session=done.session)
+        assert (again.text, again.limited) == ("fine", False)
 
 
 @pytest.mark.behaviour("roles:runtime:nobody")
