@@ -31,6 +31,7 @@ NAMES = (
     "commit",
     "workflows",
     "agents",
+    "instances",
     "recall",
     "failover",
     "mcp",

@@ -72,11 +72,22 @@ async def measure(size: Size, home: Path) -> list[Row]:
 # --- over HTTP
 
 
-class Caller:
-    """A connection that runs the trivial workflow and reads the answer as raw bytes."""
+def posting(path: str, body: bytes) -> bytes:
+    """A request with a body of JSON."""
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return head.encode() + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
 
-    def __init__(self, url: str) -> None:
+
+def _trivial(caller: int) -> bytes:
+    return posting("/workflows/default/trivial/run/sync", b"7")
+
+
+class Caller:
+    """A connection that sends one request again and again, and reads the answers as raw bytes."""
+
+    def __init__(self, url: str, request: bytes) -> None:
         place = urlsplit(url)
+        self._request = request
         self._host, self._port = place.hostname or "", place.port or 0
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
@@ -86,10 +97,7 @@ class Caller:
 
     async def _answer(self) -> bytes:
         reader, writer = self._streams = self._streams or await asyncio.open_connection(self._host, self._port)
-        writer.write(
-            b"POST /workflows/default/trivial/run/sync HTTP/1.1\r\nHost: localhost\r\n"
-            b"Content-Type: application/json\r\nContent-Length: 1\r\n\r\n7"
-        )
+        writer.write(self._request)
         head = await reader.readuntil(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200"):
             raise ConnectionError(f"the server said {head[:200]!r}")
@@ -133,9 +141,17 @@ async def _served(size: Size, home: Path) -> list[Row]:
     ]  # fmt: skip
 
 
-async def calls(url: str, callers: int, warm_up: int, rounds: int, cpu: Any = lambda: 0.0) -> tuple[list[Run], Spent]:
-    """So many runs by each of so many callers."""
-    opened = [Caller(url) for _ in range(callers)]
+async def calls(
+    url: str,
+    callers: int,
+    warm_up: int,
+    rounds: int,
+    cpu: Any = lambda: 0.0,
+    *,
+    request: Callable[[int], bytes] = _trivial,
+) -> tuple[list[Run], Spent]:
+    """So many runs by each of so many callers, whose requests `request` gives."""
+    opened = [Caller(url, request(number)) for number in range(callers)]
 
     async def several(caller: Caller, count: int) -> list[Run]:
         return [await caller.run() for _ in range(count)]
