@@ -24,6 +24,7 @@ name: tidy
 model: local/test-model
 system_prompt: You tidy up notes.
 tools: [system_tools]
+sandbox: local
 tool_approvals: {edit_file: false}
 """
 
@@ -71,7 +72,6 @@ def _flux(workspace: Path, *arguments: str) -> pexpect.spawn[str]:
         "PATH": os.environ["PATH"],
         "HOME": str(workspace.parent),
         "FLUX_HOME": str(workspace.parent / "home"),
-        "FLUX_SANDBOX": "local",
         "LOCAL_KEY": KEY,
         "TERM": "xterm-256color",
         "LANG": "C.UTF-8",
