@@ -17,6 +17,7 @@ def main() -> None:
 
     config = uvicorn.Config(server.streamable_http_app(), port=0, log_level="error", ws="none")
     socket = config.bind_socket()
+    socket.listen()  # who reads the line may connect at once
     print(f"http://127.0.0.1:{socket.getsockname()[1]}/mcp", flush=True)
     uvicorn.Server(config).run(sockets=[socket])
 
