@@ -12,7 +12,7 @@ import json
 import re
 import weakref
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import msgspec
@@ -153,7 +153,10 @@ def struct(said: T) -> T:
     """A struct of ours without the values that are known; the same one when it holds none."""
     if not _Hidden.texts:
         return said
-    body = msgspec.json.encode(said)
+    try:
+        body = msgspec.json.encode(said)
+    except UnicodeEncodeError:  # half of a surrogate pair, which whoever encodes it replaces
+        return cast(T, _clean(said))
     return _clean(said) if holds(body) else said
 
 

@@ -132,3 +132,10 @@ def test_logs_and_their_traces_hold_no_secret(known: Known) -> None:
     text = Redacting("%(message)s").format(record)
     assert "hunter2" not in text
     assert "no login with ***" in text
+
+
+@pytest.mark.behaviour("secrets:redacted:forms")
+def test_a_text_with_half_a_pair_is_cleaned_and_kept(known: Known) -> None:
+    known.add("hunter2-hunter2")
+    said = redaction.struct(TextPart("a\ud800 hunter2-hunter2"))
+    assert said.text == f"a\ud800 {redaction.REDACTED}"
