@@ -45,7 +45,8 @@ async def test_a_stateful_agent_is_one_session_for_all_calls_and_others_are_fres
         shop.script = {**script, "boss": lambda request: next(rest)}
         await runtime.run("Go on.", session=done.session)
         assert len(shop.models["planner"].requests[-1].messages) == 5
-        await runtime.run("Somebody else.", session="another")
+        shop.script = {**script, "boss": [Reply("new here")]}
+        assert (await runtime.run("Somebody else.", session="another")).text == "new here"
         assert done.usage.total > 0
 
 
