@@ -9,12 +9,14 @@ from typing import Any
 import httpx
 import pytest
 
-from flux import create_agent, define_tool
+from flux import configure_provider, create_agent, define_tool, init_agent
 from flux.agents.define.agent import AgentCreateContext
+from flux.agents.harness.host import close_hosts
 from flux.agents.project.discovery import Project
 from flux.client.sse import Parser
 from flux.errors import AgentNotFound, Forbidden
 from flux.messages import ToolResult
+from flux.models.configured import forget_provider
 from flux.models.scripted import Call, Reply, ScriptedModel
 from tests.integration.server.models import Held, says
 from tests.integration.server.serving import Served, serving
@@ -233,3 +235,22 @@ async def test_the_client_talks_to_an_instance(shop: Served) -> None:
         await shop.client.agents.invoke("support", "theirs", "hi")
     with pytest.raises(AgentNotFound):
         [event async for event in shop.client.agents.stream("nobody", "x", "hi")]
+
+
+@pytest.mark.behaviour("instances:code:same-session")
+async def test_code_and_http_reach_the_same_session(
+    shop: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = shop.models["support"] = ScriptedModel([Reply("one"), Reply("two"), Reply("three")])
+    monkeypatch.setenv("FLUX_HOME", str(tmp_path))
+    configure_provider("test", model=shop.models.__getitem__)
+    assert shop.process.project is not None
+    async with await init_agent(shop.process.project.agents["support"], id="t-9", env={"shop": "x"}) as harness:
+        session = await harness.session("case")
+        assert (await session.prompt("first")).text == "one"
+        reply = await prompt(shop, "t-9", session="case")
+        assert (reply["result"]["text"], reply["result"]["metadata"]["session_id"]) == ("two", session.id)
+        assert (await session.prompt("third")).text == "three"
+    assert [len(request.messages) for request in model.requests] == [1, 3, 5]
+    await close_hosts()
+    forget_provider("test")
