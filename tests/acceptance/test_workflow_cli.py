@@ -18,6 +18,7 @@ from flux.tasks import progress
 @workflow
 async def double(ctx):
     await progress("half way")
+    await asyncio.sleep(0.5)  # long enough that somebody who watches is there
     return ctx.input * 2
 
 @workflow
