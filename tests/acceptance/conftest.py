@@ -1,5 +1,31 @@
-"""Real processes may use the same Postgres as the integration tests."""
+"""Real processes may use the same Postgres as the integration tests; those of crash tests are forked."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.crash.databases import fresh_schema
+from tests.crash.process import Zygote
+from tests.crash.sweep import NewDatabase, zygotes_of
 from tests.integration.conftest import postgres, postgres_url
 
 __all__ = ["postgres", "postgres_url"]
+
+
+@pytest.fixture(scope="module")
+def zygotes() -> Iterator[list[Zygote]]:
+    """One for each core."""
+    with zygotes_of(2) as made:
+        yield made
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def new_database(request: pytest.FixtureRequest) -> Iterator[NewDatabase]:
+    """Fresh databases of each kind."""
+    if request.param == "sqlite":
+        yield lambda: ""
+        return
+    server: str = request.getfixturevalue("postgres")
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(fresh_schema(server))

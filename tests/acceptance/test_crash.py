@@ -6,9 +6,7 @@ import itertools
 import os
 import signal
 import sqlite3
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -26,26 +24,12 @@ from flux.events import (
 from flux.testing import EffectCounter
 from tests.crash import judge
 from tests.crash.actors import MANY
-from tests.crash.databases import fresh_schema
 from tests.crash.process import Zygote, set_fault, wait_for_line
 from tests.crash.stage import Plan
+from tests.crash.sweep import FINISHED, KILLED, NewDatabase, sweep
 
-KILLED = f"signal {signal.SIGKILL.value}"
-FINISHED = "exit 0"
 #: Commits beyond those of the first run, in case another run has more.
 MARGIN = 3
-
-#: Gives the URL of a fresh database; empty for the default one in the home.
-NewDatabase = Callable[[], str]
-
-
-@pytest.fixture(scope="module")
-def zygotes() -> Iterator[list[Zygote]]:
-    """One for each core."""
-    made = [Zygote(), Zygote()]
-    yield made
-    for zygote in made:
-        zygote.close()
 
 
 @pytest.fixture
@@ -56,17 +40,6 @@ def zygote(zygotes: list[Zygote]) -> Zygote:
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def new_database(request: pytest.FixtureRequest) -> Iterator[NewDatabase]:
-    """Fresh databases of each kind."""
-    if request.param == "sqlite":
-        yield lambda: ""
-        return
-    server: str = request.getfixturevalue("postgres")
-    with ExitStack() as stack:
-        yield lambda: stack.enter_context(fresh_schema(server))
 
 
 def moments(zygote: Zygote, home: Path, database: str = "") -> list[tuple[str, int]]:
@@ -93,24 +66,6 @@ def crash_and_recover(zygote: Zygote, home: Path, crashes: tuple[str, ...], data
     return [f"{crashes}: {fault}" for fault in wrong]
 
 
-def sweep(
-    zygotes: list[Zygote], folder: Path, crashes: list[tuple[str, ...]], new_database: NewDatabase = str
-) -> list[str]:
-    """All these crashes, two at a time."""
-
-    def some(worker: int) -> list[str]:
-        mine = crashes[worker :: len(zygotes)]
-        homes = (folder / f"{worker}-{n}" for n in itertools.count())
-        return [
-            fault
-            for crash, home in zip(mine, homes, strict=False)
-            for fault in crash_and_recover(zygotes[worker], home, crash, new_database())
-        ]
-
-    with ThreadPoolExecutor(len(zygotes)) as threads:
-        return [fault for faults in threads.map(some, range(len(zygotes))) for fault in faults]
-
-
 @pytest.mark.timeout(120)
 @pytest.mark.behaviour("durability:sweep:every-commit")
 def test_a_kill_at_any_commit_loses_and_repeats_nothing(
@@ -119,7 +74,7 @@ def test_a_kill_at_any_commit_loses_and_repeats_nothing(
     commits = moments(zygotes[0], tmp_path / "whole", new_database())
     crashes: list[tuple[str, ...]] = [(f"{when}:{n}",) for when, n in commits]
     assert len(crashes) > 50
-    assert sweep(zygotes, tmp_path, crashes, new_database) == []
+    assert sweep(zygotes, tmp_path, crashes, crash_and_recover, new_database) == []
 
 
 @pytest.mark.timeout(120)
@@ -128,7 +83,7 @@ def test_a_second_kill_during_recovery_loses_and_repeats_nothing(zygotes: list[Z
     crashes: list[tuple[str, ...]] = [
         (f"{when}:{n}", f"before:{1 + n * 7 % 6}") for when, n in moments(zygotes[0], tmp_path / "whole") if n % 2
     ]
-    assert sweep(zygotes, tmp_path, crashes) == []
+    assert sweep(zygotes, tmp_path, crashes, crash_and_recover) == []
 
 
 @pytest.mark.timeout(120)
@@ -136,7 +91,7 @@ def test_a_second_kill_during_recovery_loses_and_repeats_nothing(zygotes: list[Z
 def test_a_commit_whose_answer_is_lost_loses_and_repeats_nothing(
     zygotes: list[Zygote], tmp_path: Path, new_database: NewDatabase
 ) -> None:
-    assert sweep(zygotes, tmp_path, [(f"lose:{n}",) for n in range(1, 13)], new_database) == []
+    assert sweep(zygotes, tmp_path, [(f"lose:{n}",) for n in range(1, 13)], crash_and_recover, new_database) == []
     logs = [path.read_text() for path in tmp_path.glob("*/log")]
     assert any("is called ours and does not run here" in text for text in logs)  # a claim was among them
 

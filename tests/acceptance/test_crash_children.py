@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from flux.events import ChatResponse, SubagentChanged, ToolDone
-from tests.acceptance.test_crash_workflows import moments, sweep
+from tests.acceptance import test_crash_workflows as workflows
 from tests.crash import judge
 from tests.crash.databases import fresh_schema
 from tests.crash.process import Zygote
 from tests.crash.stage import Plan
+from tests.crash.sweep import FINISHED, moments, sweep, zygotes_of
 
-FINISHED = "exit 0"
 MARGIN = 3
 
 
 @pytest.fixture(scope="module")
 def zygotes() -> Iterator[list[Zygote]]:
     """Some more than there are cores: recovery waits for back-off."""
-    made = [Zygote() for _ in range(4)]
-    yield made
-    for zygote in made:
-        zygote.close()
+    with zygotes_of(4) as made:
+        yield made
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -93,19 +90,10 @@ def test_a_kill_at_any_commit_of_a_run_that_delegates_loses_and_repeats_nothing(
     whole = tmp_path / "whole"
     assert zygotes[0].play(Plan(str(whole), "family", new(urls))) == FINISHED
     commits = judge.calls(whole)[-1].detail["commits"]
-    crashes = [f"{when}:{n}" for when, n in itertools.product(("before", "after"), range(1, commits + MARGIN + 1))]
+    crashes = moments(commits + MARGIN)
     assert len(crashes) > 50
 
-    def some(worker: int) -> list[str]:
-        mine = some_of(crashes, urls)[worker :: len(zygotes)]
-        return [
-            fault
-            for crash in mine
-            for fault in crash_and_recover(zygotes[worker], tmp_path / crash.replace(":", "-"), crash, new(urls))
-        ]
-
-    with ThreadPoolExecutor(len(zygotes)) as threads:
-        assert [fault for faults in threads.map(some, range(len(zygotes))) for fault in faults] == []
+    assert sweep(zygotes, tmp_path, some_of(crashes, urls), crash_and_recover, lambda: new(urls)) == []
 
 
 @pytest.mark.timeout(240)
@@ -113,6 +101,7 @@ def test_a_kill_at_any_commit_of_a_run_that_delegates_loses_and_repeats_nothing(
 def test_a_kill_at_any_commit_of_a_workflow_with_an_agent_loses_and_repeats_nothing(
     zygotes: list[Zygote], tmp_path: Path, urls: ExitStack
 ) -> None:
-    crashes = moments(zygotes[0], tmp_path / "whole", "agent_workflow", new(urls))
+    crashes = workflows.moments_of(zygotes[0], tmp_path / "whole", "agent_workflow", new(urls))
     assert len(crashes) > 40
-    assert sweep(zygotes, tmp_path, "agent_workflow", some_of(crashes, urls), lambda: new(urls)) == []
+    recover = partial(workflows.crash_and_recover, "agent_workflow")
+    assert sweep(zygotes, tmp_path, some_of(crashes, urls), recover, lambda: new(urls)) == []

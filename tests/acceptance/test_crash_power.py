@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,9 +12,7 @@ from tests.crash import judge
 from tests.crash.power import build_disk, cut_power
 from tests.crash.process import Zygote, set_fault
 from tests.crash.stage import Plan
-
-KILLED = f"signal {signal.SIGKILL.value}"
-FINISHED = "exit 0"
+from tests.crash.sweep import FINISHED, KILLED
 
 
 @pytest.fixture(scope="module")

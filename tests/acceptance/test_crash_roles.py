@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import signal
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,28 +10,15 @@ import pytest
 from tests.crash import judge, roles
 from tests.crash.process import Zygote, set_fault
 from tests.crash.stage import Plan
+from tests.crash.sweep import FINISHED, KILLED, sweep, unfinished
 
-KILLED = f"signal {signal.SIGKILL.value}"
-FINISHED = "exit 0"
 #: Every so many commits one is a place to die: each death takes its time.
 STRIDE = 3
 
 
-@pytest.fixture(scope="module")
-def zygotes() -> Iterator[list[Zygote]]:
-    made = [Zygote(), Zygote()]
-    yield made
-    for zygote in made:
-        zygote.close()
-
-
-def crash_and_recover(zygote: Zygote, home: Path, crash: str) -> list[str]:
+def crash_and_recover(zygote: Zygote, home: Path, crash: str, database: str) -> list[str]:
     """Crash one process, then let another one finish; what is wrong then."""
-    zygote.play(Plan(str(home), "books", crash=crash))
-    status = zygote.play(Plan(str(home), "books"))
-    if status != FINISHED:
-        return [f"{crash}: recovery ended with {status}: {(home / 'log').read_text()[-2000:]}"]
-    return [f"{crash}: {fault}" for fault in roles.faults(home)]
+    return unfinished(zygote, home, "books", crash, database) or [f"{crash}: {fault}" for fault in roles.faults(home)]
 
 
 @pytest.mark.timeout(180)
@@ -46,13 +30,7 @@ def test_a_kill_at_any_commit_of_a_plan_loses_and_repeats_no_action(zygotes: lis
     commits = judge.calls(whole)[-1].detail["commits"]
     crashes = [f"{when}:{n}" for n, when in itertools.product(range(1, commits + 3), ("before", "after"))][::STRIDE]
 
-    def some(worker: int) -> list[str]:
-        homes = (tmp_path / f"{worker}-{n}" for n in itertools.count())
-        mine = zip(crashes[worker :: len(zygotes)], homes, strict=False)
-        return [fault for crash, home in mine for fault in crash_and_recover(zygotes[worker], home, crash)]
-
-    with ThreadPoolExecutor(len(zygotes)) as threads:
-        assert [fault for faults in threads.map(some, range(len(zygotes))) for fault in faults] == []
+    assert sweep(zygotes, tmp_path, crashes, crash_and_recover) == []
 
 
 @pytest.mark.behaviour("durability:roles:inside-an-action")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.test_crash_children import FINISHED, MARGIN, new, some_of, urls, zygotes
+from tests.acceptance.test_crash_children import MARGIN, new, some_of, urls, zygotes
 from tests.crash import judge, talks
 from tests.crash.process import Zygote
 from tests.crash.stage import Plan
+from tests.crash.sweep import FINISHED, moments, sweep
 
 __all__ = ["urls", "zygotes"]
 
@@ -35,15 +34,7 @@ def test_a_kill_at_any_commit_of_a_conversation_loses_and_repeats_nothing(
     assert zygotes[0].play(Plan(str(whole), "conversation", database)) == FINISHED, (whole / "log").read_text()
     assert talks.faults(whole, database) == []
     commits = judge.calls(whole)[-1].detail["commits"]
-    crashes = [f"{when}:{n}" for when, n in itertools.product(("before", "after"), range(1, commits + MARGIN + 1))]
+    crashes = moments(commits + MARGIN)
     assert len(crashes) > 30
 
-    def some(worker: int) -> list[str]:
-        return [
-            fault
-            for crash in some_of(crashes, urls)[worker :: len(zygotes)]
-            for fault in crash_and_recover(zygotes[worker], tmp_path / crash.replace(":", "-"), crash, new(urls))
-        ]
-
-    with ThreadPoolExecutor(len(zygotes)) as threads:
-        assert [fault for faults in threads.map(some, range(len(zygotes))) for fault in faults] == []
+    assert sweep(zygotes, tmp_path, some_of(crashes, urls), crash_and_recover, lambda: new(urls)) == []

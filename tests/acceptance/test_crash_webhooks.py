@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.crash import hooks, judge
-from tests.crash.databases import fresh_schema
 from tests.crash.process import Zygote
 from tests.crash.stage import Plan
+from tests.crash.sweep import FINISHED, NewDatabase, moments, sweep
 
-FINISHED = "exit 0"
 #: Commits beyond those of the first run, in case another run has more.
 MARGIN = 2
-
-NewDatabase = Callable[[], str]
-
-
-@pytest.fixture(scope="module")
-def zygotes() -> Iterator[list[Zygote]]:
-    made = [Zygote(), Zygote()]
-    yield made
-    for zygote in made:
-        zygote.close()
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def new_database(request: pytest.FixtureRequest) -> Iterator[NewDatabase]:
-    """Fresh databases of each kind."""
-    if request.param == "sqlite":
-        yield lambda: ""
-        return
-    server: str = request.getfixturevalue("postgres")
-    with ExitStack() as stack:
-        yield lambda: stack.enter_context(fresh_schema(server))
 
 
 def crash_and_recover(zygote: Zygote, home: Path, crash: str | None, database: str) -> list[str]:
@@ -62,16 +36,8 @@ def test_a_kill_at_any_commit_loses_nothing_that_is_to_be_told(
     whole, database = tmp_path / "whole", new_database()
     assert crash_and_recover(zygotes[0], whole, None, database) == []
     commits = judge.calls(whole)[-1].detail["commits"] + MARGIN
-    crashes = [f"{when}:{n}" for when, n in itertools.product(("before", "after"), range(1, commits + 1))]
+    crashes = moments(commits)
     assert len(crashes) > 20
     crashes = crashes[:: 9 if database else 3]
 
-    def some(worker: int) -> list[str]:
-        homes = (tmp_path / f"{worker}-{n}" for n in itertools.count())
-        mine = zip(crashes[worker :: len(zygotes)], homes, strict=False)
-        return [
-            fault for crash, home in mine for fault in crash_and_recover(zygotes[worker], home, crash, new_database())
-        ]
-
-    with ThreadPoolExecutor(len(zygotes)) as threads:
-        assert [fault for faults in threads.map(some, range(len(zygotes))) for fault in faults] == []
+    assert sweep(zygotes, tmp_path, crashes, crash_and_recover, new_database) == []

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import sqlite3
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,28 +14,15 @@ import pytest
 from flux.events import InterruptAnswered
 from flux.workflow_entries import TaskFailed, WorkflowFailed
 from tests.crash import flow_judge, judge
-from tests.crash.databases import fresh_schema
 from tests.crash.process import Zygote, set_fault, wait_for_line
 from tests.crash.stage import EXIT, Plan
+from tests.crash.sweep import FINISHED, KILLED, NewDatabase, moments, sweep
 from tests.crash.workflows import UNKNOWN
 
-KILLED = f"signal {signal.SIGKILL.value}"
-FINISHED = "exit 0"
 #: Commits beyond those of the first run, in case another run has more.
 MARGIN = 3
 #: Processes at a time: a workflow spends most of its time asleep.
 AT_ONCE = 4
-
-#: Gives the URL of a fresh database; empty for the default one in the home.
-NewDatabase = Callable[[], str]
-
-
-@pytest.fixture(scope="module")
-def zygotes() -> Iterator[list[Zygote]]:
-    made = [Zygote() for _ in range(AT_ONCE)]
-    yield made
-    for zygote in made:
-        zygote.close()
 
 
 @pytest.fixture
@@ -50,26 +35,15 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def new_database(request: pytest.FixtureRequest) -> Iterator[NewDatabase]:
-    """Fresh databases of each kind."""
-    if request.param == "sqlite":
-        yield lambda: ""
-        return
-    server: str = request.getfixturevalue("postgres")
-    with ExitStack() as stack:
-        yield lambda: stack.enter_context(fresh_schema(server))
-
-
-def moments(zygote: Zygote, home: Path, scenario: str, database: str = "") -> list[str]:
+def moments_of(zygote: Zygote, home: Path, scenario: str, database: str = "") -> list[str]:
     """Each commit of an undisturbed run, before and after."""
     assert zygote.play(Plan(str(home), scenario, database)) == FINISHED
     assert flow_judge.faults(home, flow_judge.flows(home, database)) == []
     commits = judge.calls(home)[-1].detail["commits"]
-    return [f"{when}:{n}" for when, n in itertools.product(("before", "after"), range(1, commits + MARGIN + 1))]
+    return moments(commits + MARGIN)
 
 
-def crash_and_recover(zygote: Zygote, home: Path, scenario: str, crash: str, database: str) -> list[str]:
+def crash_and_recover(scenario: str, zygote: Zygote, home: Path, crash: str, database: str) -> list[str]:
     """Crash one process, then let another one finish; what is wrong then."""
     if zygote.play(Plan(str(home), scenario, database, crash)) == FINISHED:
         return [f"{crash}: {fault}" for fault in flow_judge.faults(home, flow_judge.flows(home, database))]
@@ -82,32 +56,14 @@ def crash_and_recover(zygote: Zygote, home: Path, scenario: str, crash: str, dat
     return [f"{crash}: {fault}" for fault in wrong]
 
 
-def sweep(
-    zygotes: list[Zygote], folder: Path, scenario: str, crashes: list[str], new_database: NewDatabase = str
-) -> list[str]:
-    """All these crashes, some at a time."""
-
-    def some(worker: int) -> list[str]:
-        return [
-            fault
-            for crash in crashes[worker :: len(zygotes)]
-            for fault in crash_and_recover(
-                zygotes[worker], folder / crash.replace(":", "-"), scenario, crash, new_database()
-            )
-        ]
-
-    with ThreadPoolExecutor(len(zygotes)) as threads:
-        return [fault for faults in threads.map(some, range(len(zygotes))) for fault in faults]
-
-
 @pytest.mark.timeout(300)
 @pytest.mark.behaviour("durability:workflows:every-commit")
 def test_a_kill_at_any_commit_of_a_workflow_loses_and_repeats_nothing(
     zygotes: list[Zygote], tmp_path: Path, new_database: NewDatabase
 ) -> None:
-    crashes = moments(zygotes[0], tmp_path / "whole", "whole_workflow", new_database())
+    crashes = moments_of(zygotes[0], tmp_path / "whole", "whole_workflow", new_database())
     assert len(crashes) > 40
-    assert sweep(zygotes, tmp_path, "whole_workflow", crashes, new_database) == []
+    assert sweep(zygotes, tmp_path, crashes, partial(crash_and_recover, "whole_workflow"), new_database) == []
 
 
 @pytest.mark.timeout(300)
@@ -116,7 +72,7 @@ def test_a_commit_of_a_workflow_whose_answer_is_lost_loses_and_repeats_nothing(
     zygotes: list[Zygote], tmp_path: Path, new_database: NewDatabase
 ) -> None:
     crashes = [f"lose:{n}" for n in range(1, 36)]
-    assert sweep(zygotes, tmp_path, "whole_workflow", crashes, new_database) == []
+    assert sweep(zygotes, tmp_path, crashes, partial(crash_and_recover, "whole_workflow"), new_database) == []
 
 
 @pytest.mark.timeout(120)
@@ -124,14 +80,14 @@ def test_a_commit_of_a_workflow_whose_answer_is_lost_loses_and_repeats_nothing(
 def test_a_script_that_is_killed_at_any_commit_goes_on_by_its_id(
     zygotes: list[Zygote], tmp_path: Path, new_database: NewDatabase
 ) -> None:
-    crashes = moments(zygotes[0], tmp_path / "whole", "run_script", new_database())
+    crashes = moments_of(zygotes[0], tmp_path / "whole", "run_script", new_database())
     assert len(crashes) > 20
-    assert sweep(zygotes, tmp_path, "run_script", crashes, new_database) == []
+    assert sweep(zygotes, tmp_path, crashes, partial(crash_and_recover, "run_script"), new_database) == []
 
 
 @pytest.mark.behaviour("durability:scripts:unanswered")
 def test_a_script_goes_on_when_the_answer_to_a_commit_is_lost(zygotes: list[Zygote], tmp_path: Path) -> None:
-    assert sweep(zygotes, tmp_path, "run_script", [f"lose:{n}" for n in range(1, 25)]) == []
+    assert sweep(zygotes, tmp_path, [f"lose:{n}" for n in range(1, 25)], partial(crash_and_recover, "run_script")) == []
 
 
 @pytest.mark.behaviour("durability:scripts:server-keeps-off")
