@@ -14,32 +14,15 @@ FluxError
 ├── Unauthorized            401
 ├── Forbidden               403
 ├── NotFound                404
-│   ├── SessionNotFound
-│   ├── AgentNotFound
-│   ├── DispatchNotFound
-│   ├── ScheduleNotFound
-│   ├── WorkerNotFound
+│   ├── SessionNotFound, AgentNotFound, DispatchNotFound, ScheduleNotFound, WorkerNotFound, WorkflowNotFound
+│   ├── ExecutionNotFound, InterruptNotFound, SecretNotFound, ConfigNotFound, ArtifactNotFound, MemoryNotFound
+│   ├── PrincipalNotFound, RoleNotFound
 │   ├── WebhookNotFound          no such webhook, or no such delivery of it
-│   ├── WorkflowNotFound
-│   ├── ExecutionNotFound
-│   ├── InterruptNotFound
-│   ├── SecretNotFound
-│   ├── ConfigNotFound
-│   ├── ArtifactNotFound
-│   ├── MemoryNotFound
-│   ├── PrincipalNotFound
-│   ├── RoleNotFound
 │   └── StoredValueNotFound      a value kept outside the log is gone
 ├── Conflict                409  the request met a state it cannot apply to
-│   ├── SessionEnded
-│   ├── SessionBusy
-│   ├── SessionExists
+│   ├── SessionEnded, SessionBusy, SessionExists, AgentExists, ScheduleExists, WorkerExists, WebhookExists
 │   ├── HarnessExists            a context has a harness of this name already
-│   ├── AgentExists
-│   ├── ScheduleExists
-│   ├── WorkerExists
-│   ├── WebhookExists
-│   ├── InterruptDecided
+│   ├── InterruptDecided         somebody has answered the question
 │   ├── NotPaused                the execution waits for no answer of this kind
 │   └── IdempotencyMismatch
 ├── TooLarge                413
@@ -51,11 +34,7 @@ FluxError
 │   ├── SecretUnreadable         a secret was encrypted with another key
 │   ├── SourceUnusable           a worker cannot load the source of a workflow
 │   ├── SandboxUnavailable       a sandbox cannot work on this machine
-│   ├── ServerUnreachable
-│   ├── DatabaseUnavailable
-│   ├── DatabaseLocked
-│   ├── DatabaseTooNew
-│   └── AddressInUse
+│   └── ServerUnreachable, DatabaseUnavailable, DatabaseLocked, DatabaseTooNew, AddressInUse
 ├── ExecutionError          500  a task of a workflow failed; the cause is in it
 │   ├── ExecutionTimeoutError    it took longer than its timeout
 │   ├── ExecutionInterrupted     its worker stopped while it ran once; the outcome is unknown
@@ -101,7 +80,6 @@ class FluxError(Exception):
 class InvalidInput(FluxError):
     """The input cannot be used."""
 
-    type = "invalid_input"
     status = 400
 
 
@@ -111,8 +89,6 @@ class DefinitionInvalid(InvalidInput):
 
 class TopologyInvalid(DefinitionInvalid):
     """The agents of a runtime do not go together; `details["faults"]` has every reason."""
-
-    type = "topology_invalid"
 
 
 class SourceInvalid(InvalidInput):

@@ -23,13 +23,13 @@ from flux.entry import Entry as Entry  # noqa: PLC0414
 from flux.entry import entry_types
 from flux.errors import DatabaseTooNew
 from flux.messages import AssistantPart, StopReason, ToolCall, Usage, UserPart
+from flux.plan_entries import PlanChanged as PlanChanged  # noqa: PLC0414
+from flux.plan_entries import Planned as Planned  # noqa: PLC0414
+from flux.plan_entries import PlanState as PlanState  # noqa: PLC0414
 from flux.workflow_entries import WORKFLOW_ENDS, TaskCompleted, TaskFailed
 
 Mode = Literal["queue", "steer", "interrupt", "reject"]
 Verdict = Literal["allow", "ask", "deny"]
-PlanState = Literal[
-    "draft", "awaiting_approval", "approved", "rejected", "executing", "completed", "failed", "cancelled"
-]
 Outcome = Literal["success", "error", "denied", "cancelled", "interrupted", "timeout", "expired"]
 
 
@@ -243,30 +243,6 @@ class CancelRequested(Entry, frozen=True, tag="cancel_requested", kw_only=True):
 
     run: str
     by: str = ""
-
-
-class Planned(Entry, frozen=True, tag="plan", kw_only=True):
-    """The plan as it is now; its `digest` tells one plan from another, whatever of it is done."""
-
-    steps: tuple[dict[str, Any], ...]
-    digest: str = ""
-
-
-class PlanChanged(Entry, frozen=True, tag="typed_plan", kw_only=True):
-    """A version of a typed plan got into a state, by the tool call `call`; a draft has its `value`.
-
-    `rule` says by which rule of approval. `actions` tell of each action how it ended.
-    """
-
-    plan: str
-    revision: int = msgspec.field(name="version")
-    state: PlanState
-    digest: str
-    call: str
-    value: dict[str, Any] | None = None
-    rule: str = ""
-    reason: str = ""
-    actions: tuple[dict[str, Any], ...] = ()
 
 
 class SubagentChanged(Entry, frozen=True, tag="subagent", kw_only=True):

@@ -18,10 +18,10 @@ from flux.engine.answers import Decision
 from flux.engine.inputs import NewMessage
 from flux.errors import AgentNotFound, InterruptNotFound, InvalidInput, SessionExists, SessionNotFound
 from flux.events import AssistantSaid, ChatResponse, RunFailed, RunStarted, decode
-from flux.roles import serving
 from flux.roles.compiling import compiled, exported
 from flux.roles.opening import Opening, check_providers, environment_of, factories_of, registry_of, settings_of
 from flux.roles.results import Event, PendingApproval, RunResult, data_of, pending
+from flux.roles.serving import Places, say, serve
 from flux.roles.specs import AgentSpec, channels_of
 from flux.roles.topology import RuntimeSpec, TenantSpec, check, collected
 from flux.settings import Settings
@@ -210,7 +210,7 @@ class Runtime:
         """
         process = await self.process()
         agent = self.spec.coordinator or self.spec.agents[0]
-        await serving.serve(process, agent.name, serving.Places(host, port, page_port), ready or serving.say)
+        await serve(process, agent.name, Places(host, port, page_port), ready or say)
 
     async def _open(self) -> Process:
         spec, opening = self.spec, self._opening
