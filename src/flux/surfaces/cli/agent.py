@@ -20,6 +20,7 @@ from flux.surfaces.cli.options import (
     settings_for,
     when,
 )
+from flux.surfaces.cli.rows import listed
 from flux.surfaces.cli.session import session
 
 FIELDS = (
@@ -99,7 +100,7 @@ def apply(file: Path, strict: bool, format_: str, server: str | None) -> None:
 @server_option
 def list_agents(limit: int, format_: str, server: str | None) -> None:
     """List the agents."""
-    found = run(_list(server, limit))
+    found = run(listed(server, "/agents", limit))
     if format_ == "json":
         print_json(found)
         return
@@ -238,16 +239,6 @@ async def _update(server: str | None, name: str, fields: dict[str, Any]) -> dict
         if "skills" in fields:
             before.pop("skills_dir", None)
         return await client.put(f"/agents/{name}", before | fields | {"name": name})
-
-
-async def _list(server: str | None, limit: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    async with connect(settings_for(server), worker=False) as client:
-        async for row in client.pages("/agents"):
-            found.append(row)
-            if len(found) == limit:
-                break
-    return found
 
 
 async def _talk(server: str | None, name: str, session_id: str | None, model: str | None) -> int:

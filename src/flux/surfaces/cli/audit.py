@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 import time
-from typing import Any
 
 import click
 
-from flux.surfaces.cli.connect import connect, run
-from flux.surfaces.cli.options import format_option, print_json, print_table, server_option, settings_for, when
+from flux.surfaces.cli.connect import run
+from flux.surfaces.cli.options import format_option, print_json, print_table, server_option, when
+from flux.surfaces.cli.rows import listed
 
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 AGO = re.compile(r"(\d+)([smhd])")
@@ -45,7 +45,7 @@ def audit(
 ) -> None:
     """Show who decided, changed, started or read what, newest first."""
     wanted = {"action": action, "principal": principal, "subject": subject, "since": since}
-    found = run(_acts(server, {key: value for key, value in wanted.items() if value is not None}, limit))
+    found = run(listed(server, "/audit", limit, **wanted))
     if format_ == "json":
         print_json(found)
         return
@@ -53,13 +53,3 @@ def audit(
         (when(act["at"]), act["principal"], act["action"], act["subject"], json.dumps(act["details"])) for act in found
     ]
     print_table(("TIME", "PRINCIPAL", "ACTION", "SUBJECT", "DETAILS"), rows, "Nothing was done yet.")
-
-
-async def _acts(server: str | None, wanted: dict[str, Any], limit: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    async with connect(settings_for(server), worker=False) as client:
-        async for act in client.pages("/audit", **wanted):
-            found.append(act)
-            if len(found) == limit:
-                break
-    return found

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from flux.surfaces.cli.connect import run
-from flux.surfaces.cli.named import names, print_names, print_text, send
+from flux.surfaces.cli.named import print_names, print_text, send
 from flux.surfaces.cli.options import format_option, print_json, server_option
+from flux.surfaces.cli.rows import listed
 
 
 @click.group()
@@ -48,7 +49,7 @@ def get_config(name: str, format_: str, server: str | None) -> None:
 @server_option
 def list_configs(limit: int, format_: str, server: str | None) -> None:
     """List the names that are set."""
-    print_names(run(names(server, "configs", limit)), format_, "No configs yet; `flux config set` sets one.")
+    print_names(run(listed(server, "/configs", limit)), format_, "No configs yet; `flux config set` sets one.")
 
 
 @config.command()

@@ -19,6 +19,7 @@ from flux.surfaces.cli.options import (
     short_id,
     when,
 )
+from flux.surfaces.cli.rows import first
 from flux.surfaces.cli.runs import cancel, qualified, status, until_rest
 
 STATES = ["SCHEDULED", "RESUMING", "RUNNING", "PAUSED", "COMPLETED", "FAILED", "CANCELLED"]
@@ -135,15 +136,10 @@ async def _list(
     server: str | None, path: str, limit: int | None, execution: str | None = None, **query: Any
 ) -> list[dict[str, Any]]:
     """Rows of a list, or of one that belongs to an execution."""
-    found: list[dict[str, Any]] = []
     async with connect(settings_for(server), worker=False) as client:
         if execution is not None:
             path = f"/executions/{await find_execution(client, execution)}{path}"
-        async for row in client.pages(path, **query):
-            found.append(row)
-            if len(found) == limit:
-                break
-    return found
+        return await first(limit, client.pages(path, **query))
 
 
 async def _decide(server: str | None, execution: str, approval: str, word: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
 from flux.agents.memory.store import check_key
 from flux.client.memories import MemoriesClient
-from flux.surfaces.cli.connect import connect, run
+from flux.surfaces.cli.connect import run
 from flux.surfaces.cli.named import print_text
 from flux.surfaces.cli.options import (
     Command,
@@ -18,9 +17,9 @@ from flux.surfaces.cli.options import (
     print_json,
     print_table,
     server_option,
-    settings_for,
     when,
 )
+from flux.surfaces.cli.rows import asked, first
 
 T = TypeVar("T")
 
@@ -43,7 +42,7 @@ def memory() -> None:
 @server_option
 def list_memories(agent: str | None, scope: str | None, limit: int, format_: str, server: str | None) -> None:
     """List memories, by scope and key."""
-    found = run(_with(server, lambda memories: _first(memories, agent, scope, limit)))
+    found = run(asked(server, MemoriesClient, lambda memories: first(limit, memories.list(agent=agent, scope=scope))))
     if format_ == "json":
         print_json(found)
         return
@@ -59,7 +58,7 @@ def list_memories(agent: str | None, scope: str | None, limit: int, format_: str
 def show(key: str, agent: str | None, scope: str | None, format_: str, server: str | None) -> None:
     """Show the memory KEY. --scope or --agent says which, where several scopes have it."""
     check_key(key)
-    found = run(_with(server, lambda memories: memories.get(key, agent=agent, scope=scope)))
+    found = run(asked(server, MemoriesClient, lambda memories: memories.get(key, agent=agent, scope=scope)))
     if format_ == "json":
         print_json(found)
         return
@@ -74,19 +73,5 @@ def show(key: str, agent: str | None, scope: str | None, format_: str, server: s
 def forget(key: str, agent: str | None, scope: str | None, server: str | None) -> None:
     """Forget the memory KEY. --scope or --agent says which, where several scopes have it."""
     check_key(key)
-    gone = run(_with(server, lambda memories: memories.forget(key, agent=agent, scope=scope)))
+    gone = run(asked(server, MemoriesClient, lambda memories: memories.forget(key, agent=agent, scope=scope)))
     click.echo(f"Forgot {gone['key']} of {gone['scope']}.")
-
-
-async def _with(server: str | None, call: Callable[[MemoriesClient], Awaitable[T]]) -> T:
-    async with connect(settings_for(server), worker=False) as client:
-        return await call(MemoriesClient(client))
-
-
-async def _first(memories: MemoriesClient, agent: str | None, scope: str | None, limit: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    async for row in memories.list(agent=agent, scope=scope):
-        found.append(row)
-        if len(found) == limit:
-            break
-    return found

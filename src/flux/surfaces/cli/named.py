@@ -29,17 +29,6 @@ async def post(server: str | None, path: str, body: dict[str, Any]) -> dict[str,
         return await client.request("POST", path, body)
 
 
-async def names(server: str | None, collection: str, limit: int) -> list[dict[str, Any]]:
-    """The names that are set."""
-    found: list[dict[str, Any]] = []
-    async with connect(settings_for(server), worker=False) as client:
-        async for row in client.pages(f"/{collection}"):
-            found.append(row)
-            if len(found) == limit:
-                break
-    return found
-
-
 def print_names(found: list[dict[str, Any]], format_: str, empty: str) -> None:
     """The names on stdout."""
     if format_ == "json":

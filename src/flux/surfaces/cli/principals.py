@@ -11,6 +11,7 @@ from flux.engine.principals import check_subject
 from flux.errors import InvalidInput
 from flux.surfaces.cli.connect import connect, run
 from flux.surfaces.cli.options import format_option, print_json, print_table, server_option, settings_for, when
+from flux.surfaces.cli.rows import listed
 
 DAY = 86_400
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": DAY, "w": 7 * DAY, "y": 365 * DAY}
@@ -49,7 +50,7 @@ def create(subject: str, kind: str, roles: tuple[str, ...], name: str | None, fo
 @server_option
 def list_principals(kind: str | None, limit: int, format_: str, server: str | None) -> None:
     """List the principals."""
-    found = run(_list(server, kind, limit))
+    found = run(listed(server, "/principals", limit, kind=kind))
     if format_ == "json":
         print_json(found)
         return
@@ -210,13 +211,3 @@ def _report(text: str, made: dict[str, Any], format_: str) -> None:
 async def _send(server: str | None, method: str, path: str, body: Any = None) -> dict[str, Any]:
     async with connect(settings_for(server), worker=False) as client:
         return await client.request(method, path, body)
-
-
-async def _list(server: str | None, kind: str | None, limit: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    async with connect(settings_for(server), worker=False) as client:
-        async for row in client.pages("/principals", kind=kind):
-            found.append(row)
-            if len(found) == limit:
-                break
-    return found

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import click
 
 from flux.client import SchedulesClient
 from flux.errors import InvalidInput
-from flux.surfaces.cli.connect import connect, run
+from flux.surfaces.cli.connect import run
 from flux.surfaces.cli.options import (
     format_option,
     print_json,
     print_table,
     printable,
     server_option,
-    settings_for,
     short_id,
     when,
 )
-
-Row = dict[str, Any]
+from flux.surfaces.cli.rows import Row, asked, first
 
 
 @click.group()
@@ -52,7 +48,7 @@ def create(name: str, input_: str | None, every: str | None, at: str | None, for
            **fields: Any) -> None:  # fmt: skip
     """Make a schedule: what to start, and when."""
     fields |= {"interval": every, "once": at, "input": _parsed(input_)}
-    made = run(_call(server, lambda schedules: schedules.create(name, **fields)))
+    made = run(asked(server, SchedulesClient, lambda schedules: schedules.create(name, **fields)))
     _report(made, format_, f"Created schedule {made['name']}; next at {_when(made['next_at'])}.")
 
 
@@ -62,7 +58,7 @@ def create(name: str, input_: str | None, every: str | None, at: str | None, for
 @server_option
 def list_schedules(limit: int, format_: str, server: str | None) -> None:
     """List the schedules."""
-    found = run(_take(server, limit, lambda schedules: schedules.list()))
+    found = run(asked(server, SchedulesClient, lambda schedules: first(limit, schedules.list())))
     if format_ == "json":
         print_json(found)
         return
@@ -81,7 +77,7 @@ def list_schedules(limit: int, format_: str, server: str | None) -> None:
 @server_option
 def show(name: str, format_: str, server: str | None) -> None:
     """Show a schedule."""
-    found = run(_call(server, lambda schedules: schedules.get(name)))
+    found = run(asked(server, SchedulesClient, lambda schedules: schedules.get(name)))
     if format_ == "json":
         print_json(found)
         return
@@ -107,7 +103,11 @@ def show(name: str, format_: str, server: str | None) -> None:
 @server_option
 def pause(name: str, format_: str, server: str | None) -> None:
     """Let nothing start until it is resumed."""
-    _report(run(_call(server, lambda schedules: schedules.pause(name))), format_, f"Paused schedule {name}.")
+    _report(
+        run(asked(server, SchedulesClient, lambda schedules: schedules.pause(name))),
+        format_,
+        f"Paused schedule {name}.",
+    )
 
 
 @schedule.command()
@@ -116,7 +116,7 @@ def pause(name: str, format_: str, server: str | None) -> None:
 @server_option
 def resume(name: str, format_: str, server: str | None) -> None:
     """Go on with the next time from now."""
-    found = run(_call(server, lambda schedules: schedules.resume(name)))
+    found = run(asked(server, SchedulesClient, lambda schedules: schedules.resume(name)))
     _report(found, format_, f"Resumed schedule {name}; next at {_when(found['next_at'])}.")
 
 
@@ -125,7 +125,7 @@ def resume(name: str, format_: str, server: str | None) -> None:
 @server_option
 def delete(name: str, server: str | None) -> None:
     """Delete a schedule and its history; what it has started goes on."""
-    run(_call(server, lambda schedules: schedules.delete(name)))
+    run(asked(server, SchedulesClient, lambda schedules: schedules.delete(name)))
     click.echo(f"Deleted schedule {name}.")
 
 
@@ -136,7 +136,7 @@ def delete(name: str, server: str | None) -> None:
 @server_option
 def history(name: str, limit: int, format_: str, server: str | None) -> None:
     """Show what became of the times of a schedule, newest first."""
-    found = run(_take(server, limit, lambda schedules: schedules.history(name)))
+    found = run(asked(server, SchedulesClient, lambda schedules: first(limit, schedules.history(name))))
     if format_ == "json":
         print_json(found)
         return
@@ -145,29 +145,6 @@ def history(name: str, limit: int, format_: str, server: str | None) -> None:
         for row in found
     ]
     print_table(("DUE", "OUTCOME", "MISSED", "EXECUTION", "ERROR"), rows, "It has not fired yet.")
-
-
-@asynccontextmanager
-async def _schedules(server: str | None) -> AsyncIterator[SchedulesClient]:
-    async with connect(settings_for(server), worker=False) as client:
-        yield SchedulesClient(client)
-
-
-async def _call(server: str | None, call: Callable[[SchedulesClient], Any]) -> Any:
-    async with _schedules(server) as schedules:
-        return await call(schedules)
-
-
-async def _take(
-    server: str | None, limit: int, listed: Callable[[SchedulesClient], AsyncGenerator[Row, None]]
-) -> list[Row]:
-    found: list[Row] = []
-    async with _schedules(server) as schedules:
-        async for row in listed(schedules):
-            found.append(row)
-            if len(found) == limit:
-                break
-    return found
 
 
 def _parsed(text: str | None) -> Any:

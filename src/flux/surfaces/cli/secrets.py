@@ -7,8 +7,9 @@ import sys
 import click
 
 from flux.surfaces.cli.connect import run
-from flux.surfaces.cli.named import names, post, print_names, print_text, send
+from flux.surfaces.cli.named import post, print_names, print_text, send
 from flux.surfaces.cli.options import format_option, print_json, server_option
+from flux.surfaces.cli.rows import listed
 
 
 @click.group()
@@ -45,7 +46,7 @@ def get_secret(name: str, format_: str, server: str | None) -> None:
 @server_option
 def list_secrets(limit: int, format_: str, server: str | None) -> None:
     """List the names that are set."""
-    print_names(run(names(server, "secrets", limit)), format_, "No secrets yet; `flux secrets set` sets one.")
+    print_names(run(listed(server, "/secrets", limit)), format_, "No secrets yet; `flux secrets set` sets one.")
 
 
 @secrets.command()

@@ -22,6 +22,7 @@ from flux.surfaces.cli.options import (
     short_id,
     when,
 )
+from flux.surfaces.cli.rows import listed
 from flux.surfaces.visible import visible
 
 STATES = ["idle", "scheduled", "running", "waiting", "ended"]
@@ -50,7 +51,7 @@ def list_sessions(
     server: str | None,
 ) -> None:
     """List sessions, newest first."""
-    found = run(_list(server, limit, agent=agent, state=state, instance=instance, q=q))
+    found = run(listed(server, "/sessions", limit, agent=agent, state=state, instance=instance, q=q))
     if format_ == "json":
         print_json(found)
         return
@@ -195,16 +196,6 @@ async def _artifact(server: str | None, id: str, artifact: str) -> bytes:
     async with connect(settings_for(server), worker=False) as client:
         handle = client.session(await find_session(client, id))
         return await handle.artifact(await find_artifact(client, handle.id, artifact))
-
-
-async def _list(server: str | None, limit: int, **query: Any) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    async with connect(settings_for(server), worker=False) as client:
-        async for row in client.pages("/sessions", **query):
-            found.append(row)
-            if len(found) == limit:
-                break
-    return found
 
 
 async def _show(server: str | None, id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:

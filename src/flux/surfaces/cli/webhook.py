@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
-
 import click
 
 from flux.client import WebhooksClient
@@ -21,8 +17,8 @@ from flux.surfaces.cli.options import (
     short_id,
     when,
 )
+from flux.surfaces.cli.rows import Row, asked, first
 
-Row = dict[str, Any]
 EVENTS = ["session.waiting", "run.finished", "run.failed"]
 STATES = ["pending", "delivered", "failed"]
 #: Deliveries that are looked through for one whose id is not typed whole.
@@ -45,7 +41,7 @@ def webhook() -> None:
 @server_option
 def create(name: str, url: str, events: tuple[str, ...], agent: str | None, format_: str, server: str | None) -> None:
     """Make a webhook: what happens is posted to URL, signed with a secret that is shown this once."""
-    made = run(_call(server, lambda webhooks: webhooks.create(name, url, events, agent=agent)))
+    made = run(asked(server, WebhooksClient, lambda webhooks: webhooks.create(name, url, events, agent=agent)))
     if format_ == "json":
         print_json(made)
         return
@@ -59,7 +55,7 @@ def create(name: str, url: str, events: tuple[str, ...], agent: str | None, form
 @server_option
 def list_webhooks(limit: int, format_: str, server: str | None) -> None:
     """List the webhooks."""
-    found = run(_take(server, limit, lambda webhooks: webhooks.list()))
+    found = run(asked(server, WebhooksClient, lambda webhooks: first(limit, webhooks.list())))
     if format_ == "json":
         print_json(found)
         return
@@ -73,7 +69,7 @@ def list_webhooks(limit: int, format_: str, server: str | None) -> None:
 @server_option
 def show(name: str, format_: str, server: str | None) -> None:
     """Show a webhook."""
-    found = run(_call(server, lambda webhooks: webhooks.get(name)))
+    found = run(asked(server, WebhooksClient, lambda webhooks: webhooks.get(name)))
     if format_ == "json":
         print_json(found)
         return
@@ -90,7 +86,7 @@ def show(name: str, format_: str, server: str | None) -> None:
 @server_option
 def delete(name: str, server: str | None) -> None:
     """Delete a webhook; what it was still to be told is not."""
-    run(_call(server, lambda webhooks: webhooks.delete(name)))
+    run(asked(server, WebhooksClient, lambda webhooks: webhooks.delete(name)))
     click.echo(f"Deleted webhook {name}.")
 
 
@@ -102,7 +98,7 @@ def delete(name: str, server: str | None) -> None:
 @server_option
 def deliveries(name: str, state: str | None, limit: int, format_: str, server: str | None) -> None:
     """Show what a webhook was told and is to be told, newest first."""
-    found = run(_take(server, limit, lambda webhooks: webhooks.deliveries(name, state)))
+    found = run(asked(server, WebhooksClient, lambda webhooks: first(limit, webhooks.deliveries(name, state))))
     if format_ == "json":
         print_json(found)
         return
@@ -129,38 +125,12 @@ def redeliver(name: str, delivery: str, format_: str, server: str | None) -> Non
     click.echo(f"Delivery {found['id']} is to be told again.")
 
 
-@asynccontextmanager
-async def _webhooks(server: str | None) -> AsyncIterator[WebhooksClient]:
-    async with connect(settings_for(server), worker=False) as client:
-        yield WebhooksClient(client)
-
-
-async def _call(server: str | None, call: Callable[[WebhooksClient], Any]) -> Any:
-    async with _webhooks(server) as webhooks:
-        return await call(webhooks)
-
-
-async def _take(
-    server: str | None, limit: int, listed: Callable[[WebhooksClient], AsyncGenerator[Row, None]]
-) -> list[Row]:
-    async with _webhooks(server) as webhooks:
-        return await _first(limit, listed(webhooks))
-
-
 async def _redeliver(server: str | None, name: str, given: str) -> Row:
-    async with _webhooks(server) as webhooks:
-        found = [row["id"] for row in await _first(LOOKED_AT, webhooks.deliveries(name)) if row["id"].startswith(given)]
+    async with connect(settings_for(server), worker=False) as client:
+        webhooks = WebhooksClient(client)
+        found = [row["id"] for row in await first(LOOKED_AT, webhooks.deliveries(name)) if row["id"].startswith(given)]
         if len(found) > 1:
             raise InvalidInput(f"{len(found)} deliveries begin with {given!r}; type more of the id")
         if not found:
             raise WebhookNotFound(f"there is no delivery {given!r}; `flux webhook deliveries {name}` lists them")
         return await webhooks.redeliver(name, found[0])
-
-
-async def _first(limit: int, rows: AsyncGenerator[Row, None]) -> list[Row]:
-    found: list[Row] = []
-    async for row in rows:
-        found.append(row)
-        if len(found) == limit:
-            break
-    return found

@@ -17,6 +17,7 @@ from flux.surfaces.cli.options import (
     settings_for,
     when,
 )
+from flux.surfaces.cli.rows import listed
 from flux.surfaces.cli.start import start_worker
 
 Row = dict[str, Any]
@@ -37,7 +38,7 @@ worker.add_command(start_worker, "start")
 @server_option
 def list_workers(limit: int, format_: str, server: str | None) -> None:
     """List the workers; those that died are shown as gone for an hour."""
-    found = run(_list(server, limit))
+    found = run(listed(server, "/workers", limit))
     if format_ == "json":
         print_json(found)
         return
@@ -83,16 +84,6 @@ def drain(name: str, format_: str, server: str | None) -> None:
         click.echo(f"Worker {name} is gone already.")
     else:
         click.echo(f"Worker {name} drains; it runs {found['running']} executions and leaves when they are over.")
-
-
-async def _list(server: str | None, limit: int) -> list[Row]:
-    found: list[Row] = []
-    async with connect(settings_for(server), worker=False) as client:
-        async for row in client.pages("/workers"):
-            found.append(row)
-            if len(found) == limit:
-                break
-    return found
 
 
 async def _get(server: str | None, name: str) -> Row:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from flux.client.workflows import WorkflowsClient
-from flux.surfaces.cli.connect import connect, run
+from flux.surfaces.cli.connect import run
 from flux.surfaces.cli.options import (
     format_option,
     print_json,
     print_table,
     printable,
     server_option,
-    settings_for,
     when,
 )
+from flux.surfaces.cli.rows import asked, first
 from flux.surfaces.cli.runs import cancel, resume_workflow, run_workflow, status
 
 T = TypeVar("T")
@@ -40,7 +39,7 @@ for command in (run_workflow, resume_workflow, status, cancel):
 def register(file: Path, format_: str, server: str | None) -> None:
     """Store every workflow of the Python FILE; it is read, not run."""
     content = file.read_bytes()
-    found = run(_with(server, lambda workflows: workflows.register(content, file.name)))
+    found = run(asked(server, WorkflowsClient, lambda workflows: workflows.register(content, file.name)))
     if format_ == "json":
         print_json(found)
         return
@@ -55,7 +54,7 @@ def register(file: Path, format_: str, server: str | None) -> None:
 @server_option
 def list_workflows(namespace: str | None, limit: int, format_: str, server: str | None) -> None:
     """List the workflows."""
-    found = run(_with(server, lambda workflows: _first(workflows.list(namespace), limit)))
+    found = run(asked(server, WorkflowsClient, lambda workflows: first(limit, workflows.list(namespace))))
     if format_ == "json":
         print_json(found)
         return
@@ -71,7 +70,7 @@ def list_workflows(namespace: str | None, limit: int, format_: str, server: str 
 @server_option
 def show(name: str, version: int | None, source: bool, format_: str, server: str | None) -> None:
     """Show the workflow NAME, written "namespace/name"; "name" alone is in the namespace "default"."""
-    row = run(_with(server, lambda workflows: workflows.get(name, version, source=source)))
+    row = run(asked(server, WorkflowsClient, lambda workflows: workflows.get(name, version, source=source)))
     if format_ == "json":
         print_json(row)
     elif source:
@@ -89,7 +88,7 @@ def show(name: str, version: int | None, source: bool, format_: str, server: str
 @server_option
 def versions(name: str, limit: int, format_: str, server: str | None) -> None:
     """List the versions of a workflow, newest first."""
-    found = run(_with(server, lambda workflows: _first(workflows.versions(name), limit)))
+    found = run(asked(server, WorkflowsClient, lambda workflows: first(limit, workflows.versions(name))))
     if format_ == "json":
         print_json(found)
         return
@@ -102,23 +101,9 @@ def versions(name: str, limit: int, format_: str, server: str | None) -> None:
 @server_option
 def delete(name: str, server: str | None) -> None:
     """Delete a workflow; its executions go on."""
-    run(_with(server, lambda workflows: workflows.delete(name)))
+    run(asked(server, WorkflowsClient, lambda workflows: workflows.delete(name)))
     click.echo(f"Deleted workflow {name}.")
 
 
 def _name(row: dict[str, Any]) -> str:
     return f"{row['namespace']}/{row['name']}"
-
-
-async def _with(server: str | None, call: Callable[[WorkflowsClient], Awaitable[T]]) -> T:
-    async with connect(settings_for(server), worker=False) as client:
-        return await call(WorkflowsClient(client))
-
-
-async def _first(rows: AsyncGenerator[dict[str, Any], None], limit: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    async for row in rows:
-        found.append(row)
-        if len(found) == limit:
-            break
-    return found
