@@ -237,7 +237,9 @@ async def test_a_message_during_a_run_goes_as_the_person_chose(served: Served, o
     if mode != "queue":  # what Enter means without a choice
         await tab.page.get_by_label("When it is read").select_option(mode)
     await tab.page.keyboard.press("Enter")
-    if mode != "interrupt":
+    if mode == "interrupt":
+        await tab.shows("Two", ".answer.growing")  # the interrupted run has ended, the next one speaks
+    else:
         await tab.shows("say Two", ".said.waiting:not(.sending)")
     model.gate.set()
     await tab.shows("Two", ".answer:not(.growing)")

@@ -80,8 +80,12 @@ async def test_a_session_holds_so_many_waiting_messages_and_goes_on_when_some_ar
     tmp_path: Path, held: ScriptedModel
 ) -> None:
     async with limited(tmp_path, held, max_queued_messages=3) as (world, http):
+
+        async def taken() -> bool:
+            return await world.process.database.read(one("select queued from executions")) == [(0,)]
+
         id = await world.start("one")
-        await world.rest("running")
+        await world.until(taken)
         answers = [await http.post(f"/sessions/{id}/messages", json={"message": f"m{n}"}) for n in range(5)]
         assert [answer.status_code for answer in answers] == [202, 202, 202, 429, 429]
         refused = answers[-1]
@@ -91,8 +95,7 @@ async def test_a_session_holds_so_many_waiting_messages_and_goes_on_when_some_ar
         await world.rest("idle")
         assert (await http.post(f"/sessions/{id}/messages", json={"message": "again"})).status_code == 202
         await world.rest("idle")
-        queued = await world.process.database.read(one("select queued from executions"))
-        assert queued == [(0,)]
+        assert await taken()
 
 
 @pytest.mark.behaviour("limits:runs:principal")
