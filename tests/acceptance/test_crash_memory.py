@@ -22,7 +22,7 @@ MARGIN = 2
 PROGRAM = """
 import asyncio, json, os
 from pathlib import Path
-from flux.agents.definition import define
+from flux.agents.define.definition import define
 from flux.agents.process import open_process
 from flux.engine.inputs import NewMessage
 from flux.events import ChatResponse, ToolDone

@@ -13,7 +13,7 @@ from typing import Any
 
 from mcp.client import Client
 
-from flux.agents.definition import define
+from flux.agents.define.definition import define
 from flux.agents.process import Process, open_process
 from flux.engine.inputs import NewMessage
 from flux.messages import AssistantMessage, UserMessage

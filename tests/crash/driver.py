@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from flux.agents.definition import define
+from flux.agents.define.definition import define
 from flux.agents.process import Process, open_process
 from flux.engine.answers import Decision
 from flux.engine.inputs import NewMessage

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from flux.agents.definition import define
+from flux.agents.define.definition import define
 from flux.agents.process import open_process
 from flux.agents.webhooks import deliverer
 from flux.engine.answers import Decision

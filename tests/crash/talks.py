@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from flux.agents.definition import define
+from flux.agents.define.definition import define
 from flux.engine.answers import Decision
 from flux.engine.inputs import NewMessage
 from flux.events import ChatResponse, InterruptAnswered, SessionEndedEntry

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flux import tracing
-from flux.agents.artifacts import Artifacts
-from flux.agents.binding import Binder
-from flux.agents.contract import Contract
+from flux.agents.define.named import Registry
 from flux.agents.executor import SessionExecutor
 from flux.agents.inline import EXECUTOR
 from flux.agents.mcp.doorman import Doorman
@@ -23,17 +21,19 @@ from flux.agents.mcp.tasks import POOL, SECRETS
 from flux.agents.memory.kit import memory_kits
 from flux.agents.memory.providers import MemoryStores
 from flux.agents.memory.service import Memories
-from flux.agents.named import Registry
-from flux.agents.plans.kit import PlanKits
+from flux.agents.parts.artifacts import Artifacts
+from flux.agents.parts.rights import Rights
+from flux.agents.parts.skills import SkillsKit
+from flux.agents.parts.task_tools import TaskTools
+from flux.agents.parts.tool_files import ToolFilesKit
+from flux.agents.parts.typed_plan import PlanKits
 from flux.agents.project.agents import ProjectAgents
 from flux.agents.project.code import code_of, found_in
 from flux.agents.project.discovery import Project
 from flux.agents.project.instances import Instances
-from flux.agents.rights import Rights
-from flux.agents.sessions import Agents, Sessions
-from flux.agents.skills_kit import SkillsKit
-from flux.agents.task_tools import TaskTools
-from flux.agents.tools_kit import ToolFilesKit
+from flux.agents.service.contract import Contract
+from flux.agents.service.sessions import Agents, Sessions
+from flux.agents.turn.binding import Binder
 from flux.agents.webhooks.deliverer import Deliverer
 from flux.agents.webhooks.sender import Sender
 from flux.agents.webhooks.service import Webhooks

@@ -9,11 +9,11 @@ from flux.engine.answers import Admitted, Written, open_row, write_entries
 from flux.engine.dispatch import Dispatch
 from flux.engine.inputs import NewCompaction, NewMessage, NewSession, NewWorkflow
 from flux.engine.limits import UNLIMITED, Limits, check_runs, full
+from flux.entries.workflows import WorkflowScheduled
 from flux.errors import Conflict, SessionBusy
 from flux.events import CancelRequested, Entry, SessionStarted
 from flux.store import audit, callers, conversations, executions, log
 from flux.store.database import Scope, Steps
-from flux.workflow_entries import WorkflowScheduled
 
 TITLE_CHARS = 80
 

@@ -17,19 +17,7 @@ from flux.engine.options import Called, Function, TaskMetadata
 from flux.engine.place import Body, Place, enter, leave
 from flux.engine.storage import load_output, store_output
 from flux.engine.values import decode_value, encode_value, json_value, reference_of
-from flux.errors import (
-    ApprovalRejected,
-    ExecutionError,
-    ExecutionInterrupted,
-    ExecutionSuspended,
-    ExecutionTimeoutError,
-    Fenced,
-    ValueNotStorable,
-    describe,
-    error_tree,
-)
-from flux.tracing import span
-from flux.workflow_entries import (
+from flux.entries.workflows import (
     TaskCancelled,
     TaskCompleted,
     TaskEntry,
@@ -45,6 +33,18 @@ from flux.workflow_entries import (
     TaskRollbackStarted,
     TaskStarted,
 )
+from flux.errors import (
+    ApprovalRejected,
+    ExecutionError,
+    ExecutionInterrupted,
+    ExecutionSuspended,
+    ExecutionTimeoutError,
+    Fenced,
+    ValueNotStorable,
+    describe,
+    error_tree,
+)
+from flux.tracing import span
 
 #: Bytes of arguments and of errors on the way that are shown in the events of a task.
 SHOWN_BYTES = 4_000

@@ -17,7 +17,16 @@ from flux.engine.history import SILENCE
 from flux.engine.journal import Journal, Parked, names_of
 from flux.engine.place import Body
 from flux.engine.values import readable
-from flux.entry import Entry
+from flux.entries.base import Entry
+from flux.entries.workflows import (
+    TaskCompleted,
+    TaskStarted,
+    WorkflowCompleted,
+    WorkflowEnd,
+    WorkflowFailed,
+    WorkflowPaused,
+    WorkflowResumed,
+)
 from flux.errors import InvalidInput
 from flux.events import (
     AssistantSaid,
@@ -35,15 +44,6 @@ from flux.messages import TextPart, text_of
 from flux.store import interrupts
 from flux.store.interrupts import interrupt_id
 from flux.store.log import Then
-from flux.workflow_entries import (
-    TaskCompleted,
-    TaskStarted,
-    WorkflowCompleted,
-    WorkflowEnd,
-    WorkflowFailed,
-    WorkflowPaused,
-    WorkflowResumed,
-)
 
 #: What a conversation waits for in a pause that takes a message, and in one that ends it.
 MESSAGE = "message"

@@ -18,13 +18,8 @@ from flux.engine.place import count_branches, enter
 from flux.engine.run import HandOver, Refused, Run
 from flux.engine.services import Services
 from flux.engine.storage import store_output
-from flux.entry import Entry
-from flux.errors import DatabaseLocked, DatabaseUnavailable, Fenced, FluxError, describe
-from flux.events import CancelRequested, Stored
-from flux.store import driven, executions
-from flux.store.log import Then
-from flux.tracing import span
-from flux.workflow_entries import (
+from flux.entries.base import Entry
+from flux.entries.workflows import (
     WorkflowCancelled,
     WorkflowClaimed,
     WorkflowCompleted,
@@ -34,6 +29,11 @@ from flux.workflow_entries import (
     WorkflowResumed,
     WorkflowStarted,
 )
+from flux.errors import DatabaseLocked, DatabaseUnavailable, Fenced, FluxError, describe
+from flux.events import CancelRequested, Stored
+from flux.store import driven, executions
+from flux.store.log import Then
+from flux.tracing import span
 
 logger = logging.getLogger(__name__)
 

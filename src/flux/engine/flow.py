@@ -13,9 +13,9 @@ from flux.engine.pause import has_ended
 from flux.engine.place import Place, here
 from flux.engine.storage import load_output
 from flux.engine.values import decode_value, encode_value, reference_of
+from flux.entries.workflows import TaskCompleted, TaskStarted, WorkflowCompleted, WorkflowFailed
 from flux.errors import ExecutionSuspended, InvalidInput, WorkflowFailedError
 from flux.store import log, waits
-from flux.workflow_entries import TaskCompleted, TaskStarted, WorkflowCompleted, WorkflowFailed
 
 
 async def parallel(*awaitables: Awaitable[Any], max_concurrent: int | None = None) -> list[Any]:

@@ -10,6 +10,15 @@ import msgspec
 from msgspec import Struct
 
 from flux.engine.values import readable
+from flux.entries.workflows import (
+    TaskEntry,
+    TaskFailed,
+    WorkflowClaimed,
+    WorkflowCompleted,
+    WorkflowFailed,
+    WorkflowPaused,
+    WorkflowScheduled,
+)
 from flux.events import (
     ApprovalRequired,
     CancelRequested,
@@ -23,15 +32,6 @@ from flux.events import (
 )
 from flux.store.executions import Execution
 from flux.store.interrupts import Interrupt, payload_of
-from flux.workflow_entries import (
-    TaskEntry,
-    TaskFailed,
-    WorkflowClaimed,
-    WorkflowCompleted,
-    WorkflowFailed,
-    WorkflowPaused,
-    WorkflowScheduled,
-)
 
 #: The entries that a summary without events is made of.
 SUMMED_UP = (WorkflowScheduled, WorkflowPaused, WorkflowCompleted, CancelRequested, SessionEndedEntry)

@@ -22,7 +22,7 @@ from flux.engine.place import Body, Place
 from flux.engine.recorded import TOLD, Recorded
 from flux.engine.run import Run
 from flux.engine.services import Services
-from flux.entry import Entry
+from flux.entries.base import Entry
 from flux.errors import DatabaseLocked, DatabaseUnavailable, ExecutionSuspended
 from flux.events import (
     Progress,

@@ -12,11 +12,11 @@ from flux.engine import conversation
 from flux.engine.journal import TIMED_OUT, Journal, Refused, journal_here
 from flux.engine.place import Place, here
 from flux.engine.values import decode_value, encode_value
+from flux.entries.workflows import TaskCompleted, TaskStarted
 from flux.errors import ExecutionSuspended, InvalidInput
 from flux.events import ChildDone, Elicited, Paused
 from flux.store import interrupts, waits
 from flux.store.database import Steps
-from flux.workflow_entries import TaskCompleted, TaskStarted
 
 
 async def pause(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from flux.entries.workflows import TaskCompleted, TaskFailed, TaskRetryFailed, TaskStarted, WorkflowPaused
 from flux.events import QUESTIONS, Cancelled, ChildDone, Question, RunStarted, ToolWaiting, UsageCounted
 from flux.events import InterruptAnswered as Answered
 from flux.store.executions import Spent
-from flux.workflow_entries import TaskCompleted, TaskFailed, TaskRetryFailed, TaskStarted, WorkflowPaused
 
 Finished = TaskCompleted | TaskFailed
 #: The entries that it is made of.

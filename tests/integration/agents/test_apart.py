@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flux.agents.definition import define
+from flux.agents.define.definition import define
 from flux.agents.process import Process, open_process
 from flux.engine.inputs import NewMessage
 from flux.messages import TextDelta

@@ -12,7 +12,7 @@ from typing import get_args
 
 import pytest
 
-from flux.agents.transcript import Transcript
+from flux.agents.history.transcript import Transcript
 from flux.engine.answers import Decision
 from flux.engine.inputs import NewMessage
 from flux.errors import InterruptDecided, SessionBusy

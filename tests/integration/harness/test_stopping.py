@@ -11,7 +11,7 @@ from flux import (
     define_tool,
     init_agent,
 )
-from flux.agents.harness.errors import AbortError
+from flux.agents.code.errors import AbortError
 from flux.agents.harness.host import close_hosts, host
 from flux.engine.answers import Decision
 from flux.engine.inputs import NewMessage

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from flux.agents.sessions import Sessions
+from flux.agents.service.sessions import Sessions
 from flux.engine.answers import Decision
 from flux.engine.secrets import Secrets
 from flux.errors import Conflict, InvalidInput, NotFound

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 from pydantic import ValidationError
 
-from flux.agents.definition import faults_of
+from flux.agents.define.definition import faults_of
 from flux.agents.mcp.kit import mcp_pool
 from flux.agents.mcp.logins import PersonVault
 from flux.engine.journal import Journal, journal_here

@@ -7,10 +7,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from flux.agents.harness.ids import check_id
-from flux.agents.harness.outcome import Outcome, outcome_of, spent_in
+from flux.agents.code.ids import check_id
+from flux.agents.code.outcome import Outcome, outcome_of, spent_in
 from flux.agents.project.discovery import Project
-from flux.agents.sessions import Sessions
+from flux.agents.service.sessions import Sessions
 from flux.engine.admission import Admission
 from flux.engine.answers import Admitted
 from flux.engine.history import iso

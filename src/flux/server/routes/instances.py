@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import JSONResponse, Response
 
-from flux.agents.project.dispatching import dispatched
+from flux.agents.harness.dispatching import dispatched
 from flux.agents.project.instances import Address
 from flux.engine.inputs import NewMessage
 from flux.http.streaming import first_done, gone

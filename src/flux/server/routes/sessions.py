@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from flux.agents.exporting import Format, exported
-from flux.agents.sessions import Sessions
+from flux.agents.service.exporting import Format, exported
+from flux.agents.service.sessions import Sessions
 from flux.engine.answers import Admitted, Decision
 from flux.engine.identity import TALK
 from flux.engine.inputs import NewMessage

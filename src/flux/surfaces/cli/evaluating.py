@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from flux.agents.define.definition import AgentDefinition
 from flux.agents.define.yaml import define_from
-from flux.agents.definition import AgentDefinition
 from flux.agents.plans import state as plans
 from flux.agents.process import Process, open_process
 from flux.engine.answers import Decision
