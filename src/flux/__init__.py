@@ -40,16 +40,16 @@ if TYPE_CHECKING:
     from flux.client import FluxClient as FluxClient
     from flux.client import PyFlueClient as PyFlueClient
     from flux.client import SyncFluxClient as SyncFluxClient
-    from flux.engine.context import ExecutionContext as ExecutionContext
-    from flux.engine.flow import call as call
-    from flux.engine.options import TaskMetadata as TaskMetadata
-    from flux.engine.pause import pause as pause
-    from flux.engine.pools import ResourceRequest as ResourceRequest
+    from flux.engine.dispatching.pools import ResourceRequest as ResourceRequest
     from flux.engine.schedules import cron as cron
     from flux.engine.schedules import interval as interval
     from flux.engine.schedules import once as once
-    from flux.engine.task import task as task
-    from flux.engine.workflow import workflow as workflow
+    from flux.engine.workflows.context import ExecutionContext as ExecutionContext
+    from flux.engine.workflows.flow import call as call
+    from flux.engine.workflows.options import TaskMetadata as TaskMetadata
+    from flux.engine.workflows.pause import pause as pause
+    from flux.engine.workflows.task import task as task
+    from flux.engine.workflows.workflow import workflow as workflow
     from flux.errors import SessionBusyError as SessionBusyError
     from flux.models.configured import configure_provider as configure_provider
     from flux.sandboxes.base import FileStat as FileStat
@@ -69,7 +69,7 @@ _PLACES = {
     "CompactionConfig": "flux.agents.define.profile",
     "CreatedAgent": "flux.agents.define.agent",
     "DispatchReceipt": "flux.agents.harness.dispatching",
-    "ExecutionContext": "flux.engine.context",
+    "ExecutionContext": "flux.engine.workflows.context",
     "FileStat": "flux.sandboxes.base",
     "FluxClient": "flux.client",
     "Harness": "flux.agents.harness.harness",
@@ -80,7 +80,7 @@ _PLACES = {
     "PromptResult": "flux.agents.code.types",
     "PromptUsage": "flux.agents.code.types",
     "PyFlueClient": "flux.client",
-    "ResourceRequest": "flux.engine.pools",
+    "ResourceRequest": "flux.engine.dispatching.pools",
     "ResultUnavailableError": "flux.agents.code.errors",
     "SandboxFactory": "flux.sandboxes.base",
     "Session": "flux.agents.harness.session",
@@ -90,11 +90,11 @@ _PLACES = {
     "Skill": "flux.tools.skill",
     "SkillReference": "flux.agents.define.skills",
     "SyncFluxClient": "flux.client",
-    "TaskMetadata": "flux.engine.options",
+    "TaskMetadata": "flux.engine.workflows.options",
     "ThinkingLevel": "flux.agents.define.definition",
     "ToolCallContext": "flux.agents.define.tool",
     "ToolDefinition": "flux.agents.define.tool",
-    "call": "flux.engine.flow",
+    "call": "flux.engine.workflows.flow",
     "configure_provider": "flux.models.configured",
     "connect_mcp_server": "flux.agents.define.mcp",
     "create_agent": "flux.agents.harness.creating",
@@ -106,10 +106,10 @@ _PLACES = {
     "interval": "flux.engine.schedules",
     "load_skill": "flux.agents.define.skills",
     "once": "flux.engine.schedules",
-    "pause": "flux.engine.pause",
-    "task": "flux.engine.task",
+    "pause": "flux.engine.workflows.pause",
+    "task": "flux.engine.workflows.task",
     "tool": "flux.agents.define.tool",
-    "workflow": "flux.engine.workflow",
+    "workflow": "flux.engine.workflows.workflow",
 }
 
 __all__ = [*_PLACES, "__version__"]  # noqa: PLE0604 - names of what is found on demand

@@ -14,7 +14,7 @@ from flux.agents.history.prompt import build
 from flux.agents.history.transcript import Transcript
 from flux.agents.process import Process, open_process
 from flux.agents.turn import compaction
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.inputs import NewMessage
 from flux.events import ChatResponse, CompactDone, Compacted, ToolDone
 from flux.messages import ToolResult, UserMessage, text_of
 from flux.models.base import ModelEvent, ModelLimits, ModelRequest

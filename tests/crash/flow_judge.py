@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from flux.engine.values import decode_value
+from flux.engine.encoding.values import decode_value
 from flux.entries.workflows import WORKFLOW_ENDS, TaskCompleted, TaskFailed, WorkflowCompleted
 from flux.events import InterruptAnswered, Stored
 from flux.store import executions, interrupts, log

@@ -6,8 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 from flux.agents.define.definition import define
-from flux.engine.answers import Decision
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.answers import Decision
+from flux.engine.intake.inputs import NewMessage
 from flux.events import ChatResponse, InterruptAnswered, SessionEndedEntry
 from flux.store.database import LOCAL
 from tests.crash import flow_judge, flows, judge, talk

@@ -24,7 +24,7 @@ from flux.agents.turn.binding import Binder, Bound
 from flux.agents.turn.kits import Given
 from flux.agents.turn.loop import IDLE, KitMaker, Session, run_session, settle_lost
 from flux.agents.turn.steps import Finish, Idle, Park, Policy, Settle
-from flux.engine.run import Executor, Run
+from flux.engine.running.run import Executor, Run
 from flux.errors import AgentNotFound, DefinitionInvalid, FluxError
 from flux.events import RunFailed
 from flux.models.registry import ModelRegistry

@@ -26,15 +26,15 @@ from flux.agents.parts.skills import SkillsKit
 from flux.agents.parts.task_tools import TaskTools
 from flux.agents.turn.binding import Binder
 from flux.agents.turn.kits import Given
-from flux.engine import driving
-from flux.engine.driving import Ended, Order, Waiting, asked_here
-from flux.engine.journal import Journal, journal_here
-from flux.engine.place import Body, here
-from flux.engine.run import Executor, HandOver
-from flux.engine.task import task
-from flux.engine.upkeep import to_the_end
-from flux.engine.values import json_value
-from flux.engine.workflow import workflow
+from flux.engine.dispatching.upkeep import to_the_end
+from flux.engine.encoding.values import json_value
+from flux.engine.running import driving
+from flux.engine.running.driving import Ended, Order, Waiting, asked_here
+from flux.engine.running.run import Executor, HandOver
+from flux.engine.workflows.journal import Journal, journal_here
+from flux.engine.workflows.place import Body, here
+from flux.engine.workflows.task import task
+from flux.engine.workflows.workflow import workflow
 from flux.entries.workflows import TaskCompleted, TaskFailed, TaskStarted
 from flux.errors import AgentFailed, ExecutionSuspended, InvalidInput, NotPaused, OutputInvalid
 from flux.events import (

@@ -1,7 +1,7 @@
 """The entries of workflows: their transitions, and what became of their tasks.
 
 A pause, its answer and a request to cancel are the same entries as a session's; the events that users see
-(`WORKFLOW_PAUSED`, `TASK_APPROVED`, ...) are projected from them by `flux.engine.history`.
+(`WORKFLOW_PAUSED`, `TASK_APPROVED`, ...) are projected from them by `flux.engine.workflows.history`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flux.agents.define.definition import define
-from flux.engine.answers import Decision
+from flux.engine.intake.answers import Decision
 from flux.errors import DefinitionInvalid
 from flux.events import (
     ApprovalRequired,

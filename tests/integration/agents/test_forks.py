@@ -12,7 +12,7 @@ import pytest
 from flux.agents.history.prompt import build
 from flux.agents.history.transcript import Transcript
 from flux.agents.service.forking import fork_steps, plan_fork
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.inputs import NewMessage
 from flux.errors import Conflict, IdempotencyMismatch, InvalidInput, SessionExists, SessionNotFound
 from flux.events import (
     RUN_ENDS,

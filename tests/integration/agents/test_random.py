@@ -13,8 +13,8 @@ from typing import get_args
 import pytest
 
 from flux.agents.history.transcript import Transcript
-from flux.engine.answers import Decision
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.answers import Decision
+from flux.engine.intake.inputs import NewMessage
 from flux.errors import InterruptDecided, SessionBusy
 from flux.events import Entry, Mode, Stored, ToolDone, UserSaid
 from flux.models.base import ModelRequest

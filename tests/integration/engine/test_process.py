@@ -22,7 +22,7 @@ from tests.integration.agents.world import GUARD, of, opened, outcomes
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Failed runs are tried again without a pause."""
-    monkeypatch.setattr("flux.engine.runner.BACKOFFS", (0.0, 0.0))
+    monkeypatch.setattr("flux.engine.running.runner.BACKOFFS", (0.0, 0.0))
 
 
 @pytest.mark.behaviour("engine:recovery:heartbeat", "engine:recovery:leaves")

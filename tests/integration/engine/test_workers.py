@@ -11,11 +11,11 @@ import pytest
 import flux
 from flux.agents.define.definition import define
 from flux.agents.process import Process, open_process
-from flux.engine.inputs import NewMessage
-from flux.engine.recovery import WorkerLock
-from flux.engine.run import Refused, Run
-from flux.engine.scheduling import NewSchedule
-from flux.engine.ticker import Starter
+from flux.engine.intake.inputs import NewMessage
+from flux.engine.running.recovery import WorkerLock
+from flux.engine.running.run import Refused, Run
+from flux.engine.service.scheduling import NewSchedule
+from flux.engine.service.ticker import Starter
 from flux.entries.workflows import WorkflowFailed
 from flux.errors import DefinitionInvalid, InvalidInput, WorkerExists, WorkerNotFound
 from flux.settings import Settings

@@ -13,8 +13,8 @@ from flux import (
 )
 from flux.agents.code.errors import AbortError
 from flux.agents.harness.host import close_hosts, host
-from flux.engine.answers import Decision
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.answers import Decision
+from flux.engine.intake.inputs import NewMessage
 from flux.errors import (
     SessionBusyError,
 )

@@ -15,7 +15,7 @@ from flux.agents.inline import EXECUTOR
 from flux.agents.parts.task_tools import TaskTools
 from flux.agents.turn.binding import Binder
 from flux.deltas import decode_delta
-from flux.engine.answers import Decision
+from flux.engine.intake.answers import Decision
 from flux.entries.workflows import TaskCompleted, WorkflowFailed
 from flux.errors import DefinitionInvalid, InvalidInput
 from flux.events import ApprovalRequired, Cancelled, ModelFailed, Progress, UserSaid

@@ -14,8 +14,8 @@ from flux.agents.inline import EXECUTOR
 from flux.agents.mcp.tasks import POOL, SECRETS
 from flux.agents.parts.task_tools import TaskTools
 from flux.agents.turn.binding import Binder
-from flux.engine.key_source import KeySource
-from flux.engine.secrets import Secrets
+from flux.engine.configuration.key_source import KeySource
+from flux.engine.configuration.secrets import Secrets
 from flux.entries.workflows import TaskCompleted
 from flux.errors import DefinitionInvalid, InvalidInput, ToolExecutionError
 from flux.events import Paused

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flux import ExecutionContext, pause, task, workflow
-from flux.engine.answers import Decision
+from flux.engine.intake.answers import Decision
 from flux.entries.workflows import TaskStarted
 from flux.errors import ExecutionError
 from flux.events import Entry, ToolDone

@@ -12,7 +12,7 @@ from flux.agents.define.called import ACTIVATE_SKILL, TASK, built_in
 from flux.agents.parts.delegation import Colleague, Delegation
 from flux.agents.turn.kits import Code, Given, Kit
 from flux.agents.turn.loop import Session
-from flux.engine.driving import MAX_DEPTH
+from flux.engine.running.driving import MAX_DEPTH
 from flux.errors import DefinitionInvalid
 from flux.events import ContextFrozen
 from flux.models.base import ToolSchema

@@ -9,7 +9,7 @@ from typing import Any
 from flux.agents.define.called import code_tool
 from flux.agents.define.named import load
 from flux.agents.define.tool import ToolDefinition, define_tool
-from flux.engine.task import task
+from flux.engine.workflows.task import task
 from flux.errors import DefinitionInvalid
 from flux.tools.base import Tool
 

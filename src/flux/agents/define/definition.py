@@ -13,7 +13,7 @@ from flux.agents.define.approval import Approvals
 from flux.agents.define.memory import LongTermMemory
 from flux.agents.define.typed_plan import TypedPlan
 from flux.agents.define.workflow_file import PATH_OR_FILE, WorkflowFile
-from flux.engine.pools import pool_of
+from flux.engine.dispatching.pools import pool_of
 from flux.errors import DefinitionInvalid, InvalidInput
 from flux.suggest import nearest
 from flux.tools.mcp.config import McpServer, server_names

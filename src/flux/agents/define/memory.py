@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from flux.engine.configs import NAME as SECRET_NAME
+from flux.engine.configuration.configs import NAME as SECRET_NAME
 from flux.errors import DefinitionInvalid
 
 Provider = Literal["sqlite", "postgresql", "in_memory"]

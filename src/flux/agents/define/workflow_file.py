@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from flux.engine.catalog import Declaration, Source, read_source
+from flux.engine.sources.catalog import Declaration, Source, read_source
 from flux.errors import DefinitionInvalid, InvalidInput, TooLarge
 from flux.store.workflows import AGENTS
 

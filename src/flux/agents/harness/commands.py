@@ -14,7 +14,7 @@ from flux.agents.define.called import MAX_CHARS
 from flux.agents.define.definition import AgentDefinition
 from flux.agents.history.asked import ONLY_CALLS
 from flux.agents.turn.loop import IDLE, unless_cancelled
-from flux.engine.run import Executor, Run
+from flux.engine.running.run import Executor, Run
 from flux.events import (
     AssistantSaid,
     Cancelled,

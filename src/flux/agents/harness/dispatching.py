@@ -12,7 +12,7 @@ from flux.agents.define.agent import CreatedAgent
 from flux.agents.harness.host import host
 from flux.agents.project.discovery import pool_of
 from flux.agents.project.instances import DEFAULT, Address
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.inputs import NewMessage
 from flux.errors import InvalidInput
 from flux.store.database import LOCAL
 

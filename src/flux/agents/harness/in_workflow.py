@@ -25,12 +25,12 @@ from flux.agents.harness.harness import DEFAULT, Harness, checked_sandbox
 from flux.agents.harness.session import Session, Work, conversation
 from flux.agents.harness.wanted import Wanted, wanted
 from flux.agents.turn.kits import Given
-from flux.engine.context import ExecutionContext
-from flux.engine.driving import child_id
-from flux.engine.journal import Journal, journal_here
-from flux.engine.place import Body, here
-from flux.engine.run import Executor, Run
-from flux.engine.task import task
+from flux.engine.running.driving import child_id
+from flux.engine.running.run import Executor, Run
+from flux.engine.workflows.context import ExecutionContext
+from flux.engine.workflows.journal import Journal, journal_here
+from flux.engine.workflows.place import Body, here
+from flux.engine.workflows.task import task
 from flux.errors import InvalidInput, SessionBusy, SessionNotFound
 from flux.events import SessionStarted, Stored, UserSaid
 from flux.messages import Message

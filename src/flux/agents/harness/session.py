@@ -27,9 +27,9 @@ from flux.agents.history.asked import DETACHED, ONLY_CALLS
 from flux.agents.history.transcript import Transcript
 from flux.agents.service.forking import fork_steps, plan_fork
 from flux.agents.turn.kits import Given
-from flux.engine.answers import Admitted, Decision
-from flux.engine.driving import child_id, message_of
-from flux.engine.run import Executor
+from flux.engine.intake.answers import Admitted, Decision
+from flux.engine.running.driving import child_id, message_of
+from flux.engine.running.run import Executor
 from flux.errors import AgentFailed, InvalidInput
 from flux.events import (
     AssistantSaid,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mimetypes
 import re
 
-from flux.engine.run import Run
+from flux.engine.running.run import Run
 from flux.errors import TooLarge
 from flux.events import ToolDone
 from flux.messages import ToolCall

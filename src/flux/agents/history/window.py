@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from msgspec import Struct
 
 from flux.agents.history.cuts import CHARS_PER_TOKEN
-from flux.engine.place import here
+from flux.engine.workflows.place import here
 from flux.errors import InvalidInput
 from flux.messages import AssistantMessage, Message, ReasoningPart, TextPart, ToolResult, UserMessage
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from flux.agents.define.definition import AgentDefinition, define
 from flux.agents.define.memory import BY_NAME, FIELD, HIDDEN, POSTGRES, LongTermMemory, with_subagents
 from flux.agents.memory.store import DatabaseMemories, MemoryStore, ProcessMemories
-from flux.engine.services import Lookup
+from flux.engine.workflows.services import Lookup
 from flux.errors import (
     DatabaseLocked,
     DatabaseTooNew,

@@ -14,9 +14,9 @@ from flux.agents.parts.rights import Rights
 from flux.agents.turn.kits import Given, Kit
 from flux.agents.turn.loop import Session
 from flux.deltas import SubagentDelta
-from flux.engine import driving
-from flux.engine.driving import MAX_DEPTH, Order, Waiting, asked_here
-from flux.engine.run import Run
+from flux.engine.running import driving
+from flux.engine.running.driving import MAX_DEPTH, Order, Waiting, asked_here
+from flux.engine.running.run import Run
 from flux.errors import InvalidInput
 from flux.events import (
     QUESTIONS,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-from flux.engine.run import Run
+from flux.engine.running.run import Run
 from flux.errors import FluxError
 from flux.models.base import ModelLimits, Models
 

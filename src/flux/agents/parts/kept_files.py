@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from bashkit import FileSystem
 from msgspec import Struct
 
-from flux.engine.run import Run
+from flux.engine.running.run import Run
 from flux.sandboxes.base import FileStat, Sandbox, ShellResult
 from flux.sandboxes.in_memory import ROOT, VirtualSandbox
 from flux.sandboxes.tree import Tree

@@ -17,10 +17,10 @@ from flux.agents.plans.checks import Action, actions_of, digest_of, with_results
 from flux.agents.plans.state import STOPPED, StoredPlan, after, current
 from flux.agents.turn import gate
 from flux.agents.turn.loop import Session
-from flux.engine.nested import Rested, run_nested
-from flux.engine.services import Services
-from flux.engine.task import task
-from flux.engine.upkeep import to_the_end
+from flux.engine.dispatching.upkeep import to_the_end
+from flux.engine.workflows.nested import Rested, run_nested
+from flux.engine.workflows.services import Services
+from flux.engine.workflows.task import task
 from flux.errors import ApprovalRejected, ExecutionError, ExecutionInterrupted, ExecutionTimeoutError, PlanInvalid
 from flux.messages import ToolCall
 from flux.store import interrupts

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from flux.agents.turn.kits import Kit
 from flux.agents.turn.loop import Session
-from flux.engine.identity import Identities
+from flux.engine.service.identity import Identities
 from flux.permissions import Permissions, quoted
 from flux.store.database import Scope
 

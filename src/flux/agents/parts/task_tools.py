@@ -12,9 +12,9 @@ from typing import Any
 
 from flux.agents.turn.kits import Kit
 from flux.agents.turn.loop import Session
-from flux.engine.nested import Rested, run_nested
-from flux.engine.services import Services
-from flux.engine.task import task
+from flux.engine.workflows.nested import Rested, run_nested
+from flux.engine.workflows.services import Services
+from flux.engine.workflows.task import task
 from flux.errors import DefinitionInvalid, ExecutionError, ExecutionTimeoutError
 from flux.tools.base import Effect, Failed, Later, Predicate, Tool, ToolContext, ToolOutcome
 from flux.tools.declared import EFFECTS, filled

@@ -10,9 +10,9 @@ from flux.agents.define.shipped import tool_files
 from flux.agents.parts.task_tools import task_tool
 from flux.agents.turn.kits import Kit
 from flux.agents.turn.loop import Session
-from flux.engine.services import Services
-from flux.engine.source import Code, SourceLoader
-from flux.engine.task import task
+from flux.engine.sources.source import Code, SourceLoader
+from flux.engine.workflows.services import Services
+from flux.engine.workflows.task import task
 from flux.errors import DefinitionInvalid
 from flux.tools.base import Tool
 from flux.tools.declared import DeclaredTool, declared_tools

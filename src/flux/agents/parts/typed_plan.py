@@ -17,7 +17,7 @@ from flux.agents.plans.references import reference_tools
 from flux.agents.plans.state import STOPPED, StoredPlan, after, current, drafted
 from flux.agents.turn.kits import Kit
 from flux.agents.turn.loop import Session
-from flux.engine.services import Services
+from flux.engine.workflows.services import Services
 from flux.errors import PlanInvalid
 from flux.events import PlanReview
 from flux.tools.base import Answer, Done, Failed, NeedsInput, Tool, ToolContext, ToolOutcome

@@ -16,7 +16,7 @@ from flux.agents.define.agent import AgentCreateContext, Resolved, resolve
 from flux.agents.parts.kept import Recent
 from flux.agents.project.discovery import Project
 from flux.agents.turn.kits import Given
-from flux.engine.run import Run
+from flux.engine.running.run import Run
 from flux.errors import AgentNotFound, DefinitionInvalid, FluxError, describe
 from flux.sandboxes.base import Sandbox
 from flux.sandboxes.factories import Virtual

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flux.agents.define.definition import AgentDefinition
 from flux.agents.define.workflow_file import conversation_of
-from flux.engine.catalog import Declaration, Source
-from flux.engine.registration import register_for_agent
+from flux.engine.service.registration import register_for_agent
+from flux.engine.sources.catalog import Declaration, Source
 from flux.errors import DefinitionInvalid, InvalidInput
 from flux.store import agents, audit, workflows
 from flux.store.agents import AgentVersion

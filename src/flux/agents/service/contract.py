@@ -12,9 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from flux.agents.service.sessions import Sessions
-from flux.engine.answers import Admitted, Decision
-from flux.engine.executions import Executions
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.answers import Admitted, Decision
+from flux.engine.intake.inputs import NewMessage
+from flux.engine.service.executions import Executions
 from flux.errors import ExecutionFinished, ExecutionNotFound, InvalidInput, NotPaused, SessionBusy, SessionEnded
 from flux.store import workflows
 from flux.store.database import Database, Scope

@@ -9,7 +9,7 @@ from msgspec import Struct
 from flux.agents.history.transcript import Transcript
 from flux.agents.turn.steps import last_word
 from flux.agents.turn.tool_calls import cancelled
-from flux.engine.answers import Admitted, Written
+from flux.engine.intake.answers import Admitted, Written
 from flux.errors import Conflict, InvalidInput
 from flux.events import Cancelled, Entry, Forked, SessionEndedEntry
 from flux.store import audit, forks, log

@@ -12,10 +12,10 @@ from flux.agents.history.plan import edited
 from flux.agents.service import agents as stored
 from flux.agents.service.forking import check_forkable, fork_steps, plan_fork
 from flux.agents.turn.binding import Binder
-from flux.engine.admission import Admission
-from flux.engine.agent_workflows import session_of
-from flux.engine.answers import Admitted, Decision
-from flux.engine.inputs import NewCompaction, NewMessage, NewSession
+from flux.engine.intake.admission import Admission
+from flux.engine.intake.agent_workflows import session_of
+from flux.engine.intake.answers import Admitted, Decision
+from flux.engine.intake.inputs import NewCompaction, NewMessage, NewSession
 from flux.errors import (
     AgentNotFound,
     Conflict,

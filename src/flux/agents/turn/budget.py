@@ -10,7 +10,7 @@ from flux.agents.define.definition import Limit
 from flux.agents.history.cuts import used_tokens
 from flux.agents.history.transcript import Transcript
 from flux.agents.turn.steps import exceeded
-from flux.engine.run import Run
+from flux.engine.running.run import Run
 from flux.messages import Usage
 from flux.store import budgets
 from flux.store.database import Steps

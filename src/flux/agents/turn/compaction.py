@@ -16,7 +16,7 @@ from flux.agents.history.results import spill
 from flux.agents.history.summary import verbatim
 from flux.agents.history.transcript import Transcript
 from flux.agents.turn.model_calls import delay_of
-from flux.engine.run import Run
+from flux.engine.running.run import Run
 from flux.errors import Unavailable
 from flux.events import Compacted
 from flux.messages import AssistantMessage, ImagePart, ModelFailure, TextPart, Usage, UserMessage, text_of

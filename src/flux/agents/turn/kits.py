@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from flux.agents.define.definition import AgentDefinition
 from flux.agents.history.window import WorkingMemory
-from flux.engine.task import task
+from flux.engine.workflows.task import task
 from flux.events import ContextFrozen
 from flux.messages import ImagePart
 from flux.models.base import OutputSchema

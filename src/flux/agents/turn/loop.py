@@ -42,7 +42,7 @@ from flux.agents.turn.steps import (
     tries,
 )
 from flux.agents.turn.tool_calls import cancelled, lost, tool_wave
-from flux.engine.run import Run
+from flux.engine.running.run import Run
 from flux.errors import FluxError
 from flux.events import AssistantSaid, Cancelled, Entry, ModelFailed, RunEnd, RunFailed, RunStarted, UserSaid
 from flux.messages import Message

@@ -10,8 +10,8 @@ from contextlib import aclosing
 from msgspec import Struct
 
 from flux import redaction
-from flux.engine.run import Run
-from flux.engine.upkeep import being_cancelled
+from flux.engine.dispatching.upkeep import being_cancelled
+from flux.engine.running.run import Run
 from flux.events import AssistantSaid, DeltaEvent, ModelFailed, Reasoning, Token
 from flux.messages import (
     AssistantMessage,

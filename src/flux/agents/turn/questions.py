@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from flux.agents.history.calls import CallState
-from flux.engine.run import Run
+from flux.engine.running.run import Run
 from flux.events import ApprovalRequired, Elicited, InputRequired, PlanReview, Question, ToolStarted
 from flux.store import interrupts
 from flux.store.database import Steps

@@ -17,8 +17,8 @@ from flux.agents.history.results import Keeper
 from flux.agents.turn import gate
 from flux.agents.turn.binding import Bound
 from flux.agents.turn.questions import Asking, open_questions
-from flux.engine.run import Run
-from flux.engine.upkeep import being_cancelled
+from flux.engine.dispatching.upkeep import being_cancelled
+from flux.engine.running.run import Run
 from flux.events import (
     ApprovalRequired,
     Entry,
