@@ -17,7 +17,7 @@ from flux.engine.intake.answers import Decision
 from flux.engine.intake.inputs import NewMessage
 from flux.errors import AgentNotFound, InterruptNotFound, InvalidInput, SessionExists, SessionNotFound
 from flux.events import AssistantSaid, ChatResponse, RunFailed, RunStarted, decode
-from flux.roles.compiling import compiled, exported
+from flux.roles.compiling import compiled, exported, labels_of
 from flux.roles.opening import Opening, check_providers, environment_of, factories_of, registry_of, settings_of
 from flux.roles.results import Event, PendingApproval, RunResult, data_of, pending, told
 from flux.roles.serving import Places, say, serve
@@ -223,6 +223,7 @@ class Runtime:
                 tools={name: code_tool(tool) for name, tool in spec.tools.items()},
                 observer=opening.observer,
                 worker=opening.worker,
+                labels=labels_of(spec),
                 registry=registry_of(spec),
             )
         )
