@@ -226,10 +226,15 @@ class InterruptAnswered(Entry, frozen=True, tag="interrupt_answered", kw_only=Tr
 
 
 class ChatResponse(Entry, frozen=True, tag="chat_response", kw_only=True):
-    """The run ended well; `turn` counts the session's answers from 1."""
+    """The run ended well; `turn` counts the session's answers from 1.
+
+    `limit` names the field of the agent that has forced this answer, before the work was done: max_turns, or
+    max_tool_calls.
+    """
 
     content: str
     turn: int
+    limit: str | None = None
 
 
 class RunFailed(Entry, frozen=True, tag="error", kw_only=True):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flux.engine.intake.inputs import NewMessage
-from flux.errors import AgentNotFound, InterruptNotFound, InvalidInput, SessionNotFound
+from flux.errors import AgentNotFound, InterruptNotFound, InvalidInput, SessionNotFound, TurnLimitReached
 from flux.events import AssistantSaid, Token
 from flux.messages import AssistantMessage, ModelFailure, ToolResult
 from flux.roles import Ref, Runtime, define_coordinator, define_runtime, define_specialist, define_tenant, define_tool
@@ -56,9 +56,9 @@ async def test_at_the_limit_of_turns_there_is_one_forced_answer_and_the_state_is
     shop = Shop({**USUAL, "boss": [call("planner", "plan"), ANSWER], "planner": endless}, agents={"planner": TWO})
     async with shop.open(tmp_path) as runtime:
         done = await runtime.run("Go.")
-        assert (done.state, done.text) == ("completed", "I stop.")
+        assert (done.state, done.error) == ("completed", None)
+        assert done.text == "I stop.\n\n[planner came to its limit max_turns, so this answer was forced]"
         assert [request.final for request in shop.models["planner"].requests] == [False, False, True]
-        assert not done.limited
         rest = iter([call("planner", "again"), Reply("ok")])
         shop.script = {**shop.script, "boss": lambda request: next(rest)}
         assert (await runtime.run("More.", session=done.session)).state == "completed"
@@ -75,10 +75,12 @@ async def test_a_result_says_that_the_limit_was_reached(tmp_path: Path) -> None:
     shop = Shop({**USUAL, "boss": endless}, agents={"boss": TWO})
     async with shop.open(tmp_path) as runtime:
         done = await runtime.run("Go.")
-        assert (done.state, done.text, done.limited) == ("completed", "I stop.", True)
+        assert (done.state, done.text) == ("completed", "I stop.")
+        assert isinstance(done.error, TurnLimitReached)
+        assert (done.error.type, done.error.details) == ("turn_limit_reached", {"agent": "boss", "limit": "max_turns"})
         shop.script = {**USUAL, "boss": lambda request: Reply("fine")}
         again = await runtime.run("More.", session=done.session)
-        assert (again.text, again.limited) == ("fine", False)
+        assert (again.text, again.error) == ("fine", None)
 
 
 @pytest.mark.behaviour("roles:runtime:nobody")
