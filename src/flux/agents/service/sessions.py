@@ -98,10 +98,12 @@ class Agents:
         """What keeps an agent from running in this process now."""
         return self._binder.problems(AgentDefinition.from_json(found.definition))
 
-    def offered(self, found: AgentVersion) -> list[str]:
+    async def offered(self, found: AgentVersion) -> list[str]:
         """The names of an agent's tools, as far as its definition tells; none where they do not exist here."""
+        definition = AgentDefinition.from_json(found.definition)
         try:
-            return self._binder.offered(AgentDefinition.from_json(found.definition))
+            await self._binder.named.imported(definition)
+            return self._binder.offered(definition)
         except DefinitionInvalid:
             return []
 
