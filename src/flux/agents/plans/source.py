@@ -17,6 +17,7 @@ from flux.agents.plans.checks import is_reference
 from flux.errors import DefinitionInvalid, FluxError
 from flux.tools.base import Tool
 from flux.tools.groups import resolve
+from flux.tools.references import unlooked
 from flux.tools.rules import Dynamic
 
 
@@ -110,7 +111,8 @@ def model_check(model: type[BaseModel]) -> CheckPlan:
 
     def check(value: Mapping[str, Any]) -> list[str]:
         try:
-            model.model_validate(value)
+            with unlooked():
+                model.model_validate(value)
         except ValidationError as error:
             return [_fault(fault) for fault in error.errors(include_url=False) if not _refers(value, fault["loc"])]
         return []
