@@ -12,10 +12,10 @@ from typing import Any
 
 from flux import tracing
 from flux.agents.artifacts import Artifacts
+from flux.agents.asking import EXECUTOR
 from flux.agents.binding import Binder
 from flux.agents.contract import Contract
 from flux.agents.executor import SessionExecutor
-from flux.agents.inline import EXECUTOR
 from flux.agents.mcp.doorman import Doorman
 from flux.agents.mcp.kit import McpKits, mcp_pool
 from flux.agents.mcp.logins import Logins

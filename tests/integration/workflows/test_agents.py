@@ -10,9 +10,9 @@ import pytest
 from pydantic import BaseModel
 
 from flux import ExecutionContext, pause, task, workflow
+from flux.agents.asking import EXECUTOR
 from flux.agents.binding import Binder
 from flux.agents.executor import SessionExecutor
-from flux.agents.inline import EXECUTOR
 from flux.agents.task_tools import TaskTools
 from flux.deltas import decode_delta
 from flux.engine.answers import Decision

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from flux import ExecutionContext, pause, workflow
+from flux.agents.asking import EXECUTOR
 from flux.agents.binding import Binder
 from flux.agents.executor import SessionExecutor
-from flux.agents.inline import EXECUTOR
 from flux.agents.mcp.tasks import POOL, SECRETS
 from flux.agents.task_tools import TaskTools
 from flux.engine.key_source import KeySource

@@ -306,9 +306,10 @@ class Session:
         raise AbortError("the run was cancelled")
 
     async def _delete(self, signal: CancelSignal) -> None:
-        await self._host.delete(self.id)
-        if self._harness.store is not None:
+        await self._host.check_rests(self.id)
+        if self._harness.store is not None:  # before: what is deleted must not come back from there
             await self._harness.store.delete(self._key)
+        await self._host.delete(self.id)
 
     @property
     def _key(self) -> SessionKey:
