@@ -9,16 +9,16 @@ from typing import Any
 from pydantic import BaseModel
 
 from flux.agents.asking import Asked
-from flux.agents.definition import define
-from flux.agents.kits import Given
-from flux.agents.memory.choice import LongTermMemory
-from flux.agents.output import output_schema
-from flux.agents.window import WorkingMemory
-from flux.engine import driving
-from flux.engine.journal import journal_here
-from flux.engine.place import here
-from flux.engine.task import task
-from flux.engine.workflow import workflow
+from flux.agents.define.definition import define
+from flux.agents.define.memory import LongTermMemory
+from flux.agents.define.output import output_schema
+from flux.agents.history.window import WorkingMemory
+from flux.agents.turn.kits import Given
+from flux.engine.running import driving
+from flux.engine.workflows.journal import journal_here
+from flux.engine.workflows.place import here
+from flux.engine.workflows.task import task
+from flux.engine.workflows.workflow import workflow
 from flux.errors import AgentFailed, InvalidInput, NotPaused
 from flux.tools.skills import SkillCatalog
 
