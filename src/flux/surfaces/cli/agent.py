@@ -150,9 +150,9 @@ def versions(name: str, limit: int, format_: str, server: str | None) -> None:
 @server_option
 def show(name: str, version: int | None, effective: bool, format_: str, server: str | None) -> None:
     """Show an agent; of skills and tool files only the digests, `export` prints them whole."""
+    from flux.agents.define.definition import AgentDefinition
+    from flux.agents.define.shipped import digests
     from flux.agents.define.yaml import overview
-    from flux.agents.definition import AgentDefinition
-    from flux.agents.shipped import digests
 
     found = run(_get(server, name, version))
     definition = AgentDefinition.model_validate(found["definition"])
@@ -177,8 +177,8 @@ def show(name: str, version: int | None, effective: bool, format_: str, server: 
 @server_option
 def export(name: str, version: int | None, which: str | None, server: str | None) -> None:
     """Print an agent as YAML that `apply` takes; NAME may be the `module:attribute` of a runtime in code."""
+    from flux.agents.define.definition import AgentDefinition
     from flux.agents.define.yaml import to_yaml
-    from flux.agents.definition import AgentDefinition
 
     if ":" in name:
         from flux.surfaces.cli.coded import exported
