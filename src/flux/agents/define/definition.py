@@ -230,7 +230,7 @@ def define(fields: Any) -> AgentDefinition:
     try:
         return AgentDefinition.model_validate(fields)
     except ValidationError as error:
-        raise DefinitionInvalid(faults_of(error)) from error
+        raise DefinitionInvalid(faults_of(error)) from None
 
 
 def faults_of(error: ValidationError) -> str:
