@@ -32,7 +32,8 @@ Schema = dict[str, Any]
 CLI_INTRO = """
 Exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted. Results go to standard output, problems to
 standard error, in one line. `--debug` may stand anywhere and shows the trace of an error. `-h` and `--help` explain
-any command.
+any command. In a shell's profile, `eval "$(_FLUX_COMPLETE=bash_source flux)"` lets Tab complete commands and options
+(`zsh_source`, `fish_source`).
 """
 SETTINGS_INTRO = f"""
 A flag goes before a variable, a variable before `./flux.toml`, that before `flux/flux.toml` in the user's
