@@ -179,10 +179,17 @@ class Sessions:
 
         :raises SessionNotFound, SessionEnded, SessionBusy, TooLarge, IdempotencyMismatch: it was not accepted
         """
+        return await self.say(scope, await self.get(scope, id), message, key=key)
+
+    async def say(self, scope: Scope, session: Execution, message: NewMessage, *, key: str | None = None) -> Admitted:
+        """Send a message to a session that was found just now.
+
+        :raises SessionNotFound, SessionEnded, SessionBusy, TooLarge, IdempotencyMismatch: it was not accepted
+        """
         self.check_size(message)
-        if (await self.get(scope, id)).kind == "workflow":
+        if session.kind == "workflow":
             _check_options(message)
-        return await self._admission.admit(scope, id, message, key=key)
+        return await self._admission.admit(scope, session.id, message, key=key)
 
     async def compact(self, scope: Scope, id: str, *, key: str | None = None) -> Admitted:
         """Ask to summarise the older part of the history; a run does it. With little history there is nothing to do.
