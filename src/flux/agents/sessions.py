@@ -11,6 +11,7 @@ from flux.agents import stored
 from flux.agents.binding import Binder
 from flux.agents.definition import MOST_STEPS, AgentDefinition
 from flux.agents.forking import check_forkable, fork_steps, plan_fork
+from flux.agents.forking_talks import plan_talk_fork
 from flux.agents.planning.plan import edited
 from flux.engine.admission import Admission
 from flux.engine.agent_workflows import session_of
@@ -262,8 +263,10 @@ class Sessions:
     ) -> Admitted:
         """A new session that begins as a copy of this one up to and with the seq `at`; None: all of it.
 
+        Where a workflow talks, the copy ends where that waited for a message last.
+
         :raises SessionNotFound, SessionExists, IdempotencyMismatch: it cannot be made
-        :raises InvalidInput: the session has no entry `at`
+        :raises InvalidInput: the session has no entry `at`, or its workflow had not waited for a message by then
         :raises Conflict: its agent cannot talk anywhere else
         """
         body = ("fork", id, at, name)
@@ -271,7 +274,8 @@ class Sessions:
             return before
         row = await self.get(scope, id)
         check_forkable(row)
-        program = fork_steps(scope, await plan_fork(self._database, scope, row, at, name=name))
+        plan = plan_fork if row.kind == "session" else plan_talk_fork
+        program = fork_steps(scope, await plan(self._database, scope, row, at, name=name))
         return await self._admission.once(scope, key, body, program)
 
     async def rename(self, scope: Scope, id: str, title: str) -> None:
