@@ -16,7 +16,7 @@ import msgspec
 from flux.agents.forking import ID_SHOWN, Fork, checked_cut, plan_fork
 from flux.engine.conversation import MESSAGE
 from flux.engine.driving import child_id, message_of
-from flux.errors import Conflict, InvalidInput
+from flux.errors import Conflict
 from flux.events import RUN_ENDS, AssistantSaid, ChatResponse, Forked, RunStarted, Stored, UserSaid
 from flux.store import driven, log
 from flux.store.database import Database, Scope
@@ -28,9 +28,9 @@ from flux.workflow_entries import TaskCancelled, TaskCompleted, TaskFailed, Task
 async def plan_talk_fork(
     database: Database, scope: Scope, row: Execution, at: int | None = None, *, name: str | None = None
 ) -> Fork:
-    """What a copy is to hold: the entries up to where the workflow waited for a message last, at `at` or before.
+    """What a copy is to hold: the entries up to where the workflow waited for a message last, by `at`, or first.
 
-    :raises InvalidInput: the session has no entry `at`, or the workflow had not waited for a message by then
+    :raises InvalidInput: the session has no entry `at`
     :raises Conflict: it has not waited for one yet, or drives a session that cannot be there twice
     """
     at = checked_cut(row, at)
@@ -56,7 +56,10 @@ async def _entries(database: Database, scope: Scope, id: str) -> list[Stored]:
 
 
 def _rest(entries: Sequence[Stored], at: int) -> int:
-    """The seq up to which to copy. An answer and the pause behind it belong together."""
+    """The seq up to which to copy. An answer and the pause behind it belong together.
+
+    In front of the first pause no message is answered, so a place there means that pause.
+    """
     rests = [stored.seq for stored in entries if _is_rest(stored.entry)]
     if not rests:
         raise Conflict(
@@ -66,13 +69,7 @@ def _rest(entries: Sequence[Stored], at: int) -> int:
     if isinstance(entries[at - 1].entry, AssistantSaid | ChatResponse):
         while at < len(entries) and isinstance(entries[at].entry, ChatResponse | WorkflowPaused):
             at += 1
-    upto = max((seq for seq in rests if seq <= at), default=None)
-    if upto is None:
-        raise InvalidInput(
-            f"at: this agent talks by a workflow, which waited for a message at entry {rests[0]} first; "
-            f"fork it there or later, not at {at}"
-        )
-    return upto
+    return max((seq for seq in rests if seq <= at), default=rests[0])
 
 
 def _is_rest(entry: Any) -> bool:

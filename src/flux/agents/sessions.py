@@ -266,8 +266,8 @@ class Sessions:
         Where a workflow talks, the copy ends where that waited for a message last.
 
         :raises SessionNotFound, SessionExists, IdempotencyMismatch: it cannot be made
-        :raises InvalidInput: the session has no entry `at`, or its workflow had not waited for a message by then
-        :raises Conflict: its agent cannot talk anywhere else
+        :raises InvalidInput: the session has no entry `at`
+        :raises Conflict: its agent cannot talk anywhere else, or has not spoken yet
         """
         body = ("fork", id, at, name)
         if key is not None and (before := await self._admission.before(scope, key, body)):

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from flux.events import type_of
 from flux.models.base import Model
 from flux.models.scripted import Reply, ScriptedModel
-from tests.integration.server.conversations import greeted
+from tests.integration.server.conversations import greeted, talker
 from tests.integration.server.models import Held, says
 from tests.integration.server.serving import Served
 from tests.integration.server.streams import body, history
-from tests.integration.server.test_conversations import kinds, told, until
+from tests.integration.server.test_conversations import answered, kinds, told, until
 from tests.integration.server.test_sessions import call
 
 _names = itertools.count()
@@ -124,6 +125,32 @@ async def test_a_fork_in_the_middle_of_a_run_ends_at_the_answer_before(in_memory
     ] == ["slow", "BEHIND"]
 
 
+@pytest.mark.behaviour("fork:talk:anywhere")
+async def test_wherever_it_is_cut_a_forked_conversation_takes_the_next_message(in_memory: Served) -> None:
+    id = await greeted(in_memory)
+    session = in_memory.client.session(id)
+    await told(in_memory, id, "hello")
+    await told(in_memory, id, "ask")
+    (asked,) = [one for one in await told(in_memory, id, "pay 5") if type_of(one) == "approval_required"]
+    await answered(in_memory, id, asked.id, "approve")
+    await told(in_memory, id, "login")
+    await session.cancel()
+    await until(in_memory, id, "idle")
+    await told(in_memory, id, "bye")
+    log = await entries(in_memory, id)
+    for at in range(1, len(log) + 1):
+        forked = await session.fork(at)
+        copied = await entries(in_memory, forked.id)
+        assert [one["seq"] for one in copied] == list(range(1, len(copied) + 1))
+        assert (await forked.info())["state"] in ("idle", "scheduled", "running", "waiting")
+        ended = (await told(in_memory, forked.id, "next"))[-1]
+        assert ended.content == "NEXT"
+        turns = [one["turn"] for one in await entries(in_memory, forked.id) if one["type"] == "chat_response"]
+        assert turns == list(range(len(turns)))
+        assert await forked.interrupts() == []
+    assert await entries(in_memory, id) == log
+
+
 @pytest.mark.behaviour("fork:talk:ended")
 async def test_a_conversation_that_ended_or_failed_goes_on_in_a_fork(in_memory: Served) -> None:
     for last in ("bye", "fail"):
@@ -202,11 +229,20 @@ async def test_where_the_workflow_has_not_waited_for_a_message_it_is_not_forked(
     await until(in_memory, silent, "waiting")
     error = (await call(in_memory, "POST", f"/sessions/{silent}/fork", 409, {}))["error"]
     assert "has not waited for a message yet" in error["message"]
-    id = await greeted(in_memory)
-    first = place(await entries(in_memory, id), "WORKFLOW_PAUSED")
-    error = (await call(in_memory, "POST", f"/sessions/{id}/fork", 400, {"at": 2}))["error"]
-    assert f"entry {first} first" in error["message"]
-    assert (await call(in_memory, "POST", f"/sessions/{id}/fork", 201, {"at": first}))["seq"] == first + 1
+
+
+@pytest.mark.behaviour("fork:talk:last-rest")
+async def test_a_fork_in_front_of_the_first_message_is_greeted(in_memory: Served) -> None:
+    session = await in_memory.client.start_session(await talker(in_memory, "Welcome!"), "hello")
+    await history(in_memory.client, session.id, ends=2)
+    log = await entries(in_memory, session.id)
+    first = place(log, "WORKFLOW_PAUSED", 0)
+    before = place(log, "user_message", 0) - 1
+    assert before < first
+    forked = await session.fork(before)
+    copied = await entries(in_memory, forked.id)
+    assert (len(copied), copied[-1]["dropped"]) == (first + 1, [log[before]["id"]])
+    assert (await told(in_memory, forked.id, "other"))[-1].content == "OTHER"
 
 
 @pytest.mark.behaviour("fork:talk:goes-on")
