@@ -15,7 +15,6 @@ from flux.errors import Conflict, SessionBusy
 from flux.events import CancelRequested, Entry, SessionStarted
 from flux.store import audit, callers, conversations, executions, log
 from flux.store.database import Scope, Steps, together
-from flux.store.database import Scope, Steps
 
 TITLE_CHARS = 80
 
