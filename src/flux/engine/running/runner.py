@@ -56,6 +56,7 @@ class Runner:
         self._unanswered: dict[str, int] = {}
         #: When its heartbeat was last looked at by a claim.
         self._seen = -math.inf
+        self._seeing = asyncio.Lock()
         self.busy = asyncio.Event()
 
     @property
@@ -155,15 +156,27 @@ class Runner:
 
     async def _take(self, id: str) -> Execution | None:
         """Claim by one statement where that is enough: the worker was seen just now, and the work asks for nothing."""
-        if time.monotonic() - self._seen < workers.JUST_NOW:
+        if await self._was_seen():
             plain = ownership.claim_plain(id, self.id, self._offer.pools)
             if (execution := await self._database.write_one(plain)) is not None:
                 return execution
+            if not await self._database.single(ownership.is_scheduled(id)):
+                return None
         began = time.monotonic()
         execution = await self._database.write(_claim(id, self.who, self._offer))
         if execution is not None:
             self._seen = began
         return execution
+
+    async def _was_seen(self) -> bool:
+        """Whether the heartbeat is fresh; where others look at it, one claim renews it for all that come meanwhile."""
+        async with self._seeing:
+            now = time.monotonic()
+            fresh = now - self._seen < workers.JUST_NOW
+            if not fresh and self._database.shared:
+                fresh = await self._database.write_one(workers.renew(self.id))
+                self._seen = now if fresh else self._seen
+            return fresh
 
     async def _claim(self, id: str) -> Execution | None:
         claiming = asyncio.ensure_future(self._take(id))

@@ -31,7 +31,7 @@ class Asked(NamedTuple):
     key: str | None
 
 
-def _asked(detailed: bool = False, key: Key = None) -> Asked:
+async def _asked(detailed: bool = False, key: Key = None) -> Asked:
     return Asked(detailed, key)
 
 
