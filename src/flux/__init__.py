@@ -9,7 +9,6 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from flux.agents.define.agent import AgentCreateContext as AgentCreateContext
     from flux.agents.define.agent import CreatedAgent as CreatedAgent
-    from flux.agents.define.agent import create_agent as create_agent
     from flux.agents.define.mcp import McpServerConnection as McpServerConnection
     from flux.agents.define.mcp import connect_mcp_server as connect_mcp_server
     from flux.agents.define.profile import AgentProfile as AgentProfile
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from flux.agents.define.tool import tool as tool
     from flux.agents.definition import ThinkingLevel as ThinkingLevel
     from flux.agents.harness.calls import CallHandle as CallHandle
+    from flux.agents.harness.creating import create_agent as create_agent
     from flux.agents.harness.errors import AbortError as AbortError
     from flux.agents.harness.errors import ResultUnavailableError as ResultUnavailableError
     from flux.agents.harness.harness import Harness as Harness
@@ -97,7 +97,7 @@ _PLACES = {
     "call": "flux.engine.flow",
     "configure_provider": "flux.models.configured",
     "connect_mcp_server": "flux.agents.define.mcp",
-    "create_agent": "flux.agents.define.agent",
+    "create_agent": "flux.agents.harness.creating",
     "cron": "flux.engine.schedules",
     "define_agent_profile": "flux.agents.define.profile",
     "define_tool": "flux.agents.define.tool",

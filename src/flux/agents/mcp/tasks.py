@@ -29,7 +29,8 @@ from flux.sandboxes.host import LocalSandbox
 from flux.settings import load_settings
 from flux.tools.base import Answer, Done, Failed, NeedsInput, ToolContext, ToolOutcome
 from flux.tools.mcp.config import McpServer, server_names
-from flux.tools.mcp.pool import McpPool, Vault
+from flux.tools.mcp.pool import McpPool
+from flux.tools.mcp.surroundings import Vault
 from flux.tools.schema import Signature, validate
 
 #: Under these keys a process keeps its connections, and its secrets.
