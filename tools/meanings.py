@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flux.agents.definition import NAME, RESERVED
+from flux.agents.define.definition import NAME, RESERVED
 
 SETTINGS = {
     "home": "The directory of all state. Default: `./.flux` if it is there, else `flux` in the user's data directory",

@@ -13,7 +13,7 @@ from typing import Any
 import click
 import msgspec
 
-from flux.agents.definition import AgentDefinition
+from flux.agents.define.definition import AgentDefinition
 from flux.deltas import DELTA_TYPES
 from flux.events import ENTRY_TYPES
 from flux.settings import GUARDED, ApiKeys, Auth, Oidc, Provider, Settings

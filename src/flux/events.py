@@ -11,22 +11,22 @@ from typing import Any, Literal, Union, get_args
 import msgspec
 from msgspec import Struct
 
-from flux.compaction_entries import CompactDone as CompactDone  # noqa: PLC0414 - everybody takes these from here
-from flux.compaction_entries import Compacted as Compacted  # noqa: PLC0414
-from flux.compaction_entries import CompactRequested as CompactRequested  # noqa: PLC0414
 from flux.deltas import DeltaEvent as DeltaEvent  # noqa: PLC0414 - everybody takes these from here
 from flux.deltas import Progress as Progress  # noqa: PLC0414
 from flux.deltas import Reasoning as Reasoning  # noqa: PLC0414
 from flux.deltas import Token as Token  # noqa: PLC0414
 from flux.deltas import ToolOutput as ToolOutput  # noqa: PLC0414
-from flux.entry import Entry as Entry  # noqa: PLC0414
-from flux.entry import entry_types
+from flux.entries.base import Entry as Entry  # noqa: PLC0414
+from flux.entries.base import entry_types
+from flux.entries.compaction import CompactDone as CompactDone  # noqa: PLC0414 - everybody takes these from here
+from flux.entries.compaction import Compacted as Compacted  # noqa: PLC0414
+from flux.entries.compaction import CompactRequested as CompactRequested  # noqa: PLC0414
+from flux.entries.plans import PlanChanged as PlanChanged  # noqa: PLC0414
+from flux.entries.plans import Planned as Planned  # noqa: PLC0414
+from flux.entries.plans import PlanState as PlanState  # noqa: PLC0414
+from flux.entries.workflows import WORKFLOW_ENDS, TaskCompleted, TaskFailed
 from flux.errors import DatabaseTooNew
 from flux.messages import AssistantPart, StopReason, ToolCall, Usage, UserPart
-from flux.plan_entries import PlanChanged as PlanChanged  # noqa: PLC0414
-from flux.plan_entries import Planned as Planned  # noqa: PLC0414
-from flux.plan_entries import PlanState as PlanState  # noqa: PLC0414
-from flux.workflow_entries import WORKFLOW_ENDS, TaskCompleted, TaskFailed
 
 Mode = Literal["queue", "steer", "interrupt", "reject"]
 Verdict = Literal["allow", "ask", "deny"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from flux.engine.ticker import execution_of
+from flux.engine.service.ticker import execution_of
 from flux.store import schedules
 from flux.store.database import LOCAL, one
 from flux.store.opening import open_database

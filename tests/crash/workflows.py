@@ -6,8 +6,8 @@ from contextvars import ContextVar
 from typing import Any
 
 from flux import ExecutionContext, TaskMetadata, call, pause, task, workflow
-from flux.engine.flow import parallel
-from flux.engine.pause import sleep
+from flux.engine.workflows.flow import parallel
+from flux.engine.workflows.pause import sleep
 from flux.errors import ExecutionInterrupted
 from flux.tasks.ai import agent
 from tests.crash.stage import at_hand

@@ -15,26 +15,27 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
-from flux.agents.binding import Binder
-from flux.agents.definition import define
+from flux.agents.define.definition import define
+from flux.agents.define.memory import LongTermMemory
+from flux.agents.define.output import output_schema, parse_output
 from flux.agents.executor import SessionExecutor
-from flux.agents.kits import Given
-from flux.agents.memory.choice import LongTermMemory
+from flux.agents.history.window import WorkingMemory
 from flux.agents.memory.kit import memory_kits
 from flux.agents.memory.providers import MemoryStores
-from flux.agents.output import output_schema, parse_output
-from flux.agents.skills_kit import SkillsKit
-from flux.agents.task_tools import TaskTools
-from flux.agents.window import WorkingMemory
-from flux.engine import driving
-from flux.engine.driving import Ended, Order, Waiting, asked_here
-from flux.engine.journal import Journal, journal_here
-from flux.engine.place import Body, here
-from flux.engine.run import Executor, HandOver
-from flux.engine.task import task
-from flux.engine.upkeep import to_the_end
-from flux.engine.values import json_value
-from flux.engine.workflow import workflow
+from flux.agents.parts.skills import SkillsKit
+from flux.agents.parts.task_tools import TaskTools
+from flux.agents.turn.binding import Binder
+from flux.agents.turn.kits import Given
+from flux.engine.dispatching.upkeep import to_the_end
+from flux.engine.encoding.values import json_value
+from flux.engine.running import driving
+from flux.engine.running.driving import Ended, Order, Waiting, asked_here
+from flux.engine.running.run import Executor, HandOver
+from flux.engine.workflows.journal import Journal, journal_here
+from flux.engine.workflows.place import Body, here
+from flux.engine.workflows.task import task
+from flux.engine.workflows.workflow import workflow
+from flux.entries.workflows import TaskCompleted, TaskFailed, TaskStarted
 from flux.errors import AgentFailed, ExecutionSuspended, InvalidInput, NotPaused, OutputInvalid
 from flux.events import (
     QUESTIONS,
@@ -59,7 +60,6 @@ from flux.settings import load_settings
 from flux.store.database import LOCAL
 from flux.store.executions import Spent
 from flux.tools.skills import SkillCatalog
-from flux.workflow_entries import TaskCompleted, TaskFailed, TaskStarted
 
 #: How often an answer may not fit the format, one after the other.
 MAX_MISFITS = 3

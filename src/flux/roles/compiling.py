@@ -6,10 +6,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from flux.agents.approval import Approvals, base_rule
+from flux.agents.define.approval import Approvals, base_rule
+from flux.agents.define.definition import AgentDefinition, define
+from flux.agents.define.named import reference_to
 from flux.agents.define.tool import ToolDefinition
-from flux.agents.definition import AgentDefinition, define
-from flux.agents.named import reference_to
 from flux.errors import DefinitionInvalid
 from flux.roles.prompts import LayeredPrompt
 from flux.roles.specs import AgentSpec

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from flux.deltas import DeltaEvent
-from flux.entry import Entry
+from flux.entries.base import Entry
 from flux.events import UnknownEntry
 from flux.messages import Usage
 from flux.store import interrupts

@@ -8,14 +8,14 @@ from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
-from flux.agents.approval import Predicate
-from flux.agents.definition import AgentDefinition
-from flux.agents.harness.tools import code_tool
+from flux.agents.define.approval import Predicate
+from flux.agents.define.called import code_tool
+from flux.agents.define.definition import AgentDefinition
 from flux.agents.plans import state as plans
 from flux.agents.process import Process, open_process
 from flux.deltas import decode_delta
-from flux.engine.answers import Decision
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.answers import Decision
+from flux.engine.intake.inputs import NewMessage
 from flux.errors import AgentNotFound, InterruptNotFound, InvalidInput, SessionExists, SessionNotFound
 from flux.events import AssistantSaid, ChatResponse, RunFailed, RunStarted, decode
 from flux.roles.compiling import compiled, exported

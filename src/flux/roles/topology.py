@@ -9,9 +9,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from flux.agents.approval import Channels, Predicate
+from flux.agents.define.approval import Channels, Predicate
+from flux.agents.define.definition import RESERVED
 from flux.agents.define.tool import ToolDefinition
-from flux.agents.definition import RESERVED
 from flux.errors import DefinitionInvalid, FluxError, TopologyInvalid
 from flux.roles.plans import PlanSpec
 from flux.roles.specs import AgentSpec, tool_of

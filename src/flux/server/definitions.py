@@ -6,9 +6,9 @@ import posixpath
 from collections.abc import Iterator
 from typing import Any
 
-from flux.agents.definition import AgentDefinition
-from flux.agents.memory.choice import BY_NAME, HIDDEN
-from flux.agents.shipped import is_file
+from flux.agents.define.definition import AgentDefinition
+from flux.agents.define.memory import BY_NAME, HIDDEN
+from flux.agents.define.shipped import is_file
 from flux.permissions import quoted
 from flux.server.rules import REGISTER
 from flux.tools.mcp.config import SECRET, McpServer

@@ -17,8 +17,8 @@ from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import KeySet
 from msgspec.structs import replace
 
-from flux.engine.identity import Caller, Identities
-from flux.engine.principals import check_subject
+from flux.engine.service.identity import Caller, Identities
+from flux.engine.service.principals import check_subject
 from flux.errors import InvalidInput, Unavailable
 from flux.http.provider import TIMEOUT_SECONDS, fetch_json, metadata
 from flux.settings import Oidc

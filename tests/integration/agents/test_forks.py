@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from flux.agents.forking import fork_steps, plan_fork
-from flux.agents.prompt import build
-from flux.agents.transcript import Transcript
-from flux.engine.inputs import NewMessage
+from flux.agents.history.prompt import build
+from flux.agents.history.transcript import Transcript
+from flux.agents.service.forking import fork_steps, plan_fork
+from flux.engine.intake.inputs import NewMessage
 from flux.errors import Conflict, IdempotencyMismatch, InvalidInput, SessionExists, SessionNotFound
 from flux.events import (
     RUN_ENDS,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flux.engine.answers import Decision
+from flux.engine.intake.answers import Decision
 from flux.errors import InterruptDecided, InterruptNotFound, InvalidInput, PlanInvalid
 from flux.events import ToolDone
 from flux.messages import ToolResult

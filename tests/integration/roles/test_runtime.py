@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flux.client import FluxClient
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.inputs import NewMessage
 from flux.errors import AgentNotFound, InterruptNotFound, InvalidInput, SessionNotFound
 from flux.events import AssistantSaid, PlanReview, Token
 from flux.messages import AssistantMessage, ModelFailure, ToolResult

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flux import ExecutionContext, pause, task, workflow
-from flux.engine.answers import Decision
+from flux.engine.intake.answers import Decision
 from flux.errors import DatabaseUnavailable, ExecutionError
 from flux.events import Cancelled, CancelRequested, ChatResponse, UserSaid
 from flux.messages import ToolResult, Usage

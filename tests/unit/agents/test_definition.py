@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux.agents.definition import AgentDefinition, define
+from flux.agents.define.definition import AgentDefinition, define
 from flux.errors import DefinitionInvalid, InvalidInput
 
 GOOD: dict[str, Any] = {"name": "coder", "model": "test/one", "system_prompt": "Help."}

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from flux.agents.cuts import Compact
-from flux.agents.steps import (
+from flux.agents.history.cuts import Compact
+from flux.agents.turn.steps import (
     CallModel,
     Finish,
     Idle,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flux.agents.define.definition import MAX_BYTES, define
 from flux.agents.define.yaml import define_from, load_fields, parse_fields, to_yaml
-from flux.agents.definition import MAX_BYTES, define
 from flux.errors import DefinitionInvalid
 
 BOMB = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"

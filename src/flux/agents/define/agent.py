@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from flux.agents.define.definition import ThinkingLevel
 from flux.agents.define.profile import (
     LISTS,
     AgentProfile,
@@ -20,7 +21,6 @@ from flux.agents.define.profile import (
     given_of,
 )
 from flux.agents.define.tool import NAME, ToolDefinition
-from flux.agents.definition import ThinkingLevel
 from flux.errors import DefinitionInvalid
 from flux.tools.skill import Skill
 

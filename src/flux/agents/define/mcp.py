@@ -10,8 +10,8 @@ from typing import Any, Literal, NoReturn
 from pydantic import ValidationError
 
 import flux
+from flux.agents.define.definition import faults_of
 from flux.agents.define.tool import ToolCallContext, ToolDefinition
-from flux.agents.definition import faults_of
 from flux.errors import DefinitionInvalid, InvalidInput, Unavailable
 from flux.tools.base import ToolContext
 from flux.tools.mcp.config import McpServer, tool_name

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator
 
+from flux.agents.define.definition import CompactionConfig as CompactionConfig  # noqa: PLC0414 - people take it from here
+from flux.agents.define.definition import ThinkingLevel
 from flux.agents.define.skills import skill_of
 from flux.agents.define.tool import ToolDefinition, check_name
-from flux.agents.definition import CompactionConfig as CompactionConfig  # noqa: PLC0414 - people take it from here
-from flux.agents.definition import ThinkingLevel
 from flux.errors import DefinitionInvalid
 from flux.suggest import unknown
 from flux.tools.skill import Skill

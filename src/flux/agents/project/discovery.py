@@ -16,8 +16,8 @@ from typing import Any
 from msgspec import Struct
 
 from flux.agents.define.agent import CreatedAgent
-from flux.engine.pools import DEFAULT
-from flux.engine.workflow import NAME, NAMESPACE, workflow
+from flux.engine.dispatching.pools import DEFAULT
+from flux.engine.workflows.workflow import NAME, NAMESPACE, workflow
 from flux.errors import ProjectUnusable, describe
 
 #: The module of a project that may decide for all its agents who may use which instance.

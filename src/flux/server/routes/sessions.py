@@ -9,11 +9,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from flux.agents.exporting import Format, exported
-from flux.agents.sessions import Sessions
-from flux.engine.answers import Admitted, Decision
-from flux.engine.identity import TALK
-from flux.engine.inputs import NewMessage
+from flux.agents.service.exporting import Format, exported
+from flux.agents.service.sessions import Sessions
+from flux.engine.intake.answers import Admitted, Decision
+from flux.engine.intake.inputs import NewMessage
+from flux.engine.service.identity import TALK
 from flux.events import CompactRequested, UserSaid, decode
 from flux.server.context import events_page, limits_of, process_of, scope_of, stream, wants_events
 from flux.server.rbac import check

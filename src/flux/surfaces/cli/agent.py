@@ -118,9 +118,9 @@ def list_agents(limit: int, format_: str, server: str | None) -> None:
 @server_option
 def show(name: str, effective: bool, format_: str, server: str | None) -> None:
     """Show an agent; of its skills and files of tools the digests, `export` prints all of them."""
+    from flux.agents.define.definition import AgentDefinition
+    from flux.agents.define.shipped import digests
     from flux.agents.define.yaml import overview
-    from flux.agents.definition import AgentDefinition
-    from flux.agents.shipped import digests
 
     found = run(_send(server, "GET", f"/agents/{name}"))
     definition = AgentDefinition.model_validate(found["definition"])
@@ -144,8 +144,8 @@ def show(name: str, effective: bool, format_: str, server: str | None) -> None:
 @server_option
 def export(name: str, which: str | None, server: str | None) -> None:
     """Print an agent as YAML that `apply` takes; NAME may be the `module:attribute` of a runtime in code."""
+    from flux.agents.define.definition import AgentDefinition
     from flux.agents.define.yaml import to_yaml
-    from flux.agents.definition import AgentDefinition
 
     if ":" in name:
         from flux.surfaces.cli.coded import exported

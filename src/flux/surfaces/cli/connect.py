@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from flux.engine.recovery import is_alive
+from flux.engine.running.recovery import is_alive
 from flux.redaction import Known
 from flux.settings import Settings
 from flux.surfaces.cli.logs import log_to_file

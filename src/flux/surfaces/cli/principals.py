@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import click
 
-from flux.engine.principals import check_subject
+from flux.engine.service.principals import check_subject
 from flux.errors import InvalidInput
 from flux.surfaces.cli.connect import connect, run
 from flux.surfaces.cli.options import format_option, print_json, print_table, server_option, settings_for, when

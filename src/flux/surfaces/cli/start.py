@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flux.engine.pools import pools_of
+from flux.engine.dispatching.pools import pools_of
 from flux.errors import AddressInUse, InvalidInput
 from flux.settings import Settings
 from flux.surfaces.cli.connect import LOOPBACK, live_server, run, settle_memory
@@ -104,8 +104,8 @@ def admin_key(name: str) -> None:
 
 
 async def _admin_key(settings: Settings, name: str) -> str:
-    from flux.engine.identity import Identities
-    from flux.engine.principals import Principals
+    from flux.engine.service.identity import Identities
+    from flux.engine.service.principals import Principals
     from flux.store.opening import open_database
 
     database = await open_database(settings.database, synchronous=settings.synchronous)
