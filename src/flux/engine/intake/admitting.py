@@ -147,7 +147,8 @@ def admit_steps(
         if message.mode != "reject":
             raise full(limits.session)
         raise SessionBusy("the session is working; wait for it, or send with mode queue, steer or interrupt")
-    said: list[Entry] = [message.entry(scope.principal)]
+    taken = message.entry(scope.principal)
+    said: list[Entry] = [taken]
     head, epoch, state, run_id, pool = moved[0]
     if message.mode == "interrupt" and run_id not in (None, fresh):
         said.insert(0, CancelRequested(run=run_id, by=scope.principal))
@@ -156,7 +157,7 @@ def admit_steps(
     if state == "scheduled":
         yield from dispatch.hint(id, pool)
         yield from check_runs(scope, limits.runs)
-    return Admitted(id, head), rows
+    return Admitted(id, head, input=taken.id), rows
 
 
 def title_of(text: str) -> str | None:

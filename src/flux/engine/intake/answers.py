@@ -43,11 +43,15 @@ class Decision(Struct, frozen=True):
 
 
 class Admitted(Struct, frozen=True):
-    """What was accepted: the execution, the seq of the newest entry, and whether it was accepted before."""
+    """What was accepted: the execution, the seq of the newest entry, and whether it was accepted before.
+
+    `input` is the id of the message, or of the request, that was taken just now.
+    """
 
     id: str
     seq: int
     repeated: bool = False
+    input: str | None = None
 
 
 #: What an admission did, and the rows it wrote.
