@@ -134,7 +134,8 @@ class ToolWaiting(Entry, frozen=True, tag="tool_waiting", kw_only=True):
 class ApprovalRequired(Entry, frozen=True, tag="approval_required", kw_only=True):
     """A person must approve a call with exactly these arguments.
 
-    `within`: the tool call whose code asks. `grant` is what an "always" allows.
+    `channel` is "tools", also where code of a workflow asks about a task of its. `within`: the tool call whose code
+    asks. `grant` is what an "always" allows.
     """
 
     id: str
@@ -143,7 +144,7 @@ class ApprovalRequired(Entry, frozen=True, tag="approval_required", kw_only=True
     tool: str
     args: dict[str, Any]
     digest: str
-    channel: str = "tool"
+    channel: str = "tools"
     reason: str | None = None
     expires_at: float | None = None
     session: str | None = None
@@ -185,6 +186,7 @@ class PlanReview(Entry, frozen=True, tag="plan_review", kw_only=True):
     call: str | None = None
     session: str | None = None
     plan: str | None = None
+    agent: str = ""
 
 
 class Paused(Entry, frozen=True, tag="pause", kw_only=True):

@@ -20,7 +20,7 @@ from flux.errors import AgentNotFound, InterruptNotFound, InvalidInput, SessionE
 from flux.events import AssistantSaid, ChatResponse, RunFailed, RunStarted, decode
 from flux.roles.compiling import compiled, exported
 from flux.roles.opening import Opening, check_providers, environment_of, factories_of, registry_of, settings_of
-from flux.roles.results import Event, PendingApproval, RunResult, data_of, pending
+from flux.roles.results import Event, PendingApproval, RunResult, data_of, pending, told
 from flux.roles.serving import Places, say, serve
 from flux.roles.specs import AgentSpec, channels_of
 from flux.roles.topology import RuntimeSpec, TenantSpec, check, collected
@@ -144,7 +144,7 @@ class Runtime:
         id, place, message = await self._say(self._coordinator(), prompt, session)
         async with aclosing(self._follow(id, place, message)) as frames:
             async for frame, _ in frames:
-                yield Event(frame.type, id, decode(frame.data) if frame.entry else decode_delta(frame.data))
+                yield told(frame, id)
 
     async def settled(self, session: str, *, wait: bool = False) -> RunResult:
         """What the newest run of a session comes to: it goes on after an answer, or after this program was stopped.

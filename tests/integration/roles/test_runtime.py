@@ -11,7 +11,7 @@ import pytest
 from flux.client import FluxClient
 from flux.engine.intake.inputs import NewMessage
 from flux.errors import AgentNotFound, InterruptNotFound, InvalidInput, SessionNotFound
-from flux.events import AssistantSaid, PlanReview, Token
+from flux.events import AssistantSaid, Token
 from flux.messages import AssistantMessage, ModelFailure, ToolResult
 from flux.roles import Ref, Runtime, define_coordinator, define_runtime, define_specialist, define_tenant, define_tool
 from flux.settings import Settings
@@ -139,9 +139,10 @@ async def test_a_stream_gives_typed_events_until_a_person_is_needed(tmp_path: Pa
     async with shop.open(tmp_path) as runtime:
         async with aclosing(runtime.stream("Order fruit.", session="desk")) as events:
             seen = [one async for one in events]
-        assert {type(one.event) for one in seen} >= {Token, AssistantSaid, PlanReview}
-        assert seen[-1].type == "plan_review"
+        assert {type(one.event) for one in seen} >= {Token, AssistantSaid}
         (question,) = await runtime.pending_approvals()
+        assert (seen[-1].type, seen[-1].event) == ("approval_required", question)
+        assert (question.channel, question.agent, question.subject) == ("plans", "planner", "restock")
         waiting = asyncio.create_task(runtime.settled("desk", wait=True))
         await runtime.respond_to_approval(question.id, approved=True)
         assert (await waiting).text == "Done it."

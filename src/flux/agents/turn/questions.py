@@ -89,5 +89,6 @@ class Asking:
             case "elicitation":
                 return Elicited(id=id, call=call, **asked)
             case "plan":
-                steps = tuple(asked["steps"])
-                return PlanReview(id=id, call=call, digest=asked["digest"], steps=steps, plan=asked.get("plan"))
+                steps, agent = tuple(asked["steps"]), self._run.execution.agent or ""
+                plan = asked.get("plan")
+                return PlanReview(id=id, call=call, digest=asked["digest"], steps=steps, plan=plan, agent=agent)

@@ -53,7 +53,6 @@ async def _open(journal: Journal, body: Body, called: Called) -> ApprovalRequire
         tool=called.name,
         args=args,
         digest=interrupts.digest_of(called.name, args),
-        channel="task",
         reason=f"{called.name} requires approval",
         within=journal.within,
     )
