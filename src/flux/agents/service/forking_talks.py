@@ -18,7 +18,6 @@ from flux.engine.running.driving import child_id, message_of
 from flux.engine.workflows.conversation import MESSAGE
 from flux.entries.workflows import TaskCancelled, TaskCompleted, TaskFailed, TaskStarted, WorkflowPaused
 from flux.errors import Conflict
-from flux.errors import Conflict, InvalidInput
 from flux.events import RUN_ENDS, AssistantSaid, ChatResponse, Forked, RunStarted, Stored, UserSaid
 from flux.store import driven, log
 from flux.store.database import Database, Scope
