@@ -140,18 +140,6 @@ DEFINITION = {
     "CompactionConfig.model": "The model that writes the summary. Default: the agent's own",
 }
 
-OPTIONS = {
-    "--format": "How the result is printed",
-    "--limit": "The most to list",
-    "--state": "Only sessions in this state",
-    "--system-prompt-file": "A file with the instructions",
-    "--mode": "Where to talk. `web` and `api` are not available yet",
-    "--reasoning-effort": DEFINITION["reasoning_effort"],
-    "--planning": DEFINITION["planning"],
-    "--max-tool-calls": DEFINITION["max_tool_calls"],
-}
-COMMANDS: dict[str, str] = {}
-
 EVENTS = {
     "agent": "The name of the agent",
     "args": "The arguments, as a JSON object",

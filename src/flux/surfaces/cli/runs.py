@@ -43,7 +43,7 @@ def input_argument(command: Command) -> Command:
     show_default=True,
     help="Wait until it rests, do not wait, or show its events as they come.",
 )
-@click.option("--version", type=click.IntRange(1), help="A version other than the newest.")
+@click.option("--version", type=click.IntRange(1), metavar="N", help="A version other than the newest.")
 @click.option("--detailed", is_flag=True, help="Show the events, too.")
 @format_option()
 @server_option
