@@ -171,7 +171,8 @@ class AgentFunction:
             return await _alone(self.given.definition.name, self, text)
         key = self.given.memory.key if self.given.memory else place.body.call
         child = driving.child_id(journal.run.id, key)
-        return await Asked(journal, place.body, self.given, child, format=self._format).answer(text)
+        name = key if self.given.memory else "default"  # by it, a fork of the workflow knows what outlives its call
+        return await Asked(journal, place.body, self.given, child, name=name, format=self._format).answer(text)
 
 
 class Asked:
@@ -187,6 +188,7 @@ class Asked:
         given: Given,
         child: str,
         *,
+        name: str = "default",
         format: type[BaseModel] | None = None,
         started: SessionStarted | None = None,
         work: Executor | None = None,
@@ -197,9 +199,8 @@ class Asked:
         self._given = given
         self._format = format
         self._child = child
-        definition = given.definition
         self._started = started or SessionStarted(
-            agent=definition.name, instance=child, name="default", definition_digest=definition.digest
+            agent=given.definition.name, instance=child, name=name, definition_digest=given.definition.digest
         )
         self._spent = Spent()
 
@@ -236,8 +237,7 @@ class Asked:
             raise AgentFailed(f"the agent {self._name} failed: {said}")
 
     async def _until_end(self, n: int, text: str) -> Ended:
-        said = UserSaid(id=self.message(n), mode="queue", parts=(TextPart(text),))
-        return await self.until_end(said)
+        return await self.until_end(UserSaid(id=self.message(n), mode="queue", parts=(TextPart(text),)))
 
     async def until_end(self, said: UserSaid) -> Ended:
         """Drive the session until the run of a message has ended; what it waits for, wait for that."""
