@@ -160,6 +160,9 @@ def _command(path: str, command: click.Command) -> str:
     options = [option for option in command.params if isinstance(option, click.Option) and not option.hidden]
     rows = ((f"`{_spelled(option)}`", option_meaning(option)) for option in options)
     text += f"\n{table(('option', 'meaning'), rows)}" if options else ""
+    if command.epilog:
+        lines = command.epilog.partition("Examples:\n")[2]
+        text += f"\n```console\n{''.join(f'$ {line.strip()}' + chr(10) for line in lines.splitlines())}```\n"
     later = [f"`{option.opts[0]}`" for option in command.params if isinstance(option, click.Option) and option.hidden]
     return text + (f"\nNot available yet: {', '.join(later)}.\n" if later else "")
 

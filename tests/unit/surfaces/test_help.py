@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import shlex
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
@@ -93,3 +94,15 @@ def test_what_the_machine_refuses_is_no_fault_of_flux(
     with pytest.raises(SystemExit) as stop:
         main(["schema", "agent"])
     assert (stop.value.code, capsys.readouterr().err) == (1, "Error: the system refused: No space left on device\n")
+
+
+@pytest.mark.behaviour("cli:help:complete")
+@pytest.mark.parametrize("path", [path for path, command in ALL.items() if command.epilog], ids=" ".join)
+def test_the_examples_of_a_command_are_calls_of_it(path: tuple[str, ...]) -> None:
+    examples = (ALL[path].epilog or "").partition("Examples:\n")[2].splitlines()
+    assert examples
+    for example in examples:
+        words = shlex.split(example.rpartition(" | ")[2].partition(" > ")[0])
+        assert words[0] == "flux"
+        named = max((one for one in ALL if tuple(words[1 : 1 + len(one)]) == one), key=len)
+        ALL[named].make_context(" ".join(named), words[1 + len(named) :], resilient_parsing=True)

@@ -15,6 +15,7 @@ from flux.store.schema import VERSION
 from flux.surfaces.cli.connect import run
 from flux.surfaces.cli.options import (
     Commands,
+    examples,
     format_option,
     print_json,
     settings_for,
@@ -40,7 +41,7 @@ def upgrade(format_: str) -> int:
     return _report(run(_upgrade(settings_for())), format_)
 
 
-@db.command()
+@db.command(epilog=examples("flux db backup flux-2030-01-31.db"))
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def backup(file: Path) -> None:
     """Copy the database to FILE, while others may use it; FILE must not exist yet."""
