@@ -56,7 +56,7 @@ async def numbers(to: int) -> AsyncGenerator[dict[str, Any], None]:
 
 
 @pytest.mark.behaviour("cli:lists:more")
-@pytest.mark.parametrize(("rows", "said"), [(2, ""), (3, ""), (4, "Only the first 3 are shown; --limit shows more.\n")])
+@pytest.mark.parametrize(("rows", "said"), [(2, ""), (3, ""), (4, "There are more than 3; --limit N shows more.\n")])
 def test_a_list_that_was_cut_says_so(rows: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(asyncio.run(first(3, numbers(rows)))) == min(rows, 3)
     assert capsys.readouterr().err == said
