@@ -37,13 +37,15 @@ MOVE = "update executions set head = head + 1 where id = :id returning head"
 
 
 def start_workflow_steps(
-    scope: Scope, new: NewWorkflow, dispatch: Dispatch, limits: Limits = UNLIMITED
+    scope: Scope, new: NewWorkflow, dispatch: Dispatch, limits: Limits = UNLIMITED, fresh: str | None = None
 ) -> Steps[Written]:
     """The program that starts an execution of a workflow: its row, its first entry, and a hint.
 
+    `fresh`: the id to give it unless `new` has one.
+
     :raises TooManyRequests: a limit is reached; nothing was written
     """
-    id = new.id or str(uuid.uuid4())
+    id = new.id or fresh or str(uuid.uuid4())
     made = executions.create_workflow(
         scope,
         id=id,
