@@ -24,6 +24,8 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "reference"
 NOTE = "<!-- Written by tools/reference.py; run `./dev docs` after a change of the code. -->\n"
 REFS = "#/$defs/"
+#: Where the page of events tells of what has no section "Type …".
+ANCHORS = {cls.__name__: name for name, cls in {**ENTRY_TYPES, **DELTA_TYPES}.items()}
 
 Schema = dict[str, Any]
 
@@ -68,7 +70,7 @@ def describe(schema: Schema) -> str:
         return " or ".join(describe(choice) for choice in schema["anyOf"])
     if "$ref" in schema:
         name = schema["$ref"].removeprefix(REFS)
-        return f"[{name}](#type-{name.lower()})"
+        return f"[{name}](#{ANCHORS.get(name, f'type-{name.lower()}')})"
     if "const" in schema or "enum" in schema:
         values = schema.get("enum") or [schema["const"]]
         return ", ".join(f"`{value if isinstance(value, str) else json.dumps(value)}`" for value in values)

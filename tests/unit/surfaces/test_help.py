@@ -1,6 +1,8 @@
 """The help of the command line: every command and option is told, in words, and nothing is cut."""
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
@@ -8,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from flux.surfaces.cli.main import cli
+from flux.surfaces.cli.main import cli, main
 from flux.surfaces.cli.rows import first
 
 
@@ -57,3 +59,37 @@ async def numbers(to: int) -> AsyncGenerator[dict[str, Any], None]:
 def test_a_list_that_was_cut_says_so(rows: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(asyncio.run(first(3, numbers(rows)))) == min(rows, 3)
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.behaviour("cli:help:remedies")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["schedule", "create", "s", "--every", "5m"], "say what to start: --workflow or --agent"),
+        (["schedule", "create", "s", "--agent", "a", "--message", "b"], "say when, once: --cron, --every or --at"),
+        (["schedule", "create", "s", "--agent", "a", "--every", "5m"], "say what the agent is told: --message"),
+        (["agent", "create", "x", "--system-prompt", "y"], "an agent needs a model: give --model"),
+        (["agent", "list", "--server", "nonsense"], "the server 'nonsense' must be an address such as http://"),
+        (["workflow", "run", "w", "@/no/file"], "cannot read /no/file: No such file or directory\n"),
+    ],
+)
+def test_what_is_missing_is_told_in_the_words_of_the_command(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith(f"Error: {said}")
+
+
+@pytest.mark.behaviour("cli:help:remedies")
+def test_what_the_machine_refuses_is_no_fault_of_flux(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(cli, "main", full)
+    with pytest.raises(SystemExit) as stop:
+        main(["schema", "agent"])
+    assert (stop.value.code, capsys.readouterr().err) == (1, "Error: the system refused: No space left on device\n")

@@ -80,6 +80,8 @@ def create(name: str, format_: str, server: str | None, **flags: Any) -> None:
     fields = {"name": name} | _fields(flags) | {"name": name}
     if "system_prompt" not in fields:
         raise InvalidInput("an agent needs instructions: give --system-prompt, --system-prompt-file or --file")
+    if "model" not in fields:
+        raise InvalidInput("an agent needs a model: give --model, such as scripted/demo, or --file")
     _report("Created", run(_send(server, "POST", "/agents", fields)), format_)
 
 

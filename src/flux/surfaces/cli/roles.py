@@ -111,7 +111,8 @@ def _report(done: str, made: dict[str, Any], format_: str) -> None:
     if format_ == "json":
         print_json(made)
     else:
-        click.echo(f"{done} role {made['name']} ({len(made['permissions'])} permissions).")
+        count = len(made["permissions"])
+        click.echo(f"{done} role {made['name']} ({count} permission{'s' * (count != 1)}).")
 
 
 async def _send(server: str | None, method: str, path: str, body: Any = None) -> dict[str, Any]:

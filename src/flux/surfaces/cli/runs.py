@@ -111,7 +111,8 @@ def read_input(text: str | None) -> Any:
         try:
             text = Path(text[1:]).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise InvalidInput(f"cannot read {text[1:]}: {error}") from error
+            said = getattr(error, "strerror", None) or "not UTF-8 text"
+            raise InvalidInput(f"cannot read {text[1:]}: {said}") from error
     try:
         return json.loads(text)
     except ValueError:

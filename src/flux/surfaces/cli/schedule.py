@@ -49,6 +49,12 @@ def schedule() -> None:
 def create(name: str, input_: str | None, every: str | None, at: str | None, format_: str, server: str | None,
            **fields: Any) -> None:  # fmt: skip
     """Make a schedule: what to start, and when."""
+    if (fields["workflow"] is None) == (fields["agent"] is None):
+        raise click.UsageError("say what to start: --workflow or --agent")
+    if [fields["cron"], every, at].count(None) != 2:
+        raise click.UsageError("say when, once: --cron, --every or --at")
+    if fields["agent"] is not None and fields["message"] is None:
+        raise click.UsageError("say what the agent is told: --message")
     fields |= {"interval": every, "once": at, "input": _parsed(input_)}
     made = run(asked(server, SchedulesClient, lambda schedules: schedules.create(name, **fields)))
     _report(made, format_, f"Created schedule {made['name']}; next at {_when(made['next_at'])}.")
