@@ -1,4 +1,9 @@
-"""Flux: LLM agents as durable resources, on a durable workflow engine."""
+"""Flux: LLM agents as durable resources, on a durable workflow engine.
+
+Agents in code: `create_agent`, `init_agent`, `tool`. Workflows: `workflow`, `task`, `pause`, and `flux.tasks`; an agent
+as a task is `flux.tasks.ai.agent`. A server: `FluxClient`, `SyncFluxClient`. Events are in `flux.events`, errors in
+`flux.errors`, models for tests in `flux.testing`.
+"""
 
 from __future__ import annotations
 
@@ -121,3 +126,7 @@ def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'flux' has no attribute {name!r}")
     return getattr(import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PLACES})

@@ -84,6 +84,7 @@ class Asked:
         given: Given,
         child: str,
         *,
+        name: str = "default",
         format: type[BaseModel] | None = None,
         started: SessionStarted | None = None,
         work: Executor | None = None,
@@ -96,9 +97,8 @@ class Asked:
         self._given = given
         self._format = format
         self.child = child
-        definition = given.definition
         self._started = started or SessionStarted(
-            agent=definition.name, instance=child, name="default", definition_digest=definition.digest
+            agent=given.definition.name, instance=child, name=name, definition_digest=given.definition.digest
         )
         self._spent = Spent()
 

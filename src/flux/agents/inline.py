@@ -119,7 +119,8 @@ class AgentFunction:
             return await _alone(self.given.definition.name, self, text)
         key = self.given.memory.key if self.given.memory else place.body.call
         child = driving.child_id(journal.run.id, key)
-        return await Asked(journal, place.body, self.given, child, format=self._format).answer(text)
+        name = key if self.given.memory else "default"  # by it, a fork of the workflow knows what outlives its call
+        return await Asked(journal, place.body, self.given, child, name=name, format=self._format).answer(text)
 
 
 async def _alone(name: str, function: AgentFunction, text: str) -> Any:

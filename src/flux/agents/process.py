@@ -6,7 +6,6 @@ import asyncio
 import importlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +124,7 @@ class Process:
         self.known = Known()
         self.known.add(*_given(self.settings), *self.models.keys())
         self.secrets = Secrets(self.database, KeySource.of(self.settings), self.known)
-        self.models.secret = partial(self.secrets.get, LOCAL)
+        self.models.secret = lambda name: self.secrets.get(self.operator, name)
         self.configs = Configs(self.database)
         auth = self.settings.auth
         self.identities = Identities(self.database, enabled=auth.enabled, default_roles=auth.default_user_roles)

@@ -374,7 +374,7 @@ async def test_dispatch_outlives_what_breaks_in_it(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    for module in ("upkeep", "runner"):
+    for module in ("dispatching.upkeep", "running.runner"):
         monkeypatch.setattr(f"flux.engine.{module}.PAUSE_SECONDS", 0)
     unreliable = Unreliable(database)
     unreliable.only, unreliable.error, unreliable.failures = broken, error, 2

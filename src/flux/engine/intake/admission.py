@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
+import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +16,7 @@ import msgspec
 from flux.engine.dispatching.dispatch import Dispatch
 from flux.engine.dispatching.limits import UNLIMITED, Crowd, Limits
 from flux.engine.intake.admitting import Unmade, admit_steps, reach_steps, start_session_steps, start_workflow_steps
+from flux.engine.intake.admitting import admit_steps, reach_steps, start_session_steps, start_workflow_steps
 from flux.engine.intake.answers import (
     Admitted,
     AlreadyWon,
@@ -80,7 +83,12 @@ class Admission:
         # What the caller sent: the same request may come again after its workflow has a new version.
         body = (new.workflow, new.input, new.id, asked)
         await self._crowd.check()
-        return await self.once(scope, key, body, start_workflow_steps(scope, new, self._dispatch, self._limits))
+        fresh = str(uuid.uuid4())
+        self._feed.expect(fresh)
+        program = start_workflow_steps(scope, new, self._dispatch, self._limits, fresh)
+        if key is None and new.id is None and not self._limits.runs:
+            return self._shown(await self._database.write_one(program))
+        return await self.once(scope, key, body, program)
 
     async def started(
         self, scope: Scope, session: NewSession, message: NewMessage | None, *, key: str
@@ -205,7 +213,10 @@ class Admission:
         return Admitted(found.execution_id, found.seq, repeated=True) if found else None
 
     async def _commit(self, program: Steps[Written]) -> Admitted:
-        admitted, rows = await self._database.write(program)
+        return self._shown(await self._database.write(program))
+
+    def _shown(self, written: Written) -> Admitted:
+        admitted, rows = written
         self._feed.publish(admitted.id, rows)
         self._dispatch.nudge(admitted.id)
         return admitted

@@ -23,6 +23,7 @@ from flux.events import (
     RUN_ENDS,
     CancelRequested,
     Entry,
+    Forked,
     Question,
     RunEnd,
     RunFailed,
@@ -196,9 +197,12 @@ def _ended(entries: Sequence[Stored], message: str) -> Ended | None:
 
 
 def _spent(entries: Sequence[Stored]) -> Spent:
+    """What was used by what these say; what a fork has copied was used elsewhere."""
     spent = Spent()
     for stored in entries:
-        if isinstance(stored.entry, Entry):
+        if isinstance(stored.entry, Forked):
+            spent = Spent()
+        elif isinstance(stored.entry, Entry):
             spent = spent.plus(*spent_by(stored.entry))
     return spent
 
