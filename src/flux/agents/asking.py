@@ -84,7 +84,6 @@ class Asked:
         given: Given,
         child: str,
         *,
-        name: str = "default",
         format: type[BaseModel] | None = None,
         started: SessionStarted | None = None,
         work: Executor | None = None,
@@ -98,7 +97,7 @@ class Asked:
         self._format = format
         self.child = child
         self._started = started or SessionStarted(
-            agent=given.definition.name, instance=child, name=name, definition_digest=given.definition.digest
+            agent=given.definition.name, instance=child, name="default", definition_digest=given.definition.digest
         )
         self._spent = Spent()
 

@@ -20,6 +20,7 @@ from flux.engine.workflows.place import here
 from flux.engine.workflows.task import task
 from flux.engine.workflows.workflow import workflow
 from flux.errors import AgentFailed, InvalidInput, NotPaused
+from flux.events import SessionStarted
 from flux.tools.skills import SkillCatalog
 
 
@@ -117,10 +118,16 @@ class AgentFunction:
         journal, place = journal_here(), here()
         if journal is None or place is None or place.body is None:
             return await _alone(self.given.definition.name, self, text)
-        key = self.given.memory.key if self.given.memory else place.body.call
-        child = driving.child_id(journal.run.id, key)
-        name = key if self.given.memory else "default"  # by it, a fork of the workflow knows what outlives its call
-        return await Asked(journal, place.body, self.given, child, name=name, format=self._format).answer(text)
+        definition, memory = self.given.definition, self.given.memory
+        key = memory.key if memory else place.body.call
+        started = SessionStarted(
+            agent=definition.name,
+            instance=driving.child_id(journal.run.id, key),
+            name=key if memory else "default",  # by it, a fork of the workflow knows what outlives its call
+            definition_digest=definition.digest,
+        )
+        asked = Asked(journal, place.body, self.given, started.instance, format=self._format, started=started)
+        return await asked.answer(text)
 
 
 async def _alone(name: str, function: AgentFunction, text: str) -> Any:

@@ -8,10 +8,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from flux.deltas import DeltaEvent
-from flux.entries.base import Entry
-from flux.events import UnknownEntry
 from flux.deltas import DeltaEvent, decode_delta
+from flux.entries.base import Entry
 from flux.errors import AgentFailed, TurnLimitReached
 from flux.events import ApprovalRequired, ChatResponse, PlanReview, RunFailed, UnknownEntry, decode
 from flux.messages import Usage

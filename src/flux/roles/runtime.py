@@ -13,7 +13,6 @@ from flux.agents.define.called import code_tool
 from flux.agents.define.definition import AgentDefinition
 from flux.agents.plans import state as plans
 from flux.agents.process import Process, open_process
-from flux.deltas import decode_delta
 from flux.engine.intake.answers import Decision
 from flux.engine.intake.inputs import NewMessage
 from flux.errors import AgentNotFound, InterruptNotFound, InvalidInput, SessionExists, SessionNotFound

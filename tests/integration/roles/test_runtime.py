@@ -7,10 +7,7 @@ from typing import Any
 
 import pytest
 
-from flux.client import FluxClient
 from flux.engine.intake.inputs import NewMessage
-from flux.errors import AgentNotFound, InterruptNotFound, InvalidInput, SessionNotFound
-from flux.events import AssistantSaid, PlanReview, Token
 from flux.errors import AgentNotFound, InterruptNotFound, InvalidInput, SessionNotFound, TurnLimitReached
 from flux.events import AssistantSaid, Token
 from flux.messages import AssistantMessage, ModelFailure, ToolResult

@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 import msgspec
 
 from flux.agents.asking import Asked, session_executor
-from flux.agents import inline
 from flux.agents.code.errors import AbortError
 from flux.agents.code.ids import check_id
 from flux.agents.code.outcome import CANCELLED, Outcome, outcome_of, response_of, spent_in

@@ -17,9 +17,9 @@ from flux.agents.plans.checks import Action, actions_of, digest_of, with_results
 from flux.agents.plans.state import STOPPED, StoredPlan, after, current
 from flux.agents.turn import gate
 from flux.agents.turn.loop import Session
+from flux.agents.turn.questions import question_of
 from flux.engine.dispatching.upkeep import to_the_end
 from flux.engine.workflows.nested import Rested, run_nested
-from flux.agents.turn.questions import question_of
 from flux.engine.workflows.pause import sleep
 from flux.engine.workflows.questions import ask_person
 from flux.engine.workflows.services import Services

@@ -18,8 +18,6 @@ from flux.agents.project.initialising import initialised, save
 from flux.agents.turn.kits import Given
 from flux.engine.running.run import Run
 from flux.errors import AgentNotFound, FluxError
-from flux.agents.define.agent import AgentCreateContext, Resolved, resolve
-from flux.errors import AgentNotFound, DefinitionInvalid, FluxError, describe
 from flux.sandboxes.base import Sandbox
 from flux.sandboxes.factories import Virtual
 from flux.store.executions import Execution

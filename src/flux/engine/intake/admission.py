@@ -6,9 +6,8 @@ Each is one transaction: entries and state change together, or not at all.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -16,7 +15,6 @@ import msgspec
 from flux.engine.dispatching.dispatch import Dispatch
 from flux.engine.dispatching.limits import UNLIMITED, Crowd, Limits
 from flux.engine.intake.admitting import Unmade, admit_steps, reach_steps, start_session_steps, start_workflow_steps
-from flux.engine.intake.admitting import admit_steps, reach_steps, start_session_steps, start_workflow_steps
 from flux.engine.intake.answers import (
     Admitted,
     AlreadyWon,

@@ -14,7 +14,6 @@ from flux.entries.workflows import WorkflowScheduled
 from flux.errors import Conflict, SessionBusy
 from flux.events import CancelRequested, Entry, SessionStarted
 from flux.store import audit, callers, conversations, executions, log
-from flux.store.database import Scope, Steps
 from flux.store.database import Scope, Steps, together
 
 TITLE_CHARS = 80

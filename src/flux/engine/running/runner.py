@@ -12,7 +12,6 @@ from typing import Any, cast
 from flux.engine.dispatching.dispatch import Dispatch
 from flux.engine.dispatching.pools import DEFAULT_OFFER, Offer
 from flux.engine.dispatching.upkeep import PAUSE_SECONDS, being_cancelled, survive, to_the_end
-from flux.engine.running.run import Executor, HandOver, Refused, Run
 from flux.engine.running.run import SHORT_LOG, Executor, HandOver, Refused, Run
 from flux.errors import DatabaseLocked, DatabaseUnavailable, Fenced, FluxError, describe
 from flux.events import Stored

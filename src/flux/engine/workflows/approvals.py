@@ -5,8 +5,6 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-import msgspec
-
 from flux.engine.encoding.values import json_value
 from flux.engine.workflows.journal import Journal
 from flux.engine.workflows.options import Called
