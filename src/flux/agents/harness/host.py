@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from flux.agents.code.stores import SessionKey, SessionStore, loaded
 from flux.agents.harness.calls import CallHandle
-from flux.agents.harness.stores import SessionKey, SessionStore, loaded
 from flux.agents.process import Process, open_process
 from flux.deltas import decode_delta
 from flux.engine.dispatching.upkeep import to_the_end

@@ -15,6 +15,7 @@ from flux.agents.asking import Asked, session_executor
 from flux.agents.code.errors import AbortError
 from flux.agents.code.ids import check_id
 from flux.agents.code.outcome import CANCELLED, Outcome, outcome_of, response_of, spent_in
+from flux.agents.code.stores import exported, loaded
 from flux.agents.code.types import model_of
 from flux.agents.define.agent import AgentCreateContext, CreatedAgent, Resolved, extended, resolve
 from flux.agents.define.profile import AgentProfile
@@ -23,7 +24,6 @@ from flux.agents.harness.calls import CallHandle
 from flux.agents.harness.commands import Command, CommandRun
 from flux.agents.harness.harness import DEFAULT, Harness, checked_sandbox
 from flux.agents.harness.session import Session, Work, conversation
-from flux.agents.harness.stores import exported, loaded
 from flux.agents.harness.wanted import Wanted, wanted
 from flux.agents.turn.kits import Given
 from flux.engine.running.driving import child_id

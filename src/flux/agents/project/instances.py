@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from flux.agents.code.ids import check_id
 from flux.agents.code.outcome import Outcome, outcome_of, spent_in
-from flux.agents.harness.stores import SessionKey
+from flux.agents.code.stores import SessionKey
 from flux.agents.project.discovery import Project
 from flux.agents.project.initialising import forget, history_of
 from flux.agents.service.sessions import Sessions
