@@ -140,18 +140,6 @@ DEFINITION = {
     "CompactionConfig.model": "The model that writes the summary. Default: the agent's own",
 }
 
-OPTIONS = {
-    "--format": "How the result is printed",
-    "--limit": "The most to list",
-    "--state": "Only sessions in this state",
-    "--system-prompt-file": "A file with the instructions",
-    "--mode": "Where to talk. `web` and `api` are not available yet",
-    "--reasoning-effort": DEFINITION["reasoning_effort"],
-    "--planning": DEFINITION["planning"],
-    "--max-tool-calls": DEFINITION["max_tool_calls"],
-}
-COMMANDS: dict[str, str] = {}
-
 EVENTS = {
     "agent": "The name of the agent",
     "args": "The arguments, as a JSON object",
@@ -287,6 +275,8 @@ EVENTS = {
     "WORKFLOW_COMPLETED.value": "What the workflow returned, in the typed form of values",
     "WORKFLOW_FAILED.value": "The exception, in the typed form of values",
     "value": "What there is to say of it",
+    "limit": "The limit that forced the answer, such as `max_tool_calls`; else `null`",
+    "within": "The tool call whose code asks; else `null`",
     "TASK_STARTED.value": "The arguments, where they are small and plain",
     "TASK_FAILED.error": "The type of the error",
     "TASK_FAILED.message": "The error in one line",

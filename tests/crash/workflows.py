@@ -158,6 +158,6 @@ async def naps(ctx: ExecutionContext[int]) -> dict[str, Any]:
 @workflow.with_options(namespace="crash")
 async def with_agent(ctx: ExecutionContext[int]) -> dict[str, Any]:
     """An agent with tasks for tools between two tasks."""
-    tools = [look.with_options(effect="read"), pay, wipe]
+    tools: list[Any] = [look.with_options(effect="read"), pay, wipe]
     helper = await agent("Help.", model="crash/family", name="helper", tools=tools)
     return {"looked": [await look(ctx.input)], "said": await helper("go"), "then": await look(ctx.input + 1)}

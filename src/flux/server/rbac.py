@@ -72,7 +72,8 @@ async def require(request: Request) -> None:
     caller = caller_of(request)
     if caller is OPERATOR:
         asked = _process(request).identities.enabled
-        request.scope[ACTING] = _process(request).operator._replace(reach=EVERYBODYS if asked else OWN)
+        operator = _process(request).operator
+        request.scope[ACTING] = Scope(operator.tenant, operator.principal, EVERYBODYS if asked else OWN)
         return
     match _rule(request):
         case Needs() as needs:
@@ -86,7 +87,7 @@ async def require(request: Request) -> None:
             check_allowed(caller.permissions, inside.all)
             request.scope[UNCHECKED] = True
             reach = OWN
-    request.scope[ACTING] = caller.scope._replace(reach=reach)
+    request.scope[ACTING] = Scope(caller.scope.tenant, caller.scope.principal, reach)
 
 
 def acting(request: Request) -> Scope:

@@ -82,6 +82,7 @@ class SendMessage(Body):
     message: Text = Field(min_length=1)
     mode: Mode = "queue"
     model: Text | None = None
+    agent: Text | None = Field(default=None, description="whose session it has to be; none: anybody's")
 
 
 class PromptInstance(Body):

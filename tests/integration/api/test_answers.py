@@ -238,6 +238,22 @@ async def test_a_question_for_words_is_an_elicitation_too(served: Served) -> Non
     assert "blue" in str(model.requests[-1].messages[-1])
 
 
+@pytest.mark.behaviour("api:elicitation:closed")
+async def test_a_question_of_an_earlier_run_is_closed_whatever_the_answer(served: Served) -> None:
+    model = asks("Which colour?")
+    async with api(served, model, tools=["ask_user"]) as agent:
+        id, question = await asked(agent)
+        eid = question["elicitation_id"]
+        path, body = f"/elicitation/{eid}?session={id}", {"elicitation_id": eid, "action": "accept", "content": "blue"}
+        await agent.post(path, body)
+        await agent.chat("more", id)
+        for action in ("accept", "decline", "cancel"):
+            said = await agent.refused(409, path, {"elicitation_id": eid, "action": action})
+            assert said == "the question is answered already; nothing was changed"
+        said = await agent.refused(400, path, {**body, "action": "maybe"})
+        assert said == "action must be accept, decline or cancel"
+
+
 @pytest.mark.behaviour("api:elicitation:words")
 async def test_a_question_for_words_may_be_declined(served: Served) -> None:
     model = asks("Which colour?")

@@ -27,8 +27,23 @@ MOST_STEPS = 100
 
 ThinkingLevel = Literal["off", "minimal", "low", "medium", "high", "xhigh"]
 
-#: How pydantic names the choice of False.
+#: How pydantic names the choice of False, and those of an entry of tools.
 NO_COMPACTION = "literal[False]"
+TEXT, MAPPING = "str", "dict[str,any]"
+#: What a field must be, by the type of pydantic's fault.
+WHOLE, YES_OR_NO = "a whole number", "true or false"
+KINDS = {
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "string_type": "text; in YAML, numbers, dates, yes and no are text in quotes",
+    "int_type": WHOLE,
+    "int_parsing": WHOLE,
+    "int_from_float": WHOLE,
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": YES_OR_NO,
+    "bool_parsing": YES_OR_NO,
+}
 
 
 def model_name(text: str) -> str:
@@ -215,18 +230,18 @@ def define(fields: Any) -> AgentDefinition:
     try:
         return AgentDefinition.model_validate(fields)
     except ValidationError as error:
-        raise DefinitionInvalid(faults_of(error)) from error
+        raise DefinitionInvalid(faults_of(error)) from None
 
 
 def faults_of(error: ValidationError) -> str:
     """What is wrong with fields, in one line."""
     faults = error.errors(include_url=False)
-    return "; ".join(_fault(fault) for fault in faults if fault["loc"][-1:] != (NO_COMPACTION,))
+    return "; ".join(_fault(fault) for fault in faults if not {NO_COMPACTION, MAPPING} & {*fault["loc"][-1:]})
 
 
 def _fault(fault: Any) -> str:
     # Of what may be False or fields, pydantic names the choice too.
-    where = ".".join(str(part) for part in fault["loc"] if part != CompactionConfig.__name__)
+    where = ".".join(str(part) for part in fault["loc"] if part not in (CompactionConfig.__name__, TEXT))
     if fault["type"] == "extra_forbidden":
         valid = set(AgentDefinition.model_fields) if len(fault["loc"]) == 1 else set()
         like = nearest(str(fault["loc"][-1]), valid)
@@ -235,6 +250,10 @@ def _fault(fault: Any) -> str:
         return f"missing field {where!r}"
     if fault["type"] == "model_type":
         return f"{where}: must be a mapping of fields" + (", or false" if where == "compaction" else "")
-    message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    message = message.partition(", unable to parse")[0]
+    if fault["loc"][-1:] == (TEXT,):
+        message = "must be a name, or a mapping"
+    elif fault["type"] in KINDS:
+        message = f"must be {KINDS[fault['type']]}"
+    else:
+        message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     return f"{where}: {message}" if where else message

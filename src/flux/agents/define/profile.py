@@ -146,9 +146,8 @@ def checked(cls: type[C], fields: Mapping[str, Any], what: str) -> C:
     except ValidationError as error:
         faults = _telling(error.errors(include_url=False))
         said = "; ".join(_fault(cls, fault) for fault in faults)
-        raise DefinitionInvalid(
-            f"{what}: {said}", field=str(faults[0]["loc"][0] if faults[0]["loc"] else "")
-        ) from error
+        field = str(faults[0]["loc"][0] if faults[0]["loc"] else "")
+        raise DefinitionInvalid(f"{what}: {said}", field=field) from None
 
 
 def _check_circle(fields: Any, above: tuple[tuple[int, str], ...]) -> None:

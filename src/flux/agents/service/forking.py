@@ -15,17 +15,18 @@ from flux.events import Cancelled, Entry, Forked, SessionEndedEntry
 from flux.store import audit, forks, log
 from flux.store.database import Database, Scope, Steps
 from flux.store.executions import Execution
-from flux.store.forks import NewFork
+from flux.store.forks import NewFork, Under
 
 #: So much of its id names a fork that was given no name.
 ID_SHOWN = 8
 
 
 class Fork(Struct, frozen=True):
-    """A copy to make of the session `source`."""
+    """A copy to make of the session `source`, and of the sessions that it goes on to drive."""
 
     source: str
     new: NewFork
+    below: tuple[Fork, ...] = ()
 
 
 def check_forkable(row: Execution) -> None:
@@ -33,8 +34,6 @@ def check_forkable(row: Execution) -> None:
 
     :raises Conflict: it could not
     """
-    if row.kind != "session":
-        raise Conflict("this agent talks by a workflow of its own, whose sessions cannot be forked; start a new one")
     if row.agent_version is None:
         raise Conflict("this session's agent lives in the program that started it; fork the session there")
 
@@ -47,18 +46,16 @@ async def plan_fork(
     *,
     id: str | None = None,
     name: str | None = None,
-    driven: bool = False,
+    under: Under | None = None,
 ) -> Fork:
     """What a copy of a session is to hold: the entries up to and with `at` (None: all), and how they are closed.
 
     What is in a log does not change, so this may be found out before the transaction that copies it. An end of the
-    session is left out. `id` None: a fresh one; `name` None: one of its own; `driven`: by whoever drives the source.
+    session is left out. `id` None: a fresh one; `name` None: one of its own; `under` will drive it.
 
     :raises InvalidInput: the session has no entry `at`
     """
-    at = row.head if at is None else at
-    if not 1 <= at <= row.head:
-        raise InvalidInput(f"at: the session has the entries 1 to {row.head}, not {at}")
+    at = checked_cut(row, at)
     rows = await database.scan(log.read(scope, row.id, 0, at))
     entries = [stored.stored() for stored in rows]
     upto = next((stored.seq - 1 for stored in entries if isinstance(stored.entry, SessionEndedEntry)), at)
@@ -75,9 +72,20 @@ async def plan_fork(
             ending=ending,
             turns=transcript.turns + sum(getattr(entry, "turn", 0) > 0 for entry in ending),
             titled=said,
-            driven=driven,
+            under=under,
         ),
     )
+
+
+def checked_cut(row: Execution, at: int | None) -> int:
+    """The last entry to copy.
+
+    :raises InvalidInput: the session has none of that seq
+    """
+    at = row.head if at is None else at
+    if not 1 <= at <= row.head:
+        raise InvalidInput(f"at: the session has the entries 1 to {row.head}, not {at}")
+    return at
 
 
 def close(transcript: Transcript, source: str, at: int) -> list[Entry]:
@@ -105,5 +113,7 @@ def fork_steps(scope: Scope, fork: Fork) -> Steps[Written]:
     """
     rows = yield from forks.fork(scope, fork.source, fork.new)
     if rows:
+        for below in fork.below:
+            yield from forks.fork(scope, below.source, below.new)
         yield from audit.record(scope, "session.fork", fork.new.id, {"from": fork.source, "at": fork.new.at})
     return Admitted(fork.new.id, fork.new.at + len(fork.new.ending), repeated=not rows), rows

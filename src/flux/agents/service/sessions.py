@@ -11,6 +11,7 @@ from flux.agents.define.definition import MOST_STEPS, AgentDefinition
 from flux.agents.history.plan import edited
 from flux.agents.service import agents as stored
 from flux.agents.service.forking import check_forkable, fork_steps, plan_fork
+from flux.agents.service.forking_talks import plan_talk_fork
 from flux.agents.turn.binding import Binder
 from flux.engine.intake.admission import Admission
 from flux.engine.intake.agent_workflows import session_of
@@ -27,7 +28,7 @@ from flux.errors import (
     SessionNotFound,
     TooLarge,
 )
-from flux.store import agents, audit, executions, interrupts, log
+from flux.store import agents, audit, callers, executions, interrupts, log
 from flux.store.agents import AgentVersion
 from flux.store.database import Database, Scope, Steps
 from flux.store.executions import Execution
@@ -184,10 +185,17 @@ class Sessions:
 
         :raises SessionNotFound, SessionEnded, SessionBusy, TooLarge, IdempotencyMismatch: it was not accepted
         """
+        return await self.say(scope, await self.get(scope, id), message, key=key)
+
+    async def say(self, scope: Scope, session: Execution, message: NewMessage, *, key: str | None = None) -> Admitted:
+        """Send a message to a session that was found just now.
+
+        :raises SessionNotFound, SessionEnded, SessionBusy, TooLarge, IdempotencyMismatch: it was not accepted
+        """
         self.check_size(message)
-        if (await self.get(scope, id)).kind == "workflow":
+        if session.kind == "workflow":
             _check_options(message)
-        return await self._admission.admit(scope, id, message, key=key)
+        return await self._admission.admit(scope, session.id, message, key=key)
 
     async def compact(self, scope: Scope, id: str, *, key: str | None = None) -> Admitted:
         """Ask to summarise the older part of the history; a run does it. With little history there is nothing to do.
@@ -260,16 +268,19 @@ class Sessions:
     ) -> Admitted:
         """A new session that begins as a copy of this one up to and with the seq `at`; None: all of it.
 
+        Where a workflow talks, the copy ends where that waited for a message last.
+
         :raises SessionNotFound, SessionExists, IdempotencyMismatch: it cannot be made
         :raises InvalidInput: the session has no entry `at`
-        :raises Conflict: its agent cannot talk anywhere else
+        :raises Conflict: its agent cannot talk anywhere else, or has not spoken yet
         """
         body = ("fork", id, at, name)
         if key is not None and (before := await self._admission.before(scope, key, body)):
             return before
         row = await self.get(scope, id)
         check_forkable(row)
-        program = fork_steps(scope, await plan_fork(self._database, scope, row, at, name=name))
+        plan = plan_fork if row.kind == "session" else plan_talk_fork
+        program = fork_steps(scope, await plan(self._database, scope, row, at, name=name))
         return await self._admission.once(scope, key, body, program)
 
     async def rename(self, scope: Scope, id: str, title: str) -> None:
@@ -292,6 +303,10 @@ class Sessions:
             raise Conflict(f"this session is driven by {row.root}; delete that one")
         if not await self._database.write(_delete(scope, id)):
             raise SessionBusy("the session is open; stop it first (`flux agent stop`)")
+
+    async def has_open(self, scope: Scope, agent: str, instance: str, name: str) -> bool:
+        """Whether there is an open session of that name."""
+        return await self._database.read(callers.find(scope, agent, instance, name)) is not None
 
     async def interrupts(self, scope: Scope, id: str) -> list[Interrupt]:
         """The open questions of a session.

@@ -19,13 +19,15 @@ from procrastinate.jobs import Job
 from flux.engine.dispatching.dispatch import Duty, EmbeddedDispatch, Worker
 from flux.engine.dispatching.upkeep import keep_up, to_the_end
 from flux.errors import DatabaseUnavailable
-from flux.store._postgres import conninfo
+from flux.store._postgres import conninfo, unchecked_pool
 from flux.store.database import Database, Steps, one
 from flux.store.executions import CALLER
 
 #: The lock under which the first process makes procrastinate's tables.
 SCHEMA_LOCK = 0x666C7579
 POLL_SECONDS = 0.5
+#: A job that has not come after so many seconds is lost.
+LOST_SECONDS = 3.0
 #: Seconds that jobs get to notice that their worker leaves; their runs have a grace of their own.
 LEAVE_SECONDS = 0.5
 CONNECTIONS = 4
@@ -64,7 +66,7 @@ class ProcrastinateDispatch:
         self._database = database
         self._heartbeat = heartbeat
         self._dead_after = dead_after
-        self._local = EmbeddedDispatch(database)
+        self._local = EmbeddedDispatch(database, LOST_SECONDS)
 
     async def open(self) -> ProcrastinateDispatch:
         """Make procrastinate's tables beside ours, if they are not there.
@@ -125,8 +127,9 @@ class ProcrastinateDispatch:
 
     def _app(self) -> procrastinate.App:
         connector = procrastinate.PsycopgConnector(
-            conninfo=conninfo(self._database.url), min_size=1, max_size=CONNECTIONS, configure=_configure
-        )
+            pool_factory=unchecked_pool, conninfo=conninfo(self._database.url), min_size=1, max_size=CONNECTIONS,
+            configure=_configure,
+        )  # fmt: skip
         app = procrastinate.App(connector=connector)
 
         @app.task(name="run", retry=_AtOnce())

@@ -105,10 +105,14 @@ class CallerDispatch:
 
 
 class EmbeddedDispatch:
-    """Dispatch inside one process: a nudge is a function call, and idling costs nothing."""
+    """Dispatch inside one process: a nudge is a function call, and idling costs nothing.
 
-    def __init__(self, database: Database) -> None:
+    `patience`: seconds that hints get which come by another way.
+    """
+
+    def __init__(self, database: Database, patience: float = 0.0) -> None:
         self._database = database
+        self._patience = patience
         self._worker: Worker | None = None
         self._ready: dict[str, None] = {}
         self._again: set[str] = set()
@@ -159,7 +163,8 @@ class EmbeddedDispatch:
     async def _look(self, duty: Duty, worker: str) -> None:
         """Start what may be claimed, then wait for the next timer or for news."""
         self._sweep_due.clear()
-        ids, seconds = await self._database.write(ownership.sweep(duty.pools, SWEEP_BATCH, duty.fits, worker))
+        found = ownership.sweep(duty.pools, SWEEP_BATCH, duty.fits, worker, self._patience)
+        ids, seconds = await self._database.write(found)
         for id in ids:
             self.nudge(id)
         self._more = len(ids) == SWEEP_BATCH

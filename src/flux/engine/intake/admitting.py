@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from flux import redaction
 from flux.engine.dispatching.dispatch import Dispatch
@@ -13,7 +14,7 @@ from flux.entries.workflows import WorkflowScheduled
 from flux.errors import Conflict, SessionBusy
 from flux.events import CancelRequested, Entry, SessionStarted
 from flux.store import audit, callers, conversations, executions, log
-from flux.store.database import Scope, Steps
+from flux.store.database import Scope, Steps, together
 
 TITLE_CHARS = 80
 
@@ -36,14 +37,16 @@ MOVE = "update executions set head = head + 1 where id = :id returning head"
 
 
 def start_workflow_steps(
-    scope: Scope, new: NewWorkflow, dispatch: Dispatch, limits: Limits = UNLIMITED
+    scope: Scope, new: NewWorkflow, dispatch: Dispatch, limits: Limits = UNLIMITED, fresh: str | None = None
 ) -> Steps[Written]:
     """The program that starts an execution of a workflow: its row, its first entry, and a hint.
 
+    `fresh`: the id to give it unless `new` has one.
+
     :raises TooManyRequests: a limit is reached; nothing was written
     """
-    id = new.id or str(uuid.uuid4())
-    made = yield from executions.create_workflow(
+    id = new.id or fresh or str(uuid.uuid4())
+    made = executions.create_workflow(
         scope,
         id=id,
         workflow=new.workflow,
@@ -52,21 +55,33 @@ def start_workflow_steps(
         requests=new.requests,
         parent=new.parent,
     )
-    if not made:
-        return Admitted(id, 1, repeated=True), ()
     scheduled = WorkflowScheduled(workflow=new.workflow, input=new.input, source_version=new.source_version)
-    rows = yield from log.insert(id, [scheduled], 1, id, 0)
-    yield from dispatch.hint(id, new.pool)
-    yield from check_runs(scope, limits.runs)
+    rest: list[Steps[Any]] = [log.insert(id, [scheduled], 1, id, 0), dispatch.hint(id, new.pool)]
     if new.parent is None:
-        yield from audit.record(scope, "execution.start", id, {"workflow": new.workflow})
+        rest.append(audit.record(scope, "execution.start", id, {"workflow": new.workflow}))
+    if new.id is None:  # a fresh one is nobody else's
+        _, rows, *_ = yield from together(made, *rest)
+    elif (yield from made):
+        rows, *_ = yield from together(*rest)
+    else:
+        return Admitted(id, 1, repeated=True), ()
+    yield from check_runs(scope, limits.runs)
     return Admitted(id, 1), rows
 
 
+class Unmade(Exception):
+    """There is no session of that name yet. Raised to undo: what it is to begin with has to be asked for first."""
+
+
 def start_session_steps(
-    scope: Scope, session: NewSession, message: NewMessage | None, dispatch: Dispatch, limits: Limits = UNLIMITED
+    scope: Scope,
+    session: NewSession,
+    message: NewMessage | None,
+    dispatch: Dispatch,
+    limits: Limits = UNLIMITED,
+    history: log.History | None = None,
 ) -> Steps[Written]:
-    """The program that starts a session, with its first message if there is one.
+    """The program that starts a session, with its history and its first message if there are any.
 
     :raises SessionExists: an open session has this agent, instance and name; nothing was written
     """
@@ -97,6 +112,8 @@ def start_session_steps(
     if session.source_version is not None:
         rows += yield from conversations.begin(scope, id, session.agent, session.source_version)
         yield from dispatch.hint(id, session.pool)
+    if history is not None:
+        rows += yield from callers.restore(scope, id, history)
     if message is None:
         return Admitted(id, rows[-1].seq), rows
     admitted, more = yield from admit_steps(scope, id, message, dispatch, limits)
@@ -104,12 +121,22 @@ def start_session_steps(
 
 
 def reach_steps(
-    scope: Scope, session: NewSession, message: NewMessage, dispatch: Dispatch, limits: Limits
+    scope: Scope,
+    session: NewSession,
+    message: NewMessage,
+    dispatch: Dispatch,
+    limits: Limits,
+    history: log.History | None,
 ) -> Steps[Written]:
-    """The program that gives a message to the session of that name, which from now on runs in the pool of `session`."""
+    """The program that gives a message to the session of that name, which from now on runs in the pool of `session`.
+
+    :raises Unmade: there is none, and no `history` for a new one was given
+    """
     found = yield from callers.find(scope, session.agent, session.instance or "", session.name)
+    if found is None and history is None:
+        raise Unmade
     if found is None:
-        return (yield from start_session_steps(scope, session, message, dispatch, limits))
+        return (yield from start_session_steps(scope, session, message, dispatch, limits, history))
     yield from callers.move(found.id, session.pool)
     return (yield from admit_steps(scope, found.id, message, dispatch, limits))
 
@@ -141,7 +168,8 @@ def admit_steps(
         if message.mode != "reject":
             raise full(limits.session)
         raise SessionBusy("the session is working; wait for it, or send with mode queue, steer or interrupt")
-    said: list[Entry] = [message.entry(scope.principal)]
+    taken = message.entry(scope.principal)
+    said: list[Entry] = [taken]
     head, epoch, state, run_id, pool = moved[0]
     if message.mode == "interrupt" and run_id not in (None, fresh):
         said.insert(0, CancelRequested(run=run_id, by=scope.principal))
@@ -150,7 +178,7 @@ def admit_steps(
     if state == "scheduled":
         yield from dispatch.hint(id, pool)
         yield from check_runs(scope, limits.runs)
-    return Admitted(id, head), rows
+    return Admitted(id, head, input=taken.id), rows
 
 
 def title_of(text: str) -> str | None:

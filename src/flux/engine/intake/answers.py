@@ -43,11 +43,15 @@ class Decision(Struct, frozen=True):
 
 
 class Admitted(Struct, frozen=True):
-    """What was accepted: the execution, the seq of the newest entry, and whether it was accepted before."""
+    """What was accepted: the execution, the seq of the newest entry, and whether it was accepted before.
+
+    `input` is the id of the message, or of the request, that was taken just now.
+    """
 
     id: str
     seq: int
     repeated: bool = False
+    input: str | None = None
 
 
 #: What an admission did, and the rows it wrote.
@@ -70,6 +74,8 @@ def answer_steps(scope: Scope, id: str, interrupt: str, decision: Decision, disp
     :raises AlreadyWon: the same answer has won already
     """
     asked, chain = yield from _asked(scope, id, interrupt)
+    if asked.state != "open":  # and never will be again, whatever the answer is
+        _refuse(asked, decision, scope.principal)
     _check_decision(asked.kind, decision)
     # The rows first, the root before all, as in every statement about a tree: who closes a question holds them too.
     entry = InterruptAnswered(
@@ -114,7 +120,7 @@ def _asked(scope: Scope, id: str, interrupt: str) -> Steps[tuple[Interrupt, list
 def _check_decision(kind: str, decision: Decision) -> None:
     valid = DECISIONS.get(kind, ("answer",))
     if decision.decision not in valid:
-        raise InvalidInput(f"decision must be one of {', '.join(valid)}, not {decision.decision!r}")
+        raise InvalidInput(f"decision must be {' or '.join(valid)}, not {decision.decision!r}")
 
 
 def _refuse(asked: interrupts.Interrupt, decision: Decision, by: str) -> NoReturn:

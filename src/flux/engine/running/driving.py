@@ -23,6 +23,7 @@ from flux.events import (
     RUN_ENDS,
     CancelRequested,
     Entry,
+    Forked,
     Question,
     RunEnd,
     RunFailed,
@@ -58,10 +59,11 @@ class Waiting(Struct, frozen=True):
 
 
 class Order(Struct, frozen=True):
-    """What a child is told to do: who it is, and its message."""
+    """What a child is told to do: who it is, its message, and what it begins with."""
 
     started: SessionStarted
     said: UserSaid
+    history: log.History = driven.NO_HISTORY
 
 
 def child_id(driver: str, key: str) -> str:
@@ -125,6 +127,7 @@ async def _take(run: Run, id: str, order: Order | None, link: Link) -> Run:
             order.started if order else None,
             order.said if order else None,
             str(uuid.uuid4()),
+            order.history if order else driven.NO_HISTORY,
         )
     )
     run.feed.publish(id, taken.rows)
@@ -194,9 +197,12 @@ def _ended(entries: Sequence[Stored], message: str) -> Ended | None:
 
 
 def _spent(entries: Sequence[Stored]) -> Spent:
+    """What was used by what these say; what a fork has copied was used elsewhere."""
     spent = Spent()
     for stored in entries:
-        if isinstance(stored.entry, Entry):
+        if isinstance(stored.entry, Forked):
+            spent = Spent()
+        elif isinstance(stored.entry, Entry):
             spent = spent.plus(*spent_by(stored.entry))
     return spent
 

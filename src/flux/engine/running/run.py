@@ -32,7 +32,7 @@ from flux.events import (
 )
 from flux.metrics import count_entries
 from flux.redaction import Pieces
-from flux.store import budgets, driven, executions, interrupts, log, waits
+from flux.store import budgets, driven, executions, interrupts, log
 from flux.store.database import Database, Steps
 from flux.store.deltas import settled_by, subject_of
 from flux.store.executions import Execution, Spent, encode_spent
@@ -106,6 +106,7 @@ class Run:
         *,
         link: Link | None = None,
         depth: int = 0,
+        given: Sequence[Stored] = (),
     ) -> None:
         self.link = link
         #: How many runs drive this one, each inside the next.
@@ -135,9 +136,10 @@ class Run:
         self.dispatch = dispatch
         self._watched = execution.head
         self._watchers: set[asyncio.Event] = set()
-        self._own: list[Stored] = []
+        #: What `read` gives next: the whole log where the claim has brought it, then what the run itself writes.
+        self._own: list[Stored] = list(given)
         self._read_to = 0
-        self._others_wrote = True
+        self._others_wrote = not given
         #: Texts that come in pieces, by what they are of: what of them waits for the next piece.
         self._pieces: dict[tuple[type, str], tuple[Pieces, Token | Reasoning | ToolOutput]] = {}
 
@@ -247,8 +249,7 @@ class Run:
             if self.account is not None:
                 used = spent.since(self.spent)
                 yield from budgets.spend(self.scope, self.account, self.id, used.tokens.total, used.cost)
-            if done.state == "ended":
-                yield from self._tell_of_end((then.outcome if then else None) or "", told, woken)
+            yield from self._tell_of_end(done, (then.outcome if then else None) or "", told, woken)
             return done
 
         if self._pieces:
@@ -273,12 +274,11 @@ class Run:
         self._others_wrote = self._others_wrote or then is not None
         return then is None
 
-    def _tell_of_end(self, outcome: str, told: Told, woken: list[Woken]) -> Steps[None]:
+    def _tell_of_end(self, done: log.Appended, outcome: str, told: Told, woken: list[Woken]) -> Steps[None]:
         """End what this execution drives and wake who waits for it, in the transaction that ends it."""
-        drives, awaited = yield from waits.concerned(self.id)
-        if drives:
+        if done.drives:
             told.update((yield from driven.end_all(self.id, outcome, "driver_ended")))
-        if awaited:
+        if done.awaited:
             woken.extend((yield from wake_waiters(self.scope, self.id, outcome, self.dispatch)))
 
     def start_nothing_while_draining(self) -> None:

@@ -15,7 +15,7 @@ from flux.engine.workflows import history
 from flux.errors import ExecutionNotFound, InterruptNotFound, SessionEnded
 from flux.events import ChatResponse
 from flux.store import executions, interrupts, log
-from flux.store.database import Database, Scope, Steps
+from flux.store.database import Database, Scope, Steps, together
 from flux.store.executions import Execution
 from flux.store.feed import START, Cursor, Feed, Frame
 from flux.store.interrupts import Interrupt
@@ -131,10 +131,11 @@ class Executions:
 
         :raises ExecutionNotFound: there is none
         """
-        row = await self.get(scope, id)
+        looked = together(executions.get(scope, id), log.read_types(scope, id, history.SUMMED_UP))
+        row, found = await self._database.single(looked)
+        row = _own(scope, id, row)
         if row.kind != "workflow" or row.state != "ended":
             return await self.summary(scope, id)
-        found = await self._database.single(log.read_types(scope, id, history.SUMMED_UP))
         return history.summary(row, [one.stored() for one in found], detailed=False, questions=[])
 
     async def questions(self, scope: Scope, id: str) -> list[Interrupt]:

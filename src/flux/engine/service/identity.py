@@ -56,6 +56,8 @@ class Identities:
     async def by_key(self, key: str) -> Caller | None:
         """Who calls with an API key; None: nobody who may."""
         digest = digest_of(key)
+        if (known := self._fresh(digest)) is not None:
+            return known[1]
         return await self._cached(digest, lambda: self._database.read(_of_key(digest)), keep_none=False)
 
     async def of(self, scope: Scope) -> Caller | None:
@@ -123,11 +125,14 @@ class Identities:
             if _expired(caller) or await again() != caller:
                 return
 
+    def _fresh(self, key: str | tuple[str, ...]) -> tuple[float, Caller | None] | None:
+        known = self._known.get(key)
+        return known if known is not None and time.monotonic() < known[0] and not _expired(known[1]) else None
+
     async def _cached(
         self, key: str | tuple[str, ...], find: Callable[[], Awaitable[Caller | None]], *, keep_none: bool
     ) -> Caller | None:
-        known = self._known.get(key)
-        if known is not None and time.monotonic() < known[0] and not _expired(known[1]):
+        if (known := self._fresh(key)) is not None:
             return known[1]
         until = time.monotonic() + FRESH_SECONDS
         found = await find()

@@ -28,6 +28,9 @@ class ExecutionContext(Generic[T]):
         self._input: T = decode_value(history.input_of(entries))
         self._harnesses: set[str] = set()
 
+    def __repr__(self) -> str:
+        return f"<ExecutionContext of {self.workflow_id}: {self.state}, id {self.execution_id}>"
+
     @staticmethod
     async def get() -> ExecutionContext[Any]:
         """The execution whose code asks.

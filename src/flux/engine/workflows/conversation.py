@@ -33,6 +33,7 @@ from flux.events import (
     Cancelled,
     ChatResponse,
     Elicited,
+    Forked,
     InterruptAnswered,
     Paused,
     RunFailed,
@@ -76,7 +77,8 @@ async def tell(
         due = started.due
     elif due is not None:
         await journal.record(TaskStarted(call=call, name=f"pause:{name}", due=due))
-    return Paused(id=interrupt_id(journal.run.id, call), call=call, name=name, output=output, due=due)
+    # No question of a person: no other log knows this id, and a fork's answers are found by it.
+    return Paused(id=call, call=call, name=name, output=output, due=due)
 
 
 def waits_for(journal: Journal, output: Any) -> str:
@@ -220,6 +222,9 @@ class Conversation:
                     self._pending.pop(id, None)
             case TaskCompleted(value=str(text)):
                 self._results[text] = entry.call
+            case Forked():
+                for id in entry.dropped:
+                    self._pending.pop(id, None)
             case ChatResponse() | RunFailed() | Cancelled():
                 self._begun = None
                 self._turns += mine and isinstance(entry, ChatResponse) and entry.turn > 0

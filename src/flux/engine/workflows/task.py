@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
@@ -19,12 +19,13 @@ from flux.errors import InvalidInput
 
 P = ParamSpec("P")
 R = TypeVar("R")
+V = TypeVar("V")
 
 
 class Decorator(Protocol):
     """What `task.with_options(...)` returns."""
 
-    def __call__(self, function: Callable[..., Any]) -> task[..., Any]:
+    def __call__(self, function: Callable[..., R]) -> task[..., R]:
         """Make a task of a function; secrets, configs and metadata are given to it beside what its callers give."""
         ...
 
@@ -35,19 +36,22 @@ class _WithOptions:
     @overload
     def __get__(self, instance: None, owner: type[task[..., Any]]) -> Callable[..., Decorator]: ...
     @overload
-    def __get__(self, instance: task[..., Any], owner: type[task[..., Any]]) -> Callable[..., task[..., Any]]: ...
+    def __get__(self, instance: task[P, R], owner: type[task[..., Any]]) -> Callable[..., task[P, R]]: ...
     def __get__(self, instance: task[..., Any] | None, owner: type[task[..., Any]]) -> Callable[..., Any]:
         if instance is None:
-            return lambda **options: lambda function: owner(function, _options(TaskOptions(), options))
+            return functools.partial(_decorator, owner)
         return lambda **options: owner(instance.function, _options(instance.options, options))
 
 
 class task(Generic[P, R]):  # noqa: N801 - a decorator
-    """A function as a task. Called in a workflow its result is remembered; elsewhere it is a plain awaitable call."""
+    """A function as a task. Called in a workflow its result is remembered; elsewhere it is a plain awaitable call.
+
+    P: the arguments of the function; R: what it returns, for an async function its coroutine.
+    """
 
     with_options = _WithOptions()
 
-    def __init__(self, function: Callable[P, Any], options: TaskOptions | None = None) -> None:
+    def __init__(self, function: Callable[P, R], options: TaskOptions | None = None) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.options = options or TaskOptions()
@@ -60,6 +64,10 @@ class task(Generic[P, R]):  # noqa: N801 - a decorator
     def __repr__(self) -> str:
         return f"<task {self.name}>"
 
+    @overload
+    async def __call__(self: task[P, Coroutine[Any, Any, V]], *args: P.args, **kwargs: P.kwargs) -> V: ...
+    @overload
+    async def __call__(self: task[P, V], *args: P.args, **kwargs: P.kwargs) -> V: ...
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Call the task.
 
@@ -67,12 +75,16 @@ class task(Generic[P, R]):  # noqa: N801 - a decorator
         """
         place, journal = here(), journal_here()
         if place is None or journal is None:
-            value = self.function(*args, **kwargs)
+            value: Any = self.function(*args, **kwargs)
             return await value if inspect.isawaitable(value) else value
         arguments = self.arguments(args, kwargs)
         called = Called(self._named(arguments), self.function, self.options, args, kwargs, arguments)
         return await Call(called, journal, place).result()
 
+    @overload
+    async def map(self: task[P, Coroutine[Any, Any, V]], *iterables: Iterable[Any]) -> list[V]: ...
+    @overload
+    async def map(self: task[P, V], *iterables: Iterable[Any]) -> list[V]: ...
     async def map(self, *iterables: Iterable[Any]) -> list[Any]:
         """Call the task once per item (with several iterables: once per tuple of items), all at once."""
         calls: Callable[..., Any] = self
@@ -94,6 +106,15 @@ class task(Generic[P, R]):  # noqa: N801 - a decorator
             return dict(kwargs)
         bound.apply_defaults()
         return dict(bound.arguments)
+
+
+def _decorator(owner: type[task[..., Any]], /, **options: Any) -> Decorator:
+    """Decorate a function as a task with options, the fields of TaskOptions.
+
+    :raises InvalidInput: there is no such option
+    """
+    checked = _options(TaskOptions(), options)
+    return lambda function: owner(function, checked)
 
 
 def _options(before: TaskOptions, given: Mapping[str, Any]) -> TaskOptions:

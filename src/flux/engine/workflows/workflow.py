@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
+import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
@@ -14,6 +16,8 @@ from flux.engine.workflows import declared, embedded
 from flux.engine.workflows.context import ExecutionContext
 from flux.engine.workflows.storage import OutputStorage
 from flux.errors import InvalidInput
+
+logger = logging.getLogger(__name__)
 
 NAMESPACE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
@@ -43,6 +47,7 @@ class workflow:  # noqa: N801 - a decorator
         self.name = self.options.name or getattr(function, "__name__", "workflow").lstrip("_")
         self.namespace = self.options.namespace
         _check(self.namespace, self.name)
+        _check_function(function, self.name)
         declared.add(self)
 
     @staticmethod
@@ -115,7 +120,11 @@ def _outside_a_loop(work: Coroutine[Any, Any, ExecutionContext[Any]], name: str)
     else:
         work.close()
         raise InvalidInput(f"{name}() cannot be used inside a running event loop; await {name}_async() there")
-    return asyncio.run(work)
+    context = asyncio.run(work)
+    if context.has_failed:  # a script that prints the output shows nothing of it
+        trace = 'logging.basicConfig(level="INFO") shows the trace'
+        logger.warning("workflow %s failed: %s (%s)", context.workflow_id, context.error, trace)
+    return context
 
 
 def _check(namespace: str, name: str) -> None:
@@ -125,3 +134,13 @@ def _check(namespace: str, name: str) -> None:
         )
     if not NAME.fullmatch(name):
         raise InvalidInput(f"the workflow name {name!r} must match ^[A-Za-z][A-Za-z0-9_-]*$, at most 64 characters")
+
+
+def _check_function(function: WorkflowFunction, name: str) -> None:
+    """What a decorator made may return an awaitable without being async; what is plainly `def` cannot."""
+    if not inspect.isfunction(function) or hasattr(function, "__wrapped__"):
+        return
+    if not inspect.iscoroutinefunction(function):
+        raise InvalidInput(f"the workflow {name} must be an async function: write `async def {function.__name__}`")
+    if not inspect.signature(function).parameters:
+        raise InvalidInput(f"the workflow {name} must take its context: `async def {function.__name__}(ctx)`")
