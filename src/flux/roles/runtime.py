@@ -278,8 +278,11 @@ class Runtime:
 
     async def _known(self, session: str | None, agent: str | None) -> str | None:
         """The id of an open session, by its id or by the name that it was given."""
+        given: Any = session
         if session is None:
             return None
+        if not isinstance(given, str) or not given.strip():
+            raise InvalidInput(f"session must be the id of one, or a name, not {given!r:.40}")
         process = await self.process()
         row = await process.database.read(executions.get(self.scope, session))
         if row is not None and row.kind == "session":
