@@ -28,6 +28,7 @@ from flux.agents.task_tools import TaskTools
 from flux.agents.window import WorkingMemory
 from flux.engine import driving
 from flux.engine.driving import Ended, Order, Waiting, asked_here
+from flux.engine.elsewhere import elsewhere
 from flux.engine.journal import Journal, journal_here
 from flux.engine.place import Body, here
 from flux.engine.run import Executor, HandOver
@@ -165,6 +166,8 @@ class AgentFunction:
 
         :raises AgentFailed: its run failed, or was stopped, or its answer does not fit the format
         """
+        if elsewhere() is not None:
+            raise InvalidInput("the tools of a file cannot ask an agent while auth is on; give the agent sub-agents")
         text = f"{context}\n\n{instruction}" if context else instruction
         journal, place = journal_here(), here()
         if journal is None or place is None or place.body is None:

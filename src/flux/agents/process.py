@@ -33,6 +33,7 @@ from flux.agents.rights import Rights
 from flux.agents.sessions import Agents, Sessions
 from flux.agents.skills_kit import SkillsKit
 from flux.agents.task_tools import TaskTools
+from flux.agents.tools_apart import ToolsApart
 from flux.agents.tools_kit import ToolFilesKit
 from flux.agents.webhooks.deliverer import Deliverer
 from flux.agents.webhooks.sender import Sender
@@ -71,6 +72,7 @@ from flux.store.executions import CALLER
 from flux.store.feed import Feed
 from flux.store.opening import open_database
 from flux.store.workers import Presence
+from flux.tools.apart.process import ToolProcesses
 from flux.tools.base import Tool
 from flux.tools.web import WebFetch
 
@@ -109,6 +111,7 @@ class Process:
         self.binder = Binder(models, workspace, environment, {**_web_tools(settings), **(tools or {})}, registry)
         self.feed = Feed(database)
         self.dispatch = dispatch
+        self.tool_processes = ToolProcesses(environment)
         self.mcp = mcp_pool(settings, environment, self.binder.workspace)
         #: The worker of this process has stopped for good: somebody asked it to drain.
         self.drained = asyncio.Event()
@@ -178,7 +181,7 @@ class Process:
             self.models,
             self.settings,
             project=ProjectAgents(self.project, self.project.env) if self.project else None,
-            before=(TaskTools(services), ToolFilesKit(sources, services), SkillsKit(self.binder)),
+            before=(TaskTools(services), self._tool_files(sources, services), SkillsKit(self.binder)),
             after=(
                 PlanKits(self.binder.named, services),
                 memory_kits(self.memory_stores),
@@ -190,6 +193,11 @@ class Process:
         code = code_of(self.project, CatalogCode(self.database, sources))
         workflows = WorkflowExecutor(code, services, self.settings.run_failures, self.workers.has_others)
         return sessions, {"session": sessions, "workflow": workflows}
+
+    def _tool_files(self, sources: SourceLoader, services: Services) -> ToolFilesKit:
+        """Where people are told apart, what they bring along does not run beside the keys of all."""
+        apart = ToolsApart(self.tool_processes, services) if self.settings.auth.enabled else None
+        return ToolFilesKit(sources, services, apart)
 
     def _runner(self, executors: Mapping[str, Executor]) -> Runner:
         settle = self.session_executor.settle
@@ -334,7 +342,7 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
             registry=registry,
         )
         stack.callback(process.known.forget)
-        for part in (process.memory_stores, process.feed, process.mcp, process.doorman):
+        for part in (process.memory_stores, process.feed, process.mcp, process.doorman, process.tool_processes):
             stack.push_async_callback(part.close)
         if name is not None:
             await process.workers.join(process.who)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from flux.engine.elsewhere import elsewhere
 from flux.engine.journal import journal_here
 from flux.engine.place import here
 from flux.engine.values import json_value
@@ -11,6 +12,9 @@ from flux.engine.values import json_value
 
 async def progress(value: Any) -> None:
     """Show a value to whoever watches the execution; it is not kept. Outside a workflow nothing happens."""
+    if (way := elsewhere()) is not None:
+        await way.ask("progress", value=json_value(value))
+        return
     journal, place = journal_here(), here()
     if journal is None or place is None:
         return
