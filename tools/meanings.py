@@ -34,7 +34,7 @@ SETTINGS = {
     "elicitation_window": "Seconds that a call waits for an answer to what its MCP server asks; then the session waits",
     "max_message_bytes": "Bytes of one message; a request body may have six times as many",
     "max_header_bytes": "Bytes of the headers and the address of one request",
-    "max_requests_per_second": "Requests of one principal; twice as many may come at once. 0: none. Unset: 200 with auth on",
+    "max_requests_per_second": "Requests of one principal; twice as many at once. 0: none. Unset: 200 with auth on",
     "max_runs": "Runs of one principal that are scheduled or running. 0: none. Unset: 1,000 with auth on",
     "max_queued_messages": "Messages that wait in one session. 0: no limit",
     "max_queued_runs": "Executions that wait for a worker, of all. 0: no limit",
