@@ -180,6 +180,11 @@ TALKS = {"name": "w.py", "source": "from flux import workflow\n\n@workflow\nasyn
 CODE = "workflow:*:*:register"
 
 
+#: Names what is imported where the agent runs.
+FUNCTION = {"function": "subprocess:getoutput"}
+PLAN = {"name": "p", "json_schema": {"type": "object"}, "lists": ["l"], "actions": {"a": "read_file"}}
+
+
 @pytest.mark.behaviour("auth:definitions:register")
 @pytest.mark.parametrize(
     ("fields", "needed"),
@@ -188,6 +193,12 @@ CODE = "workflow:*:*:register"
         ({"sandbox": "local"}, CODE),
         ({"tools_file": TOOL}, CODE),
         ({"tools": [{"file": TOOL}]}, CODE),
+        ({"tools": [FUNCTION]}, CODE),
+        ({"tools": [{"catalog": {"url": "sqlite:////srv/flux.db"}}]}, CODE),
+        ({"tools": [{"files": {"workspace": "/etc"}}]}, CODE),
+        ({"approvals": {"tools": "always", "predicates": {"big": "subprocess:getoutput"}}}, CODE),
+        ({"plan": PLAN | {"actions": {"a": FUNCTION}}}, CODE),
+        ({"plan": PLAN | {"model": "shop.plans:Plan"}}, CODE),
         ({"workflow_file": TALKS}, CODE),
         ({"skills": [SKILL]}, CODE),
         ({"skills_dir": "/srv/skills"}, CODE),

@@ -84,6 +84,8 @@ async def test_names_are_not_statements_and_faults_are_told(url: str, monkeypatc
         ("catalog", "needs settings"),
         ({"catalog": {"url": "x", "url_env": "Y"}}, "give url_env"),
         ({"catalog": {}}, "give url_env"),
+        ({"catalog": {"url": "postgresql://ann:s3cret@db/shop"}}, "url holds a password"),
+        ({"catalog": {"url": "postgresql://db/shop?password=s3cret"}}, "url holds a password"),
         ({"catalog": {"urll": "x"}}, "did you mean 'url'"),
         ({"catalog": {"url": "x", "max_rows": 0}}, "max_rows"),
     ],
