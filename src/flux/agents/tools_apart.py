@@ -24,11 +24,19 @@ from flux.engine.progress import progress
 from flux.engine.services import Services
 from flux.engine.task import task
 from flux.engine.values import encode_value
-from flux.errors import DatabaseLocked, DatabaseUnavailable, ExecutionSuspended, Fenced, FluxError, InvalidInput
+from flux.errors import (
+    DatabaseLocked,
+    DatabaseUnavailable,
+    DefinitionInvalid,
+    ExecutionSuspended,
+    Fenced,
+    FluxError,
+    InvalidInput,
+)
 from flux.tools.apart.lines import Described, Message, Role
 from flux.tools.apart.process import ToolProcess, ToolProcesses
 from flux.tools.base import Tool
-from flux.tools.declared import filled
+from flux.tools.declared import SECRETS, filled
 from flux.tools.rules import ApprovalRequest, Dynamic
 from flux.tools.tool_file import ToolFile
 
@@ -59,7 +67,10 @@ class ToolsApart:
         def process() -> Awaitable[ToolProcess]:
             return self._processes.get(tenant, file)
 
-        described = (await process()).tools
+        started = await process()
+        described = started.tools
+        for one in described:
+            _check_secrets(started, one.options)
         tools = [self._tool(one, file, process, session) for one in described]
         asked = [one for one in described if one.asks is None]
         return tools, {_predicate(one): _asking(one, process) for one in asked}
@@ -91,6 +102,15 @@ def _asking(one: Described, process: Process) -> Predicate:
         return bool(await found.run(Message("run", tool=one.name, role="asks", args=dict(request.args))))
 
     return asks
+
+
+def _check_secrets(process: ToolProcess, options: Mapping[str, Any]) -> None:
+    """Refuse secrets that the file does not write out, so that nobody was asked whether it may have them.
+
+    :raises DefinitionInvalid: there is one
+    """
+    for name in sorted(set(options.get(SECRETS, ())) - process.secrets):
+        raise DefinitionInvalid(f"secret_requests: write {name[:80]!r} out in the file; while auth is on, no other way")
 
 
 def _options(name: str, options: dict[str, Any], functions: Mapping[Role, Function]) -> TaskOptions:
@@ -200,6 +220,7 @@ class _Asked:
         raise InvalidInput(f"the tools of a file cannot ask for {message.what!r} while auth is on")
 
     async def _task(self, nested: _Nested, path: Path) -> Any:
+        _check_secrets(self._process, nested.options)
         functions = {role: self._nested(role, nested) for role in (FUNCTION, *nested.roles)}
         options = msgspec.structs.replace(
             _options(nested.name, nested.options, functions), effect=nested.effect, requires_approval=nested.asks

@@ -8,9 +8,10 @@ from typing import Any
 
 from flux.agents.definition import AgentDefinition
 from flux.agents.memory.choice import BY_NAME, HIDDEN
-from flux.agents.shipped import is_file
+from flux.agents.shipped import is_file, tool_files
 from flux.permissions import quoted
 from flux.server.rules import REGISTER
+from flux.tools.declared import secrets_in
 from flux.tools.groups import GROUPS
 from flux.tools.mcp.config import SECRET, McpServer
 
@@ -95,6 +96,8 @@ def _secrets(definition: AgentDefinition) -> Iterator[str]:
     memory = definition.long_term_memory
     if memory and memory.connection and memory.connection.startswith(BY_NAME):
         yield memory.connection.removeprefix(BY_NAME)
+    for file in (*tool_files(definition), definition.workflow_file):
+        yield from secrets_in(file.source) if file is not None else ()
 
 
 def _secrets_of(server: McpServer) -> Iterator[str]:

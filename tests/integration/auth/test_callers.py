@@ -182,6 +182,8 @@ CODE = "workflow:*:*:register"
 
 #: Names what is imported where the agent runs.
 FUNCTION = {"function": "subprocess:getoutput"}
+#: Asks for secrets in the way of code.
+ASKS = "from flux import task\n@task.with_options(secret_requests=['a.b', *['key']])\nasync def asks(secrets): ...\n"
 PLAN = {"name": "p", "json_schema": {"type": "object"}, "lists": ["l"], "actions": {"a": "read_file"}}
 
 
@@ -210,6 +212,8 @@ PLAN = {"name": "p", "json_schema": {"type": "object"}, "lists": ["l"], "actions
         ({"mcp_servers": [{"url": "https://x.example", "auth": "bearer", "secret": "key"}]}, "secret:key:use"),
         ({"mcp_servers": [{"url": "https://x.example", "headers": {"X": "secret:key"}}]}, "secret:key:use"),
         ({"long_term_memory": {"provider": "sqlite", "connection": "secret:a.b"}}, "secret:a.b:use"),
+        ({"tools_file": TOOL | {"source": ASKS + TOOL["source"]}}, "secret:a.b:use"),
+        ({"workflow_file": TALKS | {"source": ASKS + TALKS["source"]}}, "secret:key:use"),
     ],
 )
 async def test_what_a_definition_brings_along_needs_its_right(

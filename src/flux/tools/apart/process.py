@@ -19,6 +19,7 @@ import msgspec
 from flux.errors import DefinitionInvalid, ExecutionError, SourceUnusable
 from flux.sandboxes.host import ENVIRONMENT
 from flux.tools.apart.lines import MAX_LINE, Described, Line, Message, failure
+from flux.tools.declared import secrets_in
 from flux.tools.tool_file import ToolFile
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ class ToolProcess:
 
     def __init__(self, file: ToolFile, process: asyncio.subprocess.Process, line: Line) -> None:
         self.tools: list[Described] = []
+        #: Those that the file writes out: whoever stored it had to be allowed them.
+        self.secrets = secrets_in(file.source)
         self._file = file
         self._process = process
         self._line = line
