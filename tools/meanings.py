@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flux.agents.definition import NAME, RESERVED
+from flux.agents.define.definition import NAME, RESERVED
 
 SETTINGS = {
     "home": "The directory of all state. Default: `./.flux` if it is there, else `flux` in the user's data directory",
@@ -139,18 +139,6 @@ DEFINITION = {
     "CompactionConfig.keep_recent_tokens": "About how many tokens of the newest history stay as they are",
     "CompactionConfig.model": "The model that writes the summary. Default: the agent's own",
 }
-
-OPTIONS = {
-    "--format": "How the result is printed",
-    "--limit": "The most to list",
-    "--state": "Only sessions in this state",
-    "--system-prompt-file": "A file with the instructions",
-    "--mode": "Where to talk. `web` and `api` are not available yet",
-    "--reasoning-effort": DEFINITION["reasoning_effort"],
-    "--planning": DEFINITION["planning"],
-    "--max-tool-calls": DEFINITION["max_tool_calls"],
-}
-COMMANDS: dict[str, str] = {}
 
 EVENTS = {
     "agent": "The name of the agent",

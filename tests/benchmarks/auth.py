@@ -11,8 +11,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from flux.engine.identity import Identities
-from flux.engine.principals import Principals
+from flux.engine.service.identity import Identities
+from flux.engine.service.principals import Principals
 from flux.permissions import BUILT_IN, Permissions
 from flux.server.oidc import Tokens
 from flux.settings import Oidc

@@ -15,27 +15,28 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
-from flux.agents.binding import Binder
-from flux.agents.definition import define
+from flux.agents.define.definition import define
+from flux.agents.define.memory import LongTermMemory
+from flux.agents.define.output import output_schema, parse_output
 from flux.agents.executor import SessionExecutor
-from flux.agents.kits import Given
-from flux.agents.memory.choice import LongTermMemory
+from flux.agents.history.window import WorkingMemory
 from flux.agents.memory.kit import memory_kits
 from flux.agents.memory.providers import MemoryStores
-from flux.agents.output import output_schema, parse_output
-from flux.agents.skills_kit import SkillsKit
-from flux.agents.task_tools import TaskTools
-from flux.agents.window import WorkingMemory
-from flux.engine import driving
-from flux.engine.driving import Ended, Order, Waiting, asked_here
-from flux.engine.elsewhere import elsewhere
-from flux.engine.journal import Journal, journal_here
-from flux.engine.place import Body, here
-from flux.engine.run import Executor, HandOver
-from flux.engine.task import task
-from flux.engine.upkeep import to_the_end
-from flux.engine.values import json_value
-from flux.engine.workflow import workflow
+from flux.agents.parts.skills import SkillsKit
+from flux.agents.parts.task_tools import TaskTools
+from flux.agents.turn.binding import Binder
+from flux.agents.turn.kits import Given
+from flux.engine.dispatching.upkeep import to_the_end
+from flux.engine.encoding.values import json_value
+from flux.engine.running import driving
+from flux.engine.running.driving import Ended, Order, Waiting, asked_here
+from flux.engine.running.run import Executor, HandOver
+from flux.engine.workflows.elsewhere import elsewhere
+from flux.engine.workflows.journal import Journal, journal_here
+from flux.engine.workflows.place import Body, here
+from flux.engine.workflows.task import task
+from flux.engine.workflows.workflow import workflow
+from flux.entries.workflows import TaskCompleted, TaskFailed, TaskStarted
 from flux.errors import AgentFailed, ExecutionSuspended, InvalidInput, NotPaused, OutputInvalid
 from flux.events import (
     QUESTIONS,
@@ -60,7 +61,6 @@ from flux.settings import load_settings
 from flux.store.database import LOCAL
 from flux.store.executions import Spent
 from flux.tools.skills import SkillCatalog
-from flux.workflow_entries import TaskCompleted, TaskFailed, TaskStarted
 
 #: How often an answer may not fit the format, one after the other.
 MAX_MISFITS = 3
@@ -174,7 +174,8 @@ class AgentFunction:
             return await _alone(self.given.definition.name, self, text)
         key = self.given.memory.key if self.given.memory else place.body.call
         child = driving.child_id(journal.run.id, key)
-        return await Asked(journal, place.body, self.given, child, format=self._format).answer(text)
+        name = key if self.given.memory else "default"  # by it, a fork of the workflow knows what outlives its call
+        return await Asked(journal, place.body, self.given, child, name=name, format=self._format).answer(text)
 
 
 class Asked:
@@ -190,6 +191,7 @@ class Asked:
         given: Given,
         child: str,
         *,
+        name: str = "default",
         format: type[BaseModel] | None = None,
         started: SessionStarted | None = None,
         work: Executor | None = None,
@@ -200,9 +202,8 @@ class Asked:
         self._given = given
         self._format = format
         self._child = child
-        definition = given.definition
         self._started = started or SessionStarted(
-            agent=definition.name, instance=child, name="default", definition_digest=definition.digest
+            agent=given.definition.name, instance=child, name=name, definition_digest=given.definition.digest
         )
         self._spent = Spent()
 
@@ -239,8 +240,7 @@ class Asked:
             raise AgentFailed(f"the agent {self._name} failed: {said}")
 
     async def _until_end(self, n: int, text: str) -> Ended:
-        said = UserSaid(id=self.message(n), mode="queue", parts=(TextPart(text),))
-        return await self.until_end(said)
+        return await self.until_end(UserSaid(id=self.message(n), mode="queue", parts=(TextPart(text),)))
 
     async def until_end(self, said: UserSaid) -> Ended:
         """Drive the session until the run of a message has ended; what it waits for, wait for that."""

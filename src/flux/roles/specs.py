@@ -8,9 +8,9 @@ from typing import Any, Literal
 from msgspec import Struct
 from pydantic import ValidationError
 
-from flux.agents.approval import Channels
+from flux.agents.define.approval import Channels
+from flux.agents.define.definition import faults_of
 from flux.agents.define.tool import ToolDefinition, check_name, define_tool
-from flux.agents.definition import faults_of
 from flux.errors import DefinitionInvalid
 from flux.roles.plans import PlanSpec
 from flux.roles.prompts import LayeredPrompt, prompt_of

@@ -9,9 +9,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from flux.agents.approval import Channels, Predicate
+from flux.agents.define.approval import Channels, Predicate
+from flux.agents.define.definition import RESERVED
 from flux.agents.define.tool import ToolDefinition
-from flux.agents.definition import RESERVED
 from flux.errors import DefinitionInvalid, FluxError, TopologyInvalid
 from flux.roles.plans import PlanSpec
 from flux.roles.specs import AgentSpec, tool_of
@@ -140,7 +140,7 @@ def _agent(spec: RuntimeSpec, agent: AgentSpec) -> Iterator[str]:
         if name not in spec.tools and not _bundled(name):
             yield f"{what}: tools: {unknown('tool', name, spec.tools)}"
     for type, tool in agent.plan.actions.items() if agent.plan is not None else ():
-        if name_of(tool) not in spec.tools:
+        if name_of(tool) not in spec.tools and _bundled(name_of(tool)) != [name_of(tool)]:
             yield f"{what}: plan {agent.plan.name}: action {type}: {unknown('tool', name_of(tool), spec.tools)}"  # type: ignore[union-attr]
     try:
         agent.model.named(tuple(spec.providers))
@@ -193,11 +193,12 @@ def _toolkits(agent: AgentSpec, faults: list[str]) -> tuple[Tool, ...]:
         return ()
 
 
-def _bundled(name: str) -> bool:
+def _bundled(name: str) -> list[str]:
+    """The tools that Flux brings under a name: one, or those of a group."""
     try:
-        return bool(resolve([name]))
+        return [tool.name for tool in resolve([name])]
     except FluxError:
-        return False
+        return []
 
 
 def _twice(names: list[str]) -> list[str]:

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from flux.engine.identity import OPERATOR, Caller, Identities
-from flux.engine.principals import KEY_PREFIX
+from flux.engine.service.identity import OPERATOR, Caller, Identities
+from flux.engine.service.principals import KEY_PREFIX
 from flux.errors import FluxError, Unauthorized
 from flux.http.guard import refuse, refuse_socket
 from flux.http.streaming import first_done

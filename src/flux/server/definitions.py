@@ -6,9 +6,9 @@ import posixpath
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flux.agents.definition import AgentDefinition
-from flux.agents.memory.choice import BY_NAME, HIDDEN
-from flux.agents.shipped import is_file, tool_files
+from flux.agents.define.definition import AgentDefinition
+from flux.agents.define.memory import BY_NAME, HIDDEN
+from flux.agents.define.shipped import is_file, tool_files
 from flux.permissions import quoted
 from flux.server.rules import REGISTER
 from flux.tools.declared import secrets_in

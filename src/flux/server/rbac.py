@@ -9,8 +9,8 @@ from typing import Any
 from fastapi import Request
 
 from flux.agents.process import Process
-from flux.engine.configs import no_config
-from flux.engine.identity import OPERATOR, TALK, Caller, check_allowed
+from flux.engine.configuration.configs import no_config
+from flux.engine.service.identity import OPERATOR, TALK, Caller, check_allowed
 from flux.errors import (
     AgentNotFound,
     Forbidden,

@@ -13,7 +13,7 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from flux.agents.project.instances import DEFAULT, Address
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.inputs import NewMessage
 from flux.errors import FluxError, InvalidInput, SessionBusy, TooManyRequests
 from flux.http.envelope import error_body
 from flux.http.streaming import first_done

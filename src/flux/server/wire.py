@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from flux.agents.memory.choice import shown
+from flux.agents.define.memory import shown
 from flux.errors import InvalidInput
 from flux.events import AssistantSaid, Mode, ToolDone, UserSaid, decode
 from flux.store.agents import AgentVersion
@@ -82,6 +82,7 @@ class SendMessage(Body):
     message: Text = Field(min_length=1)
     mode: Mode = "queue"
     model: Text | None = None
+    agent: Text | None = Field(default=None, description="whose session it has to be; none: anybody's")
 
 
 class PromptInstance(Body):

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import quote
 
 from flux.errors import DatabaseLocked, DatabaseUnavailable
-from flux.store.database import CommitObserver, Heard, Row, Steps, check_version
+from flux.store.database import TOGETHER, CommitObserver, Heard, Row, Steps, check_version
 from flux.store.memory_schema import Kind
 from flux.store.migrations import upgrade
 from flux.store.schema import FLUX, Schema
@@ -278,6 +278,8 @@ def _drive(connection: sqlite3.Connection, steps: Steps[T]) -> T:
 
 
 def _execute(connection: sqlite3.Connection, sql: str, parameters: Mapping[str, Any], now: float) -> list[Row]:
+    if sql == TOGETHER:
+        return [tuple(_execute(connection, each, given, now)) for each, given in parameters.values()]
     return connection.execute(sql, {**parameters, "now": now}).fetchall()
 
 

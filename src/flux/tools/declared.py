@@ -9,15 +9,15 @@ from typing import Any
 
 from msgspec import Struct
 
-from flux.engine.catalog import WITH_OPTIONS, parse_source, wrong
-from flux.engine.literals import Literals, NotLiteral
-from flux.engine.options import TaskOptions
+from flux.engine.sources.catalog import WITH_OPTIONS, parse_source, wrong
+from flux.engine.sources.literals import Literals, NotLiteral
+from flux.engine.workflows.options import TaskOptions
 from flux.errors import SourceInvalid
 from flux.suggest import unknown
 from flux.tools.tool_file import ToolFile
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-DECORATORS = frozenset({"flux.task", "flux.engine.task.task"})
+DECORATORS = frozenset({"flux.task", "flux.engine.workflows.task.task"})
 EFFECTS = ("read", "idempotent", "once")
 
 SECRETS = "secret_requests"

@@ -11,7 +11,7 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
-from flux.engine.task import task
+from flux.engine.workflows.task import task
 from flux.errors import DefinitionInvalid
 from flux.tools.base import Effect, Predicate
 from flux.tools.declared import EFFECTS, declared_tools, filled

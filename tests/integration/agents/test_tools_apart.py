@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from flux.agents.definition import define
+from flux.agents.define.definition import define
 from flux.events import RunFailed, ToolDone
 from flux.settings import ApiKeys, Auth
 from flux.store.database import LOCAL

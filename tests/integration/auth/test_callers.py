@@ -12,7 +12,7 @@ import pytest
 
 from flux.client import FluxClient
 from flux.client.transport import InProcessTransport
-from flux.engine import identity
+from flux.engine.service import identity
 from flux.errors import AgentNotFound, Conflict, Forbidden, SessionNotFound, Unauthorized
 from flux.server.app import create_app
 from flux.store import memories, principals

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flux.engine.identity import Identities
+from flux.engine.service.identity import Identities
 from flux.server.auth import Authentication
 from flux.server.oidc import Tokens
 from flux.settings import Oidc

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, field_validator
 
+from flux.agents.define.typed_plan import TypedPlan
 from flux.agents.plans.checks import Checked, actions_of, check_plan, with_results
-from flux.agents.plans.choice import TypedPlan
 from flux.agents.plans.source import model_check
 from flux.agents.plans.state import ARROWS, StoredPlan, after, drafted, folded
 from flux.errors import PlanInvalid

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from flux.agents.harness.tools import code_tool
+from flux.agents.define.called import code_tool
 from flux.errors import InvalidInput
 from flux.roles import Ref, define_tool
 from flux.tools.base import Done, Failed, ToolContext, ToolOutcome

@@ -12,25 +12,25 @@ from typing import Any, NoReturn
 import msgspec
 
 from flux.agents import inline
+from flux.agents.code.errors import AbortError
+from flux.agents.code.ids import check_id
+from flux.agents.code.outcome import CANCELLED, Outcome, outcome_of, response_of, spent_in
+from flux.agents.code.types import model_of
 from flux.agents.define.agent import AgentCreateContext, CreatedAgent, Resolved, extended, resolve
 from flux.agents.define.profile import AgentProfile
 from flux.agents.define.tool import ToolDefinition
 from flux.agents.harness.calls import CallHandle
 from flux.agents.harness.commands import Command, CommandRun
-from flux.agents.harness.errors import AbortError
 from flux.agents.harness.harness import DEFAULT, Harness, checked_sandbox
-from flux.agents.harness.ids import check_id
-from flux.agents.harness.outcome import CANCELLED, Outcome, outcome_of, response_of, spent_in
 from flux.agents.harness.session import Session, Work, conversation
-from flux.agents.harness.types import model_of
 from flux.agents.harness.wanted import Wanted, wanted
-from flux.agents.kits import Given
-from flux.engine.context import ExecutionContext
-from flux.engine.driving import child_id
-from flux.engine.journal import Journal, journal_here
-from flux.engine.place import Body, here
-from flux.engine.run import Executor, Run
-from flux.engine.task import task
+from flux.agents.turn.kits import Given
+from flux.engine.running.driving import child_id
+from flux.engine.running.run import Executor, Run
+from flux.engine.workflows.context import ExecutionContext
+from flux.engine.workflows.journal import Journal, journal_here
+from flux.engine.workflows.place import Body, here
+from flux.engine.workflows.task import task
 from flux.errors import InvalidInput, SessionBusy, SessionNotFound
 from flux.events import SessionStarted, Stored, UserSaid
 from flux.messages import Message

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from flux.agents.forking import close
-from flux.agents.transcript import Transcript
+from flux.agents.history.transcript import Transcript
+from flux.agents.service.forking import close
 from flux.errors import InvalidInput
 from flux.events import Entry, SessionStarted, Stored, decode, encode
 

@@ -6,10 +6,10 @@ import msgspec
 from msgspec.structs import replace
 
 from flux import redaction
-from flux.agents.definition import AgentDefinition
+from flux.agents.define.definition import AgentDefinition
 from flux.agents.memory.providers import MemoryStores
 from flux.agents.memory.store import MemoryStore, check_key
-from flux.agents.sessions import Agents
+from flux.agents.service.sessions import Agents
 from flux.errors import InvalidInput, MemoryNotFound
 from flux.store.database import Scope
 from flux.store.memories import Memory

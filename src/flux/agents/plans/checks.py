@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from flux.agents.plans.choice import TypedPlan
+from flux.agents.define.typed_plan import TypedPlan
 from flux.errors import PlanInvalid
 from flux.suggest import unknown
 from flux.tools.schema import validate

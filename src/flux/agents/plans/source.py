@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from flux.agents.application_tools import FUNCTION, function_tool, is_function
-from flux.agents.approval import Predicate
-from flux.agents.definition import AgentDefinition
-from flux.agents.named import CheckPlan, Registry, load
+from flux.agents.define.application_tools import FUNCTION, function_tool, is_function
+from flux.agents.define.approval import Predicate
+from flux.agents.define.definition import AgentDefinition
+from flux.agents.define.named import CheckPlan, Registry, load
+from flux.agents.define.typed_plan import TypedPlan
 from flux.agents.plans.checks import is_reference
-from flux.agents.plans.choice import TypedPlan
 from flux.errors import DefinitionInvalid, FluxError
 from flux.tools.base import Tool
 from flux.tools.groups import resolve

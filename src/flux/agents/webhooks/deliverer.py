@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import NoReturn
 
 from flux.agents.webhooks.sender import Answer, Sender
-from flux.engine.secrets import Secrets
-from flux.engine.upkeep import keep_up, survive, to_the_end
+from flux.engine.configuration.secrets import Secrets
+from flux.engine.dispatching.upkeep import keep_up, survive, to_the_end
 from flux.errors import FluxError
 from flux.store import webhooks
 from flux.store.database import Database, Steps

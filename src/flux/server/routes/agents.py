@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query, Request
 from pydantic import AfterValidator
 
-from flux.agents.definition import AgentDefinition, define
-from flux.agents.rights import permission_for, withheld
+from flux.agents.define.definition import AgentDefinition, define
+from flux.agents.parts.rights import permission_for, withheld
 from flux.errors import DefinitionInvalid
 from flux.server.auth import caller_of
 from flux.server.context import chosen, process_of, scope_of

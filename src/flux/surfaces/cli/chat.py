@@ -15,7 +15,7 @@ from flux.errors import AgentNotFound, InvalidInput, MissingKey
 from flux.settings import Settings
 from flux.surfaces.cli.connect import EMBEDDED, connect, run
 from flux.surfaces.cli.find import find_session
-from flux.surfaces.cli.options import server_option, settings_for
+from flux.surfaces.cli.options import MODEL, server_option, settings_for
 
 FIRST_AGENT = "flux"
 DEMO_MODEL = "scripted/demo"
@@ -43,7 +43,7 @@ class Talk(NamedTuple):
 
 @click.command()
 @click.argument("agent", required=False, metavar="[AGENT | FILE.yaml]")
-@click.option("--model", help="Use this model (provider/model).")
+@click.option("--model", metavar=MODEL, help="Use this model.")
 @click.option("-p", "--message", metavar="TEXT", help="Send this and leave; piped input is put behind it.")
 @click.option("-c", "--continue", "latest", is_flag=True, help="Go on with the latest session.")
 @click.option("--session", metavar="ID", help="Go on with a session; the beginning of its id is enough.")

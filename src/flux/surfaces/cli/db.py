@@ -12,10 +12,15 @@ from flux.store.database import check_version, hide_password
 from flux.store.opening import found_schema, open_database
 from flux.store.schema import VERSION
 from flux.surfaces.cli.connect import run
-from flux.surfaces.cli.options import format_option, print_json, settings_for
+from flux.surfaces.cli.options import (
+    Commands,
+    format_option,
+    print_json,
+    settings_for,
+)
 
 
-@click.group()
+@click.group(cls=Commands)
 def db() -> None:
     """The schema of the database that FLUX_HOME or FLUX_DATABASE_URL names."""
 

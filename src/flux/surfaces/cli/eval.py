@@ -9,15 +9,17 @@ from typing import Any
 import click
 
 from flux.surfaces.cli.connect import run
-from flux.surfaces.cli.options import format_option, print_json, print_table, server_option
+from flux.surfaces.cli.options import MODEL, format_option, print_json, print_table, server_option
 from flux.surfaces.evaluation import Verdict, cases_of, chosen
 
 
 @click.command("eval")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--case", "names", multiple=True, metavar="NAME", help="Only this case; may be repeated.")
-@click.option("--model", help="Use this model (provider/model) instead of that of the agents.")
-@click.option("--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="Cases at the same time.")
+@click.option("--model", metavar=MODEL, help="Use this model instead of that of the agents.")
+@click.option(
+    "--jobs", type=click.IntRange(1, 64), metavar="N", default=4, show_default=True, help="Cases at the same time."
+)
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Also write the JSON report there.")
 @format_option()
 @server_option

@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
+import click
+
 from flux.client import FluxClient
 from flux.surfaces.cli.connect import connect
 from flux.surfaces.cli.options import settings_for
@@ -27,12 +29,14 @@ async def listed(server: str | None, path: str, limit: int, **query: Any) -> lis
         return await first(limit, client.pages(path, **query))
 
 
-async def first(limit: int | None, rows: AsyncGenerator[Row, None]) -> list[Row]:
-    """At most so many rows (None: all); no page is fetched that is not needed."""
+async def first(limit: int | None, rows: AsyncGenerator[Row, None], *, quiet: bool = False) -> list[Row]:
+    """At most so many rows (None: all); stderr says when there are more, unless `quiet`."""
     found: list[Row] = []
     async with aclosing(rows):
         async for row in rows:
-            found.append(row)
             if len(found) == limit:
+                if not quiet:
+                    click.echo(f"Only the first {limit} are shown; --limit shows more.", err=True)
                 break
+            found.append(row)
     return found

@@ -43,7 +43,7 @@ def input_argument(command: Command) -> Command:
     show_default=True,
     help="Wait until it rests, do not wait, or show its events as they come.",
 )
-@click.option("--version", type=click.IntRange(1), help="A version other than the newest.")
+@click.option("--version", type=click.IntRange(1), metavar="N", help="A version other than the newest.")
 @click.option("--detailed", is_flag=True, help="Show the events, too.")
 @format_option()
 @server_option
@@ -111,7 +111,8 @@ def read_input(text: str | None) -> Any:
         try:
             text = Path(text[1:]).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise InvalidInput(f"cannot read {text[1:]}: {error}") from error
+            said = getattr(error, "strerror", None) or "not UTF-8 text"
+            raise InvalidInput(f"cannot read {text[1:]}: {said}") from error
     try:
         return json.loads(text)
     except ValueError:

@@ -18,12 +18,12 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from flux.engine.elsewhere import set_elsewhere
-from flux.engine.options import TaskMetadata
-from flux.engine.place import Place, count_branches, enter, here, plain
-from flux.engine.source import Code, SourceLoader
-from flux.engine.task import task
-from flux.engine.values import decode_value, encode_value, json_value
+from flux.engine.encoding.values import decode_value, encode_value, json_value
+from flux.engine.sources.source import Code, SourceLoader
+from flux.engine.workflows.elsewhere import set_elsewhere
+from flux.engine.workflows.options import TaskMetadata
+from flux.engine.workflows.place import Place, count_branches, enter, here, plain
+from flux.engine.workflows.task import task
 from flux.errors import DefinitionInvalid, ExecutionError, FluxError, describe
 from flux.tools.apart.lines import MAX_LINE, Described, Line, Message, Role, failure
 from flux.tools.base import Done, Failed

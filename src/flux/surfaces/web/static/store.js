@@ -4,6 +4,12 @@
 
 const QUESTIONS = new Set(["approval_required", "input_required", "elicitation", "plan_review", "pause"]);
 const ENDS = new Set(["chat_response", "compact_done", "error", "cancelled"]);
+const ENDINGS = {
+  user_exit: "This session was ended.",
+  completed: "This session has ended.",
+  max_turns: "This session has ended: it had as many turns as it may have.",
+  error: "This session has ended because of the error.",
+};
 const MOST_OUTPUT = 100_000; // characters of a running tool's output that are kept
 
 export const empty = () => ({
@@ -232,7 +238,7 @@ class Draft {
     this.state.ended = data.reason || "ended";
     this.state.said = {};
     this.rest();
-    this.note(`n-${data.seq}`, `This session has ended (${data.reason}).`);
+    this.note(`n-${data.seq}`, ENDINGS[data.reason] || `This session has ended (${data.reason}).`);
   }
 
   // The run is over: nothing of it is to come, and nobody waits for an answer.
