@@ -15,11 +15,7 @@ from flux.agents.define.output import output_schema
 from flux.agents.history.window import WorkingMemory
 from flux.agents.turn.kits import Given
 from flux.engine.running import driving
-from flux.engine.running.driving import Ended, Order, Waiting, asked_here
-from flux.engine.running.run import Executor, HandOver
 from flux.engine.workflows.elsewhere import elsewhere
-from flux.engine.workflows.journal import Journal, journal_here
-from flux.engine.workflows.place import Body, here
 from flux.engine.workflows.journal import journal_here
 from flux.engine.workflows.place import here
 from flux.engine.workflows.task import task
