@@ -12,6 +12,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 import msgspec
 
 from flux.engine.workflows.calls import Call
+from flux.engine.workflows.elsewhere import elsewhere
 from flux.engine.workflows.journal import journal_here
 from flux.engine.workflows.options import Called, TaskOptions
 from flux.engine.workflows.place import here
@@ -39,7 +40,7 @@ class _WithOptions:
     def __get__(self, instance: task[P, R], owner: type[task[..., Any]]) -> Callable[..., task[P, R]]: ...
     def __get__(self, instance: task[..., Any] | None, owner: type[task[..., Any]]) -> Callable[..., Any]:
         if instance is None:
-            return lambda **options: lambda function: owner(function, _options(TaskOptions(), options))
+            return functools.partial(_decorator, owner)
         return lambda **options: owner(instance.function, _options(instance.options, options))
 
 
@@ -75,10 +76,12 @@ class task(Generic[P, R]):  # noqa: N801 - a decorator
         """
         place, journal = here(), journal_here()
         if place is None or journal is None:
+            if (way := elsewhere()) is not None:
+                return await way.task(self, args, kwargs)
             value: Any = self.function(*args, **kwargs)
             return await value if inspect.isawaitable(value) else value
         arguments = self.arguments(args, kwargs)
-        called = Called(self._named(arguments), self.function, self.options, args, kwargs, arguments)
+        called = Called(self.named(arguments), self.function, self.options, args, kwargs, arguments)
         return await Call(called, journal, place).result()
 
     @overload
@@ -90,7 +93,11 @@ class task(Generic[P, R]):  # noqa: N801 - a decorator
         calls: Callable[..., Any] = self
         return list(await asyncio.gather(*(calls(*items) for items in zip(*iterables, strict=False))))
 
-    def _named(self, arguments: Mapping[str, Any]) -> str:
+    def named(self, arguments: Mapping[str, Any]) -> str:
+        """What a call with these arguments is called.
+
+        :raises InvalidInput: the name has a field that is none of them
+        """
         if "{" not in self.name:
             return self.name
         try:
@@ -106,6 +113,15 @@ class task(Generic[P, R]):  # noqa: N801 - a decorator
             return dict(kwargs)
         bound.apply_defaults()
         return dict(bound.arguments)
+
+
+def _decorator(owner: type[task[..., Any]], /, **options: Any) -> Decorator:
+    """Decorate a function as a task with options, the fields of TaskOptions.
+
+    :raises InvalidInput: there is no such option
+    """
+    checked = _options(TaskOptions(), options)
+    return lambda function: owner(function, checked)
 
 
 def _options(before: TaskOptions, given: Mapping[str, Any]) -> TaskOptions:
