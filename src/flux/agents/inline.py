@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -22,6 +21,7 @@ from flux.agents.executor import SessionExecutor
 from flux.agents.history.window import WorkingMemory
 from flux.agents.memory.kit import memory_kits
 from flux.agents.memory.providers import MemoryStores
+from flux.agents.parts.parameters import check_parameters, default_name, question
 from flux.agents.parts.skills import SkillsKit
 from flux.agents.parts.task_tools import TaskTools
 from flux.agents.turn.binding import Binder
@@ -102,6 +102,8 @@ async def agent(  # noqa: PLR0913 - the documented parameters
 
     :raises DefinitionInvalid: a parameter is wrong, or a tool cannot be used
     """
+    objects = {"working_memory": working_memory, "skills": skills, "long_term_memory": long_term_memory}
+    check_parameters(objects | {"system_prompt": system_prompt, "tools": tools, "agents": agents})
     tasks = tuple(one for one in tools or () if isinstance(one, task))
     fields: dict[str, Any] = {
         "name": name or default_name(model),
@@ -135,11 +137,6 @@ async def agent(  # noqa: PLR0913 - the documented parameters
     return task(AgentFunction(given, response_format)).with_options(name=definition.name)
 
 
-def default_name(model: str) -> str:
-    """The name of an agent that was given none: "agent_{provider}_{model}"."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", f"agent_{model}")[:64]
-
-
 def _colleague(one: task[..., Any] | str) -> AgentFunction | None:
     """The agent behind a task; None for the name of a stored one."""
     if isinstance(one, str):
@@ -165,7 +162,7 @@ class AgentFunction:
 
         :raises AgentFailed: its run failed, or was stopped, or its answer does not fit the format
         """
-        text = f"{context}\n\n{instruction}" if context else instruction
+        text = question(instruction, context)
         journal, place = journal_here(), here()
         if journal is None or place is None or place.body is None:
             return await _alone(self.given.definition.name, self, text)
