@@ -32,7 +32,8 @@ Schema = dict[str, Any]
 CLI_INTRO = """
 Exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted. Results go to standard output, problems to
 standard error, in one line. `--debug` may stand anywhere and shows the trace of an error. `-h` and `--help` explain
-any command.
+any command. In a shell's profile, `eval "$(_FLUX_COMPLETE=bash_source flux)"` lets Tab complete commands and options
+(`zsh_source`, `fish_source`).
 """
 SETTINGS_INTRO = f"""
 A flag goes before a variable, a variable before `./flux.toml`, that before `flux/flux.toml` in the user's
@@ -159,6 +160,9 @@ def _command(path: str, command: click.Command) -> str:
     options = [option for option in command.params if isinstance(option, click.Option) and not option.hidden]
     rows = ((f"`{_spelled(option)}`", option_meaning(option)) for option in options)
     text += f"\n{table(('option', 'meaning'), rows)}" if options else ""
+    if command.epilog:
+        lines = command.epilog.partition("Examples:\n")[2]
+        text += f"\n```console\n{''.join(f'$ {line.strip()}' + chr(10) for line in lines.splitlines())}```\n"
     later = [f"`{option.opts[0]}`" for option in command.params if isinstance(option, click.Option) and option.hidden]
     return text + (f"\nNot available yet: {', '.join(later)}.\n" if later else "")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from flux import tracing
+from flux.agents.asking import EXECUTOR
 from flux.agents.define.named import Registry
 from flux.agents.executor import SessionExecutor
-from flux.agents.inline import EXECUTOR
 from flux.agents.mcp.doorman import Doorman
 from flux.agents.mcp.kit import McpKits, mcp_pool
 from flux.agents.mcp.logins import Logins

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import shlex
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
@@ -55,7 +56,7 @@ async def numbers(to: int) -> AsyncGenerator[dict[str, Any], None]:
 
 
 @pytest.mark.behaviour("cli:lists:more")
-@pytest.mark.parametrize(("rows", "said"), [(2, ""), (3, ""), (4, "Only the first 3 are shown; --limit shows more.\n")])
+@pytest.mark.parametrize(("rows", "said"), [(2, ""), (3, ""), (4, "There are more than 3; --limit N shows more.\n")])
 def test_a_list_that_was_cut_says_so(rows: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(asyncio.run(first(3, numbers(rows)))) == min(rows, 3)
     assert capsys.readouterr().err == said
@@ -93,3 +94,15 @@ def test_what_the_machine_refuses_is_no_fault_of_flux(
     with pytest.raises(SystemExit) as stop:
         main(["schema", "agent"])
     assert (stop.value.code, capsys.readouterr().err) == (1, "Error: the system refused: No space left on device\n")
+
+
+@pytest.mark.behaviour("cli:help:complete")
+@pytest.mark.parametrize("path", [path for path, command in ALL.items() if command.epilog], ids=" ".join)
+def test_the_examples_of_a_command_are_calls_of_it(path: tuple[str, ...]) -> None:
+    examples = (ALL[path].epilog or "").partition("Examples:\n")[2].splitlines()
+    assert examples
+    for example in examples:
+        words = shlex.split(example.rpartition(" | ")[2].partition(" > ")[0])
+        assert words[0] == "flux"
+        named = max((one for one in ALL if tuple(words[1 : 1 + len(one)]) == one), key=len)
+        ALL[named].make_context(" ".join(named), words[1 + len(named) :], resilient_parsing=True)

@@ -92,7 +92,7 @@ CLI = "flux.surfaces.cli"
             "worker": (f"{CLI}.worker:worker", "Start workers, see those there are, let one go."),
             "health": (f"{CLI}.doctor:health", "Ask a server whether it is well."),
             "doctor": (f"{CLI}.doctor:doctor", "Show what is configured, what is missing, how to fix it."),
-            "db": (f"{CLI}.db:db", "Look at the schema of the database, bring it up to date."),
+            "db": (f"{CLI}.db:db", "Look at the database, bring it up to date, copy it."),
             "webhook": (f"{CLI}.webhook:webhook", "Tell other programs what becomes of sessions."),
             "trust": (f"{CLI}.trust:trust", "Allow this folder's flux.toml and .flux to be used."),
         },

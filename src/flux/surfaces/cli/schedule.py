@@ -12,6 +12,7 @@ from flux.errors import InvalidInput
 from flux.surfaces.cli.connect import run
 from flux.surfaces.cli.options import (
     Commands,
+    examples,
     format_option,
     limit_option,
     print_json,
@@ -29,7 +30,12 @@ def schedule() -> None:
     """Start workflows and agents at given times."""
 
 
-@schedule.command()
+@schedule.command(
+    epilog=examples(
+        "flux schedule create morning --agent helper --message 'What is new?' --cron '0 9 * * MON-FRI'",
+        "flux schedule create tidy --workflow reports/daily --every 6h",
+    )
+)
 @click.argument("name")
 @click.option("--workflow", metavar="NS/NAME", help="Start this workflow.")
 @click.option("--input", "input_", metavar="JSON", help="The workflow's input.")

@@ -22,6 +22,7 @@ from flux.surfaces.cli.connect import LOOPBACK, live_server, run, settle_memory
 from flux.surfaces.cli.logs import log_to_stderr
 from flux.surfaces.cli.options import (
     Commands,
+    examples,
     settings_for,
 )
 
@@ -75,7 +76,7 @@ def start_server(host: str | None, port: int | None, no_worker: bool, allow_remo
         run(served, long_lived=True)
 
 
-@click.command()
+@click.command(epilog=examples("flux start worker gpu-1 --label gpu=a100"))
 @project_option
 @click.argument("name", required=False)
 @click.option("--label", "labels", metavar="KEY=VALUE", multiple=True, help="What this worker is; may be repeated.")
