@@ -278,6 +278,8 @@ EVENTS = {
     "WORKFLOW_COMPLETED.value": "What the workflow returned, in the typed form of values",
     "WORKFLOW_FAILED.value": "The exception, in the typed form of values",
     "value": "What there is to say of it",
+    "limit": "The limit that forced the answer, such as `max_tool_calls`; else `null`",
+    "within": "The tool call whose code asks; else `null`",
     "TASK_STARTED.value": "The arguments, where they are small and plain",
     "TASK_FAILED.error": "The type of the error",
     "TASK_FAILED.message": "The error in one line",

@@ -24,13 +24,16 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "reference"
 NOTE = "<!-- Written by tools/reference.py; run `./dev docs` after a change of the code. -->\n"
 REFS = "#/$defs/"
+#: Where the page of events tells of what has no section "Type …".
+ANCHORS = {cls.__name__: name for name, cls in {**ENTRY_TYPES, **DELTA_TYPES}.items()}
 
 Schema = dict[str, Any]
 
 CLI_INTRO = """
 Exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted. Results go to standard output, problems to
 standard error, in one line. `--debug` may stand anywhere and shows the trace of an error. `-h` and `--help` explain
-any command.
+any command. In a shell's profile, `eval "$(_FLUX_COMPLETE=bash_source flux)"` lets Tab complete commands and options
+(`zsh_source`, `fish_source`).
 """
 SETTINGS_INTRO = f"""
 A flag goes before a variable, a variable before `./flux.toml`, that before `flux/flux.toml` in the user's
@@ -68,7 +71,7 @@ def describe(schema: Schema) -> str:
         return " or ".join(describe(choice) for choice in schema["anyOf"])
     if "$ref" in schema:
         name = schema["$ref"].removeprefix(REFS)
-        return f"[{name}](#type-{name.lower()})"
+        return f"[{name}](#{ANCHORS.get(name, f'type-{name.lower()}')})"
     if "const" in schema or "enum" in schema:
         values = schema.get("enum") or [schema["const"]]
         return ", ".join(f"`{value if isinstance(value, str) else json.dumps(value)}`" for value in values)
@@ -157,6 +160,9 @@ def _command(path: str, command: click.Command) -> str:
     options = [option for option in command.params if isinstance(option, click.Option) and not option.hidden]
     rows = ((f"`{_spelled(option)}`", option_meaning(option)) for option in options)
     text += f"\n{table(('option', 'meaning'), rows)}" if options else ""
+    if command.epilog:
+        lines = command.epilog.partition("Examples:\n")[2]
+        text += f"\n```console\n{''.join(f'$ {line.strip()}' + chr(10) for line in lines.splitlines())}```\n"
     later = [f"`{option.opts[0]}`" for option in command.params if isinstance(option, click.Option) and option.hidden]
     return text + (f"\nNot available yet: {', '.join(later)}.\n" if later else "")
 

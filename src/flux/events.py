@@ -153,17 +153,21 @@ class ApprovalRequired(Entry, frozen=True, tag="approval_required", kw_only=True
 
 
 class InputRequired(Entry, frozen=True, tag="input_required", kw_only=True):
-    """A tool asks a person something."""
+    """A tool asks a person something. `within`: the tool call whose code asks."""
 
     id: str
     call: str
     question: str
     options: tuple[str, ...] = ()
     session: str | None = None
+    within: str | None = None
 
 
 class Elicited(Entry, frozen=True, tag="elicitation", kw_only=True):
-    """An MCP server asks the person to do something; `state` is what the call needs to go on."""
+    """An MCP server asks the person to do something; `state` is what the call needs to go on.
+
+    `within`: the tool call whose code asks.
+    """
 
     id: str
     call: str
@@ -175,10 +179,14 @@ class Elicited(Entry, frozen=True, tag="elicitation", kw_only=True):
     schema: dict[str, Any] | None = None
     state: Any = None
     session: str | None = None
+    within: str | None = None
 
 
 class PlanReview(Entry, frozen=True, tag="plan_review", kw_only=True):
-    """A person must approve a plan; `plan` names a typed one, which is taken as it is or not at all."""
+    """A person must approve a plan; `plan` names a typed one, which is taken as it is or not at all.
+
+    `within`: the tool call whose code asks.
+    """
 
     id: str
     digest: str
@@ -187,6 +195,7 @@ class PlanReview(Entry, frozen=True, tag="plan_review", kw_only=True):
     session: str | None = None
     plan: str | None = None
     agent: str = ""
+    within: str | None = None
 
 
 class Paused(Entry, frozen=True, tag="pause", kw_only=True):
@@ -217,10 +226,15 @@ class InterruptAnswered(Entry, frozen=True, tag="interrupt_answered", kw_only=Tr
 
 
 class ChatResponse(Entry, frozen=True, tag="chat_response", kw_only=True):
-    """The run ended well; `turn` counts the session's answers from 1."""
+    """The run ended well; `turn` counts the session's answers from 1.
+
+    `limit` names the field of the agent that has forced this answer, before the work was done: max_turns, or
+    max_tool_calls.
+    """
 
     content: str
     turn: int
+    limit: str | None = None
 
 
 class RunFailed(Entry, frozen=True, tag="error", kw_only=True):

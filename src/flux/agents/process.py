@@ -6,14 +6,13 @@ import asyncio
 import importlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flux import tracing
+from flux.agents.asking import EXECUTOR
 from flux.agents.define.named import Registry
 from flux.agents.executor import SessionExecutor
-from flux.agents.inline import EXECUTOR
 from flux.agents.mcp.doorman import Doorman
 from flux.agents.mcp.kit import McpKits, mcp_pool
 from flux.agents.mcp.logins import Logins
@@ -125,7 +124,7 @@ class Process:
         self.known = Known()
         self.known.add(*_given(self.settings), *self.models.keys())
         self.secrets = Secrets(self.database, KeySource.of(self.settings), self.known)
-        self.models.secret = partial(self.secrets.get, LOCAL)
+        self.models.secret = lambda name: self.secrets.get(self.operator, name)
         self.configs = Configs(self.database)
         auth = self.settings.auth
         self.identities = Identities(self.database, enabled=auth.enabled, default_roles=auth.default_user_roles)

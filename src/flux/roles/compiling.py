@@ -24,9 +24,16 @@ TOOL_CALLS = 50
 def compiled(spec: RuntimeSpec, agent: AgentSpec) -> AgentDefinition:
     """The definition of an agent of a runtime; its tools are those of the process, by their names.
 
+    Its sessions run in processes of the runtime: others on the same database do not have its functions.
+
     :raises DefinitionInvalid: it cannot be one
     """
-    return define(_fields(spec, agent))
+    return define(_fields(spec, agent) | {"affinity": labels_of(spec)})
+
+
+def labels_of(spec: RuntimeSpec) -> dict[str, str]:
+    """The labels of the workers of a runtime."""
+    return {"runtime": spec.tenant.id}
 
 
 def exported(spec: RuntimeSpec, agent: AgentSpec) -> AgentDefinition:

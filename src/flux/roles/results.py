@@ -10,12 +10,14 @@ from msgspec import Struct
 
 from flux.deltas import DeltaEvent, decode_delta
 from flux.entries.base import Entry
-from flux.events import ApprovalRequired, PlanReview, UnknownEntry, decode
+from flux.errors import AgentFailed, TurnLimitReached
+from flux.events import ApprovalRequired, ChatResponse, PlanReview, RunFailed, UnknownEntry, decode
 from flux.messages import Usage
 from flux.store import interrupts
 from flux.store.feed import Frame
 from flux.store.interrupts import Interrupt
 from flux.tools.rules import Channel
+from flux.watch import RunWatch
 
 RunState = Literal["completed", "waiting", "failed"]
 CHANNELS: dict[str, Channel] = {"plan": "plans", "approval": "tools"}
@@ -36,11 +38,11 @@ class PendingApproval(Struct, frozen=True):
 
 
 class RunResult(Struct, frozen=True):
-    """What a run came to. `data` is the answer where that is a JSON object, `error` says why a run has failed.
+    """What a run came to. `data` is the answer where that is a JSON object.
 
-    `limited`: it came to its limit of turns, and `text` is the forced answer. `plan` is the newest version of the plan,
-    with its state and how its actions ended. `usage` is that of the session with all that it drives. `session` goes on
-    with it.
+    `error`: an AgentFailed that says why a run has failed; or a TurnLimitReached where a limit has forced the answer,
+    which is `text`, of a completed run. `plan` is the newest version of the plan, with its state and how its actions
+    ended. `usage` is that of the session with all that it drives. `session` goes on with it.
     """
 
     text: str
@@ -51,8 +53,7 @@ class RunResult(Struct, frozen=True):
     plan: dict[str, Any] | None = None
     usage: Usage = Usage()
     cost: float = 0.0
-    error: str | None = None
-    limited: bool = False
+    error: AgentFailed | None = None
 
 
 class Event(Struct, frozen=True):
@@ -96,6 +97,19 @@ def _told(id: str, session: str, kind: str, asked: Mapping[str, Any], expires_at
         digest=str(asked.get("digest") or ""),
         expires_at=expires_at,
     )
+
+
+def error_of(watch: RunWatch, agent: str) -> AgentFailed | None:
+    """Why a run that has ended did not come to an answer, or to one before its time."""
+    match watch.end:
+        case ChatResponse(limit=str(limit)):
+            said = f"{agent} came to its limit {limit}, so its answer was forced; the session goes on"
+            return TurnLimitReached(said, agent=agent, limit=limit)
+        case RunFailed(message=message):
+            return AgentFailed(message)
+        case ChatResponse() | None:
+            return None
+    return AgentFailed("the run was stopped")
 
 
 def data_of(text: str) -> Any:

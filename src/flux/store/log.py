@@ -83,6 +83,13 @@ where execution_id = :id and seq > :after
   and exists (select 1 from executions where id = :id and tenant = :tenant)
 order by seq"""
 
+#: The same of a workflow that is just claimed, as long as its log is short.
+LOAD_CLAIMED = """
+select seq, epoch, at, body from events where execution_id = :id and exists (
+  select 1 from executions
+  where id = :id and worker = :worker and state = 'running' and kind = 'workflow' and head <= :most)
+order by seq"""
+
 #: The compaction from which a log is read, and what of before it is still needed.
 NEWEST_COMPACTION = """
 select seq, epoch, at, body from events
@@ -101,6 +108,13 @@ where execution_id = :id and type in ({types})
 order by seq"""
 
 NO_LIMIT = 1 << 62
+
+
+class History(Struct, frozen=True):
+    """What a new session holds from its beginning, of a conversation that is kept elsewhere; `turns` are in it."""
+
+    entries: tuple[Entry, ...] = ()
+    turns: int = 0
 
 
 class Then(Struct, frozen=True):
@@ -276,6 +290,12 @@ def newest(scope: Scope, id: str, type: type[Entry]) -> Steps[LogRow | None]:
 def load(scope: Scope, id: str, after: int = 0) -> Steps[list[Stored]]:
     """The entries behind `after` that a run goes on by, decoded: all but the older `ChatResponse`s."""
     rows = yield LOAD, {"id": id, "tenant": scope.tenant, "after": after}
+    return _decoded(rows)
+
+
+def load_claimed(id: str, worker: str, most: int) -> Steps[list[Stored]]:
+    """All entries of a workflow that this worker has claimed; none when there are more than `most`."""
+    rows = yield LOAD_CLAIMED, {"id": id, "worker": worker, "most": most}
     return _decoded(rows)
 
 

@@ -187,7 +187,8 @@ def _simple(event: Any) -> Frame | None:
             told = {"id": event.call, "name": event.name, "status": event.status, "outcome": event.outcome}
             return {"type": "tool_done", **told}
         case ChatResponse():
-            return {"type": "response", "content": event.content, "turn": event.turn}
+            limit = {"limit": event.limit} if event.limit else {}
+            return {"type": "response", "content": event.content, "turn": event.turn} | limit
         case RunFailed():
             return error_frame(event.message, retryable=event.retryable)
         case Cancelled():

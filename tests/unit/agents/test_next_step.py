@@ -284,6 +284,9 @@ def test_the_last_allowed_call_must_answer(limits: dict[str, Any], final: bool) 
     found = step(*rounds, policy_=policy(**limits))
     assert isinstance(found, CallModel)
     assert found.final is final
+    said = end(step(*rounds, answer("I stop.", id="m3"), policy_=policy(**limits)))
+    assert isinstance(said, ChatResponse)
+    assert (said.content, said.limit) == ("I stop.", next(iter(limits)) if final else None)
 
 
 @pytest.mark.behaviour("loop:model:retries")

@@ -252,8 +252,9 @@ def _used(child: str, spent: Spent) -> tuple[Entry, ...]:
 
 def _result(end: RunEnd, used: tuple[Entry, ...], changed: SubagentChanged) -> ToolOutcome:
     match end:
-        case ChatResponse(content=content):
-            return Done(content, (*used, changed))
+        case ChatResponse(content=content, limit=limit):
+            forced = f"\n\n[{changed.agent} came to its limit {limit}, so this answer was forced]" if limit else ""
+            return Done(content + forced, (*used, changed))
         case RunFailed(message=message):
             status, said = "failed", f"The sub-agent failed: {message}"
         case _:

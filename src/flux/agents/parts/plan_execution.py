@@ -17,15 +17,19 @@ from flux.agents.plans.checks import Action, actions_of, digest_of, with_results
 from flux.agents.plans.state import STOPPED, StoredPlan, after, current
 from flux.agents.turn import gate
 from flux.agents.turn.loop import Session
+from flux.agents.turn.questions import question_of
 from flux.engine.dispatching.upkeep import to_the_end
 from flux.engine.workflows.nested import Rested, run_nested
+from flux.engine.workflows.pause import sleep
+from flux.engine.workflows.questions import ask_person
 from flux.engine.workflows.services import Services
 from flux.engine.workflows.task import task
 from flux.errors import ApprovalRejected, ExecutionError, ExecutionInterrupted, ExecutionTimeoutError, PlanInvalid
 from flux.messages import ToolCall
 from flux.store import interrupts
-from flux.tools.base import Done, Failed, Later, NeedsInput, Tool, ToolContext, ToolOutcome
+from flux.tools.base import Answer, Done, Failed, Later, NeedsInput, Tool, ToolContext, ToolOutcome
 from flux.tools.kept import cut
+from flux.tools.references import as_handles
 from flux.tools.rules import ApprovalRequest
 from flux.tools.schema import validate
 
@@ -189,7 +193,7 @@ class Execution:
             return Ended(action.id, "failed", str(error))
 
     def _arguments(self, action: Action, tool: Tool, results: Mapping[str, Any]) -> dict[str, Any]:
-        found = validate(tool.parameters, with_results(action.args, results))
+        found = validate(tool.parameters, as_handles(tool.parameters, with_results(action.args, results)))
         if found.errors:
             raise PlanInvalid(f"the arguments do not fit {tool.name}: {'; '.join(found.errors)}")
         return found.args
@@ -202,19 +206,39 @@ class Execution:
 
         async def act(action: str, args: dict[str, Any]) -> dict[str, Any]:
             async with slots:
-                return await self._act(action, tool, args, context)
+                return await self._act(action, tool, args, context, tuple(answers))
 
         digest = interrupts.digest_of(tool.name, args)
         decided = await _task("gate", decide)(action.id, tool.name, digest)
         if decided["verdict"] == "deny":
             return Ended(action.id, "denied", f"[denied: {decided['rule']}]")
+        answers: list[Answer] = []
         call = _task(tool.name, act).with_options(
-            effect="once" if tool.effect == "once" else None,
-            timeout=tool.timeout or 0,
-            requires_approval=decided["verdict"] == "ask",
+            effect="once" if tool.effect == "once" else None, timeout=tool.timeout or 0
         )
-        found = await call(action.id, args)
+        # Each time that it acts is a task of its own: what it came to wait for lies between two of them.
+        found = await call.with_options(requires_approval=decided["verdict"] == "ask")(action.id, args)
+        while "said" not in found:
+            answers += await self._awaited(action, found, context.call)
+            found = await call(action.id, args)
         return Ended(action.id, "done", found["said"], found["value"])
+
+    async def _awaited(self, action: Action, found: Mapping[str, Any], within: str) -> tuple[Answer, ...]:
+        """Wait for what an action needs: a time, or a person, however long that takes.
+
+        :raises ApprovalRejected: a person has rejected what it wanted to do
+        """
+        if "seconds" in found:
+            await sleep(found["seconds"])
+            return ()
+        needed = NeedsInput(found["kind"], found["asked"])
+        run, digest = self._session.run, str(needed.payload.get("digest", ""))
+        question, answer = await ask_person(
+            needed.kind, action.id, lambda id, call: question_of(needed, id, call, run, within), digest
+        )
+        if needed.kind == "plan" and answer.decision != "approve":
+            raise ApprovalRejected(f"rejected by {answer.by}{f': {answer.reason}' if answer.reason else ''}")
+        return (Answer(answer.decision, answer.content, answer.reason, question),)
 
     def _by_name(self, name: str) -> Tool:
         return next(tool for tool in self._tools.values() if tool.name == name)
@@ -229,17 +253,33 @@ class Execution:
         decision = gate.decide(tool, args, definition, grants, verdicts)
         return {"verdict": decision.verdict, "rule": decision.rule}
 
-    async def _act(self, action: str, tool: Tool, args: dict[str, Any], context: ToolContext) -> dict[str, Any]:
-        """Run the tool; the id of its call is the same after a crash."""
+    async def _act(
+        self, action: str, tool: Tool, args: dict[str, Any], context: ToolContext, answers: tuple[Answer, ...]
+    ) -> dict[str, Any]:
+        """Run the tool: what it said, or what it waits for. The id of its call is the same after a crash."""
         call = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{context.call}/action/{action}"))
         keeper = Keeper(self._session.run, ToolCall(call, tool.name))
-        inner = msgspec.structs.replace(context, call=call, answers=(), keep=keeper.keep)
+        # It cannot ask while it goes on: what it asks is written down when it has come to rest.
+        inner = ToolContext(
+            session=context.session,
+            call=call,
+            sandbox=context.sandbox,
+            output=context.output,
+            answers=answers,
+            resources=context.resources,
+            keep=keeper.keep,
+            recall=context.recall,
+        )
         outcome = await tool.run(args, inner)
         match outcome:
             case Failed(content=content):
                 raise ExecutionError(content)
-            case NeedsInput() | Later():
-                raise ExecutionError(f"{tool.name} waits for somebody, which an action of a plan cannot")
+            case NeedsInput(kind=kind, payload=payload):
+                return {"kind": kind, "asked": payload}
+            case Later(due=due):
+                if due is None:
+                    raise ExecutionError(f"{tool.name} waits for something else than a time or a person")
+                return {"seconds": max(0.0, due - self._session.now())}
         said = await cut(outcome.content, tool.max_output_chars, inner)
         whole = len(outcome.content) <= tool.max_output_chars
         return {"said": said, "value": _value(outcome.content) if whole else said}

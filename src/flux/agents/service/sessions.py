@@ -28,7 +28,7 @@ from flux.errors import (
     SessionNotFound,
     TooLarge,
 )
-from flux.store import agents, audit, executions, interrupts, log
+from flux.store import agents, audit, callers, executions, interrupts, log
 from flux.store.agents import AgentVersion
 from flux.store.database import Database, Scope, Steps
 from flux.store.executions import Execution
@@ -99,10 +99,12 @@ class Agents:
         """What keeps an agent from running in this process now."""
         return self._binder.problems(AgentDefinition.from_json(found.definition))
 
-    def offered(self, found: AgentVersion) -> list[str]:
+    async def offered(self, found: AgentVersion) -> list[str]:
         """The names of an agent's tools, as far as its definition tells; none where they do not exist here."""
+        definition = AgentDefinition.from_json(found.definition)
         try:
-            return self._binder.offered(AgentDefinition.from_json(found.definition))
+            await self._binder.named.imported(definition)
+            return self._binder.offered(definition)
         except DefinitionInvalid:
             return []
 
@@ -298,6 +300,10 @@ class Sessions:
             raise Conflict(f"this session is driven by {row.root}; delete that one")
         if not await self._database.write(_delete(scope, id)):
             raise SessionBusy("the session is open; stop it first (`flux agent stop`)")
+
+    async def has_open(self, scope: Scope, agent: str, instance: str, name: str) -> bool:
+        """Whether there is an open session of that name."""
+        return await self._database.read(callers.find(scope, agent, instance, name)) is not None
 
     async def interrupts(self, scope: Scope, id: str) -> list[Interrupt]:
         """The open questions of a session.

@@ -263,7 +263,7 @@ async def _call(session: Session, step: CallModel) -> bool:
         if stopped is not None:
             await run.append(stopped)
         return False
-    response = last_word(log, entry) if isinstance(entry, AssistantSaid) else None
+    response = last_word(log, entry, session.policy.definition) if isinstance(entry, AssistantSaid) else None
     if response is not None:
         return await _end(session, entry, response)
     await run.append(entry)

@@ -80,15 +80,26 @@ class Asking:
 
     def _question(self, needed: NeedsInput) -> Question:
         call = self._state.call.id
-        id = interrupts.interrupt_id(self._run.id, call, self._asked)
-        asked = needed.payload
-        match needed.kind:
-            case "input":
-                options = tuple(asked.get("options") or ())
-                return InputRequired(id=id, call=call, question=str(asked.get("question", "")), options=options)
-            case "elicitation":
-                return Elicited(id=id, call=call, **asked)
-            case "plan":
-                steps, agent = tuple(asked["steps"]), self._run.execution.agent or ""
-                plan = asked.get("plan")
-                return PlanReview(id=id, call=call, digest=asked["digest"], steps=steps, plan=plan, agent=agent)
+        return question_of(needed, interrupts.interrupt_id(self._run.id, call, self._asked), call, self._run)
+
+
+def question_of(needed: NeedsInput, id: str, call: str, run: Run, within: str | None = None) -> Question:
+    """The entry that asks what a tool needs; `within`: the tool call whose code has called the tool."""
+    asked = needed.payload
+    match needed.kind:
+        case "input":
+            options = tuple(asked.get("options") or ())
+            question = str(asked.get("question", ""))
+            return InputRequired(id=id, call=call, question=question, options=options, within=within)
+        case "elicitation":
+            return Elicited(id=id, call=call, within=within, **asked)
+        case "plan":
+            return PlanReview(
+                id=id,
+                call=call,
+                digest=asked["digest"],
+                steps=tuple(asked["steps"]),
+                plan=asked.get("plan"),
+                agent=run.execution.agent or "",
+                within=within,
+            )

@@ -130,24 +130,30 @@ def next_step(log: Transcript, failures: int, policy: Policy, now: float, overdr
     if run.compacting:
         requested = None if run.compactions else cut(log, _keep(policy), must=False)
         return requested or Finish(CompactDone(compacted=run.compactions > 0))
-    if run.answer is not None and not run.failures and (step := _answered(log, run, run.answer)):
+    if run.answer is not None and not run.failures and (step := _answered(log, run, run.answer, policy.definition)):
         return step
     return _model_step(log, run, policy, now)
 
 
-def _answered(log: Transcript, run: RunState, answer: AssistantSaid) -> Step | None:
+def _answered(log: Transcript, run: RunState, answer: AssistantSaid, definition: AgentDefinition) -> Step | None:
     """What follows from an answer whose calls have results; None: the next model call."""
-    response = end_by_calls(run, log.turns + 1) or last_word(log, answer)
+    response = end_by_calls(run, log.turns + 1) or last_word(log, answer, definition)
     if response is not None:
         return Finish(response)
     return None if answer.calls or log.steers or not wants_reminder(run) else Remind()
 
 
-def last_word(log: Transcript, answer: AssistantSaid) -> ChatResponse | None:
-    """The end of the run if this answer is its last: it asks for no tools, and nobody steers."""
-    if answer.calls or set(log.steers) - set(answer.inputs) or (log.run is not None and wants_reminder(log.run)):
+def last_word(log: Transcript, answer: AssistantSaid, definition: AgentDefinition | None = None) -> ChatResponse | None:
+    """The end of the run if this answer is its last: it asks for no tools, and nobody steers.
+
+    By the definition it says whether a limit has forced the answer.
+    """
+    run = log.run
+    if answer.calls or set(log.steers) - set(answer.inputs) or (run is not None and wants_reminder(run)):
         return None
-    return ChatResponse(content=text_of(answer.parts), turn=log.turns + 1)
+    before = run.model_calls - (run.answer is answer) if run else 0
+    limit = _limit(run, definition, before) if run and definition else None
+    return ChatResponse(content=text_of(answer.parts), turn=log.turns + 1, limit=limit)
 
 
 def _forced_end(log: Transcript, run: RunState, failures: int, policy: Policy, now: float) -> RunEnd | None:
@@ -230,7 +236,7 @@ def _model_step(log: Transcript, run: RunState, policy: Policy, now: float) -> S
     return CallModel(
         model=_models(run, policy)[given_up],
         inputs=log.steers,
-        final=_final(run, policy.definition),
+        final=_limit(run, policy.definition, run.model_calls) is not None,
         not_before=(last.retry_at or 0.0) if last else 0.0,
     )
 
@@ -253,10 +259,11 @@ def _failed(failure: ModelFailed) -> RunFailed:
     return RunFailed(message=failure.error, retryable=failure.transient)
 
 
-def _final(run: RunState, definition: AgentDefinition) -> bool:
-    """Whether this call must be the last: the limit of tool iterations or of model calls is reached."""
-    turns = definition.max_turns
-    return run.iterations >= definition.max_tool_calls or (turns is not None and run.model_calls >= turns)
+def _limit(run: RunState, definition: AgentDefinition, model_calls: int) -> str | None:
+    """The limit that makes the call after so many the last: of model calls, or of answers that ask for tools."""
+    if definition.max_turns is not None and model_calls >= definition.max_turns:
+        return "max_turns"
+    return "max_tool_calls" if run.iterations >= definition.max_tool_calls else None
 
 
 def _overdue_compaction(log: Transcript, run: RunState, policy: Policy) -> Compact | None:

@@ -77,7 +77,7 @@ class Deliverer:
         free = MOST - len(self._sending)
         if not free:
             return None
-        due, seconds = await self._database.read(webhooks.outlook(free))
+        due, seconds = await self._database.single(webhooks.outlook(free))
         if due:
             await to_the_end(self._begin(free))  # what was taken is sent, or given back
         if due == free:

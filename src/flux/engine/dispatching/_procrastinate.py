@@ -27,7 +27,7 @@ from flux.store.executions import CALLER
 SCHEMA_LOCK = 0x666C7579
 POLL_SECONDS = 0.5
 #: A job that has not come after so many seconds is lost.
-LOST_SECONDS = 1.0
+LOST_SECONDS = 3.0
 #: Seconds that jobs get to notice that their worker leaves; their runs have a grace of their own.
 LEAVE_SECONDS = 0.5
 CONNECTIONS = 4

@@ -6,14 +6,15 @@ Each is one transaction: entries and state change together, or not at all.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from flux.engine.dispatching.dispatch import Dispatch
 from flux.engine.dispatching.limits import UNLIMITED, Crowd, Limits
-from flux.engine.intake.admitting import admit_steps, reach_steps, start_session_steps, start_workflow_steps
+from flux.engine.intake.admitting import Unmade, admit_steps, reach_steps, start_session_steps, start_workflow_steps
 from flux.engine.intake.answers import (
     Admitted,
     AlreadyWon,
@@ -80,7 +81,12 @@ class Admission:
         # What the caller sent: the same request may come again after its workflow has a new version.
         body = (new.workflow, new.input, new.id, asked)
         await self._crowd.check()
-        return await self.once(scope, key, body, start_workflow_steps(scope, new, self._dispatch, self._limits))
+        fresh = str(uuid.uuid4())
+        self._feed.expect(fresh)
+        program = start_workflow_steps(scope, new, self._dispatch, self._limits, fresh)
+        if key is None and new.id is None and not self._limits.runs:
+            return self._shown(await self._database.write_one(program))
+        return await self.once(scope, key, body, program)
 
     async def started(
         self, scope: Scope, session: NewSession, message: NewMessage | None, *, key: str
@@ -106,9 +112,17 @@ class Admission:
         return await self.once(scope, key, (id, message), program)
 
     async def reach(
-        self, scope: Scope, session: NewSession, message: NewMessage, *, key: str | None = None
+        self,
+        scope: Scope,
+        session: NewSession,
+        message: NewMessage,
+        history: Callable[[], Awaitable[log.History]],
+        *,
+        key: str | None = None,
     ) -> Admitted:
-        """Give the open session of an agent, an instance and a name a message; it is made if there is none.
+        """Give the open session of an agent, an instance and a name a message.
+
+        If there is none it is made; `history` is asked then what it begins with.
 
         :raises SessionBusy: mode "reject", and the session is not idle
         :raises TooManyRequests: a limit is reached
@@ -116,14 +130,17 @@ class Admission:
         """
         await self._crowd.check()
         body = ("reach", session.agent, session.instance, session.name, message)
-        for last in (False, True):
-            program = reach_steps(scope, session, message, self._dispatch, self._limits)
+        begins, met = None, False
+        while True:
+            program = reach_steps(scope, session, message, self._dispatch, self._limits, begins)
             try:
                 return await self.once(scope, key, body, program)
+            except Unmade:
+                begins = await history()
             except SessionExists:  # made by another request meanwhile, or somebody else's
-                if last:
+                if met:
                     raise
-        raise AssertionError("not reached")
+                met = True
 
     async def answer(self, scope: Scope, id: str, interrupt: str, decision: Decision) -> Admitted:
         """Answer a question; the first answer wins, and repeating one's own winning answer is no error.
@@ -194,7 +211,10 @@ class Admission:
         return Admitted(found.execution_id, found.seq, repeated=True) if found else None
 
     async def _commit(self, program: Steps[Written]) -> Admitted:
-        admitted, rows = await self._database.write(program)
+        return self._shown(await self._database.write(program))
+
+    def _shown(self, written: Written) -> Admitted:
+        admitted, rows = written
         self._feed.publish(admitted.id, rows)
         self._dispatch.nudge(admitted.id)
         return admitted

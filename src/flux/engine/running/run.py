@@ -106,6 +106,7 @@ class Run:
         *,
         link: Link | None = None,
         depth: int = 0,
+        given: Sequence[Stored] = (),
     ) -> None:
         self.link = link
         #: How many runs drive this one, each inside the next.
@@ -135,9 +136,10 @@ class Run:
         self.dispatch = dispatch
         self._watched = execution.head
         self._watchers: set[asyncio.Event] = set()
-        self._own: list[Stored] = []
+        #: What `read` gives next: the whole log where the claim has brought it, then what the run itself writes.
+        self._own: list[Stored] = list(given)
         self._read_to = 0
-        self._others_wrote = True
+        self._others_wrote = not given
         #: Texts that come in pieces, by what they are of: what of them waits for the next piece.
         self._pieces: dict[tuple[type, str], tuple[Pieces, Token | Reasoning | ToolOutput]] = {}
 

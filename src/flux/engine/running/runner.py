@@ -7,14 +7,16 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from flux.engine.dispatching.dispatch import Dispatch
 from flux.engine.dispatching.pools import DEFAULT_OFFER, Offer
 from flux.engine.dispatching.upkeep import PAUSE_SECONDS, being_cancelled, survive, to_the_end
-from flux.engine.running.run import Executor, HandOver, Refused, Run
+from flux.engine.running.run import SHORT_LOG, Executor, HandOver, Refused, Run
 from flux.errors import DatabaseLocked, DatabaseUnavailable, Fenced, FluxError, describe
-from flux.store import callers, ownership, refusals, workers
-from flux.store.database import Database, Steps
+from flux.events import Stored
+from flux.store import callers, log, ownership, refusals, workers
+from flux.store.database import Database, Steps, together
 from flux.store.executions import Execution
 from flux.store.feed import Feed
 from flux.store.ownership import Owned
@@ -52,6 +54,8 @@ class Runner:
         self._settling: set[str] = set()
         #: Executions that are run or being claimed here, each with what tells it that the process leaves.
         self._held: dict[str, asyncio.Event] = {}
+        #: Logs that came with a claim; not there any more: somebody has written since.
+        self._brought: dict[str, Sequence[Stored]] = {}
         #: Claims whose answer was lost, each with the looks since then: they may have been made.
         self._unanswered: dict[str, int] = {}
         #: When its heartbeat was last looked at by a claim.
@@ -69,11 +73,13 @@ class Runner:
         run = self._runs.get(id)
         if run is not None:
             run.others_wrote()
+        else:
+            self._brought.pop(id, None)
 
     def all_changed(self) -> None:
         """Another process wrote something: let every run look."""
-        for run in self._runs.values():
-            run.others_wrote()
+        for id in list(self._held):
+            self.changed(id)
 
     def changed_elsewhere(self, id: str | None) -> None:
         """Another process wrote to the log of an execution; None: to any."""
@@ -94,6 +100,7 @@ class Runner:
             went_well = await survive(f"cannot run {id}", self._claim_and_run(id, draining))
         finally:
             del self._held[id]
+            self._brought.pop(id, None)
         if not went_well:
             await asyncio.sleep(PAUSE_SECONDS)
             self._dispatch.timers_changed()
@@ -142,7 +149,8 @@ class Runner:
 
     async def _run(self, execution: Execution, draining: asyncio.Event) -> None:
         id = execution.id
-        run = Run(execution, self._database, self._feed, self._dispatch, draining)
+        given = self._brought.pop(id, ())
+        run = Run(execution, self._database, self._feed, self._dispatch, draining, given=given)
         self._runs[id] = run
         self.busy.set()
         try:
@@ -158,8 +166,14 @@ class Runner:
         """Claim by one statement where that is enough: the worker was seen just now, and the work asks for nothing."""
         if await self._was_seen():
             plain = ownership.claim_plain(id, self.id, self._offer.pools)
-            if (execution := await self._database.write_one(plain)) is not None:
-                return execution
+            self._brought[id] = ()
+            brought = log.load_claimed(id, self.id, SHORT_LOG)
+            taken: tuple[Execution | None, list[Stored]]
+            taken = cast(Any, await self._database.write_one(together(plain, brought)))
+            if id in self._brought:
+                self._brought[id] = taken[1]
+            if taken[0] is not None:
+                return taken[0]
             if not await self._database.single(ownership.is_scheduled(id)):
                 return None
         began = time.monotonic()

@@ -148,14 +148,18 @@ class Principals:
         if not await self._changed(audit.noted_if(scope, program, "key.revoke", subject, {"key": name})):
             raise NotFound(f"{subject} has no key {name[:80]!r}; `flux principals list-keys` shows those it has")
 
-    async def admin_key(self, name: str) -> NewKey:
-        """A key of the first admin, who is made when missing. Whoever has the database may ask for it.
+    async def admin_key(self, name: str, tenant: str = LOCAL.tenant) -> NewKey:
+        """A key of a tenant's first admin, who is made when missing. Whoever has the database may ask for it.
 
+        :raises InvalidInput: there can be no such tenant
         :raises Conflict: there is a key of this name
         """
         _check_name("key", name)
-        secret = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
-        program = audit.noted(LOCAL, _admin_key(name, digest_of(secret)), "key.create", FIRST_ADMIN, {"key": name})
+        _check_name("tenant", tenant)
+        secret, scope = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES), Scope(tenant, LOCAL.principal)
+        program = audit.noted(
+            scope, _admin_key(scope, name, digest_of(secret)), "key.create", FIRST_ADMIN, {"key": name}
+        )
         return NewKey(await self._changed(program), secret)
 
     async def roles(self, scope: Scope) -> list[Role]:
@@ -300,10 +304,10 @@ def _role(scope: Scope, name: str, patterns: tuple[str, ...], *, create: bool) -
     return audit.noted_if(scope, program, "role.create" if create else "role.update", name, about)
 
 
-def _admin_key(name: str, digest: str) -> Steps[ApiKey]:
-    found = yield from principals.get(LOCAL, FIRST_ADMIN)
+def _admin_key(scope: Scope, name: str, digest: str) -> Steps[ApiKey]:
+    found = yield from principals.get(scope, FIRST_ADMIN)
     if found is None:
-        yield from _create(LOCAL, FIRST_ADMIN, "service_account", ["admin"])
-    yield from principals.grant(LOCAL, FIRST_ADMIN, "admin")
-    yield from principals.set_state(LOCAL, FIRST_ADMIN, "active")
-    return (yield from principals.create_key(LOCAL, FIRST_ADMIN, name, digest, None))
+        yield from _create(scope, FIRST_ADMIN, "service_account", ["admin"])
+    yield from principals.grant(scope, FIRST_ADMIN, "admin")
+    yield from principals.set_state(scope, FIRST_ADMIN, "active")
+    return (yield from principals.create_key(scope, FIRST_ADMIN, name, digest, None))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-import msgspec
-
 from flux.engine.encoding.values import json_value
 from flux.engine.workflows.journal import Journal
 from flux.engine.workflows.options import Called
 from flux.engine.workflows.place import Body
+from flux.engine.workflows.questions import put
 from flux.errors import ApprovalRejected
 from flux.events import ApprovalRequired
 from flux.store import interrupts
@@ -56,14 +55,5 @@ async def _open(journal: Journal, body: Body, called: Called) -> ApprovalRequire
         reason=f"{called.name} requires approval",
         within=journal.within,
     )
-    opening = interrupts.open_interrupt(
-        run.scope,
-        id=question.id,
-        execution_id=run.id,
-        call=body.call,
-        kind="approval",
-        payload=msgspec.to_builtins(question),
-        digest=question.digest,
-    )
-    await journal.record(question, also=opening)
+    await put(journal, question, "approval", question.digest)
     return question

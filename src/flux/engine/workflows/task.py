@@ -39,7 +39,7 @@ class _WithOptions:
     def __get__(self, instance: task[P, R], owner: type[task[..., Any]]) -> Callable[..., task[P, R]]: ...
     def __get__(self, instance: task[..., Any] | None, owner: type[task[..., Any]]) -> Callable[..., Any]:
         if instance is None:
-            return lambda **options: lambda function: owner(function, _options(TaskOptions(), options))
+            return functools.partial(_decorator, owner)
         return lambda **options: owner(instance.function, _options(instance.options, options))
 
 
@@ -106,6 +106,15 @@ class task(Generic[P, R]):  # noqa: N801 - a decorator
             return dict(kwargs)
         bound.apply_defaults()
         return dict(bound.arguments)
+
+
+def _decorator(owner: type[task[..., Any]], /, **options: Any) -> Decorator:
+    """Decorate a function as a task with options, the fields of TaskOptions.
+
+    :raises InvalidInput: there is no such option
+    """
+    checked = _options(TaskOptions(), options)
+    return lambda function: owner(function, checked)
 
 
 def _options(before: TaskOptions, given: Mapping[str, Any]) -> TaskOptions:

@@ -237,7 +237,9 @@ async def rename_session(request: Request, id: str, body: Rename) -> dict[str, A
 @router.delete("/sessions/{id}", status_code=204)
 async def delete_session(request: Request, id: str) -> None:
     """Remove a session and its log: an ended one, or one in which nothing was ever said."""
-    await process_of(request).sessions.delete(scope_of(request), id)
+    process, scope = process_of(request), scope_of(request)
+    await process.instances.forget(scope, id)
+    await process.sessions.delete(scope, id)
 
 
 @router.get("/agents/sessions")

@@ -17,6 +17,7 @@ from flux.surfaces.cli.options import (
     MODEL,
     Command,
     Commands,
+    examples,
     format_option,
     limit_option,
     print_json,
@@ -71,7 +72,12 @@ def agent() -> None:
 agent.add_command(session)
 
 
-@agent.command()
+@agent.command(
+    epilog=examples(
+        "flux agent create helper --model openai/gpt-5.1 --system-prompt 'You help.' --tools system_tools",
+        "flux agent create helper --file agent.yaml --tools-file tools.py",
+    )
+)
 @click.argument("name")
 @field_options
 @format_option()
@@ -81,6 +87,8 @@ def create(name: str, format_: str, server: str | None, **flags: Any) -> None:
     fields = {"name": name} | _fields(flags) | {"name": name}
     if "system_prompt" not in fields:
         raise InvalidInput("an agent needs instructions: give --system-prompt, --system-prompt-file or --file")
+    if "model" not in fields:
+        raise InvalidInput("an agent needs a model: give --model, such as scripted/demo, or --file")
     _report("Created", run(_send(server, "POST", "/agents", fields)), format_)
 
 
@@ -143,7 +151,7 @@ def versions(name: str, limit: int, format_: str, server: str | None) -> None:
     print_table(("VERSION", "DIGEST", "AUTHOR", "CREATED"), rows, "No versions.")
 
 
-@agent.command()
+@agent.command(epilog=examples("flux agent show helper --version 2"))
 @click.argument("name")
 @version_option
 @click.option("--effective", is_flag=True, help="Also what is not given: every field with its value in force.")
@@ -171,7 +179,7 @@ def show(name: str, version: int | None, effective: bool, format_: str, server: 
     click.echo(overview(definition), nl=False)
 
 
-@agent.command()
+@agent.command(epilog=examples("flux agent export helper > agent.yaml"))
 @click.argument("name")
 @version_option
 @click.option("--agent", "which", metavar="NAME", help="Of a runtime in code: which of its agents.")
@@ -201,7 +209,7 @@ def delete(name: str, server: str | None) -> None:
     click.echo(f"Deleted agent {name}.")
 
 
-@agent.command()
+@agent.command(epilog=examples("flux agent start helper --mode web", "echo 'What is new?' | flux agent start helper"))
 @click.argument("name")
 @click.option("--mode", type=click.Choice(["terminal", "web", "api"]), default="terminal", show_default=True,
               help="Talk here, on a page of this machine, or serve it to programs.")  # fmt: skip

@@ -10,6 +10,7 @@ import click
 
 from flux.surfaces.cli.connect import run
 from flux.surfaces.cli.options import (
+    examples,
     format_option,
     limit_option,
     print_json,
@@ -33,7 +34,7 @@ def _ago(ctx: click.Context, param: click.Parameter, value: str | None) -> float
     return time.time() - int(found[1]) * UNITS[found[2]]
 
 
-@click.command()
+@click.command(epilog=examples("flux audit --action secrets --since 24h"))
 @click.option("--action", metavar="ACTION", help="Only this, such as secret.read, or a noun: all about secrets.")
 @click.option("--principal", metavar="SUBJECT", help="Only what this one did.")
 @click.option("--subject", metavar="NAME", help="Only about this: a name, or an id.")

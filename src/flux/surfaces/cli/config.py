@@ -11,6 +11,7 @@ from flux.surfaces.cli.connect import run
 from flux.surfaces.cli.named import print_names, print_text, send
 from flux.surfaces.cli.options import (
     Commands,
+    examples,
     format_option,
     limit_option,
     print_json,
@@ -24,7 +25,7 @@ def config() -> None:
     """Set and look up configuration values: what tasks get by `config_requests`."""
 
 
-@config.command("set")
+@config.command("set", epilog=examples("flux config set retries 3 --json"))
 @click.argument("name")
 @click.argument("value")
 @click.option("--json", "as_json", is_flag=True, help="VALUE is JSON of any kind, such as a number.")

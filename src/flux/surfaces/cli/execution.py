@@ -12,6 +12,7 @@ from flux.surfaces.cli.connect import EMBEDDED, connect, run
 from flux.surfaces.cli.find import find_approval, find_execution
 from flux.surfaces.cli.options import (
     Commands,
+    examples,
     format_option,
     limit_option,
     print_json,
@@ -115,7 +116,9 @@ def approvals(execution_id: str | None, status_: str, limit: int, format_: str, 
     print_table(("APPROVAL", "EXECUTION", "TASK", "STATUS", "ARGUMENTS"), rows, "Nothing waits for approval.")
 
 
-@execution.command()
+@execution.command(
+    epilog=examples("flux execution approvals", "flux execution approve 3f74b560 a8da8d1f --reason 'it is small'")
+)
 @click.argument("execution_id", metavar="EXECUTION")
 @click.argument("approval", metavar="APPROVAL")
 @click.option("--always", is_flag=True, help="Do not ask again for this task in this execution.")

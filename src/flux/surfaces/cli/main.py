@@ -92,7 +92,7 @@ CLI = "flux.surfaces.cli"
             "worker": (f"{CLI}.worker:worker", "Start workers, see those there are, let one go."),
             "health": (f"{CLI}.doctor:health", "Ask a server whether it is well."),
             "doctor": (f"{CLI}.doctor:doctor", "Show what is configured, what is missing, how to fix it."),
-            "db": (f"{CLI}.db:db", "Look at the schema of the database, bring it up to date."),
+            "db": (f"{CLI}.db:db", "Look at the database, bring it up to date, copy it."),
             "webhook": (f"{CLI}.webhook:webhook", "Tell other programs what becomes of sessions."),
             "trust": (f"{CLI}.trust:trust", "Allow this folder's flux.toml and .flux to be used."),
         },
@@ -129,18 +129,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(FAILED)
-    except FluxError as error:
-        if debug:
-            click.echo(redaction.text(traceback.format_exc()), err=True, nl=False)
-        click.echo(f"Error: {visible(redaction.text(str(error)))}", err=True)
-        sys.exit(USAGE if isinstance(error, InvalidInput) else FAILED)
     except Exception as error:  # noqa: BLE001 - the last handler: a person gets one line, --debug the trace
         if debug:
             click.echo(redaction.text(traceback.format_exc()), err=True, nl=False)
-        said = redaction.text(f"{type(error).__name__}: {error}")
-        click.echo(f"Error: a fault in Flux ({said}); --debug shows where", err=True)
-        sys.exit(FAILED)
+        click.echo(f"Error: {_said(error)}", err=True)
+        sys.exit(USAGE if isinstance(error, InvalidInput) else FAILED)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _said(error: Exception) -> str:
+    """What failed, in one line: by the caller's mistake, by what the machine refuses, or by a fault of ours."""
+    if isinstance(error, FluxError):
+        return visible(redaction.text(str(error)))
+    if isinstance(error, OSError) and error.strerror:  # a full disk, a file that is not ours
+        about = f" ({visible(str(error.filename))})" if error.filename else ""
+        return f"the system refused: {error.strerror}{about}"
+    return f"a fault in Flux ({redaction.text(f'{type(error).__name__}: {error}')}); --debug shows where"
 
 
 def _one_line(error: click.ClickException) -> str:

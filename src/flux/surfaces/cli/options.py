@@ -33,6 +33,11 @@ class Commands(click.Group):
             formatter.write_dl([(name, one.get_short_help_str(SENTENCE)) for name, one in found if one])
 
 
+def examples(*lines: str) -> str:
+    """Calls of a command, for the end of its help."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 def server_option(command: Command) -> Command:
     """`--server URL`."""
     return click.option("--server", metavar="URL", help="The Flux server to use.")(command)

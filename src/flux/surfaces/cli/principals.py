@@ -12,6 +12,7 @@ from flux.errors import InvalidInput
 from flux.surfaces.cli.connect import connect, run
 from flux.surfaces.cli.options import (
     Commands,
+    examples,
     format_option,
     limit_option,
     print_json,
@@ -36,7 +37,7 @@ def principals() -> None:
     """Who may call a server with auth: people, and accounts of programs."""
 
 
-@principals.command()
+@principals.command(epilog=examples("flux principals create ci --type service_account --role operator"))
 @click.argument("subject")
 @click.option(
     "--type",
@@ -143,7 +144,7 @@ def delete(subject: str, server: str | None) -> None:
     click.echo(f"Deleted {subject}.")
 
 
-@principals.command("create-key")
+@principals.command("create-key", epilog=examples("flux principals create-key ci --name deploy --expires 30d"))
 @click.argument("subject")
 @key_name_option
 @click.option("--expires", metavar="TIME", help="For how long it is good, such as 30d or 12h.  [default: for good]")

@@ -36,7 +36,16 @@ async def first(limit: int | None, rows: AsyncGenerator[Row, None], *, quiet: bo
         async for row in rows:
             if len(found) == limit:
                 if not quiet:
-                    click.echo(f"Only the first {limit} are shown; --limit shows more.", err=True)
+                    _at_the_end(f"There are more than {limit}; --limit N shows more.")
                 break
             found.append(row)
     return found
+
+
+def _at_the_end(text: str) -> None:
+    """Say something on stderr when the command has printed its rows."""
+    context = click.get_current_context(silent=True)
+    if context is None:
+        click.echo(text, err=True)
+    else:
+        context.call_on_close(lambda: click.echo(text, err=True))

@@ -12,6 +12,7 @@ from flux.errors import InvalidInput
 from flux.surfaces.cli.connect import run
 from flux.surfaces.cli.options import (
     Commands,
+    examples,
     format_option,
     limit_option,
     print_json,
@@ -29,7 +30,12 @@ def schedule() -> None:
     """Start workflows and agents at given times."""
 
 
-@schedule.command()
+@schedule.command(
+    epilog=examples(
+        "flux schedule create morning --agent helper --message 'What is new?' --cron '0 9 * * MON-FRI'",
+        "flux schedule create tidy --workflow reports/daily --every 6h",
+    )
+)
 @click.argument("name")
 @click.option("--workflow", metavar="NS/NAME", help="Start this workflow.")
 @click.option("--input", "input_", metavar="JSON", help="The workflow's input.")
@@ -49,6 +55,12 @@ def schedule() -> None:
 def create(name: str, input_: str | None, every: str | None, at: str | None, format_: str, server: str | None,
            **fields: Any) -> None:  # fmt: skip
     """Make a schedule: what to start, and when."""
+    if (fields["workflow"] is None) == (fields["agent"] is None):
+        raise click.UsageError("say what to start: --workflow or --agent")
+    if [fields["cron"], every, at].count(None) != 2:
+        raise click.UsageError("say when, once: --cron, --every or --at")
+    if fields["agent"] is not None and fields["message"] is None:
+        raise click.UsageError("say what the agent is told: --message")
     fields |= {"interval": every, "once": at, "input": _parsed(input_)}
     made = run(asked(server, SchedulesClient, lambda schedules: schedules.create(name, **fields)))
     _report(made, format_, f"Created schedule {made['name']}; next at {_when(made['next_at'])}.")

@@ -10,6 +10,7 @@ from flux.surfaces.cli.connect import run
 from flux.surfaces.cli.named import post, print_names, print_text, send
 from flux.surfaces.cli.options import (
     Commands,
+    examples,
     format_option,
     limit_option,
     print_json,
@@ -23,7 +24,7 @@ def secrets() -> None:
     """Set and look up secrets: what tasks get by `secret_requests`. They are kept encrypted."""
 
 
-@secrets.command("set")
+@secrets.command("set", epilog=examples('printf %s "$TOKEN" | flux secrets set billing_token'))
 @click.argument("name")
 @click.argument("value", required=False)
 @server_option

@@ -14,6 +14,7 @@ from flux.surfaces.cli.connect import connect, run
 from flux.surfaces.cli.find import find_artifact, find_session
 from flux.surfaces.cli.options import (
     Commands,
+    examples,
     format_option,
     limit_option,
     print_json,
@@ -35,7 +36,12 @@ def session() -> None:
     """Find sessions, look at them, go on with them."""
 
 
-@session.command("list")
+@session.command(
+    "list",
+    epilog=examples(
+        "flux agent session list helper --state waiting", "flux agent session list --search invoice --format json"
+    ),
+)
 @click.argument("agent", required=False)
 @click.option("--state", type=click.Choice(STATES), help="Only sessions in this state.")
 @click.option("--instance", metavar="NAME", help="Only sessions about this, such as a ticket.")
@@ -89,7 +95,7 @@ def show(session_id: str, format_: str, server: str | None) -> None:
             click.echo(line)
 
 
-@session.command()
+@session.command(epilog=examples("flux agent session resume 3f74b560"))
 @click.argument("session_id", metavar="[SESSION]", required=False)
 @server_option
 def resume(session_id: str | None, server: str | None) -> int:
@@ -126,7 +132,7 @@ def export(session_id: str, format_: str, output: Path | None, server: str | Non
         click.echo(f"Wrote {output}", err=True)
 
 
-@session.command()
+@session.command(epilog=examples("flux agent session send 3f74b560 'One more thing' --mode steer"))
 @click.argument("session_id", metavar="SESSION")
 @click.argument("message")
 @click.option(

@@ -9,6 +9,7 @@ from flux.errors import InvalidInput, WebhookNotFound
 from flux.surfaces.cli.connect import connect, run
 from flux.surfaces.cli.options import (
     Commands,
+    examples,
     format_option,
     limit_option,
     print_json,
@@ -32,7 +33,7 @@ def webhook() -> None:
     """Tell other programs what becomes of sessions."""
 
 
-@webhook.command()
+@webhook.command(epilog=examples("flux webhook create desk https://desk.example/flux --event session.waiting"))
 @click.argument("name")
 @click.argument("url")
 @click.option(

@@ -85,7 +85,11 @@ def drain(name: str, format_: str, server: str | None) -> None:
     elif found["state"] == "gone":
         click.echo(f"Worker {name} is gone already.")
     else:
-        click.echo(f"Worker {name} drains; it runs {found['running']} executions and leaves when they are over.")
+        count = found["running"]
+        more = (
+            f"it runs {count} execution{'s' * (count != 1)} and leaves when they are over" if count else "it leaves now"
+        )
+        click.echo(f"Worker {name} drains; {more}.")
 
 
 async def _get(server: str | None, name: str) -> Row:
