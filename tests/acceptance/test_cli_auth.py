@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from flux.surfaces.cli.main import main
-from tests.provider import AUDIENCE, CLIENT, PACKAGES, identity_provider, visit
+from tests.provider import AUDIENCE, CLIENT, identity_provider, visit
 
 
 class Ended(NamedTuple):
@@ -53,10 +53,9 @@ def flux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 @pytest.fixture
-def issuer(require_tool: Callable[[str], str]) -> Iterator[str]:
+def issuer(require_tool: Callable[[str], str], require_package: Callable[[str], None]) -> Iterator[str]:
     node = require_tool("node")
-    if not (PACKAGES.parent / "node_modules" / "oidc-provider").exists():
-        pytest.skip("oidc-provider is not installed")
+    require_package("oidc-provider")
     with identity_provider(node) as url:
         yield url
 
