@@ -15,6 +15,7 @@ from flux.agents.define.output import output_schema
 from flux.agents.history.window import WorkingMemory
 from flux.agents.turn.kits import Given
 from flux.engine.running import driving
+from flux.engine.workflows.elsewhere import elsewhere
 from flux.engine.workflows.journal import journal_here
 from flux.engine.workflows.place import here
 from flux.engine.workflows.task import task
@@ -114,6 +115,8 @@ class AgentFunction:
 
         :raises AgentFailed: its run failed, or was stopped, or its answer does not fit the format
         """
+        if elsewhere() is not None:
+            raise InvalidInput("the tools of a file cannot ask an agent while auth is on; give the agent sub-agents")
         text = f"{context}\n\n{instruction}" if context else instruction
         journal, place = journal_here(), here()
         if journal is None or place is None or place.body is None:

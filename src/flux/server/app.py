@@ -102,7 +102,9 @@ def create_app(
     if process.identities.enabled and not operator:
         auth, tenant = process.settings.auth, process.operator.tenant
         tokens = Tokens(process.identities, auth.oidc, tenant=tenant) if auth.oidc.enabled else None
-        app.add_middleware(Authentication, identities=process.identities, keys=auth.api_keys.enabled, tokens=tokens)
+        app.add_middleware(
+            Authentication, identities=process.identities, tenant=tenant, keys=auth.api_keys.enabled, tokens=tokens
+        )
     app.add_middleware(
         Guard,
         hosts=hosts,
