@@ -18,8 +18,8 @@ from flux.roles import Runtime
 from flux.server.app import create_app
 from flux.server.oidc import Tokens
 from flux.settings import ApiKeys, Auth, Oidc, Settings
-from flux.surfaces.cli.connect import EMBEDDED
 from flux.store.database import LOCAL, one
+from flux.surfaces.cli.connect import EMBEDDED
 from tests.integration.auth.issuer import AUDIENCE, ISSUER, Issuer
 from tests.integration.roles.shop import USUAL, Shop
 
