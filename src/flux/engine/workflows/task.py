@@ -12,6 +12,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
 import msgspec
 
 from flux.engine.workflows.calls import Call
+from flux.engine.workflows.elsewhere import elsewhere
 from flux.engine.workflows.journal import journal_here
 from flux.engine.workflows.options import Called, TaskOptions, TaskWords
 from flux.engine.workflows.place import here
@@ -91,10 +92,12 @@ class task(Generic[P, R]):  # noqa: N801 - a decorator
         """
         place, journal = here(), journal_here()
         if place is None or journal is None:
+            if (way := elsewhere()) is not None:
+                return await way.task(self, args, kwargs)
             value: Any = self.function(*args, **kwargs)
             return await value if inspect.isawaitable(value) else value
         arguments = self.arguments(args, kwargs)
-        called = Called(self._named(arguments), self.function, self.options, args, kwargs, arguments)
+        called = Called(self.named(arguments), self.function, self.options, args, kwargs, arguments)
         return await Call(called, journal, place).result()
 
     @overload
@@ -106,7 +109,11 @@ class task(Generic[P, R]):  # noqa: N801 - a decorator
         calls: Callable[..., Any] = self
         return list(await asyncio.gather(*(calls(*items) for items in zip(*iterables, strict=False))))
 
-    def _named(self, arguments: Mapping[str, Any]) -> str:
+    def named(self, arguments: Mapping[str, Any]) -> str:
+        """What a call with these arguments is called.
+
+        :raises InvalidInput: the name has a field that is none of them
+        """
         if "{" not in self.name:
             return self.name
         try:
