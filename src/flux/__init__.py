@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from flux.agents.code.errors import AbortError as AbortError
     from flux.agents.code.errors import ResultUnavailableError as ResultUnavailableError
+    from flux.agents.code.stores import SessionStore as SessionStore
     from flux.agents.code.types import PromptImage as PromptImage
     from flux.agents.code.types import PromptModel as PromptModel
     from flux.agents.code.types import PromptResponse as PromptResponse
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from flux.agents.harness.harness import Harness as Harness
     from flux.agents.harness.harness import init_agent as init_agent
     from flux.agents.harness.session import Session as Session
-    from flux.agents.harness.stores import SessionStore as SessionStore
     from flux.client import FluxClient as FluxClient
     from flux.client import PyFlueClient as PyFlueClient
     from flux.client import SyncFluxClient as SyncFluxClient
@@ -90,7 +90,7 @@ _PLACES = {
     "SandboxFactory": "flux.sandboxes.base",
     "Session": "flux.agents.harness.session",
     "SessionBusyError": "flux.errors",
-    "SessionStore": "flux.agents.harness.stores",
+    "SessionStore": "flux.agents.code.stores",
     "ShellResult": "flux.sandboxes.base",
     "Skill": "flux.tools.skill",
     "SkillReference": "flux.agents.define.skills",

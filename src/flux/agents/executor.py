@@ -130,6 +130,7 @@ class SessionExecutor:
             session.sandbox = code.sandbox
         if session.sandbox is None:
             session.sandbox = await self._sandboxes.open(session, session.workspace or self._binder.workspace)
+        await self._binder.named.imported(definition)
         kits = [kit for make in self._kits if (kit := await make(session)) is not None]
         bound = self._bind(definition, session.sandbox.name) if code is None else self._binder.of(definition)
         return bound.equipped(kits, session.sandbox)

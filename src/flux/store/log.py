@@ -110,6 +110,13 @@ order by seq"""
 NO_LIMIT = 1 << 62
 
 
+class History(Struct, frozen=True):
+    """What a new session holds from its beginning, of a conversation that is kept elsewhere; `turns` are in it."""
+
+    entries: tuple[Entry, ...] = ()
+    turns: int = 0
+
+
 class Then(Struct, frozen=True):
     """The state to leave a run in. `due` in seconds since the epoch."""
 

@@ -11,12 +11,12 @@ from flux.engine.intake.inputs import NewMessage
 from flux.errors import AgentNotFound, InterruptNotFound, InvalidInput, SessionNotFound, TurnLimitReached
 from flux.events import AssistantSaid, Token
 from flux.messages import AssistantMessage, ModelFailure, ToolResult
-from flux.roles import Ref, Runtime, define_coordinator, define_runtime, define_specialist, define_tenant, define_tool
+from flux.roles import Ref, Runtime, define_coordinator, define_runtime, define_specialist, define_tenant
 from flux.settings import Settings
 from flux.store import driven
 from flux.store.executions import Execution
 from flux.testing import Call, Reply, ScriptedModel
-from tests.integration.roles.shop import EXECUTE, USUAL, Shop, call, results
+from tests.integration.roles.shop import EXECUTE, USUAL, Shelf, Shop, call, create, results, store
 
 ANSWER: Any = lambda request: Reply(results(request))  # noqa: E731 - a turn of a script
 
@@ -95,7 +95,7 @@ async def test_who_is_not_there_cannot_be_called(tmp_path: Path) -> None:
             await runtime.run_specialist("doer", "x")
         with pytest.raises(SessionNotFound):
             await runtime.settled("nothing")
-        with pytest.raises(InvalidInput, match="empty"):
+        with pytest.raises(InvalidInput, match="must be text"):
             await runtime.run(" ")
         with pytest.raises(AgentNotFound):
             runtime.definition("bos")
@@ -195,28 +195,34 @@ def _handle(content: str) -> str:
     return content[start : start + len(OTHER)]
 
 
+class Pallets(Shelf):
+    """What is created is a reference, and moved by it."""
+
+    async def create_item(self, sku: str, count: int = 1) -> Any:
+        """Add an item."""
+        return Ref("table", [{"sku": sku, "count": count}])
+
+    async def move(self, item: Ref, place: str) -> str:  # type: ignore[override]
+        """Move items."""
+        self.done.append(f"move {item.value['rows']} {place}")
+        return "moved"
+
+
 @pytest.mark.behaviour("roles:runtime:executor-references")
 async def test_the_result_of_an_action_may_be_a_reference_that_another_one_takes(tmp_path: Path) -> None:
-    # The reference is a field of the first action's result, the handle of which the second one gets.
+    move = {"type": "Move", "id": "m", "item": {"result_of": "a"}, "place": "cellar"}
     looked = [
         EXECUTE,
         lambda r: Reply("", calls=(Call("glimpseRef", {"ref": _handle(results(r)), "count": 1}),)),
         ANSWER,
     ]
-    shop = Shop(
-        {**USUAL, "boss": [call("planner", "p"), call("doer", "d"), ANSWER], "doer": looked}, approval_policies="never"
-    )
-
-    async def create_item(sku: str, count: int = 1) -> Any:
-        """Add an item."""
-        return Ref("table", [{"sku": sku, "count": count}])
-
-    (tool,) = [tool for tool in shop.runtime.spec.tools.values() if tool.name == "create_item"]
-    shop.runtime.spec.tools["create_item"] = define_tool("create_item", create_item)  # type: ignore[index]
-    assert tool.name == "create_item"
+    script = {"planner": [store(create("a", "apple"), move), ANSWER], "doer": looked}
+    boss = [call("planner", "p"), call("doer", "d"), ANSWER]
+    shop = Shop({**USUAL, "boss": boss, **script}, approval_policies="never", shelf=Pallets())
     async with shop.open(tmp_path) as runtime:
         done = await runtime.run("Go.")
         assert '"first":[["apple",1]]' in done.text
+        assert shop.shelf.done == ["move [['apple', 1]] cellar"]
 
 
 @pytest.mark.behaviour("roles:tenants:apart")

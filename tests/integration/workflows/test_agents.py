@@ -10,8 +10,8 @@ import pytest
 from pydantic import BaseModel
 
 from flux import ExecutionContext, pause, task, workflow
+from flux.agents.asking import EXECUTOR
 from flux.agents.executor import SessionExecutor
-from flux.agents.inline import EXECUTOR
 from flux.agents.parts.task_tools import TaskTools
 from flux.agents.turn.binding import Binder
 from flux.deltas import decode_delta

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from flux import ExecutionContext, pause, workflow
+from flux.agents.asking import EXECUTOR
 from flux.agents.executor import SessionExecutor
-from flux.agents.inline import EXECUTOR
 from flux.agents.mcp.tasks import POOL, SECRETS
 from flux.agents.parts.task_tools import TaskTools
 from flux.agents.turn.binding import Binder

@@ -6,6 +6,7 @@ import importlib
 import re
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from msgspec import Struct
@@ -34,15 +35,28 @@ def load(reference: str) -> Any:
     if not REFERENCE.fullmatch(reference):
         raise DefinitionInvalid(f"{reference[:200]!r} must read module:attribute, such as shop.tools:create_item")
     module, _, path = reference.partition(":")
+    found: Any = _imported(module, reference)
     try:
-        found: Any = importlib.import_module(module)
         for part in path.split("."):
             found = getattr(found, part)
-    except ImportError as error:
-        raise DefinitionInvalid(f"{reference}: the module cannot be imported: {describe(error)}") from error
     except AttributeError as error:
         raise DefinitionInvalid(f"{reference}: the module {module} has no {path}") from error
     return found
+
+
+def is_loaded(reference: str) -> bool:
+    """Whether the module of a reference was imported before."""
+    return reference.partition(":")[0] in sys.modules
+
+
+def _imported(module: str, reference: str) -> Any:
+    if module not in sys.modules:
+        with ThreadPoolExecutor(1) as apart:  # so that whatever its code raises can be told
+            problem = apart.submit(importlib.import_module, module).exception()
+        if problem is not None:
+            said = f"{reference}: the module cannot be imported: {describe(problem)}"
+            raise DefinitionInvalid(said) from problem
+    return sys.modules[module]
 
 
 def reference_to(thing: Any) -> str | None:

@@ -10,11 +10,13 @@ from msgspec import Struct
 
 from flux.agents.define.agent import CreatedAgent
 from flux.agents.harness.host import host
-from flux.agents.project.discovery import pool_of
+from flux.agents.project.discovery import env_beside, pool_of
+from flux.agents.project.initialising import history_of
 from flux.agents.project.instances import DEFAULT, Address
 from flux.engine.intake.inputs import NewMessage
 from flux.errors import InvalidInput
 from flux.store.database import LOCAL
+from flux.store.log import History
 
 TEXT = "Input was dispatched to you. Act on it with your tools.\n\n```json\n{}\n```"
 
@@ -50,6 +52,7 @@ async def dispatch(
 
     :raises InvalidInput: the input is not JSON, or the agent is not in a project's `agents` folder
     :raises IdempotencyMismatch: the key was used with other input
+    :raises AgentFailed: the session is new, and the agent's initialiser or its store failed
     """
     if not isinstance(agent, CreatedAgent):
         raise InvalidInput(f"dispatch takes an agent that create_agent made, not {type(agent).__name__}")
@@ -58,6 +61,11 @@ async def dispatch(
     opened = await host()
     to = Address(agent.name, id, session)
     instances = opened.process.instances
-    admitted = await instances.reach(LOCAL, pool_of(Path(agent.file)), to, dispatched(input), key=idempotency_key)
+    file = Path(agent.file)
+
+    async def history() -> History:
+        return await history_of(agent, env_beside(file), to.key)
+
+    admitted = await instances.reach(LOCAL, pool_of(file), to, dispatched(input), history, key=idempotency_key)
     told = await instances.dispatched(LOCAL, f"{admitted.id}.{admitted.seq}")
     return DispatchReceipt(told["dispatch_id"], told["accepted_at"])

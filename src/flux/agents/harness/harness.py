@@ -15,6 +15,7 @@ from flux.agents.code.given import given_for
 from flux.agents.code.ids import check_id
 from flux.agents.code.kit import check_tools, skills_beside
 from flux.agents.code.place import open_sandbox, seen_from
+from flux.agents.code.stores import SessionStore, check_store
 from flux.agents.define.agent import AgentCreateContext, CreatedAgent, Resolved, extended, of_profile, resolve
 from flux.agents.define.called import built_in
 from flux.agents.define.profile import AgentProfile
@@ -24,7 +25,6 @@ from flux.agents.harness.calls import CallHandle
 from flux.agents.harness.commands import Command, run_command
 from flux.agents.harness.host import Host, host
 from flux.agents.harness.session import Session
-from flux.agents.harness.stores import SessionStore, check_store
 from flux.agents.harness.wanted import Wanted
 from flux.agents.turn.kits import Code, Given
 from flux.errors import InvalidInput, SessionNotFound

@@ -8,10 +8,10 @@ from typing import Any
 
 from flux.agents.define.memory import LongTermMemory
 from flux.agents.history.window import WorkingMemory
-from flux.agents.parts.task_tools import task_signature
 from flux.engine.workflows.task import task
 from flux.errors import DefinitionInvalid, InvalidInput
 from flux.tools.skills import SkillCatalog
+from flux.tools.tasks import task_signature
 
 #: What those that take one object must be, and how it is made.
 OBJECTS: Mapping[str, tuple[type, str]] = {

@@ -29,6 +29,7 @@ from flux.messages import ToolCall
 from flux.store import interrupts
 from flux.tools.base import Answer, Done, Failed, Later, NeedsInput, Tool, ToolContext, ToolOutcome
 from flux.tools.kept import cut
+from flux.tools.references import as_handles
 from flux.tools.rules import ApprovalRequest
 from flux.tools.schema import validate
 
@@ -192,7 +193,7 @@ class Execution:
             return Ended(action.id, "failed", str(error))
 
     def _arguments(self, action: Action, tool: Tool, results: Mapping[str, Any]) -> dict[str, Any]:
-        found = validate(tool.parameters, with_results(action.args, results))
+        found = validate(tool.parameters, as_handles(tool.parameters, with_results(action.args, results)))
         if found.errors:
             raise PlanInvalid(f"the arguments do not fit {tool.name}: {'; '.join(found.errors)}")
         return found.args

@@ -28,7 +28,7 @@ from flux.errors import (
     SessionNotFound,
     TooLarge,
 )
-from flux.store import agents, audit, executions, interrupts, log
+from flux.store import agents, audit, callers, executions, interrupts, log
 from flux.store.agents import AgentVersion
 from flux.store.database import Database, Scope, Steps
 from flux.store.executions import Execution
@@ -97,12 +97,17 @@ class Agents:
 
     def problems(self, found: AgentVersion) -> list[str]:
         """What keeps an agent from running in this process now."""
-        return self._binder.problems(AgentDefinition.from_json(found.definition))
-
-    def offered(self, found: AgentVersion) -> list[str]:
-        """The names of an agent's tools, as far as its definition tells; none where they do not exist here."""
         try:
-            return self._binder.offered(AgentDefinition.from_json(found.definition))
+            return self._binder.problems(AgentDefinition.from_json(found.definition))
+        except DefinitionInvalid as error:  # of a model that another process has
+            return [str(error)]
+
+    async def offered(self, found: AgentVersion) -> list[str]:
+        """The names of an agent's tools, as far as its definition tells; none where they do not exist here."""
+        definition = AgentDefinition.from_json(found.definition)
+        try:
+            await self._binder.named.imported(definition)
+            return self._binder.offered(definition)
         except DefinitionInvalid:
             return []
 
@@ -299,6 +304,10 @@ class Sessions:
         if not await self._database.write(_delete(scope, id)):
             raise SessionBusy("the session is open; stop it first (`flux agent stop`)")
 
+    async def has_open(self, scope: Scope, agent: str, instance: str, name: str) -> bool:
+        """Whether there is an open session of that name."""
+        return await self._database.read(callers.find(scope, agent, instance, name)) is not None
+
     async def interrupts(self, scope: Scope, id: str) -> list[Interrupt]:
         """The open questions of a session.
 
@@ -347,7 +356,8 @@ class Sessions:
 
         :raises TooLarge: it is
         """
-        size = len(message.text.encode()) if message else 0
+        texts = (message.text, *(part.text for part in message.beside)) if message else ()
+        size = sum(len(text.encode()) for text in texts)
         if size > self._max_message:
             raise TooLarge(
                 f"the message has {size:,} bytes, the limit is {self._max_message:,}; send a file's path instead"
@@ -357,6 +367,8 @@ class Sessions:
 def _check_options(message: NewMessage | None) -> None:
     if message is not None and message.options.get("model"):
         raise InvalidInput("model: this agent talks by a workflow of its own, which chooses its models")
+    if message is not None and message.beside:
+        raise InvalidInput("images and files: this agent talks by a workflow of its own, which is given text alone")
 
 
 def _check_workspace(workspace: str | None) -> None:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from flux.engine.dispatching.dispatch import Dispatch
 from flux.engine.dispatching.limits import UNLIMITED, Crowd, Limits
-from flux.engine.intake.admitting import admit_steps, reach_steps, start_session_steps, start_workflow_steps
+from flux.engine.intake.admitting import Unmade, admit_steps, reach_steps, start_session_steps, start_workflow_steps
 from flux.engine.intake.answers import (
     Admitted,
     AlreadyWon,
@@ -112,9 +112,17 @@ class Admission:
         return await self.once(scope, key, (id, message), program)
 
     async def reach(
-        self, scope: Scope, session: NewSession, message: NewMessage, *, key: str | None = None
+        self,
+        scope: Scope,
+        session: NewSession,
+        message: NewMessage,
+        history: Callable[[], Awaitable[log.History]],
+        *,
+        key: str | None = None,
     ) -> Admitted:
-        """Give the open session of an agent, an instance and a name a message; it is made if there is none.
+        """Give the open session of an agent, an instance and a name a message.
+
+        If there is none it is made; `history` is asked then what it begins with.
 
         :raises SessionBusy: mode "reject", and the session is not idle
         :raises TooManyRequests: a limit is reached
@@ -122,14 +130,17 @@ class Admission:
         """
         await self._crowd.check()
         body = ("reach", session.agent, session.instance, session.name, message)
-        for last in (False, True):
-            program = reach_steps(scope, session, message, self._dispatch, self._limits)
+        begins, met = None, False
+        while True:
+            program = reach_steps(scope, session, message, self._dispatch, self._limits, begins)
             try:
                 return await self.once(scope, key, body, program)
+            except Unmade:
+                begins = await history()
             except SessionExists:  # made by another request meanwhile, or somebody else's
-                if last:
+                if met:
                     raise
-        raise AssertionError("not reached")
+                met = True
 
     async def answer(self, scope: Scope, id: str, interrupt: str, decision: Decision) -> Admitted:
         """Answer a question; the first answer wins, and repeating one's own winning answer is no error.

@@ -8,6 +8,7 @@ from typing import Any
 from flux import redaction
 from flux.engine.dispatching.dispatch import Dispatch
 from flux.engine.dispatching.limits import UNLIMITED, Limits, check_runs, full
+from flux.engine.dispatching.pools import check_tenant
 from flux.engine.intake.answers import Admitted, Written, open_row, write_entries
 from flux.engine.intake.inputs import NewCompaction, NewMessage, NewSession, NewWorkflow
 from flux.entries.workflows import WorkflowScheduled
@@ -44,7 +45,9 @@ def start_workflow_steps(
     `fresh`: the id to give it unless `new` has one.
 
     :raises TooManyRequests: a limit is reached; nothing was written
+    :raises InvalidInput: it is for the workers of another tenant; nothing was written
     """
+    check_tenant(new.pool, scope.tenant)
     id = new.id or fresh or str(uuid.uuid4())
     made = executions.create_workflow(
         scope,
@@ -69,13 +72,24 @@ def start_workflow_steps(
     return Admitted(id, 1), rows
 
 
+class Unmade(Exception):
+    """There is no session of that name yet. Raised to undo: what it is to begin with has to be asked for first."""
+
+
 def start_session_steps(
-    scope: Scope, session: NewSession, message: NewMessage | None, dispatch: Dispatch, limits: Limits = UNLIMITED
+    scope: Scope,
+    session: NewSession,
+    message: NewMessage | None,
+    dispatch: Dispatch,
+    limits: Limits = UNLIMITED,
+    history: log.History | None = None,
 ) -> Steps[Written]:
-    """The program that starts a session, with its first message if there is one.
+    """The program that starts a session, with its history and its first message if there are any.
 
     :raises SessionExists: an open session has this agent, instance and name; nothing was written
+    :raises InvalidInput: it is for the workers of another tenant; nothing was written
     """
+    check_tenant(session.pool, scope.tenant)
     id = str(uuid.uuid4())
     instance = session.instance or f"s-{id}"
     yield from executions.create_session(
@@ -103,6 +117,8 @@ def start_session_steps(
     if session.source_version is not None:
         rows += yield from conversations.begin(scope, id, session.agent, session.source_version)
         yield from dispatch.hint(id, session.pool)
+    if history is not None:
+        rows += yield from callers.restore(scope, id, history)
     if message is None:
         return Admitted(id, rows[-1].seq), rows
     admitted, more = yield from admit_steps(scope, id, message, dispatch, limits)
@@ -110,12 +126,22 @@ def start_session_steps(
 
 
 def reach_steps(
-    scope: Scope, session: NewSession, message: NewMessage, dispatch: Dispatch, limits: Limits
+    scope: Scope,
+    session: NewSession,
+    message: NewMessage,
+    dispatch: Dispatch,
+    limits: Limits,
+    history: log.History | None,
 ) -> Steps[Written]:
-    """The program that gives a message to the session of that name, which from now on runs in the pool of `session`."""
+    """The program that gives a message to the session of that name, which from now on runs in the pool of `session`.
+
+    :raises Unmade: there is none, and no `history` for a new one was given
+    """
     found = yield from callers.find(scope, session.agent, session.instance or "", session.name)
+    if found is None and history is None:
+        raise Unmade
     if found is None:
-        return (yield from start_session_steps(scope, session, message, dispatch, limits))
+        return (yield from start_session_steps(scope, session, message, dispatch, limits, history))
     yield from callers.move(found.id, session.pool)
     return (yield from admit_steps(scope, found.id, message, dispatch, limits))
 

@@ -59,10 +59,11 @@ class Waiting(Struct, frozen=True):
 
 
 class Order(Struct, frozen=True):
-    """What a child is told to do: who it is, and its message."""
+    """What a child is told to do: who it is, its message, and what it begins with."""
 
     started: SessionStarted
     said: UserSaid
+    history: log.History = driven.NO_HISTORY
 
 
 def child_id(driver: str, key: str) -> str:
@@ -126,6 +127,7 @@ async def _take(run: Run, id: str, order: Order | None, link: Link) -> Run:
             order.started if order else None,
             order.said if order else None,
             str(uuid.uuid4()),
+            order.history if order else driven.NO_HISTORY,
         )
     )
     run.feed.publish(id, taken.rows)

@@ -14,6 +14,7 @@ from flux.agents.history.transcript import Transcript
 from flux.agents.service.forking import close
 from flux.errors import InvalidInput
 from flux.events import Entry, SessionStarted, Stored, decode, encode
+from flux.store.log import History
 
 
 class SessionKey(Struct, frozen=True):
@@ -48,8 +49,17 @@ def exported(entries: Sequence[Stored]) -> bytes:
     return b"\n".join(encode(stored.entry) for stored in entries)
 
 
-def imported(data: bytes) -> tuple[list[Entry], int]:
-    """The entries of a conversation behind the one that begins a session, and its turns. An open run is closed.
+async def loaded(store: SessionStore, key: SessionKey) -> History:
+    """What a new session begins with.
+
+    :raises InvalidInput: what the store keeps is no conversation
+    """
+    data = await store.load(key)
+    return History() if data is None else imported(data)
+
+
+def imported(data: bytes) -> History:
+    """The entries of a conversation behind the one that begins a session. An open run is closed.
 
     :raises InvalidInput: it is none
     """
@@ -61,7 +71,8 @@ def imported(data: bytes) -> tuple[list[Entry], int]:
     stored = [Stored(n, 0, 0.0, entry) for n, entry in enumerate(entries, 2)]
     transcript = Transcript().extend(stored)
     *ending, _ = close(transcript, "", len(stored) + 1)  # without the mark of a fork
-    return [*entries, *ending], transcript.turns + sum(getattr(entry, "turn", 0) > 0 for entry in ending)
+    turns = transcript.turns + sum(getattr(entry, "turn", 0) > 0 for entry in ending)
+    return History((*entries, *ending), turns)
 
 
 def check_store(store: object) -> None:
