@@ -22,6 +22,7 @@ from flux.events import (
     QUESTIONS,
     RUN_ENDS,
     CancelRequested,
+    CompactRequested,
     Entry,
     Question,
     RunEnd,
@@ -61,7 +62,7 @@ class Order(Struct, frozen=True):
     """What a child is told to do: who it is, its message, and what it begins with."""
 
     started: SessionStarted
-    said: UserSaid
+    said: UserSaid | CompactRequested
     history: log.History = driven.NO_HISTORY
 
 
@@ -73,6 +74,11 @@ def child_id(driver: str, key: str) -> str:
 def message_of(child: str, key: str) -> str:
     """The id of the message that a key sends to a child."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{child}/message/{key}"))
+
+
+def driver_of(run: Run) -> Driver:
+    """A run as it drives children."""
+    return Driver(run.id, run.epoch, run.execution.worker or "", run.execution.root)
 
 
 async def drive(run: Run, id: str, order: Order, executor: Executor, link: Link) -> Ended | Waiting:
@@ -117,7 +123,7 @@ async def stop(run: Run, id: str, executor: Executor, link: Link) -> Spent:
 
 
 async def _take(run: Run, id: str, order: Order | None, link: Link) -> Run:
-    driver = Driver(run.id, run.epoch, run.execution.worker or "", run.execution.root)
+    driver = driver_of(run)
     taken = await run.database.write(
         driven.drive(
             run.scope,
