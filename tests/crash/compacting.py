@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from flux.agents import compaction
-from flux.agents.definition import define
+from flux.agents.define.definition import define
+from flux.agents.history.prompt import build
+from flux.agents.history.transcript import Transcript
 from flux.agents.process import Process, open_process
-from flux.agents.prompt import build
-from flux.agents.transcript import Transcript
-from flux.engine.inputs import NewMessage
+from flux.agents.turn import compaction
+from flux.engine.intake.inputs import NewMessage
 from flux.events import ChatResponse, CompactDone, Compacted, ToolDone
 from flux.messages import ToolResult, UserMessage, text_of
 from flux.models.base import ModelEvent, ModelLimits, ModelRequest

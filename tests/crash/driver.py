@@ -12,10 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from flux.agents.definition import define
+from flux.agents.define.definition import define
 from flux.agents.process import Process, open_process
-from flux.engine.answers import Decision
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.answers import Decision
+from flux.engine.intake.inputs import NewMessage
 from flux.errors import InterruptDecided
 from flux.settings import Settings
 from flux.store.database import LOCAL

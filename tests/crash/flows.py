@@ -10,8 +10,8 @@ from typing import Any
 from unittest.mock import patch
 
 from flux.agents.process import Process, open_process
-from flux.engine import embedded
-from flux.engine.answers import Decision
+from flux.engine.intake.answers import Decision
+from flux.engine.workflows import embedded
 from flux.errors import NotPaused
 from flux.settings import Settings
 from flux.store import interrupts

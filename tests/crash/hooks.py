@@ -12,11 +12,11 @@ from typing import Any
 
 import msgspec
 
-from flux.agents.definition import define
+from flux.agents.define.definition import define
 from flux.agents.process import open_process
 from flux.agents.webhooks import deliverer
-from flux.engine.answers import Decision
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.answers import Decision
+from flux.engine.intake.inputs import NewMessage
 from flux.errors import WebhookExists
 from flux.events import RUN_ENDS, ApprovalRequired
 from flux.settings import Settings

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from flux.agents.definition import define
+from flux.agents.define.definition import define
 from flux.agents.process import Process, open_process
-from flux.engine.answers import Decision
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.answers import Decision
+from flux.engine.intake.inputs import NewMessage
 from flux.errors import InterruptDecided
 from flux.events import ChatResponse, Entry, InterruptAnswered, Planned, PlanReview, ToolDone
 from flux.settings import Settings

@@ -14,21 +14,22 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
-from flux.agents.binding import Binder
+from flux.agents.define.output import parse_output
 from flux.agents.executor import SessionExecutor
-from flux.agents.kits import Given
 from flux.agents.memory.kit import memory_kits
 from flux.agents.memory.providers import MemoryStores
-from flux.agents.output import parse_output
-from flux.agents.skills_kit import SkillsKit
-from flux.agents.task_tools import TaskTools
-from flux.engine import driving
-from flux.engine.driving import Ended, Order, Waiting, asked_here
-from flux.engine.journal import Journal
-from flux.engine.place import Body
-from flux.engine.run import Executor, HandOver
-from flux.engine.upkeep import to_the_end
-from flux.engine.values import json_value
+from flux.agents.parts.skills import SkillsKit
+from flux.agents.parts.task_tools import TaskTools
+from flux.agents.turn.binding import Binder
+from flux.agents.turn.kits import Given
+from flux.engine.dispatching.upkeep import to_the_end
+from flux.engine.encoding.values import json_value
+from flux.engine.running import driving
+from flux.engine.running.driving import Ended, Order, Waiting, asked_here
+from flux.engine.running.run import Executor, HandOver
+from flux.engine.workflows.journal import Journal
+from flux.engine.workflows.place import Body
+from flux.entries.workflows import TaskCompleted, TaskFailed, TaskStarted
 from flux.errors import AgentFailed, ExecutionSuspended, OutputInvalid
 from flux.events import (
     QUESTIONS,
@@ -55,7 +56,6 @@ from flux.store import log
 from flux.store.database import LOCAL
 from flux.store.driven import NO_HISTORY
 from flux.store.executions import Spent
-from flux.workflow_entries import TaskCompleted, TaskFailed, TaskStarted
 
 #: How often an answer may not fit the format, one after the other.
 MAX_MISFITS = 3
@@ -99,9 +99,8 @@ class Asked:
         self._given = given
         self._format = format
         self.child = child
-        definition = given.definition
         self._started = started or SessionStarted(
-            agent=definition.name, instance=child, name="default", definition_digest=definition.digest
+            agent=given.definition.name, instance=child, name="default", definition_digest=given.definition.digest
         )
         self._spent = Spent()
 

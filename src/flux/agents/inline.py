@@ -9,17 +9,19 @@ from typing import Any
 from pydantic import BaseModel
 
 from flux.agents.asking import Asked
-from flux.agents.definition import define
-from flux.agents.kits import Given
-from flux.agents.memory.choice import LongTermMemory
-from flux.agents.output import output_schema
-from flux.agents.window import WorkingMemory
-from flux.engine import driving
-from flux.engine.journal import journal_here
-from flux.engine.place import here
-from flux.engine.task import task
-from flux.engine.workflow import workflow
+from flux.agents.define.definition import define
+from flux.agents.define.memory import LongTermMemory
+from flux.agents.define.output import output_schema
+from flux.agents.history.window import WorkingMemory
+from flux.agents.turn.kits import Given
+from flux.engine.running import driving
+from flux.engine.workflows.elsewhere import elsewhere
+from flux.engine.workflows.journal import journal_here
+from flux.engine.workflows.place import here
+from flux.engine.workflows.task import task
+from flux.engine.workflows.workflow import workflow
 from flux.errors import AgentFailed, InvalidInput, NotPaused
+from flux.events import SessionStarted
 from flux.tools.skills import SkillCatalog
 
 
@@ -113,13 +115,22 @@ class AgentFunction:
 
         :raises AgentFailed: its run failed, or was stopped, or its answer does not fit the format
         """
+        if elsewhere() is not None:
+            raise InvalidInput("the tools of a file cannot ask an agent while auth is on; give the agent sub-agents")
         text = f"{context}\n\n{instruction}" if context else instruction
         journal, place = journal_here(), here()
         if journal is None or place is None or place.body is None:
             return await _alone(self.given.definition.name, self, text)
-        key = self.given.memory.key if self.given.memory else place.body.call
-        child = driving.child_id(journal.run.id, key)
-        return await Asked(journal, place.body, self.given, child, format=self._format).answer(text)
+        definition, memory = self.given.definition, self.given.memory
+        key = memory.key if memory else place.body.call
+        started = SessionStarted(
+            agent=definition.name,
+            instance=driving.child_id(journal.run.id, key),
+            name=key if memory else "default",  # by it, a fork of the workflow knows what outlives its call
+            definition_digest=definition.digest,
+        )
+        asked = Asked(journal, place.body, self.given, started.instance, format=self._format, started=started)
+        return await asked.answer(text)
 
 
 async def _alone(name: str, function: AgentFunction, text: str) -> Any:

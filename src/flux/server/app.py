@@ -100,9 +100,11 @@ def create_app(
     app.add_exception_handler(Exception, _unexpected)
     app.state.counts = Counts(process.database, process.settings.dead_after)
     if process.identities.enabled and not operator:
-        auth = process.settings.auth
-        tokens = Tokens(process.identities, auth.oidc) if auth.oidc.enabled else None
-        app.add_middleware(Authentication, identities=process.identities, keys=auth.api_keys.enabled, tokens=tokens)
+        auth, tenant = process.settings.auth, process.operator.tenant
+        tokens = Tokens(process.identities, auth.oidc, tenant=tenant) if auth.oidc.enabled else None
+        app.add_middleware(
+            Authentication, identities=process.identities, tenant=tenant, keys=auth.api_keys.enabled, tokens=tokens
+        )
     app.add_middleware(
         Guard,
         hosts=hosts,

@@ -12,11 +12,11 @@ import msgspec
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
-from flux.engine import history
-from flux.engine.answers import Admitted
-from flux.engine.conversation import MESSAGE
-from flux.engine.executions import Executions
-from flux.engine.journal import FOR_PEOPLE
+from flux.engine.intake.answers import Admitted
+from flux.engine.service.executions import Executions
+from flux.engine.workflows import history
+from flux.engine.workflows.conversation import MESSAGE
+from flux.engine.workflows.journal import FOR_PEOPLE
 from flux.events import InterruptAnswered, UserSaid, decode
 from flux.http.streaming import first_done, gone
 from flux.server.context import process_of, stream
@@ -56,14 +56,13 @@ Rests = Literal["now", "soon", "no", "unknown"]
 PROGRESS = ("progress", "token", "tool_start", "tool_output", "tool_done")
 
 
-async def waiter_for(request: Request, scope: Scope, admitted: Admitted) -> Waiter:
-    """Who waits for the execution that was started, or resumed.
+async def waiter_for(request: Request, scope: Scope, admitted: Admitted, *, talks: bool) -> Waiter:
+    """Who waits for the execution that was started, or resumed; `talks`: it may be a session.
 
     :raises ExecutionNotFound: it was deleted meanwhile
     """
     executions = process_of(request).executions
-    row = await executions.get(scope, admitted.id)
-    if row.kind != "session":
+    if not talks or (await executions.get(scope, admitted.id)).kind != "session":
         return Waiter(request, executions, scope, admitted)
     (newest,) = await executions.entries(scope, admitted.id, admitted.seq - 1, 1)
     asks = bool(await executions.questions(scope, admitted.id))

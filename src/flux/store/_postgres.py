@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-from collections.abc import Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar, cast
 
 import psycopg
 import psycopg_pool
 from psycopg import sql as pgsql
+from psycopg.pq import TransactionStatus
 
 from flux.errors import DatabaseUnavailable, InvalidInput, SettingsInvalid
 from flux.store._listen import listen
-from flux.store.database import CommitObserver, Heard, Steps, check_version, hide_password
+from flux.store.database import TOGETHER, CommitObserver, Heard, Row, Steps, check_version, hide_password
 from flux.store.migrations import upgrade
 from flux.store.schema import FLUX, Schema
 
@@ -36,6 +37,7 @@ PATIENCE = {
 }
 #: A transaction whose process is frozen or cut off gives up its locks, so that others can take over its runs.
 GIVE_UP_LOCKS = "set idle_in_transaction_session_timeout = '5s'"
+BEGIN = "begin"
 SNAPSHOT = "begin isolation level repeatable read read only"
 #: The server or the connection is gone, or takes no writes (a standby, or a primary that was replaced).
 GONE = (
@@ -96,11 +98,11 @@ class PostgresDatabase:
         return await self._finish(self._read(steps))
 
     async def single(self, steps: Steps[T]) -> T:
-        """Run a program of one statement by itself: a quarter of the ways to the server and back."""
+        """Run a program of one step by itself: a third of the ways to the server and back."""
         return await self._finish(self._single(steps))
 
     async def write_one(self, steps: Steps[T]) -> T:
-        """Run a program of one statement that writes, without the ways to the server of BEGIN and COMMIT."""
+        """Run a program of one step that writes; its statements are one transaction by themselves."""
         return await self._finish(self._write_one(steps))
 
     async def scan(self, steps: Steps[T]) -> T:
@@ -129,23 +131,19 @@ class PostgresDatabase:
 
     async def _write(self, steps: Steps[T]) -> T:
         with self._translated():
-            async with self._pool.connection() as connection:
-                async with connection.transaction():
-                    result = await _drive(connection, steps)
-                    if self._observer:
-                        self._observer.before()
+            async with self._pool.connection() as connection, _transaction(connection):
+                result = await _drive(connection, steps, BEGIN)
+                if self._observer:
+                    self._observer.before()
+                await connection.execute("commit")
                 if self._observer:
                     self._observer.after()
                 return result
 
     async def _read(self, steps: Steps[T]) -> T:
         with self._translated():
-            async with self._pool.connection() as connection:
-                await connection.execute(SNAPSHOT)
-                try:
-                    return await _drive(connection, steps)
-                finally:
-                    await connection.execute("rollback")
+            async with self._pool.connection() as connection, _transaction(connection):
+                return await _drive(connection, steps, SNAPSHOT)
 
     async def _single(self, steps: Steps[T]) -> T:
         with self._translated():
@@ -211,6 +209,11 @@ def conninfo(url: str) -> str:
     return psycopg.conninfo.make_conninfo(url, **{name: PATIENCE[name] for name in PATIENCE if name not in given})
 
 
+def unchecked_pool(**options: Any) -> psycopg_pool.AsyncConnectionPool[Any]:
+    """A pool that does not ask the server before each use whether it is there: who finds it gone begins anew."""
+    return psycopg_pool.AsyncConnectionPool(**(options | {"check": None}))
+
+
 async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
     await connection.execute(cast(Any, GIVE_UP_LOCKS))
 
@@ -246,26 +249,59 @@ async def _found_version(connection: psycopg.AsyncConnection[Any], schema: Schem
     return str(row[0]) if row else None
 
 
-async def _drive(connection: psycopg.AsyncConnection[Any], steps: Steps[T]) -> T:
+@asynccontextmanager
+async def _transaction(connection: psycopg.AsyncConnection[Any]) -> AsyncIterator[None]:
+    """A transaction that is rolled back unless it was ended in good order."""
+    try:
+        yield
+    finally:
+        if connection.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+            with suppress(psycopg.Error):  # what was raised says more
+                await connection.execute("rollback")
+
+
+async def _drive(connection: psycopg.AsyncConnection[Any], steps: Steps[T], begin: str | None = None) -> T:
+    """Run a program; `begin` travels with its first step."""
     try:
         sql, parameters = next(steps)
         while True:
-            cursor = await connection.execute(_translate(sql), parameters)
-            # Not `cursor.description`: that makes an object of every column.
-            has_rows = cursor.pgresult is not None and cursor.pgresult.nfields > 0
-            sql, parameters = steps.send(await cursor.fetchall() if has_rows else [])
+            if sql == TOGETHER:
+                rows = await _pipelined(connection, list(parameters.values()), begin)
+            elif begin is not None:
+                rows = list((await _pipelined(connection, [(sql, parameters)], begin))[0])
+            else:
+                rows = await _rows(await connection.execute(_translate(sql), parameters))
+            begin = None
+            sql, parameters = steps.send(rows)
     except StopIteration as stop:
         return cast(T, stop.value)
 
 
+async def _pipelined(
+    connection: psycopg.AsyncConnection[Any], statements: list[tuple[str, Mapping[str, Any]]], begin: str | None
+) -> list[Row]:
+    """The rows of each statement, as one row; all go to the server together."""
+    async with connection.pipeline():
+        if begin is not None:
+            await connection.execute(cast(Any, begin))
+        cursors = [await connection.execute(_translate(sql), parameters) for sql, parameters in statements]
+    return [tuple(await _rows(cursor)) for cursor in cursors]
+
+
+async def _rows(cursor: psycopg.AsyncCursor[Any]) -> list[Row]:
+    # Not `cursor.description`: that makes an object of every column.
+    has_rows = cursor.pgresult is not None and cursor.pgresult.nfields > 0
+    return await cursor.fetchall() if has_rows else []
+
+
 def _only_one(steps: Steps[T]) -> Steps[T]:
-    """The program, which must end behind its first statement."""
+    """The program, which must end behind its first step."""
     try:
         rows = yield next(steps)
         steps.send(rows)
     except StopIteration as stop:
         return cast(T, stop.value)
-    raise RuntimeError("a program of more than one statement needs a transaction")
+    raise RuntimeError("a program of more than one step needs a transaction")
 
 
 @functools.cache

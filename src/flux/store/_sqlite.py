@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import quote
 
 from flux.errors import DatabaseLocked, DatabaseUnavailable
-from flux.store.database import CommitObserver, Heard, Row, Steps, check_version
+from flux.store.database import TOGETHER, CommitObserver, Heard, Row, Steps, check_version
 from flux.store.memory_schema import Kind
 from flux.store.migrations import upgrade
 from flux.store.schema import FLUX, Schema
@@ -278,6 +278,8 @@ def _drive(connection: sqlite3.Connection, steps: Steps[T]) -> T:
 
 
 def _execute(connection: sqlite3.Connection, sql: str, parameters: Mapping[str, Any], now: float) -> list[Row]:
+    if sql == TOGETHER:
+        return [tuple(_execute(connection, each, given, now)) for each, given in parameters.values()]
     return connection.execute(sql, {**parameters, "now": now}).fetchall()
 
 
@@ -371,5 +373,20 @@ def schema_of(path: Path) -> str | None:
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
             return _found_version(connection)
+    except sqlite3.Error as error:
+        raise _translate(error, path) from error
+
+
+def copy_to(path: Path, copy: Path) -> None:
+    """Copy a database as it is at one moment, while others write to it; the copy is its owner's alone.
+
+    :raises DatabaseUnavailable, DatabaseLocked: it cannot be read, or the copy cannot be written
+    :raises FileExistsError: there is something where the copy would be
+    """
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as source:
+            os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            with closing(sqlite3.connect(copy)) as target:
+                source.backup(target)
     except sqlite3.Error as error:
         raise _translate(error, path) from error

@@ -1,7 +1,8 @@
 """The one database: programs of SQL steps run in a transaction, on SQLite or Postgres.
 
 A program is a generator: it yields `(sql, parameters)`, is sent the rows, and returns its result. The
-SQL is the same text on both databases: named parameters, and `:now` for the database clock.
+SQL is the same text on both databases: named parameters, and `:now` for the database clock. `together` makes
+one step of several statements.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from flux.store.schema import VERSION
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
+#: A step of several statements, which are its parameters: for each of them its rows come back, as one row.
+TOGETHER = "together"
 Steps = Generator[tuple[str, Mapping[str, Any]], list[Row], T]
 Heard = Callable[[str | None], None]
 
@@ -103,14 +106,14 @@ class Database(Protocol):
         ...
 
     async def single(self, steps: Steps[T]) -> T:
-        """Run a program of one statement, which needs no transaction around it; where processes share, also a write.
+        """Run a program of one step, which needs no transaction around it; where processes share, also a write.
 
         Nobody observes it, and where one process has the database, it only reads.
         """
         ...
 
     async def write_one(self, steps: Steps[T]) -> T:
-        """Run a program of one statement as `write` would; what it raises behind its statement undoes nothing.
+        """Run a program of one step as `write` would; what it raises behind that undoes nothing.
 
         :raises DatabaseUnavailable, DatabaseLocked: as for `write`
         """
@@ -135,6 +138,25 @@ class Database(Protocol):
 def one(sql: str, **parameters: Any) -> Steps[list[Row]]:
     """The program of a single statement; returns its rows."""
     return (yield sql, parameters)
+
+
+def together(*programs: Steps[Any]) -> Steps[list[Any]]:
+    """Run programs that need nothing of one another, step by step beside each other; returns what each returned.
+
+    On Postgres the statements of a step share one way to the server and back.
+    """
+    returned: list[Any] = [None] * len(programs)
+    rows: dict[int, Any] = dict.fromkeys(range(len(programs)))
+    while True:
+        asked: dict[str, tuple[str, Mapping[str, Any]]] = {}
+        for n, found in rows.items():
+            try:
+                asked[str(n)] = programs[n].send(found)
+            except StopIteration as stop:
+                returned[n] = stop.value
+        if not asked:
+            return returned
+        rows = dict(zip(map(int, asked), (yield TOGETHER, asked), strict=True))
 
 
 def check_version(found: str | None, url: str, known: str = VERSION) -> bool:

@@ -34,6 +34,8 @@ LINGER_SECONDS = 60.0
 STOP_SECONDS = 0.5
 #: Seconds after which the deltas of dead writers are removed.
 LEFT_SECONDS = 30.0
+#: New executions that are remembered until somebody reads them.
+FRESH = 1000
 
 
 class Feed:
@@ -47,12 +49,21 @@ class Feed:
         self._lingering: asyncio.TimerHandle | None = None
         self._stream = Stream(database) if database.shared else None
         self._pulls = Pulls(database)
+        #: Executions that are made here, with their first entries once they are; nobody else has written to them.
+        self._fresh: dict[str, tuple[LogRow, ...]] = {}
         #: Set while somebody reads.
         self.reading = asyncio.Event()
         #: Called when another process has written: with the execution, or None where that is not known.
         self.on_foreign_write: Callable[[str | None], None] = _nothing
         #: Called when something was written here that webhooks are to be told.
         self.on_hooked: Callable[[], None] = lambda: None
+
+    def expect(self, id: str) -> None:
+        """An execution is about to be made: whoever reads it first need not look for what others write before that."""
+        if self._stream is not None:
+            self._fresh[id] = ()
+            if len(self._fresh) > FRESH:
+                del self._fresh[next(iter(self._fresh))]
 
     async def catch_up(self, id: str) -> None:
         """Before a run begins here: take up what other processes have streamed to who reads it here."""
@@ -63,6 +74,7 @@ class Feed:
 
     def begin(self, id: str, epoch: int, head: int) -> None:
         """A run of this process begins in `epoch`; what earlier epochs streamed stays with who saw it."""
+        self._fresh.pop(id, None)
         channel = self._channels.setdefault(id, Channel())
         channel.begin(epoch, head)
         self._listen()
@@ -98,6 +110,8 @@ class Feed:
     def publish(self, id: str, rows: tuple[LogRow, ...], settled: tuple[str, ...] = ()) -> None:
         """Show committed entries; `settled` names the messages and calls whose deltas they replace."""
         channel = self._channels.get(id)
+        if self._fresh.pop(id, None) is not None and rows and rows[0].seq == 1:
+            self._fresh[id] = rows
         if self._stream is not None and rows and rows[0].seq > 1:  # nobody can know of a new one yet
             self._stream.ring(id)
             self._stream.settle(id, rows[0].epoch, settled)
@@ -163,6 +177,12 @@ class Feed:
     async def _look_first(self, id: str, channel: Channel, reader: Reader) -> None:
         """Fill the channel up to now. Who comes back to a place is shown what was streamed since, done or not."""
         fresh = not channel.known
+        rows = self._fresh.pop(id, ())
+        if rows and fresh and reader.place == START:
+            channel.known, reader.born = True, channel.end
+            for row in rows:
+                channel.enter(row)
+            return
         await self._pulls.now(id, channel, reader.seq)
         if self._pulled(channel):
             if reader.place != START:
@@ -218,6 +238,7 @@ class Feed:
     def _hear(self, bell: str | None) -> None:
         """Another process has written: look at what its bell names, or at everything."""
         if bell is None:
+            self._fresh.clear()
             for id in list(self._channels):
                 self._look(id)
             self.on_foreign_write(None)
@@ -225,6 +246,7 @@ class Feed:
         who, *ids = bell.split("\n")
         if self._stream is not None and who != self._stream.name:
             for id in ids:
+                self._fresh.pop(id, None)
                 self._look(id)
                 self.on_foreign_write(id)
 

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from flux import redaction
+from flux.entries.workflows import WorkflowFailed
 from flux.errors import Fenced
 from flux.events import (
     ENDS,
@@ -29,9 +30,8 @@ from flux.events import (
 )
 from flux.messages import text_of
 from flux.store import webhooks
-from flux.store.database import Row, Scope, Steps
+from flux.store.database import Row, Scope, Steps, one, together
 from flux.store.executions import State
-from flux.workflow_entries import WorkflowFailed
 
 INSERT = "insert into events (execution_id, seq, type, run_id, epoch, at, body, words) values {} returning at"
 INSERTED = "(:id, :seq_{n}, :type_{n}, :run_id, :epoch, :now, :body_{n}, :words_{n})"
@@ -61,6 +61,11 @@ returning head, state"""
 
 CLOSE_INTERRUPTS = "update interrupts set state = 'cancelled' where execution_id = :id and state = 'open'"
 
+#: Of an execution that is just ending; behind the update of its row, for which who begins to wait has to wait.
+CONCERNED = """
+select exists (select 1 from executions where root = :id and driver is not null and state <> 'ended'),
+  exists (select 1 from waits where target = :id)"""
+
 READ = """
 select seq, type, run_id, epoch, at, body from events
 where execution_id = :id and seq > :after
@@ -76,6 +81,13 @@ where execution_id = :id and seq > :after
     select seq from events where execution_id = :id and type = 'chat_response' order by seq desc limit 1
   ))
   and exists (select 1 from executions where id = :id and tenant = :tenant)
+order by seq"""
+
+#: The same of a workflow that is just claimed, as long as its log is short.
+LOAD_CLAIMED = """
+select seq, epoch, at, body from events where execution_id = :id and exists (
+  select 1 from executions
+  where id = :id and worker = :worker and state = 'running' and kind = 'workflow' and head <= :most)
 order by seq"""
 
 #: The compaction from which a log is read, and what of before it is still needed.
@@ -130,12 +142,17 @@ class LogRow(Struct, frozen=True):
 
 
 class Appended(Struct, frozen=True):
-    """What an append did: the rows as stored, the state it left, and how many webhooks are to be told."""
+    """What an append did: the rows as stored, the state it left, and how many webhooks are to be told.
+
+    Of an end: whether the execution drives others that are still open, and whether others wait for it.
+    """
 
     rows: tuple[LogRow, ...]
     head: int
     state: State
     hooked: int = 0
+    drives: bool = False
+    awaited: bool = False
 
 
 def append(
@@ -179,15 +196,23 @@ def append(
     if not rows:
         raise Fenced(debug=f"append to {id} in epoch {epoch}")
     head, state = rows[0]
-    written = yield from insert(id, entries, head, started or run, epoch)
-    hooked = 0
+    beside: list[Steps[Any]] = [_tells(scope, id, started or run, head, ends, then if state == "waiting" else None)]
     if ends is not None:
-        yield CLOSE_INTERRUPTS, {"id": id}
+        beside.append(one(CLOSE_INTERRUPTS, id=id))
+    if state == "ended":
+        beside.append(one(CONCERNED, id=id))
+    written, hooked, *rest = yield from together(insert(id, entries, head, started or run, epoch), *beside)
+    drives, awaited = rest[-1][0] if state == "ended" else (False, False)
+    return Appended(written, head, state, hooked, bool(drives), bool(awaited))
+
+
+def _tells(scope: Scope, id: str, run: str | None, head: int, ends: Any, waits: Then | None) -> Steps[int]:
+    """Tell webhooks that a run has ended, or waits; how many are told."""
     if isinstance(ends, RUN_ENDS):
-        hooked = yield from webhooks.note_end(scope, id, started or run, head, ends)
-    elif then is not None and state == "waiting":
-        hooked = yield from webhooks.note_waiting(scope, id, run, head, then.waiting_for)
-    return Appended(written, head, state, hooked)
+        return (yield from webhooks.note_end(scope, id, run, head, ends))
+    if waits is not None:
+        return (yield from webhooks.note_waiting(scope, id, run, head, waits.waiting_for))
+    return 0
 
 
 def insert(id: str, entries: Sequence[Entry], head: int, run: str | None, epoch: int) -> Steps[tuple[LogRow, ...]]:
@@ -265,6 +290,12 @@ def newest(scope: Scope, id: str, type: type[Entry]) -> Steps[LogRow | None]:
 def load(scope: Scope, id: str, after: int = 0) -> Steps[list[Stored]]:
     """The entries behind `after` that a run goes on by, decoded: all but the older `ChatResponse`s."""
     rows = yield LOAD, {"id": id, "tenant": scope.tenant, "after": after}
+    return _decoded(rows)
+
+
+def load_claimed(id: str, worker: str, most: int) -> Steps[list[Stored]]:
+    """All entries of a workflow that this worker has claimed; none when there are more than `most`."""
+    rows = yield LOAD_CLAIMED, {"id": id, "worker": worker, "most": most}
     return _decoded(rows)
 
 

@@ -68,21 +68,29 @@ def claim_plain(id: str, worker: str, pools: Sequence[str]) -> Steps[Execution |
     return Execution(*rows[0]) if rows else None
 
 
+def is_scheduled(id: str) -> Steps[bool]:
+    """Whether an execution waits for a worker now."""
+    rows = yield "select 1 from executions where id = :id and state = 'scheduled' and due <= :now", {"id": id}
+    return bool(rows)
+
+
 def sweep(
-    pools: Sequence[str], limit: int, fits: Callable[[str], bool] = bool, worker: str = ""
+    pools: Sequence[str], limit: int, fits: Callable[[str], bool] = bool, worker: str = "", patience: float = 0.0
 ) -> Steps[tuple[list[str], float | None]]:
     """Wake timers; the ids that `worker` may claim now, oldest first, and seconds until the next timer.
 
-    `fits` says of the requests of an execution whether they can be met here; others are left out.
+    `fits` says of the requests of an execution whether they can be met here; others are left out. So are those
+    to which a hint was given less than `patience` seconds ago.
     """
     rows: list[Row] = yield "select :now", {}
     at = rows[0][0]
     served = {"pools": joined(pools), "at": at}
     yield TIMER, served
     refused = yield from _refused(fits)
-    rows = yield CLAIMABLE, {**served, "refused": refused, "worker": worker, "limit": limit}
+    served |= {"refused": refused, "worker": worker, "patience": patience}
+    rows = yield CLAIMABLE, {**served, "limit": limit}
     ids = [row[0] for row in rows]
-    rows = yield NEXT_SCHEDULED, {**served, "refused": refused}
+    rows = yield NEXT_SCHEDULED, served
     scheduled = rows[0][0]
     rows = yield NEXT_WAITING, served
     next_at = min((due for due in (scheduled, rows[0][0]) if due is not None), default=None)
@@ -101,11 +109,17 @@ def joined(pools: Sequence[str]) -> str:
     return "".join(f"|{pool}|" for pool in pools)
 
 
+#: Whoever schedules an execution for now gives a hint; who was woken by a timer, or taken from the dead, has none.
+UNHINTED = "(due <> updated or failures > 0 or due <= :at - cast(:patience as double precision))"
+
 CLAIMABLE = f"""
-select id from executions where state = 'scheduled' and due <= :at and {SERVED} and {FITS} and {WANTED}
+select id from executions where state = 'scheduled' and due <= :at and {SERVED} and {FITS} and {WANTED} and {UNHINTED}
 order by due limit :limit"""
 
-NEXT_SCHEDULED = f"select min(due) from executions where state = 'scheduled' and due > :at and {SERVED} and {FITS}"
+#: Behind those that are not due yet come those whose hint is awaited.
+NEXT_SCHEDULED = f"""
+select min(case when due > :at then due else :at + cast(:patience as double precision) end)
+from executions where state = 'scheduled' and (due > :at or not {UNHINTED}) and {SERVED} and {FITS}"""
 
 NEXT_WAITING = f"select min(due) from executions where state = 'waiting' and due > :at and {SERVED}"
 

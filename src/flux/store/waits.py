@@ -26,16 +26,6 @@ def wait_for(scope: Scope, id: str, target: str) -> Steps[None]:
     )
 
 
-def concerned(id: str) -> Steps[tuple[bool, bool]]:
-    """Whether an execution that is just ending drives others, and whether others wait for it; mostly neither."""
-    rows = yield (
-        "select exists (select 1 from executions where root = :id and driver is not null and state <> 'ended'),"
-        " exists (select 1 from waits where target = :id)",
-        {"id": id},
-    )
-    return bool(rows[0][0]), bool(rows[0][1])
-
-
 def release(tenant: str, target: str, outcome: str) -> Steps[tuple[Woken, ...]]:
     """Tell everybody who waits for an execution that it has ended, in the transaction that ends it."""
     rows = yield "delete from waits where target = :target returning execution_id", {"target": target}

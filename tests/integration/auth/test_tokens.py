@@ -8,8 +8,8 @@ import pytest
 from joserfc.jwk import OctKey, RSAKey
 from msgspec.structs import replace
 
-from flux.engine.identity import Identities
-from flux.engine.principals import Principals
+from flux.engine.service.identity import Identities
+from flux.engine.service.principals import Principals
 from flux.errors import Unavailable
 from flux.server import oidc
 from flux.server.oidc import TokenRefused, Tokens

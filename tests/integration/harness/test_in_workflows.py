@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from flux import define_agent_profile, pause, workflow
-from flux.agents.harness.stores import SessionKey
+from flux.agents.code.stores import SessionKey
 from flux.errors import HarnessExists, InvalidInput
 from flux.testing import Call, Reply, ScriptedModel
 from flux.testing.session_stores import MemorySessionStore

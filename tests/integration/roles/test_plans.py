@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flux.engine.answers import Decision
+from flux.engine.intake.answers import Decision
 from flux.errors import InterruptDecided, InterruptNotFound, InvalidInput, PlanInvalid
 from flux.events import ToolDone
 from flux.messages import ToolResult
@@ -229,7 +229,7 @@ async def test_a_plan_whose_run_is_stopped_is_cancelled_and_its_questions_are_cl
         process = await runtime.process()
         await process.sessions.cancel(runtime.scope, asked.session)
         stopped = await runtime.settled(asked.session)
-        assert (stopped.state, stopped.error) == ("failed", "the run was stopped")
+        assert (stopped.state, str(stopped.error)) == ("failed", "the run was stopped")
         with pytest.raises(InterruptDecided):
             await runtime.respond_to_approval(gated.pending_approvals[0].id, approved=True)
         assert shop.shelf.done == []

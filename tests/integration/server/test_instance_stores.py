@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from flux import create_agent, init_agent
+from flux.agents.code.stores import SessionKey
 from flux.agents.define.agent import AgentCreateContext
 from flux.agents.harness.host import close_hosts
-from flux.agents.harness.stores import SessionKey
 from flux.agents.project.discovery import Project
 from flux.models.configured import configure_provider, forget_provider
 from flux.models.scripted import Reply, ScriptedModel

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from flux.agents.types import ChatResponseOutput
-from flux.engine.pools import pool_of
-from flux.engine.values import encode_value, readable
+from flux.engine.dispatching.pools import pool_of
+from flux.engine.encoding.values import encode_value, readable
 from flux.store import executions
 from flux.store.database import LOCAL
 from tests.integration.server.conversations import greeted, source, talker

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from flux import ExecutionContext, call, workflow
+from flux.entries.workflows import WorkflowCompleted
 from flux.output_storage import LocalFileStorage, OutputStorage, OutputStorageReference
-from flux.workflow_entries import WorkflowCompleted
 from tests.integration.workflows.machine import Machine
 
 LARGE = "x" * 100_000
@@ -58,7 +58,8 @@ async def test_who_calls_it_as_itself_gets_the_value_and_by_name_the_reference(
 ) -> None:
     code = workflow.with_options(namespace="outputs", name="asks_for_both")(asks_for_both)
     kept_in(tmp_path)
-    assert (await machine.run(code, str(tmp_path))).output == [1, "local_file"]
+    ended = await machine.until(await machine.start(code, str(tmp_path)), "ended")
+    assert ended.output == [1, "local_file"]
 
 
 @pytest.mark.behaviour("storage:workflows:full")

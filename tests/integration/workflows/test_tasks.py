@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flux import ExecutionContext, TaskMetadata, task, workflow
-from flux.engine.flow import parallel, pipeline
+from flux.engine.workflows.flow import parallel, pipeline
 from flux.errors import ExecutionError, InvalidInput
 from flux.store.database import Database
 from tests.integration.workflows.machine import Machine, working

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flux.agents.harness.types import PromptCost, usage_of
+from flux.agents.code.types import PromptCost, usage_of
 from flux.messages import FREE, Costs, Usage
 from flux.models import limits
 from flux.store.executions import Spent
@@ -20,7 +20,7 @@ USED = Usage(input=10_000, output=500, cache_read=6_000, cache_write=2_000)
     ],
 )
 def test_a_price_has_the_parts_of_the_table(name: str, costs: Costs | None) -> None:
-    found = limits.costs(*name.split("/"), USED)
+    found = limits.costs(name.partition("/")[0], name.partition("/")[2], USED)
     assert (found is None) == (costs is None)
     if found is not None and costs is not None:
         wanted = (costs.input, costs.output, costs.cache_read, costs.cache_write)

@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 
 from flux import strict_yaml
+from flux.agents.define.definition import MAX_BYTES, AgentDefinition, define
 from flux.agents.define.files import Warn, beside, inline
-from flux.agents.definition import MAX_BYTES, AgentDefinition, define
-from flux.agents.shipped import is_file, tool_entries
+from flux.agents.define.shipped import is_file, tool_entries
 from flux.errors import DefinitionInvalid
 from flux.tools.skill import Skill
 from flux.tools.tool_file import ToolFile

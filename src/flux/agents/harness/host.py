@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from flux.agents.code.stores import SessionKey, SessionStore, loaded
 from flux.agents.harness.calls import CallHandle
-from flux.agents.harness.stores import SessionKey, SessionStore, loaded
 from flux.agents.process import Process, open_process
 from flux.deltas import decode_delta
-from flux.engine.admitting import start_session_steps, title_of
-from flux.engine.inputs import NewSession
-from flux.engine.run import Executor
-from flux.engine.upkeep import to_the_end
+from flux.engine.dispatching.upkeep import to_the_end
+from flux.engine.intake.admitting import start_session_steps, title_of
+from flux.engine.intake.inputs import NewSession
+from flux.engine.running.run import Executor
 from flux.errors import FluxError, SessionBusy, SessionEnded, SessionExists, SessionNotFound
 from flux.events import DeltaEvent, Entry, Stored, UnknownEntry, UserSaid, decode
 from flux.settings import Settings, load_settings

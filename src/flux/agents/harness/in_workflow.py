@@ -5,20 +5,19 @@ What an operation came to is remembered like any task's: a workflow that goes on
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
+from flux.agents.code.ids import check_id
 from flux.agents.define.agent import AgentCreateContext, CreatedAgent, Resolved, extended, resolve
 from flux.agents.define.profile import AgentProfile
 from flux.agents.define.tool import ToolDefinition
 from flux.agents.harness.harness import DEFAULT, Harness, checked_sandbox
-from flux.agents.harness.ids import check_id
 from flux.agents.harness.session import Session
 from flux.agents.harness.workflow_session import WorkflowSession
-from flux.engine.context import ExecutionContext
-from flux.engine.driving import child_id
-from flux.engine.journal import Journal, journal_here
+from flux.engine.running.driving import child_id, session_key
+from flux.engine.workflows.context import ExecutionContext
+from flux.engine.workflows.journal import Journal, journal_here
 from flux.errors import InvalidInput, SessionNotFound
 from flux.sandboxes.base import Sandbox
 from flux.tools.cancel import CancelSignal
@@ -80,8 +79,8 @@ class WorkflowHarness(Harness):
 
     def id_of(self, name: str) -> str:
         """The id of the session of a name: the same when the code is run again, another one once that was deleted."""
-        plain = (self.agent, self.id, name)
-        key = json.dumps([*plain, self.sessions_here.deleted.count(plain)])
+        deleted = self.sessions_here.deleted.count((self.agent, self.id, name))
+        key = session_key(self.agent, self.id, name, deleted)
         return child_id(self.journal.run.id, key)
 
 

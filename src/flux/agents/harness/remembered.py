@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 
+from flux.agents.code.errors import AbortError
+from flux.agents.code.outcome import CANCELLED, Outcome
 from flux.agents.harness.commands import Command, CommandRun
-from flux.agents.harness.errors import AbortError
-from flux.agents.harness.outcome import CANCELLED, Outcome
-from flux.agents.kits import Given
-from flux.engine.journal import Journal
-from flux.engine.place import Body, here
-from flux.engine.run import Executor, Run
+from flux.agents.turn.kits import Given
+from flux.engine.running.run import Executor, Run
+from flux.engine.workflows.journal import Journal
+from flux.engine.workflows.place import Body, here
 from flux.errors import InvalidInput
 from flux.events import Stored, UserSaid
 from flux.sandboxes.base import Sandbox, ShellResult

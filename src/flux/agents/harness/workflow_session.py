@@ -10,29 +10,30 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import msgspec
 
 from flux.agents.asking import Asked, session_executor
-from flux.agents.forking import fork_steps, plan_fork
+from flux.agents.code.ids import check_id
+from flux.agents.code.outcome import compacted_of, outcome_of, response_of, spent_in
+from flux.agents.code.stores import exported, loaded
+from flux.agents.code.types import PromptResponse, PromptResult, model_of
 from flux.agents.harness.calls import CallHandle
 from flux.agents.harness.commands import Command
 from flux.agents.harness.host import Shown
-from flux.agents.harness.ids import check_id
-from flux.agents.harness.outcome import compacted_of, outcome_of, response_of, spent_in
 from flux.agents.harness.remembered import Commanding, body_here, found_in, kept_of, since, until, written
 from flux.agents.harness.session import Session, Work, conversation
-from flux.agents.harness.stores import exported, loaded
-from flux.agents.harness.types import PromptResponse, PromptResult, model_of
 from flux.agents.harness.wanted import Wanted, wanted
-from flux.agents.kits import Given
-from flux.engine.answers import Admitted, Written
-from flux.engine.driving import child_id, driver_of
-from flux.engine.place import Body
-from flux.engine.run import Executor, Run
-from flux.engine.task import task
+from flux.agents.service.forking import fork_steps, plan_fork
+from flux.agents.turn.kits import Given
+from flux.engine.intake.answers import Admitted, Written
+from flux.engine.running.driving import child_id, driver_of
+from flux.engine.running.run import Executor, Run
+from flux.engine.workflows.place import Body
+from flux.engine.workflows.task import task
 from flux.errors import Conflict, ExecutionError, SessionBusy, SessionExists, SessionNotFound
 from flux.events import CompactRequested, DeltaEvent, Entry, Forked, SessionStarted
 from flux.messages import Message
 from flux.sandboxes.base import ShellResult
 from flux.store import driven, executions, log
 from flux.store.database import Steps
+from flux.store.forks import Under
 from flux.store.log import History
 from flux.tools.cancel import CancelSignal
 
@@ -212,7 +213,9 @@ class WorkflowSession(Session):
             if not isinstance(last, Forked) or last.source != self.id:
                 raise SessionExists(_EXISTS.format(name))
             return
-        fork = await plan_fork(run.database, run.scope, row, at, id=id, name=name, driven=True)
+        fork = await plan_fork(
+            run.database, run.scope, row, at, id=id, name=name, under=Under(run.id, run.execution.root)
+        )
         await self._write(_held(run, fork_steps(run.scope, fork)))
 
     async def _write(self, program: Steps[Written]) -> None:

@@ -9,14 +9,14 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from importlib import import_module
 from typing import Any
 
+from flux.agents.code.given import given_for
+from flux.agents.code.place import open_sandbox
 from flux.agents.define.agent import Resolved
-from flux.agents.harness.given import given_for
-from flux.agents.harness.place import open_sandbox
-from flux.agents.kept import Recent
-from flux.agents.kits import Given
+from flux.agents.parts.kept import Recent
 from flux.agents.project.discovery import Project
 from flux.agents.project.initialising import initialised, save
-from flux.engine.run import Run
+from flux.agents.turn.kits import Given
+from flux.engine.running.run import Run
 from flux.errors import AgentNotFound, FluxError
 from flux.sandboxes.base import Sandbox
 from flux.sandboxes.factories import Virtual
@@ -70,7 +70,7 @@ class ProjectAgents:
             if resolved.sandbox is None or resolved.sandbox is False or isinstance(resolved.sandbox, Virtual):
                 kept = stack.enter_context(self._files(key))
                 # bashkit is a large library, which only virtual sandboxes need.
-                made = import_module("flux.agents.kept_files").KeptSandbox(run, kept)
+                made = import_module("flux.agents.parts.kept_files").KeptSandbox(run, kept)
                 return await open_sandbox(resolved.name, made, resolved.cwd)
             found = self._sandboxes.get(key)
             if found is None:
@@ -83,7 +83,7 @@ class ProjectAgents:
         """The virtual files of an instance, the same for its runs that go on here at the same time."""
         files, users = self._in_use.get(key, (None, 0))
         if files is None:
-            files = import_module("flux.agents.kept_files").KeptFiles(place_of(key[1], key[2]))
+            files = import_module("flux.agents.parts.kept_files").KeptFiles(place_of(key[1], key[2]))
         self._in_use[key] = (files, users + 1)
         try:
             yield files

@@ -16,8 +16,8 @@ from typing import Any
 from msgspec import Struct
 
 from flux.agents.define.agent import CreatedAgent
-from flux.engine.pools import DEFAULT
-from flux.engine.workflow import NAME, NAMESPACE, workflow
+from flux.engine.dispatching.pools import DEFAULT
+from flux.engine.workflows.workflow import NAME, NAMESPACE, workflow
 from flux.errors import ProjectUnusable, describe
 
 #: The module of a project that may decide for all its agents who may use which instance.
@@ -107,7 +107,8 @@ def load_project(root: Path) -> Project:
         raise ProjectUnusable("; ".join(faults))
     if not found.agents and not found.workflows:
         raise ProjectUnusable(
-            f"{root} has no agents: make agents/NAME.py with `default = create_agent(…)`, or begin with `flux init`"
+            f"{root} is no project, it has no agents and no workflows: make agents/NAME.py with"
+            " `default = create_agent(…)`, or let `flux init NAME` write a project"
         )
     rules = {name: found.rules.get(name) or found.rules.get(APP) for name in found.agents}
     authorize = {name: rule for name, rule in rules.items() if rule is not None}

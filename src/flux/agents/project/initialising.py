@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
+from flux.agents.code.stores import SessionKey, check_store, exported, loaded
 from flux.agents.define.agent import AgentCreateContext, CreatedAgent, Resolved, resolve
-from flux.agents.harness.stores import SessionKey, check_store, exported, loaded
-from flux.engine.run import Run
+from flux.engine.running.run import Run
 from flux.errors import AgentFailed, DefinitionInvalid, FluxError, InvalidInput, describe
 from flux.store import log
 from flux.store.log import History

@@ -9,16 +9,16 @@ from typing import Any
 
 from msgspec import Struct
 
-from flux.agents.harness.ids import check_id
-from flux.agents.harness.outcome import Outcome, outcome_of, spent_in
-from flux.agents.harness.stores import SessionKey
+from flux.agents.code.ids import check_id
+from flux.agents.code.outcome import Outcome, outcome_of, spent_in
+from flux.agents.code.stores import SessionKey
 from flux.agents.project.discovery import Project
 from flux.agents.project.initialising import forget, history_of
-from flux.agents.sessions import Sessions
-from flux.engine.admission import Admission
-from flux.engine.answers import Admitted
-from flux.engine.history import iso
-from flux.engine.inputs import NewMessage, NewSession
+from flux.agents.service.sessions import Sessions
+from flux.engine.intake.admission import Admission
+from flux.engine.intake.answers import Admitted
+from flux.engine.intake.inputs import NewMessage, NewSession
+from flux.engine.workflows.history import iso
 from flux.errors import AgentNotFound, DispatchNotFound, Forbidden, SessionNotFound
 from flux.events import AssistantSaid, Cancelled, ChatResponse, RunFailed, RunStarted, Stored, UserSaid
 from flux.store.database import Scope

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query, Request
 from pydantic import AfterValidator
 
-from flux.agents.definition import AgentDefinition, define
-from flux.agents.rights import permission_for, withheld
+from flux.agents.define.definition import AgentDefinition, define
+from flux.agents.parts.rights import permission_for, withheld
 from flux.errors import DefinitionInvalid
 from flux.server.auth import caller_of
 from flux.server.context import chosen, process_of, scope_of
@@ -60,7 +60,7 @@ async def get_agent(request: Request, name: str) -> dict[str, Any]:
     notes = process.mcp.troubles(AgentDefinition.from_json(found.definition).mcp_servers, scope.tenant, scope.principal)
     told = _told(request, found) | ({"notes": notes} if notes else {})
     permissions = caller_of(request).permissions
-    kept_back = withheld(process.agents.offered(found), permissions)
+    kept_back = withheld(await process.agents.offered(found), permissions)
     return told | ({"withheld": {name: permission_for(name) for name in kept_back}} if kept_back else {})
 
 

@@ -37,7 +37,7 @@ async def start_run(
     if wait is None:
         shown = await process.executions.summary(scope, admitted.id)
     else:
-        shown = await (await waiter_for(request, scope, admitted)).at_rest(Cursor(0))
+        shown = await (await waiter_for(request, scope, admitted, talks=False)).at_rest(Cursor(0))
     run = _run(shown)
     return JSONResponse(run, 200 if run["status"] in ("completed", "failed", "cancelled") else 202)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from fastapi import APIRouter, Body, Depends, Header, Query, Request
 from fastapi.responses import Response
 
-from flux.engine.identity import TALK
+from flux.engine.service.identity import TALK
 from flux.server.context import process_of, scope_of
 from flux.server.rbac import check
 from flux.server.waiting import waiter_for
@@ -31,7 +31,7 @@ class Asked(NamedTuple):
     key: str | None
 
 
-def _asked(detailed: bool = False, key: Key = None) -> Asked:
+async def _asked(detailed: bool = False, key: Key = None) -> Asked:
     return Asked(detailed, key)
 
 
@@ -52,7 +52,7 @@ async def run_workflow(
     _check_run(request, namespace, name, input)
     contract, scope = process_of(request).contract, scope_of(request)
     admitted = await contract.start(scope, f"{namespace}/{name}", input, version=version, key=how.key)
-    waiter = await waiter_for(request, scope, admitted)
+    waiter = await waiter_for(request, scope, admitted, talks=namespace == AGENTS)
     return await waiter.answer(mode, Cursor(0), detailed=how.detailed)
 
 
@@ -70,7 +70,7 @@ async def resume_workflow(
     """Answer a pause; the body is what it returns. `pause` names it where several are open."""
     contract, scope = process_of(request).contract, scope_of(request)
     admitted = await contract.resume(scope, f"{namespace}/{name}", id, input, pause, key=how.key)
-    waiter = await waiter_for(request, scope, admitted)
+    waiter = await waiter_for(request, scope, admitted, talks=namespace == AGENTS)
     return await waiter.answer(mode, Cursor(admitted.seq - 1), detailed=how.detailed)
 
 
