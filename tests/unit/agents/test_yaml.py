@@ -155,7 +155,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         load_fields(big, {})
     promptless = tmp_path / "agent.yaml"
     promptless.write_text("name: a\nmodel: test/one\n")
-    with pytest.raises(DefinitionInvalid, match="missing field 'system_prompt'"):
+    with pytest.raises(DefinitionInvalid, match=r"missing field 'system_prompt'$"):
+        define_from(promptless, {})
+    promptless.write_text("name: a\nmodel: test/one\nsystem_prompt_file: x\n")
+    with pytest.raises(DefinitionInvalid, match="missing field 'system_prompt'; unknown field 'system_prompt_file'"):
         define_from(promptless, {})
 
 

@@ -97,7 +97,10 @@ class Agents:
 
     def problems(self, found: AgentVersion) -> list[str]:
         """What keeps an agent from running in this process now."""
-        return self._binder.problems(AgentDefinition.from_json(found.definition))
+        try:
+            return self._binder.problems(AgentDefinition.from_json(found.definition))
+        except DefinitionInvalid as error:  # of a model that another process has
+            return [str(error)]
 
     async def offered(self, found: AgentVersion) -> list[str]:
         """The names of an agent's tools, as far as its definition tells; none where they do not exist here."""
