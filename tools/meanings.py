@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flux.agents.definition import NAME, RESERVED
+from flux.agents.define.definition import NAME, RESERVED
 
 SETTINGS = {
     "home": "The directory of all state. Default: `./.flux` if it is there, else `flux` in the user's data directory",
@@ -34,8 +34,8 @@ SETTINGS = {
     "elicitation_window": "Seconds that a call waits for an answer to what its MCP server asks; then the session waits",
     "max_message_bytes": "Bytes of one message; a request body may have six times as many",
     "max_header_bytes": "Bytes of the headers and the address of one request",
-    "max_requests_per_second": "Requests of one principal; twice as many may come at once. 0: no limit",
-    "max_runs": "Runs of one principal that are scheduled or running. 0: no limit",
+    "max_requests_per_second": "Requests of one principal; twice as many at once. 0: none. Unset: 200 with auth on",
+    "max_runs": "Runs of one principal that are scheduled or running. 0: none. Unset: 1,000 with auth on",
     "max_queued_messages": "Messages that wait in one session. 0: no limit",
     "max_queued_runs": "Executions that wait for a worker, of all. 0: no limit",
     "max_readers": "Streams that are read from one server at the same time. 0: no limit",
@@ -139,18 +139,6 @@ DEFINITION = {
     "CompactionConfig.keep_recent_tokens": "About how many tokens of the newest history stay as they are",
     "CompactionConfig.model": "The model that writes the summary. Default: the agent's own",
 }
-
-OPTIONS = {
-    "--format": "How the result is printed",
-    "--limit": "The most to list",
-    "--state": "Only sessions in this state",
-    "--system-prompt-file": "A file with the instructions",
-    "--mode": "Where to talk. `web` and `api` are not available yet",
-    "--reasoning-effort": DEFINITION["reasoning_effort"],
-    "--planning": DEFINITION["planning"],
-    "--max-tool-calls": DEFINITION["max_tool_calls"],
-}
-COMMANDS: dict[str, str] = {}
 
 EVENTS = {
     "agent": "The name of the agent",
@@ -265,6 +253,9 @@ EVENTS = {
     "TextPart.text": "The text",
     "ImagePart.data": "The bytes of the image, in base64",
     "ImagePart.media_type": "Its media type, such as `image/png`",
+    "FilePart.data": "The bytes of the document, in base64",
+    "FilePart.media_type": "Its media type, such as `application/pdf`",
+    "FilePart.name": "What it is called",
     "ReasoningPart.text": "The reasoning",
     "ReasoningPart.signature": "Given by the provider; goes back to it alone",
     "ReasoningPart.id": "Given by the provider",
@@ -287,6 +278,8 @@ EVENTS = {
     "WORKFLOW_COMPLETED.value": "What the workflow returned, in the typed form of values",
     "WORKFLOW_FAILED.value": "The exception, in the typed form of values",
     "value": "What there is to say of it",
+    "limit": "The limit that forced the answer, such as `max_tool_calls`; else `null`",
+    "within": "The tool call whose code asks; else `null`",
     "TASK_STARTED.value": "The arguments, where they are small and plain",
     "TASK_FAILED.error": "The type of the error",
     "TASK_FAILED.message": "The error in one line",

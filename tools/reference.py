@@ -13,24 +13,27 @@ from typing import Any
 import click
 import msgspec
 
-from flux.agents.definition import AgentDefinition
+from flux.agents.define.definition import AgentDefinition
 from flux.deltas import DELTA_TYPES
 from flux.events import ENTRY_TYPES
 from flux.settings import GUARDED, ApiKeys, Auth, Oidc, Provider, Settings
 from flux.surfaces.cli.main import cli
-from tools.meanings import COMMANDS, DEFINITION, EVENTS, NOT_WRITTEN, ONLY_VARIABLES, OPTIONS, PROVIDERS, SETTINGS
+from tools.meanings import DEFINITION, EVENTS, NOT_WRITTEN, ONLY_VARIABLES, PROVIDERS, SETTINGS
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "reference"
 NOTE = "<!-- Written by tools/reference.py; run `./dev docs` after a change of the code. -->\n"
 REFS = "#/$defs/"
+#: Where the page of events tells of what has no section "Type …".
+ANCHORS = {cls.__name__: name for name, cls in {**ENTRY_TYPES, **DELTA_TYPES}.items()}
 
 Schema = dict[str, Any]
 
 CLI_INTRO = """
 Exit codes: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted. Results go to standard output, problems to
 standard error, in one line. `--debug` may stand anywhere and shows the trace of an error. `-h` and `--help` explain
-any command.
+any command. In a shell's profile, `eval "$(_FLUX_COMPLETE=bash_source flux)"` lets Tab complete commands and options
+(`zsh_source`, `fish_source`).
 """
 SETTINGS_INTRO = f"""
 A flag goes before a variable, a variable before `./flux.toml`, that before `flux/flux.toml` in the user's
@@ -68,7 +71,7 @@ def describe(schema: Schema) -> str:
         return " or ".join(describe(choice) for choice in schema["anyOf"])
     if "$ref" in schema:
         name = schema["$ref"].removeprefix(REFS)
-        return f"[{name}](#type-{name.lower()})"
+        return f"[{name}](#{ANCHORS.get(name, f'type-{name.lower()}')})"
     if "const" in schema or "enum" in schema:
         values = schema.get("enum") or [schema["const"]]
         return ", ".join(f"`{value if isinstance(value, str) else json.dumps(value)}`" for value in values)
@@ -153,11 +156,13 @@ def _command(path: str, command: click.Command) -> str:
         return ""
     context = click.Context(command, info_name=path)
     usage = " ".join([path, *command.collect_usage_pieces(context)])
-    note = f"{COMMANDS[path]} " if path in COMMANDS else ""
-    text = f"\n## {path}\n\n`{usage}`\n\n{note}{_paragraphs(command.help or '')}\n"
+    text = f"\n## {path}\n\n`{usage}`\n\n{_paragraphs(command.help or '')}\n"
     options = [option for option in command.params if isinstance(option, click.Option) and not option.hidden]
     rows = ((f"`{_spelled(option)}`", option_meaning(option)) for option in options)
     text += f"\n{table(('option', 'meaning'), rows)}" if options else ""
+    if command.epilog:
+        lines = command.epilog.partition("Examples:\n")[2]
+        text += f"\n```console\n{''.join(f'$ {line.strip()}' + chr(10) for line in lines.splitlines())}```\n"
     later = [f"`{option.opts[0]}`" for option in command.params if isinstance(option, click.Option) and option.hidden]
     return text + (f"\nNot available yet: {', '.join(later)}.\n" if later else "")
 
@@ -177,7 +182,7 @@ def _spelled(option: click.Option) -> str:
 
 def option_meaning(option: click.Option) -> str:
     """The help of an option, with its default."""
-    meaning = (option.help or OPTIONS[option.opts[0]]).rstrip(".")
+    meaning = (option.help or "").rstrip(".")
     return f"{meaning}. Default: `{option.default}`" if option.show_default else meaning.replace(".  [", " [")
 
 

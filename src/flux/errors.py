@@ -40,6 +40,7 @@ FluxError
 │   ├── ExecutionInterrupted     its worker stopped while it ran once; the outcome is unknown
 │   ├── ApprovalRejected         a person rejected it
 │   ├── AgentFailed              the run of an agent that it asked failed
+│   │   └── TurnLimitReached         it came to a limit of its agent, which forced an answer
 │   ├── ToolExecutionError       the tool of an MCP server failed
 │   └── WorkflowFailedError      a workflow that was called failed
 ├── ExecutionSuspended      500  internal: the workflow stops here for now
@@ -338,6 +339,10 @@ class ExecutionError(FluxError):
 
 class AgentFailed(ExecutionError):
     """The run of an agent failed."""
+
+
+class TurnLimitReached(AgentFailed):
+    """A limit of an agent has forced its answer; `details` has `agent` and `limit`."""
 
 
 class ToolExecutionError(ExecutionError):

@@ -11,22 +11,22 @@ from typing import Any, Literal, Union, get_args
 import msgspec
 from msgspec import Struct
 
-from flux.compaction_entries import CompactDone as CompactDone  # noqa: PLC0414 - everybody takes these from here
-from flux.compaction_entries import Compacted as Compacted  # noqa: PLC0414
-from flux.compaction_entries import CompactRequested as CompactRequested  # noqa: PLC0414
 from flux.deltas import DeltaEvent as DeltaEvent  # noqa: PLC0414 - everybody takes these from here
 from flux.deltas import Progress as Progress  # noqa: PLC0414
 from flux.deltas import Reasoning as Reasoning  # noqa: PLC0414
 from flux.deltas import Token as Token  # noqa: PLC0414
 from flux.deltas import ToolOutput as ToolOutput  # noqa: PLC0414
-from flux.entry import Entry as Entry  # noqa: PLC0414
-from flux.entry import entry_types
+from flux.entries.base import Entry as Entry  # noqa: PLC0414
+from flux.entries.base import entry_types
+from flux.entries.compaction import CompactDone as CompactDone  # noqa: PLC0414 - everybody takes these from here
+from flux.entries.compaction import Compacted as Compacted  # noqa: PLC0414
+from flux.entries.compaction import CompactRequested as CompactRequested  # noqa: PLC0414
+from flux.entries.plans import PlanChanged as PlanChanged  # noqa: PLC0414
+from flux.entries.plans import Planned as Planned  # noqa: PLC0414
+from flux.entries.plans import PlanState as PlanState  # noqa: PLC0414
+from flux.entries.workflows import WORKFLOW_ENDS, TaskCompleted, TaskFailed
 from flux.errors import DatabaseTooNew
 from flux.messages import AssistantPart, StopReason, ToolCall, Usage, UserPart
-from flux.plan_entries import PlanChanged as PlanChanged  # noqa: PLC0414
-from flux.plan_entries import Planned as Planned  # noqa: PLC0414
-from flux.plan_entries import PlanState as PlanState  # noqa: PLC0414
-from flux.workflow_entries import WORKFLOW_ENDS, TaskCompleted, TaskFailed
 
 Mode = Literal["queue", "steer", "interrupt", "reject"]
 Verdict = Literal["allow", "ask", "deny"]
@@ -134,7 +134,8 @@ class ToolWaiting(Entry, frozen=True, tag="tool_waiting", kw_only=True):
 class ApprovalRequired(Entry, frozen=True, tag="approval_required", kw_only=True):
     """A person must approve a call with exactly these arguments.
 
-    `within`: the tool call whose code asks. `grant` is what an "always" allows.
+    `channel` is "tools", also where code of a workflow asks about a task of its. `within`: the tool call whose code
+    asks. `grant` is what an "always" allows.
     """
 
     id: str
@@ -143,7 +144,7 @@ class ApprovalRequired(Entry, frozen=True, tag="approval_required", kw_only=True
     tool: str
     args: dict[str, Any]
     digest: str
-    channel: str = "tool"
+    channel: str = "tools"
     reason: str | None = None
     expires_at: float | None = None
     session: str | None = None
@@ -152,17 +153,21 @@ class ApprovalRequired(Entry, frozen=True, tag="approval_required", kw_only=True
 
 
 class InputRequired(Entry, frozen=True, tag="input_required", kw_only=True):
-    """A tool asks a person something."""
+    """A tool asks a person something. `within`: the tool call whose code asks."""
 
     id: str
     call: str
     question: str
     options: tuple[str, ...] = ()
     session: str | None = None
+    within: str | None = None
 
 
 class Elicited(Entry, frozen=True, tag="elicitation", kw_only=True):
-    """An MCP server asks the person to do something; `state` is what the call needs to go on."""
+    """An MCP server asks the person to do something; `state` is what the call needs to go on.
+
+    `within`: the tool call whose code asks.
+    """
 
     id: str
     call: str
@@ -174,10 +179,14 @@ class Elicited(Entry, frozen=True, tag="elicitation", kw_only=True):
     schema: dict[str, Any] | None = None
     state: Any = None
     session: str | None = None
+    within: str | None = None
 
 
 class PlanReview(Entry, frozen=True, tag="plan_review", kw_only=True):
-    """A person must approve a plan; `plan` names a typed one, which is taken as it is or not at all."""
+    """A person must approve a plan; `plan` names a typed one, which is taken as it is or not at all.
+
+    `within`: the tool call whose code asks.
+    """
 
     id: str
     digest: str
@@ -185,6 +194,8 @@ class PlanReview(Entry, frozen=True, tag="plan_review", kw_only=True):
     call: str | None = None
     session: str | None = None
     plan: str | None = None
+    agent: str = ""
+    within: str | None = None
 
 
 class Paused(Entry, frozen=True, tag="pause", kw_only=True):
@@ -215,10 +226,15 @@ class InterruptAnswered(Entry, frozen=True, tag="interrupt_answered", kw_only=Tr
 
 
 class ChatResponse(Entry, frozen=True, tag="chat_response", kw_only=True):
-    """The run ended well; `turn` counts the session's answers from 1."""
+    """The run ended well; `turn` counts the session's answers from 1.
+
+    `limit` names the field of the agent that has forced this answer, before the work was done: max_turns, or
+    max_tool_calls.
+    """
 
     content: str
     turn: int
+    limit: str | None = None
 
 
 class RunFailed(Entry, frozen=True, tag="error", kw_only=True):

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from flux.entry import Entry
+from flux.entries.base import Entry
+from flux.entries.workflows import WorkflowCancelled, WorkflowCompleted, WorkflowFailed, WorkflowStarted
 from flux.events import (
     AssistantSaid,
     Cancelled,
@@ -20,7 +21,6 @@ from flux.events import (
     ToolStarted,
     spent_by,
 )
-from flux.workflow_entries import WorkflowCancelled, WorkflowCompleted, WorkflowFailed, WorkflowStarted
 
 Labels = tuple[str, ...]
 

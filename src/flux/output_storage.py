@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from flux.engine.storage import InlineOutputStorage, LocalFileStorage, OutputStorage, OutputStorageReference
+from flux.engine.workflows.storage import InlineOutputStorage, LocalFileStorage, OutputStorage, OutputStorageReference
 
 __all__ = ["InlineOutputStorage", "LocalFileStorage", "OutputStorage", "OutputStorageReference"]

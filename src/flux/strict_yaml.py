@@ -6,6 +6,17 @@ from typing import Any
 
 import yaml
 
+#: What to do about faults that everybody meets, by a part of what PyYAML says.
+REMEDIES = {
+    "mapping values are not allowed": "a ': ' where none can be; put the value in quotes, or indent like the others",
+    r"'\t' that cannot start": "a tab; indent with spaces",
+    "cannot start any token": "a character that no value begins with; put the value in quotes",
+    "expected <block end>": "indented differently from the others",
+    "could not find expected ':'": "neither `key: value` nor a part of one",
+    "unexpected end of stream": "a quote or a bracket that is not closed",
+    "found another document": "a second document; one file holds one",
+}
+
 
 class _Refusals(yaml.composer.Composer, yaml.constructor.BaseConstructor):
     """Refuses aliases (they can grow without bound) and duplicate keys (one of them would be lost)."""
@@ -54,5 +65,7 @@ def _mark(loader: Any) -> yaml.Mark:
 def _one_line(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
-        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+        problem = str(error.problem)
+        remedy = next((remedy for part, remedy in REMEDIES.items() if part in problem), problem)
+        return f"line {mark.line + 1}, column {mark.column + 1}: {remedy}"
     return " ".join(str(error).split()) or type(error).__name__

@@ -19,10 +19,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
-from flux.agents.definition import define
+from flux.agents.define.definition import define
 from flux.agents.process import Process, open_process
-from flux.engine.answers import Decision
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.answers import Decision
+from flux.engine.intake.inputs import NewMessage
 from flux.errors import InterruptDecided, InvalidInput
 from flux.events import AssistantSaid, Entry, ToolDone
 from flux.messages import AssistantMessage

@@ -71,13 +71,17 @@ def create(flux: Flux, name: str = "helper", model: str = "scripted/demo", **mor
     )
 
 
-@pytest.mark.behaviour("cli:agents:life")
+@pytest.mark.behaviour("cli:agents:life", "cli:agents:versions")
 def test_an_agent_is_created_listed_shown_changed_exported_and_deleted(flux: Flux, tmp_path: Path) -> None:
     assert create(flux).stdout == "Created agent helper (version 1).\n"
     assert "helper" in flux("agent", "list").stdout
     assert flux("agent", "update", "helper", "--description", "Helps").stdout == "Updated agent helper (version 2).\n"
     shown = json.loads(flux("agent", "show", "helper", "--format", "json").stdout)
     assert (shown["version"], shown["definition"]["description"]) == (2, "Helps")
+    assert "Helps" not in flux("agent", "show", "helper", "--version", "1").stdout
+    complains(flux("agent", "export", "helper", "--version", "3"), 1, "no version 3", "flux agent versions helper")
+    listed = json.loads(flux("agent", "versions", "helper", "--format", "json").stdout)
+    assert [row["version"] for row in listed] == [2, 1]
     (tmp_path / "copy.yaml").write_text(flux("agent", "export", "helper").stdout.replace("helper", "copy"))
     assert flux("agent", "apply", "copy.yaml").stdout == "Applied agent copy (version 1).\n"
     assert flux("agent", "delete", "helper").returncode == 0

@@ -58,6 +58,10 @@ def test_the_schema_of_the_database_is_told_and_made(flux: Flux, tmp_path: Path)
     assert "up to date" in flux("db", "upgrade").stdout
     after = flux("db", "status", "--format", "json")
     assert (after.returncode, json.loads(after.stdout)["current"]) == (0, True)
+    assert "Copied the database" in flux("db", "backup", "copy.db").stdout
+    assert flux("agent", "list", FLUX_DATABASE_URL=f"sqlite:///{tmp_path}/copy.db").returncode == 0
+    complains(flux("db", "backup", "copy.db"), 2, "exists already")
+    complains(flux("db", "backup", "x.db", FLUX_DATABASE_URL="postgresql://x"), 2, "pg_dump")
     (tmp_path / "not.db").write_text("this is no database, however long it may be")
     complains(flux("db", "status", FLUX_DATABASE_URL=f"sqlite:///{tmp_path}/not.db"), 1, "not.db")
     complains(flux("db", "status", FLUX_DATABASE_URL="mysql://x"), 2, "must begin with sqlite:/// or postgresql://")

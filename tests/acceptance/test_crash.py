@@ -92,9 +92,6 @@ def test_a_commit_whose_answer_is_lost_loses_and_repeats_nothing(
     zygotes: list[Zygote], tmp_path: Path, new_database: NewDatabase
 ) -> None:
     assert sweep(zygotes, tmp_path, [(f"lose:{n}",) for n in range(1, 13)], crash_and_recover, new_database) == []
-    logs = [path.read_text() for path in tmp_path.glob("*/log")]
-    claims = [text for text in logs if "cannot run" in text and "the connection is lost" in text]
-    assert claims != []  # the answer to a claim was among them
 
 
 @pytest.mark.behaviour("durability:admission:before-commit")

@@ -31,7 +31,7 @@ def test_a_kill_at_any_commit_of_a_session_that_is_compacted_loses_and_repeats_n
     assert zygotes[0].play(Plan(str(whole), "compacting", database)) == FINISHED
     assert compacting.faults(whole, database) == []
     commits = judge.calls(whole)[-1].detail["commits"] + MARGIN
-    assert commits > 30
+    assert commits > 20  # a busy machine puts some into one
     crashes = moments(commits)
     crashes = crashes[:: 5 if database else 1]
 

@@ -22,9 +22,9 @@ MARGIN = 2
 PROGRAM = """
 import asyncio, json, os
 from pathlib import Path
-from flux.agents.definition import define
+from flux.agents.define.definition import define
 from flux.agents.process import open_process
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.inputs import NewMessage
 from flux.events import ChatResponse, ToolDone
 from flux.settings import load_settings
 from flux.store.database import LOCAL, one

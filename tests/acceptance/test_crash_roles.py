@@ -34,7 +34,7 @@ def test_a_kill_at_any_commit_of_a_plan_loses_and_repeats_no_action(zygotes: lis
 
 
 @pytest.mark.behaviour("durability:roles:inside-an-action")
-@pytest.mark.parametrize(("point", "times"), [("paid-rent", 1), ("labelled", 2), ("paid-loan", 1)])
+@pytest.mark.parametrize(("point", "times"), [("paid-rent", 1), ("labelled", 2), ("paid-loan", 1), ("paid-ana", 1)])
 def test_a_kill_inside_an_action_repeats_only_what_may_be_repeated(
     zygotes: list[Zygote], tmp_path: Path, point: str, times: int
 ) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from flux.entries.workflows import TaskFailed, WorkflowFailed
 from flux.events import InterruptAnswered
-from flux.workflow_entries import TaskFailed, WorkflowFailed
 from tests.crash import flow_judge, judge
 from tests.crash.process import Zygote, set_fault, wait_for_line
 from tests.crash.stage import EXIT, Plan

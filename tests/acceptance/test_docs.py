@@ -58,6 +58,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         assert process.stdout is not None
         process.stdout.readline()
         url = json.loads((folder / "home" / "server.json").read_text())["url"]
+        apply = [sys.executable, "-m", "flux", "agent", "apply", "examples/agents/assistant.yaml"]
+        subprocess.run(apply, cwd=ROOT, env=environment, check=True, capture_output=True)
         yield Server(url.removeprefix("http://"), environment)
         process.terminate()
 
@@ -88,10 +90,6 @@ def test_commands_run(script: str, server: Server) -> None:
 
 @pytest.mark.parametrize("program", blocks("python"))
 def test_programs_run(program: str, server: Server) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "flux", "agent", "apply", "examples/agents/assistant.yaml"],
-        cwd=ROOT, env=server.environment, check=True, capture_output=True,
-    )  # fmt: skip
     program = DEFAULT_ADDRESS.sub(server.address, program)
     done = subprocess.run(
         [sys.executable, "-c", program],

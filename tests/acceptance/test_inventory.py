@@ -97,6 +97,11 @@ def test_the_cases_of_the_example_pass_and_one_that_does_not_is_exit_code_one(tm
     assert [case["passed"] for case in json.loads(failed.stdout)["cases"]] == [False, True]
     assert "lacks 'goodbye'" in json.loads(failed.stdout)["cases"][0]["faults"][0]
     assert flux(tmp_path, "eval", "cases.yaml", "--case", "none").returncode == 2
+    nowhere = flux(tmp_path, "eval", "cases.yaml", "--report", "nowhere/report.json")
+    assert (nowhere.returncode, nowhere.stderr) == (
+        2,
+        "Error: --report nowhere/report.json: No such file or directory\n",
+    )
 
 
 @pytest.mark.behaviour("roles:export:command")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from flux.engine.ticker import execution_of
+from flux.engine.service.ticker import execution_of
 from flux.store import schedules
 from flux.store.database import LOCAL, one
 from flux.store.opening import open_database
@@ -53,7 +53,7 @@ def test_a_schedule_is_made_shown_paused_resumed_and_deleted(flux: Flux) -> None
 def test_a_mistake_in_a_schedule_is_one_line(flux: Flux) -> None:
     create(flux)
     talk = ("schedule", "create", "x", "--agent", "helper", "--message", "Hi.")
-    complains(flux(*talk), 2, "give cron, interval or once")
+    complains(flux(*talk), 2, "say when, once: --cron, --every or --at")
     complains(flux(*talk, "--cron", "0 0 30 2 *"), 2, "'0 0 30 2 *' never fires")
     complains(flux(*talk, "--at", "2001-01-01T00:00"), 2, "never fires", "in the past")
     complains(flux(*talk, "--every", "soon"), 2, "'soon'", "6h")

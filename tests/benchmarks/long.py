@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from flux.agents.transcript import Transcript
+from flux.agents.history.transcript import Transcript
 from flux.messages import AssistantMessage, Message, TextDelta, TextPart, UserMessage
 from flux.models.base import ModelRequest
 from flux.models.bundled import scripted

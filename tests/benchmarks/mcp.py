@@ -13,9 +13,9 @@ from typing import Any
 
 from mcp.client import Client
 
-from flux.agents.definition import define
+from flux.agents.define.definition import define
 from flux.agents.process import Process, open_process
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.inputs import NewMessage
 from flux.messages import AssistantMessage, UserMessage
 from flux.models.base import ModelRequest
 from flux.settings import load_settings

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import httpx
 
+from flux.entries.workflows import WorkflowClaimed, WorkflowPaused, WorkflowScheduled, WorkflowStarted
 from flux.events import Entry, Paused
 from flux.store import executions, interrupts, log
 from flux.store.database import LOCAL, Steps
-from flux.workflow_entries import WorkflowClaimed, WorkflowPaused, WorkflowScheduled, WorkflowStarted
 from tests.benchmarks.children import flux_server
 from tests.benchmarks.frame import TEXT, Row, Size, median
 from tests.benchmarks.talk import embedded, with_past

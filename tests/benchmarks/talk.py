@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from flux.agents.history.transcript import Transcript
 from flux.agents.process import Process, open_process
-from flux.agents.transcript import Transcript
 from flux.client import FluxClient, SessionHandle
 from flux.client.transport import InProcessTransport
 from flux.events import (

@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
-from flux.agents import compaction
-from flux.agents.prompt import PromptBroken, check
+from flux.agents.history.prompt import PromptBroken, check
+from flux.agents.turn import compaction
 from flux.messages import AssistantMessage, ModelFailure, TextDelta, TextPart
 from flux.models.base import Model, ModelEvent, ModelLimits, ModelRequest
 from flux.testing import Call, Reply, ScriptedModel

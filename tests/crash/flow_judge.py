@@ -9,7 +9,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from flux.engine.values import decode_value
+from flux.engine.encoding.values import decode_value
+from flux.entries.workflows import WORKFLOW_ENDS, TaskCompleted, TaskFailed, WorkflowCompleted
 from flux.events import InterruptAnswered, Stored
 from flux.store import executions, interrupts, log
 from flux.store.database import LOCAL, Database, one
@@ -17,7 +18,6 @@ from flux.store.executions import Execution
 from flux.store.interrupts import Interrupt
 from flux.store.opening import open_database
 from flux.testing import Effect
-from flux.workflow_entries import WORKFLOW_ENDS, TaskCompleted, TaskFailed, WorkflowCompleted
 from tests.crash.flows import ANSWER
 from tests.crash.judge import effects
 from tests.crash.workflows import BRANCHES, STEPS, UNKNOWN

@@ -9,8 +9,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from flux.agents.prompt import build
-from flux.agents.transcript import Transcript
+from flux.agents.history.prompt import build
+from flux.agents.history.transcript import Transcript
 from flux.events import (
     RUN_ENDS,
     AssistantSaid,

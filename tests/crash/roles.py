@@ -12,11 +12,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from flux.agents.plans.state import newest
+from flux.engine.intake.answers import Decision
 from flux.errors import InterruptDecided, SessionNotFound
 from flux.events import Entry, PlanChanged, SubagentChanged, ToolDone
 from flux.messages import AssistantMessage
 from flux.models.base import Model, ModelRequest
 from flux.roles import (
+    PendingApproval,
     Runtime,
     TaggedUnion,
     define_coordinator,
@@ -27,12 +29,12 @@ from flux.roles import (
     define_tenant,
     define_tool,
 )
-from flux.settings import Settings
 from flux.store import executions, log
 from flux.store.database import Scope
 from flux.store.opening import open_database
 from flux.testing import Call, Reply, ScriptedModel
 from tests.crash import judge
+from tests.crash.opening import settings_of
 from tests.crash.stage import Stage
 
 OWNER = Scope("shop", "local")
@@ -50,10 +52,16 @@ class Label(BaseModel):
     paid: str
 
 
+class Ask(BaseModel):
+    """Ask the person something."""
+
+    question: str
+
+
 class Books(BaseModel):
     """What is to be done."""
 
-    actions: list[TaggedUnion[Pay, Label]]
+    actions: list[TaggedUnion[Pay, Label, Ask]]
 
 
 PLAN = [
@@ -62,6 +70,8 @@ PLAN = [
     {"type": "Pay", "id": "loan", "bill": "loan", "depends_on": ["label"]},
     {"type": "Pay", "id": "broken", "bill": "broken"},
     {"type": "Label", "id": "never", "paid": "x", "depends_on": ["broken"]},
+    {"type": "Ask", "id": "whom", "question": "Whom to tip?"},
+    {"type": "Pay", "id": "tip", "bill": {"result_of": "whom"}},
 ]
 SCRIPTS: dict[str, list[Reply]] = {
     "boss": [
@@ -99,7 +109,7 @@ def runtime_of(stage: Stage) -> Runtime:
         return ScriptedModel(turn, name=f"crash/{name}")
 
     gated = define_tool("pay", pay, approval={"kind": "dynamic", "value": "loans"})
-    tools: dict[Any, Any] = {Pay: gated, Label: define_tool("label", label, effect="idempotent")}
+    tools: dict[Any, Any] = {Pay: gated, Label: define_tool("label", label, effect="idempotent"), Ask: "ask_user"}
     plan = define_plan("books", schema=Books, actions=tools)
     return define_runtime(
         tenant=define_tenant(OWNER.tenant),
@@ -118,7 +128,7 @@ async def opened(stage: Stage) -> AsyncIterator[Runtime]:
     """The runtime on the plan's home."""
     plan = stage.plan
     runtime = runtime_of(stage).on(
-        settings=Settings(home=stage.home / "flux", database_url=plan.database, **plan.settings),
+        settings=settings_of(stage),
         environment=dict(os.environ),
         workspace=stage.home,
         observer=stage.commits,
@@ -139,9 +149,17 @@ async def books(stage: Stage) -> None:
         while result.state == "waiting":
             for question in result.pending_approvals:
                 with suppress(InterruptDecided):
-                    await runtime.respond_to_approval(question.id, approved=True)
+                    await _answer(runtime, question)
             result = await runtime.settled("desk")
         stage.seen.add("result", state=result.state, text=result.text)
+
+
+async def _answer(runtime: Runtime, question: PendingApproval) -> None:
+    if question.kind != "input":
+        await runtime.respond_to_approval(question.id, approved=True)
+        return
+    sessions = (await runtime.process()).sessions
+    await sessions.answer(OWNER, question.session, question.id, Decision("answer", content="ana"))
 
 
 SCENARIOS: dict[str, Callable[[Stage], Awaitable[None]]] = {"books": books}
@@ -158,9 +176,11 @@ def faults(home: Path, database: str = "") -> list[str]:
     wrong += _along(changes)
     ended = {action["id"]: action["status"] for action in plan["actions"]}
     effects = judge.effects(home)
-    for bill in ("rent", "loan"):
+    for action, bill in (("rent", "rent"), ("loan", "loan"), ("tip", "ana")):
         paid = sum(effect.name == "pay" and effect.detail["bill"] == bill for effect in effects)
-        wrong += _judged(bill, ended[bill], paid)
+        wrong += _judged(bill, ended[action], paid)
+    if ended["whom"] != "done":
+        wrong.append(f"the question of an action is {ended['whom']}")
     labelled = sum(effect.name == "label" for effect in effects)
     if (ended["label"] == "done") != (labelled > 0) and ended["label"] != "skipped":
         wrong.append(f"label is {ended['label']} and was done {labelled} times")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from flux.agents.definition import define
-from flux.engine.answers import Decision
-from flux.engine.inputs import NewMessage
+from flux.agents.define.definition import define
+from flux.engine.intake.answers import Decision
+from flux.engine.intake.inputs import NewMessage
 from flux.events import ChatResponse, InterruptAnswered, SessionEndedEntry
 from flux.store.database import LOCAL
 from tests.crash import flow_judge, flows, judge, talk

@@ -6,9 +6,9 @@ import asyncio
 import os
 import sys
 
-from flux.engine.dispatch import EmbeddedDispatch
-from flux.engine.executions import Found
-from flux.engine.ticker import Starter, Ticker
+from flux.engine.dispatching.dispatch import EmbeddedDispatch
+from flux.engine.service.executions import Found
+from flux.engine.service.ticker import Starter, Ticker
 from flux.errors import WorkflowNotFound
 from flux.store.database import Scope
 from flux.store.feed import Feed

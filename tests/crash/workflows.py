@@ -6,8 +6,8 @@ from contextvars import ContextVar
 from typing import Any
 
 from flux import ExecutionContext, TaskMetadata, call, pause, task, workflow
-from flux.engine.flow import parallel
-from flux.engine.pause import sleep
+from flux.engine.workflows.flow import parallel
+from flux.engine.workflows.pause import sleep
 from flux.errors import ExecutionInterrupted
 from flux.tasks.ai import agent
 from tests.crash.stage import at_hand
@@ -158,6 +158,6 @@ async def naps(ctx: ExecutionContext[int]) -> dict[str, Any]:
 @workflow.with_options(namespace="crash")
 async def with_agent(ctx: ExecutionContext[int]) -> dict[str, Any]:
     """An agent with tasks for tools between two tasks."""
-    tools = [look.with_options(effect="read"), pay, wipe]
+    tools: list[Any] = [look.with_options(effect="read"), pay, wipe]
     helper = await agent("Help.", model="crash/family", name="helper", tools=tools)
     return {"looked": [await look(ctx.input)], "said": await helper("go"), "then": await look(ctx.input + 1)}

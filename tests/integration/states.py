@@ -4,9 +4,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from flux.engine.admission import Admission
-from flux.engine.dispatch import EmbeddedDispatch
-from flux.engine.inputs import NewMessage, NewSession
+from flux.engine.dispatching.dispatch import EmbeddedDispatch
+from flux.engine.intake.admission import Admission
+from flux.engine.intake.inputs import NewMessage, NewSession
 from flux.events import ApprovalRequired, ChatResponse, Entry, InputRequired, RunStarted
 from flux.store import executions, interrupts, log, ownership
 from flux.store.database import Database, Scope, one

@@ -50,7 +50,7 @@ def run() -> None:
         factories={"count": lambda name: ScriptedModel(cashier, name=f"count/{name}", delay=TAKES, remember=0)},
         tools={"pay": tool_of(pay, effect="once")},
     )
-    logging.getLogger("flux.engine.runner").setLevel(logging.INFO)  # it tells of runs that were taken away
+    logging.getLogger("flux.engine.running.runner").setLevel(logging.INFO)  # it tells of runs that were taken away
     main()
 
 

@@ -34,7 +34,8 @@ async def settle(file: str, n: int, *, metadata: TaskMetadata) -> int:
 @workflow
 async def ledger(ctx: ExecutionContext[dict[str, Any]]) -> list[Any]:
     """Steps and settlements, one after the other."""
-    file, done = ctx.input["file"], []
+    file = ctx.input["file"]
+    done: list[Any] = []
     for n in range(ctx.input["steps"]):
         done.append(await step(file, n))
         try:

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import psycopg
 
-from flux.entry import Entry
+from flux.entries.base import Entry
 from flux.events import ChatResponse, ToolDone, decode
 from flux.testing import EffectCounter
 from tests.crash.judge import log_faults

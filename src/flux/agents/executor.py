@@ -8,23 +8,23 @@ from typing import NoReturn
 
 from msgspec.structs import replace
 
-from flux.agents.artifacts import artifact_kit
-from flux.agents.binding import Binder, Bound
-from flux.agents.cuts import used_tokens
-from flux.agents.definition import AgentDefinition, Budget, Limit
-from flux.agents.delegation import Delegation
-from flux.agents.harness.kit import CodeKit
-from flux.agents.kept import KnownLimits, Recent
-from flux.agents.kits import Given
-from flux.agents.loop import IDLE, KitMaker, Session, run_session, settle_lost
-from flux.agents.planning.kit import plan_kit
+from flux.agents.code.kit import CodeKit
+from flux.agents.define.definition import AgentDefinition, Budget, Limit
+from flux.agents.define.shipped import shipped_bytes
+from flux.agents.history.cuts import used_tokens
+from flux.agents.history.transcript import Transcript
+from flux.agents.parts.artifacts import artifact_kit
+from flux.agents.parts.delegation import Delegation
+from flux.agents.parts.kept import KnownLimits, Recent
+from flux.agents.parts.plan import plan_kit
+from flux.agents.parts.rights import Rights
+from flux.agents.parts.sandboxing import Sandboxes
 from flux.agents.project.agents import ProjectAgents
-from flux.agents.rights import Rights
-from flux.agents.sandboxing import Sandboxes
-from flux.agents.shipped import shipped_bytes
-from flux.agents.steps import Finish, Idle, Park, Policy, Settle
-from flux.agents.transcript import Transcript
-from flux.engine.run import Executor, Run
+from flux.agents.turn.binding import Binder, Bound
+from flux.agents.turn.kits import Given
+from flux.agents.turn.loop import IDLE, KitMaker, Session, run_session, settle_lost
+from flux.agents.turn.steps import Finish, Idle, Park, Policy, Settle
+from flux.engine.running.run import Executor, Run
 from flux.errors import AgentNotFound, DefinitionInvalid, FluxError
 from flux.events import RunFailed
 from flux.models.registry import ModelRegistry
@@ -130,6 +130,7 @@ class SessionExecutor:
             session.sandbox = code.sandbox
         if session.sandbox is None:
             session.sandbox = await self._sandboxes.open(session, session.workspace or self._binder.workspace)
+        await self._binder.named.imported(definition)
         kits = [kit for make in self._kits if (kit := await make(session)) is not None]
         bound = self._bind(definition, session.sandbox.name) if code is None else self._binder.of(definition)
         return bound.equipped(kits, session.sandbox)

@@ -2,77 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-import msgspec
 from pydantic import BaseModel
 
-from flux.agents.binding import Binder
-from flux.agents.definition import define
-from flux.agents.executor import SessionExecutor
-from flux.agents.kits import Given
-from flux.agents.memory.choice import LongTermMemory
-from flux.agents.memory.kit import memory_kits
-from flux.agents.memory.providers import MemoryStores
-from flux.agents.output import output_schema, parse_output
-from flux.agents.skills_kit import SkillsKit
-from flux.agents.task_tools import TaskTools
-from flux.agents.window import WorkingMemory
-from flux.engine import driving
-from flux.engine.driving import Ended, Order, Waiting, asked_here
-from flux.engine.journal import Journal, journal_here
-from flux.engine.place import Body, here
-from flux.engine.run import Executor, HandOver
-from flux.engine.task import task
-from flux.engine.upkeep import to_the_end
-from flux.engine.values import json_value
-from flux.engine.workflow import workflow
-from flux.errors import AgentFailed, ExecutionSuspended, InvalidInput, NotPaused, OutputInvalid
-from flux.events import (
-    QUESTIONS,
-    ChatResponse,
-    DeltaEvent,
-    Entry,
-    Progress,
-    Question,
-    SessionStarted,
-    Token,
-    ToolDone,
-    ToolOutput,
-    ToolStarted,
-    UserSaid,
-    spent_by,
-)
-from flux.messages import TextPart
-from flux.models.bundled import scripted
-from flux.models.registry import ModelRegistry, provider_settings
-from flux.redaction import Known
-from flux.settings import load_settings
-from flux.store.database import LOCAL
-from flux.store.executions import Spent
+from flux.agents.asking import Asked
+from flux.agents.define.definition import define
+from flux.agents.define.memory import LongTermMemory
+from flux.agents.define.output import output_schema
+from flux.agents.history.window import WorkingMemory
+from flux.agents.turn.kits import Given
+from flux.engine.running import driving
+from flux.engine.workflows.elsewhere import elsewhere
+from flux.engine.workflows.journal import journal_here
+from flux.engine.workflows.place import here
+from flux.engine.workflows.task import task
+from flux.engine.workflows.workflow import workflow
+from flux.errors import AgentFailed, InvalidInput, NotPaused
+from flux.events import SessionStarted
 from flux.tools.skills import SkillCatalog
-from flux.workflow_entries import TaskCompleted, TaskFailed, TaskStarted
-
-#: How often an answer may not fit the format, one after the other.
-MAX_MISFITS = 3
-#: Under this key a process keeps the executor of sessions.
-EXECUTOR = "session executor"
-
-#: What a question is called where a workflow says what it waits for.
-KINDS = {
-    "approval_required": "approval",
-    "elicitation": "elicitation",
-    "input_required": "input",
-    "plan_review": "plan",
-}
 
 
 async def agent(  # noqa: PLR0913 - the documented parameters
@@ -165,218 +115,22 @@ class AgentFunction:
 
         :raises AgentFailed: its run failed, or was stopped, or its answer does not fit the format
         """
+        if elsewhere() is not None:
+            raise InvalidInput("the tools of a file cannot ask an agent while auth is on; give the agent sub-agents")
         text = f"{context}\n\n{instruction}" if context else instruction
         journal, place = journal_here(), here()
         if journal is None or place is None or place.body is None:
             return await _alone(self.given.definition.name, self, text)
-        key = self.given.memory.key if self.given.memory else place.body.call
-        child = driving.child_id(journal.run.id, key)
-        return await Asked(journal, place.body, self.given, child, format=self._format).answer(text)
-
-
-class Asked:
-    """One call of an agent in a workflow: the session it drives, and how that is told here.
-
-    `started` says whose session that is, where it is not one of its own; `work` does something else in it than talk.
-    """
-
-    def __init__(
-        self,
-        journal: Journal,
-        body: Body,
-        given: Given,
-        child: str,
-        *,
-        format: type[BaseModel] | None = None,
-        started: SessionStarted | None = None,
-        work: Executor | None = None,
-    ) -> None:
-        self._work = work
-        self._journal = journal
-        self._body = body
-        self._given = given
-        self._format = format
-        self._child = child
-        definition = given.definition
-        self._started = started or SessionStarted(
-            agent=definition.name, instance=child, name="default", definition_digest=definition.digest
+        definition, memory = self.given.definition, self.given.memory
+        key = memory.key if memory else place.body.call
+        started = SessionStarted(
+            agent=definition.name,
+            instance=driving.child_id(journal.run.id, key),
+            name=key if memory else "default",  # by it, a fork of the workflow knows what outlives its call
+            definition_digest=definition.digest,
         )
-        self._spent = Spent()
-
-    async def answer(self, text: str) -> Any:
-        """The agent's answer. A call that is tried again goes on in the same session."""
-        said, misfits = text, 0
-        for n in itertools.count():
-            outcome = await self._until_end(n, said)
-            if not isinstance(outcome.end, ChatResponse):
-                self._fail_unless_before(outcome)
-                said, misfits = text, 0  # an earlier try ended so
-                continue
-            try:
-                answer = self._parsed(outcome.end.content)
-            except OutputInvalid as problem:
-                misfits += 1
-                said = f"Your answer does not fit: {problem}. Answer again, with the whole corrected object only."
-                if misfits == MAX_MISFITS:
-                    raise AgentFailed(f"the agent {self._name} gave no fitting answer: {problem}") from problem
-            else:
-                return answer
-        raise AssertionError
-
-    @property
-    def _name(self) -> str:
-        return self._given.definition.name
-
-    def _parsed(self, content: str) -> Any:
-        return content if self._format is None else parse_output(self._format, content)
-
-    def _fail_unless_before(self, outcome: Ended) -> None:
-        if not outcome.before:
-            said = getattr(outcome.end, "message", "its run was stopped")
-            raise AgentFailed(f"the agent {self._name} failed: {said}")
-
-    async def _until_end(self, n: int, text: str) -> Ended:
-        said = UserSaid(id=self.message(n), mode="queue", parts=(TextPart(text),))
-        return await self.until_end(said)
-
-    async def until_end(self, said: UserSaid) -> Ended:
-        """Drive the session until the run of a message has ended; what it waits for, wait for that."""
-        order = Order(self._started, said)
-        while True:
-            outcome = await self._drive(order)
-            if isinstance(outcome, Ended):
-                self._journal.count(self._child, outcome.spent)  # in one append with what the task comes to
-                return outcome
-            await self._park(outcome)
-
-    async def _drive(self, order: Order) -> Ended | Waiting:
-        journal = self._journal
-        executor = await journal.outside(session_executor(journal))
-        run = self._work or partial(executor.execute, given=self._given)
-        try:
-            return await journal.outside(driving.drive(journal.run, self._child, order, run, self))
-        except HandOver:
-            raise ExecutionSuspended from None
-        except asyncio.CancelledError:
-            if self.stops:
-                journal.count(self._child, self._spent)
-            raise
-
-    def message(self, n: int) -> str:
-        """The id of the n-th message of this call."""
-        return driving.message_of(self._child, f"{self._body.call}/{n}")
-
-    async def _park(self, waiting: Waiting) -> None:
-        """Wait for an answer to a question of the child, or for its time."""
-        journal = self._journal
-        questions = [question.id for question in waiting.questions]
-        if any(id in journal.answers for id in questions) or any(id in journal.ended for id in waiting.targets):
-            return
-        journal.also_wakes |= dict.fromkeys((*questions, *waiting.targets), self._child)
-        kind, shown = _shown(waiting.questions[0]) if questions else ("child" if waiting.targets else "timer", None)
-        try:
-            await journal.park(self._body.call, self._child, kind, shown, waiting.due, self._body)
-        except asyncio.CancelledError:
-            if self.stops:
-                await to_the_end(self._stop())
-            raise
-
-    async def _stop(self) -> None:
-        """Stop the session while it waits."""
-        executor = await session_executor(self._journal)
-        run = partial(executor.execute, given=self._given)
-        await driving.stop(self._journal.run, self._child, run, self)
-        self._journal.count(self._child, self._spent)
-
-    # What the session tells whoever drives it
-
-    async def saw(self, entries: Sequence[Entry]) -> None:
-        """Ask the session's questions here too, and show its tools as tasks."""
-        for entry in entries:
-            self._spent = self._spent.plus(*spent_by(entry))
-            self._show(entry)
-        asked = [entry for entry in entries if isinstance(entry, QUESTIONS)]
-        if asked:
-            call = self._journal.within or self._body.call
-            await self._journal.record(*(asked_here(entry, call, self._child) for entry in asked))
-
-    def knows(self, question: str) -> bool:
-        """Whether it was asked here."""
-        return question in self._journal.asked_below
-
-    def emitted(self, delta: DeltaEvent) -> None:
-        """Show a piece as progress of the task."""
-        match delta:
-            case Token(text=text):
-                self._progress({"token": text})
-            case ToolOutput(call=call, text=text):
-                self._progress({"type": "tool_output", "id": call, "text": text})
-            case Progress(value=value):
-                self._progress(value)
-
-    def took(self, spent: Spent) -> None:
-        """Begin to count with what it has spent."""
-        self._spent = spent
-
-    def overdrawn(self, tokens: int, cost: float) -> str | None:
-        """A workflow has no budget; who drives a session whose tool asks may have one."""
-        return self._journal.run.overdrawn(tokens, cost)
-
-    @property
-    def stops(self) -> bool:
-        """A task that is cancelled stops its agent, but not a workflow that only leaves this process."""
-        return not self._journal.suspended
-
-    def _show(self, entry: Entry) -> None:
-        match entry:
-            case ToolStarted(call=call, name=name):
-                self._progress({"type": "tool_start", "id": call, "name": name})
-                self._journal.note(TaskStarted(call=call, name=name))
-            case ToolDone(call=call, name=name, status="success"):
-                self._progress({"type": "tool_done", "id": call, "name": name, "status": "success"})
-                self._journal.note(TaskCompleted(call=call, name=name, value=entry.content))
-            case ToolDone(call=call, name=name):
-                self._progress({"type": "tool_done", "id": call, "name": name, "status": "error"})
-                self._journal.note(TaskFailed(call=call, name=name, message=entry.content))
-
-    def _progress(self, value: Any) -> None:
-        self._journal.show(json_value(value), self._body.call, self._body.name)
-
-
-def _shown(question: Question) -> tuple[str, Any]:
-    """The kind of a question, and what a paused workflow shows of it."""
-    tag = str(question.__struct_config__.tag)
-    shown = {key: value for key, value in msgspec.to_builtins(question).items() if key not in ("v", "state")}
-    return KINDS.get(tag, tag), shown
-
-
-async def session_executor(journal: Journal) -> SessionExecutor:
-    """The executor of sessions of this process; a script makes one when it first needs it."""
-    services, known = journal.services, Known()
-
-    async def secret(name: str) -> str:
-        return str((await services.secrets(LOCAL, [name]))[name])
-
-    async def make(stack: AsyncExitStack) -> SessionExecutor:
-        settings = load_settings(os.environ)
-        models = ModelRegistry(
-            os.environ,
-            provider_settings(settings.providers),
-            {"scripted": scripted},
-            stalled_after=settings.model_stall,
-            keys=settings.keys,
-        )
-        models.secret = secret
-        stack.push_async_callback(models.aclose)
-        stack.callback(known.forget)
-        known.add(*models.keys())
-        binder = Binder(models, Path.cwd(), os.environ)
-        stores = MemoryStores(services.database, services.secrets, settings, known)
-        stack.push_async_callback(stores.close)
-        before, after = (TaskTools(services), SkillsKit(binder)), (memory_kits(stores),)
-        return SessionExecutor(services.database, binder, models, settings, before=before, after=after)
-
-    return await services.kept.get(EXECUTOR, make)
+        asked = Asked(journal, place.body, self.given, started.instance, format=self._format, started=started)
+        return await asked.answer(text)
 
 
 async def _alone(name: str, function: AgentFunction, text: str) -> Any:

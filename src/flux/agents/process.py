@@ -6,16 +6,13 @@ import asyncio
 import importlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flux import tracing
-from flux.agents.artifacts import Artifacts
-from flux.agents.binding import Binder
-from flux.agents.contract import Contract
+from flux.agents.asking import EXECUTOR
+from flux.agents.define.named import Registry
 from flux.agents.executor import SessionExecutor
-from flux.agents.inline import EXECUTOR
 from flux.agents.mcp.doorman import Doorman
 from flux.agents.mcp.kit import McpKits, mcp_pool
 from flux.agents.mcp.logins import Logins
@@ -23,43 +20,46 @@ from flux.agents.mcp.tasks import POOL, SECRETS
 from flux.agents.memory.kit import memory_kits
 from flux.agents.memory.providers import MemoryStores
 from flux.agents.memory.service import Memories
-from flux.agents.named import Registry
-from flux.agents.plans.kit import PlanKits
+from flux.agents.parts.artifacts import Artifacts
+from flux.agents.parts.rights import Rights
+from flux.agents.parts.skills import SkillsKit
+from flux.agents.parts.task_tools import TaskTools
+from flux.agents.parts.tool_files import ToolFilesKit
+from flux.agents.parts.tools_apart import ToolsApart
+from flux.agents.parts.typed_plan import PlanKits
 from flux.agents.project.agents import ProjectAgents
 from flux.agents.project.code import code_of, found_in
 from flux.agents.project.discovery import Project
 from flux.agents.project.instances import Instances
-from flux.agents.rights import Rights
-from flux.agents.sessions import Agents, Sessions
-from flux.agents.skills_kit import SkillsKit
-from flux.agents.task_tools import TaskTools
-from flux.agents.tools_kit import ToolFilesKit
+from flux.agents.service.contract import Contract
+from flux.agents.service.sessions import Agents, Sessions
+from flux.agents.turn.binding import Binder
 from flux.agents.webhooks.deliverer import Deliverer
 from flux.agents.webhooks.sender import Sender
 from flux.agents.webhooks.service import Webhooks
-from flux.engine.admission import Admission
-from flux.engine.configs import Configs
-from flux.engine.dispatch import CallerDispatch, Dispatch, Duty, EmbeddedDispatch
-from flux.engine.execution import WorkflowExecutor
-from flux.engine.executions import Executions
-from flux.engine.fleet import Fleet
-from flux.engine.identity import Identities, to_start
-from flux.engine.key_source import KeySource
-from flux.engine.limits import Limits
-from flux.engine.pools import DEFAULT_OFFER, Offer, pools_of, resources_here
-from flux.engine.presence import presence
-from flux.engine.principals import Principals
-from flux.engine.recovery import TICK_SECONDS, Recovery, WorkerLock
-from flux.engine.registration import Workflows
-from flux.engine.retention import Retention
-from flux.engine.run import Executor
-from flux.engine.runner import Runner
-from flux.engine.scheduling import Schedules
-from flux.engine.secrets import Secrets
-from flux.engine.services import Services
-from flux.engine.source import CatalogCode, SourceLoader
-from flux.engine.ticker import Starter, Ticker
-from flux.engine.upkeep import PAUSE_SECONDS, keep_up, stopped_by, survive
+from flux.engine.configuration.configs import Configs
+from flux.engine.configuration.key_source import KeySource
+from flux.engine.configuration.secrets import Secrets
+from flux.engine.dispatching.dispatch import CallerDispatch, Dispatch, Duty, EmbeddedDispatch
+from flux.engine.dispatching.limits import Limits
+from flux.engine.dispatching.pools import DEFAULT_OFFER, Offer, pools_of, resources_here
+from flux.engine.dispatching.presence import presence
+from flux.engine.dispatching.upkeep import PAUSE_SECONDS, keep_up, stopped_by, survive
+from flux.engine.intake.admission import Admission
+from flux.engine.running.recovery import TICK_SECONDS, Recovery, WorkerLock
+from flux.engine.running.run import Executor
+from flux.engine.running.runner import Runner
+from flux.engine.service.executions import Executions
+from flux.engine.service.fleet import Fleet
+from flux.engine.service.identity import Identities, to_start
+from flux.engine.service.principals import Principals
+from flux.engine.service.registration import Workflows
+from flux.engine.service.retention import Retention
+from flux.engine.service.scheduling import Schedules
+from flux.engine.service.ticker import Starter, Ticker
+from flux.engine.sources.source import CatalogCode, SourceLoader
+from flux.engine.workflows.execution import WorkflowExecutor
+from flux.engine.workflows.services import Services
 from flux.errors import MissingPackage
 from flux.models.bundled import scripted_in
 from flux.models.registry import ModelFactory, ModelRegistry, provider_settings
@@ -71,6 +71,7 @@ from flux.store.executions import CALLER
 from flux.store.feed import Feed
 from flux.store.opening import open_database
 from flux.store.workers import Presence
+from flux.tools.apart.process import ToolProcesses
 from flux.tools.base import Tool
 from flux.tools.web import WebFetch
 
@@ -109,6 +110,7 @@ class Process:
         self.binder = Binder(models, workspace, environment, {**_web_tools(settings), **(tools or {})}, registry)
         self.feed = Feed(database)
         self.dispatch = dispatch
+        self.tool_processes = ToolProcesses(environment)
         self.mcp = mcp_pool(settings, environment, self.binder.workspace)
         #: The worker of this process has stopped for good: somebody asked it to drain.
         self.drained = asyncio.Event()
@@ -125,7 +127,7 @@ class Process:
         self.known = Known()
         self.known.add(*_given(self.settings), *self.models.keys())
         self.secrets = Secrets(self.database, KeySource.of(self.settings), self.known)
-        self.models.secret = partial(self.secrets.get, LOCAL)
+        self.models.secret = lambda name: self.secrets.get(self.operator, name)
         self.configs = Configs(self.database)
         auth = self.settings.auth
         self.identities = Identities(self.database, enabled=auth.enabled, default_roles=auth.default_user_roles)
@@ -178,7 +180,7 @@ class Process:
             self.models,
             self.settings,
             project=ProjectAgents(self.project, self.project.env) if self.project else None,
-            before=(TaskTools(services), ToolFilesKit(sources, services), SkillsKit(self.binder)),
+            before=(TaskTools(services), self._tool_files(sources, services), SkillsKit(self.binder)),
             after=(
                 PlanKits(self.binder.named, services),
                 memory_kits(self.memory_stores),
@@ -190,6 +192,11 @@ class Process:
         code = code_of(self.project, CatalogCode(self.database, sources))
         workflows = WorkflowExecutor(code, services, self.settings.run_failures, self.workers.has_others)
         return sessions, {"session": sessions, "workflow": workflows}
+
+    def _tool_files(self, sources: SourceLoader, services: Services) -> ToolFilesKit:
+        """Where people are told apart, what they bring along does not run beside the keys of all."""
+        apart = ToolsApart(self.tool_processes, services) if self.settings.auth.enabled else None
+        return ToolFilesKit(sources, services, apart)
 
     def _runner(self, executors: Mapping[str, Executor]) -> Runner:
         settle = self.session_executor.settle
@@ -334,7 +341,7 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
             registry=registry,
         )
         stack.callback(process.known.forget)
-        for part in (process.memory_stores, process.feed, process.mcp, process.doorman):
+        for part in (process.memory_stores, process.feed, process.mcp, process.doorman, process.tool_processes):
             stack.push_async_callback(part.close)
         if name is not None:
             await process.workers.join(process.who)
@@ -372,7 +379,7 @@ async def _dispatch(database: Database, settings: Settings, caller: bool = False
     if settings.database.startswith("sqlite:"):
         return EmbeddedDispatch(database)
     try:
-        module = importlib.import_module("flux.engine._procrastinate")
+        module = importlib.import_module("flux.engine.dispatching._procrastinate")
     except ImportError as error:
         raise MissingPackage("Postgres needs an extra package: pip install 'flux-harness[postgres]'") from error
     between = module.ProcrastinateDispatch(database, heartbeat=settings.heartbeat, dead_after=settings.dead_after)

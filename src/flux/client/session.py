@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import httpx
 
+from flux.client.attaching import Attached
 from flux.client.patience import patiently
 from flux.client.reader import STREAM, Answered, Event, LogReader, Server
 from flux.errors import ServerUnreachable, Unavailable
@@ -24,11 +25,16 @@ END_SECONDS = 0.05
 
 
 class Said(NamedTuple):
-    """A message that was accepted: its id, its place in the log, and whether its key was used before."""
+    """A message that was accepted: its id, its place in the log, and whether its key was used before.
+
+    `after` is the entry behind which its events begin; `state` is how the session stood, None for a repeated one.
+    """
 
     message: str
     seq: int
     repeated: bool
+    after: int
+    state: str | None
 
 
 class SessionHandle(LogReader):
@@ -51,18 +57,22 @@ class SessionHandle(LogReader):
         return await self._client.get(f"/sessions/{self.id}")
 
     async def post(
-        self, text: str, *, mode: str = "queue", model: str | None = None, key: str | None = None
-    ) -> dict[str, Any]:
-        """Send a message; it is durable when this returns. `message` in the answer is its id.
+        self, text: str, *, mode: str = "queue", model: str | None = None, key: str | None = None,
+        files: Sequence[Attached] = (),
+    ) -> dict[str, Any]:  # fmt: skip
+        """Send a message, with images, PDFs and texts beside it; it is durable when this returns.
+
+        `message` in the answer is its id.
 
         :raises SessionEnded, SessionBusy, TooLarge, IdempotencyMismatch: it was not accepted
         """
-        body = {"message": text, "mode": mode} | ({"model": model} if model else {})
+        body = {"message": text, "mode": mode, **_given(model=model, files=_bodies(files))}
         return await self._client.post(f"/sessions/{self.id}/messages", body, key=key)
 
     async def send(
-        self, text: str, *, mode: str = "queue", model: str | None = None, key: str | None = None
-    ) -> AsyncGenerator[Event, None]:
+        self, text: str, *, mode: str = "queue", model: str | None = None, key: str | None = None,
+        files: Sequence[Attached] = (),
+    ) -> AsyncGenerator[Event, None]:  # fmt: skip
         """Send a message and watch its run until it ends, or waits for a person.
 
         What lies behind the cursor comes first; a handle without one begins at the session's head. A message whose
@@ -71,7 +81,7 @@ class SessionHandle(LogReader):
         :raises SessionEnded, SessionBusy, TooLarge, IdempotencyMismatch: it was not accepted
         :raises ServerUnreachable: the server stays away; whether it was accepted is not known
         """
-        async with self.saying(text, mode=mode, model=model, key=key) as (_, events):
+        async with self.saying(text, mode=mode, model=model, key=key, files=files) as (_, events):
             async for event in events:
                 yield event
                 if self.state != "working":
@@ -79,22 +89,23 @@ class SessionHandle(LogReader):
 
     @asynccontextmanager
     async def saying(
-        self, text: str, *, mode: str = "queue", model: str | None = None, key: str | None = None
-    ) -> AsyncIterator[tuple[Said, AsyncGenerator[Event, None]]]:
+        self, text: str, *, mode: str = "queue", model: str | None = None, key: str | None = None,
+        agent: str | None = None, files: Sequence[Attached] = (),
+    ) -> AsyncIterator[tuple[Said, AsyncGenerator[Event, None]]]:  # fmt: skip
         """Send a message over the connection that then tells its run, and what happens behind it.
 
+        `agent` is whose session this has to be; None: anybody's.
+
         :raises FluxError: as for `send`
+        :raises SessionNotFound: it is not one of that agent
         """
         self.accepted = None
         key = key or str(uuid.uuid4())  # the same each time: a server that goes away just now takes it once
-        body = {"message": text, "mode": mode} | ({"model": model} if model else {})
+        body = {"message": text, "mode": mode, **_given(model=model, agent=agent, files=_bodies(files))}
         headers = {**STREAM, "Idempotency-Key": key} | ({"Last-Event-ID": self.cursor} if self.cursor else {})
         answer = await _persistently(lambda: self._client.answered(f"{self._path}/messages", headers, body))
-        said = Said(
-            answer.headers["flux-message"], int(answer.headers["flux-seq"]), answer.headers["flux-repeated"] == "true"
-        )
-        if self.cursor is None or seq_of(self.cursor) >= said.seq:
-            self.cursor = str(said.seq - 1)
+        self.cursor = answer.headers["flux-after"]
+        said = _said(answer.headers)
         self.accepted, self._watch = said.message, RunWatch(said.message)
         async with (
             aclosing(answer),
@@ -226,8 +237,7 @@ class SessionHandle(LogReader):
         :raises InvalidInput: the session has no entry `at`
         :raises SessionExists, IdempotencyMismatch: the name is taken, or the key was used with another body
         """
-        body = {name_: value for name_, value in (("at", at), ("name", name)) if value is not None}
-        row = await self._client.post(f"/sessions/{self.id}/fork", body, key=key)
+        row = await self._client.post(f"/sessions/{self.id}/fork", _given(at=at, name=name), key=key)
         return SessionHandle(self._client, row["id"], str(row["seq"]))
 
     async def export(self, format: str = "jsonl") -> AsyncGenerator[bytes, None]:
@@ -285,6 +295,25 @@ async def _persistently(send: Callable[[], Awaitable[T]]) -> T:
         if isinstance(error.__cause__, httpx.ConnectError):
             raise
         return await patiently(send)
+
+
+def _bodies(files: Sequence[Attached]) -> list[dict[str, str]] | None:
+    return [file.body() for file in files] or None
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _said(headers: Mapping[str, str]) -> Said:
+    """What an answer that is a stream says of its message."""
+    return Said(
+        headers["flux-message"],
+        int(headers["flux-seq"]),
+        headers["flux-repeated"] == "true",
+        seq_of(headers["flux-after"]),
+        headers.get("flux-state"),
+    )
 
 
 def seq_of(cursor: str | None) -> int:

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from flux.agents.approval import Approvals, base_rule
+from flux.agents.define.approval import Approvals, base_rule
+from flux.agents.define.definition import AgentDefinition, define
+from flux.agents.define.named import reference_to
 from flux.agents.define.tool import ToolDefinition
-from flux.agents.definition import AgentDefinition, define
-from flux.agents.named import reference_to
+from flux.engine.dispatching.pools import RUNTIME
 from flux.errors import DefinitionInvalid
 from flux.roles.prompts import LayeredPrompt
 from flux.roles.specs import AgentSpec
@@ -24,9 +25,16 @@ TOOL_CALLS = 50
 def compiled(spec: RuntimeSpec, agent: AgentSpec) -> AgentDefinition:
     """The definition of an agent of a runtime; its tools are those of the process, by their names.
 
+    Its sessions run in processes of the runtime: others on the same database do not have its functions.
+
     :raises DefinitionInvalid: it cannot be one
     """
-    return define(_fields(spec, agent))
+    return define(_fields(spec, agent) | {"affinity": labels_of(spec)})
+
+
+def labels_of(spec: RuntimeSpec) -> dict[str, str]:
+    """The labels of the workers of a runtime."""
+    return {RUNTIME: spec.tenant.id}
 
 
 def exported(spec: RuntimeSpec, agent: AgentSpec) -> AgentDefinition:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from flux.agents.named import Registry
+from flux.agents.define.named import Registry
 from flux.agents.plans.source import model_check
 from flux.errors import DefinitionInvalid
 from flux.models.registry import BUILT_IN, ModelFactory

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
@@ -45,6 +46,12 @@ class PlanSpec(Struct, frozen=True):
         """What the actions are bound to."""
         return tuple(self.actions.values())
 
+    def fields_of(self, type: str) -> tuple[str, ...]:
+        """The fields of an action by its type, but for those that every action has."""
+        every = (one.get("properties", {}) for one in self.json_schema.get("$defs", {}).values())
+        found: list[dict[str, Any]] = [one for one in every if one.get("type", {}).get("const") == type]
+        return tuple(name for one in found for name in one if name not in COMMON)
+
 
 if TYPE_CHECKING:
     from typing import Union as TaggedUnion
@@ -81,6 +88,7 @@ def define_plan(
         raise DefinitionInvalid(f"plan: name: {name!r:.80} must be a letter, then at most 63 letters, digits, - or _")
     if not isinstance(schema, type) or not issubclass(schema, BaseModel):
         raise DefinitionInvalid(f"{what}: schema must be a Pydantic model", field="schema")
+    _check_tools(what, actions)
     lists = dict(_lists(what, schema, actions))
     if not lists:
         raise DefinitionInvalid(f"{what}: schema has no list of actions, such as list[TaggedUnion[A, B]]")
@@ -90,7 +98,17 @@ def define_plan(
     overrides: dict[str, Any] = {field: (list[item], _field(schema, field)) for field, item in items.items()}  # type: ignore[valid-type]
     model = create_model(schema.__name__, __base__=schema, **overrides)
     tools = {_tag(member): actions[member] for member in sorted(found, key=_tag)}
-    return PlanSpec(name, schema, model, tools, tuple(lists), _json_schema(what, model, found), description)
+    shown = _json_schema(what, model, found)
+    return PlanSpec(name, schema, model, MappingProxyType(tools), tuple(lists), shown, description)
+
+
+def _check_tools(what: str, actions: Any) -> None:
+    if not isinstance(actions, Mapping):
+        raise DefinitionInvalid(f"{what}: actions must be a mapping of action and tool", field="actions")
+    for action, tool in actions.items():
+        if isinstance(tool, type) or not (isinstance(tool, ToolDefinition | str) or callable(tool)):
+            named = getattr(action, "__name__", action)
+            raise DefinitionInvalid(f"{what}: actions: {named}: {tool!r:.80} is no tool, function or name of one")
 
 
 def _lists(
@@ -152,6 +170,9 @@ def _with_common(member: type[BaseModel]) -> type[BaseModel]:
         "id": (str, Field(min_length=1, max_length=100, description="A short name, unique in the plan.")),
         "depends_on": (list[str], Field(default=[], description="Ids of actions that must be done before.")),
     }
+    for name, kind in (("id", str), ("depends_on", list[str])):
+        if name in member.model_fields and member.model_fields[name].annotation != kind:
+            raise DefinitionInvalid(f"action {member.__name__}: {name} is a field of every action; rename your own")
     missing = {name: made for name, made in common.items() if name not in member.model_fields or name == "type"}
     return create_model(member.__name__, __base__=member, **missing)
 

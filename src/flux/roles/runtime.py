@@ -5,27 +5,35 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from flux.agents.approval import Predicate
-from flux.agents.definition import AgentDefinition
-from flux.agents.harness.tools import code_tool
+from flux.agents.define.approval import Channels, Predicate
+from flux.agents.define.called import code_tool
+from flux.agents.define.definition import AgentDefinition
 from flux.agents.plans import state as plans
 from flux.agents.process import Process, open_process
-from flux.deltas import decode_delta
-from flux.engine.answers import Decision
-from flux.engine.inputs import NewMessage
-from flux.errors import AgentNotFound, InterruptNotFound, InvalidInput, SessionExists, SessionNotFound
-from flux.events import AssistantSaid, ChatResponse, RunFailed, RunStarted, decode
-from flux.roles.compiling import compiled, exported
+from flux.engine.intake.answers import Decision
+from flux.engine.intake.inputs import NewMessage
+from flux.errors import (
+    AgentNotFound,
+    DefinitionInvalid,
+    InterruptNotFound,
+    InvalidInput,
+    SessionExists,
+    SessionNotFound,
+)
+from flux.events import ChatResponse, decode
+from flux.roles.compiling import compiled, exported, labels_of
 from flux.roles.opening import Opening, check_providers, environment_of, factories_of, registry_of, settings_of
-from flux.roles.results import Event, PendingApproval, RunResult, data_of, pending
+from flux.roles.results import Event, PendingApproval, RunResult, data_of, error_of, pending, told
 from flux.roles.serving import Places, say, serve
 from flux.roles.specs import AgentSpec, channels_of
 from flux.roles.topology import RuntimeSpec, TenantSpec, check, collected
 from flux.settings import Settings
-from flux.store import executions, interrupts, log
+from flux.store import executions, interrupts
 from flux.store.database import Scope
 from flux.store.feed import Cursor, Frame
 from flux.suggest import unknown
@@ -56,15 +64,24 @@ def define_runtime(
     faults: list[str] = []
     if not isinstance(tenant, TenantSpec):
         faults.append(f"tenant must be what define_tenant returns, not {type(tenant).__name__}")
-    specs = tuple(agent for agent in agents if isinstance(agent, AgentSpec))
-    if len(specs) != len(agents):
-        faults.append("agents must be what define_coordinator, define_planner, define_executor, … return")
+    given: Any = agents
+    specs = tuple(agent for agent in given if isinstance(agent, AgentSpec)) if isinstance(given, Sequence) else ()
+    if not isinstance(given, Sequence) or len(specs) != len(given):
+        faults.append("agents must be a list of what define_coordinator, define_planner, define_executor, … return")
     check_providers(providers or {}, faults)
-    policies = None if approval_policies is None else channels_of("runtime", approval_policies)
-    found = collected(specs, tools, faults)
-    spec = RuntimeSpec(tenant, specs, found, dict(providers or {}), policies, dict(predicates or {}))
-    check(spec, faults)
+    policies = _policies(approval_policies, faults)
+    found, known = collected(specs, tools, faults), MappingProxyType(dict(predicates or {}))
+    spec = RuntimeSpec(tenant, specs, MappingProxyType(found), MappingProxyType(dict(providers or {})), policies, known)
+    check(spec, faults, partial(compiled, spec) if isinstance(tenant, TenantSpec) else None)
     return Runtime(spec)
+
+
+def _policies(given: Any, faults: list[str]) -> Channels | None:
+    try:
+        return None if given is None else channels_of("runtime", given, "approval_policies")
+    except DefinitionInvalid as error:
+        faults.append(str(error))
+        return None
 
 
 class Runtime:
@@ -144,7 +161,7 @@ class Runtime:
         id, place, message = await self._say(self._coordinator(), prompt, session)
         async with aclosing(self._follow(id, place, message)) as frames:
             async for frame, _ in frames:
-                yield Event(frame.type, id, decode(frame.data) if frame.entry else decode_delta(frame.data))
+                yield told(frame, id)
 
     async def settled(self, session: str, *, wait: bool = False) -> RunResult:
         """What the newest run of a session comes to: it goes on after an answer, or after this program was stopped.
@@ -171,7 +188,10 @@ class Runtime:
 
         :raises InterruptNotFound: this tenant has no such question
         :raises InterruptDecided: it is decided, or its run has ended
+        :raises InvalidInput: `approved` is neither True nor False, or this takes another answer
         """
+        if not isinstance(approved, bool):
+            raise InvalidInput(f"approved must be True or False, not {approved!r:.40}")
         process = await self.process()
         asked = await process.database.read(interrupts.find(self.scope, id))
         if asked is None:
@@ -224,6 +244,7 @@ class Runtime:
                 tools={name: code_tool(tool) for name, tool in spec.tools.items()},
                 observer=opening.observer,
                 worker=opening.worker,
+                labels=labels_of(spec),
                 registry=registry_of(spec),
             )
         )
@@ -240,9 +261,10 @@ class Runtime:
 
     async def _say(self, agent: str, prompt: str, session: str | None) -> tuple[str, int, str | None]:
         """Send a message; the session, the seq before it, and its id."""
+        given: Any = prompt
+        if not isinstance(given, str) or not given.strip():
+            raise InvalidInput(f"the prompt must be text that says something, not {given!r:.40}")
         process, scope, message = await self.process(), self.scope, NewMessage(prompt)
-        if not prompt.strip():
-            raise InvalidInput("the prompt is empty")
         known = await self._known(session, agent)
         if known is not None:
             admitted = await process.sessions.send(scope, known, message)
@@ -317,22 +339,5 @@ class Runtime:
             plan=plan.told() if plan is not None else None,
             usage=row.spent.tokens,
             cost=row.spent.cost,
-            error=_error(watch),
-            limited=await self._limited(id, str(row.agent)),
+            error=None if waiting else error_of(watch, str(row.agent)),
         )
-
-    async def _limited(self, id: str, agent: str) -> bool:
-        """Whether the newest run of a session came to the limit of its agent's turns."""
-        found, process = self.spec.agent(agent), await self.process()
-        if found is None or found.max_turns is None:
-            return False
-        rows = await process.database.read(log.read_types(self.scope, id, [RunStarted, AssistantSaid]))
-        entries = [row.stored().entry for row in rows]
-        starts = [n for n, entry in enumerate(entries) if isinstance(entry, RunStarted)]
-        return bool(starts) and len(entries) - 1 - starts[-1] > found.max_turns
-
-
-def _error(watch: RunWatch) -> str | None:
-    if watch.state == "waiting" or isinstance(watch.end, ChatResponse):
-        return None
-    return watch.end.message if isinstance(watch.end, RunFailed) else "the run was stopped"

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 from msgspec import Struct
-from pydantic import ValidationError
 
-from flux.agents.approval import Channels
+from flux.agents.define.approval import Channels
 from flux.agents.define.tool import ToolDefinition, check_name, define_tool
-from flux.agents.definition import faults_of
 from flux.errors import DefinitionInvalid
 from flux.roles.plans import PlanSpec
 from flux.roles.prompts import LayeredPrompt, prompt_of
+from flux.suggest import unknown
 from flux.tools.rules import Rule, rule_of
 
 Role = Literal["coordinator", "planner", "executor", "specialist"]
@@ -127,15 +127,18 @@ def _spec(role: Role, name: Any, model: Any, prompt: Any, more: Mapping[str, Any
     stateful = more.get("stateful", False)
     if not isinstance(stateful, bool):
         raise _wrong(what, "stateful", f"must be True or False, not {stateful!r}")
+    description = more.get("description", "")
+    if not isinstance(description, str):
+        raise _wrong(what, "description", f"must be text, not {description!r:.80}")
     tools = tuple(_tool(what, one) for one in _listed(what, "tools", more.get("tools", ())))
     return AgentSpec(
         role=role,
         name=name,
         model=_model(what, model),
         prompt=prompt_of(prompt, what),
-        description=str(more.get("description") or _described(role, fixed.get("plan"))),
+        description=description or _described(role, fixed.get("plan")),
         approval=channels_of(what, more.get("approval", "default")),
-        tool_approvals=_tool_rules(what, more.get("tool_approvals", {})),
+        tool_approvals=MappingProxyType(_tool_rules(what, more.get("tool_approvals", {}))),
         stateful=stateful,
         max_turns=turns,
         tools=tools,
@@ -144,7 +147,7 @@ def _spec(role: Role, name: Any, model: Any, prompt: Any, more: Mapping[str, Any
     )
 
 
-def channels_of(what: str, given: Any) -> Channels:
+def channels_of(what: str, given: Any, field: str = "approval") -> Channels:
     """Rules per channel: one rule for both, or a mapping of `plans` and `tools`.
 
     :raises DefinitionInvalid: it is none
@@ -152,13 +155,14 @@ def channels_of(what: str, given: Any) -> Channels:
     if isinstance(given, Channels):
         return given
     try:
-        if isinstance(given, Mapping) and "kind" not in given:
-            return Channels.model_validate({key: rule_of(rule) for key, rule in given.items()})
-        return Channels(plans=rule_of(given), tools=rule_of(given))
-    except ValidationError as error:
-        raise _wrong(what, "approval", faults_of(error)) from error
+        if not isinstance(given, Mapping) or "kind" in given:
+            return Channels(plans=rule_of(given), tools=rule_of(given))
+        for key in given:
+            if key not in Channels.model_fields:
+                raise _wrong(what, field, unknown("channel", str(key), Channels.model_fields))
+        return Channels(**{key: rule_of(rule) for key, rule in given.items()})
     except ValueError as error:
-        raise _wrong(what, "approval", str(error)) from error
+        raise _wrong(what, field, str(error)) from error
 
 
 def tool_of(what: str, given: Any) -> ToolDefinition:
@@ -215,7 +219,7 @@ def _plan(name: Any, given: Any) -> PlanSpec:
     return given
 
 
-def _tool_rules(what: str, given: Any) -> Mapping[str, Rule]:
+def _tool_rules(what: str, given: Any) -> dict[str, Rule]:
     if not isinstance(given, Mapping):
         raise _wrong(what, "tool_approvals", "must be a mapping of tools and rules")
     try:

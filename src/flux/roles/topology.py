@@ -9,9 +9,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from flux.agents.approval import Channels, Predicate
+from flux.agents.define.approval import Channels, Predicate
+from flux.agents.define.definition import RESERVED
 from flux.agents.define.tool import ToolDefinition
-from flux.agents.definition import RESERVED
 from flux.errors import DefinitionInvalid, FluxError, TopologyInvalid
 from flux.roles.plans import PlanSpec
 from flux.roles.specs import AgentSpec, tool_of
@@ -79,13 +79,15 @@ def collected(agents: Sequence[AgentSpec], tools: Iterable[Any], faults: list[st
     return found
 
 
-def check(spec: RuntimeSpec, faults: list[str]) -> None:
-    """Say all that is wrong, in one error.
+def check(spec: RuntimeSpec, faults: list[str], compile: Callable[[AgentSpec], Any] | None) -> None:
+    """Say all that is wrong, in one error; `compile` makes a definition of an agent.
 
     :raises TopologyInvalid: something is
     """
     faults += _agents(spec)
-    faults += [fault for agent in spec.agents for fault in _agent(spec, agent)]
+    for agent in spec.agents:
+        found = list(_agent(spec, agent))
+        faults += found or _uncompiled(agent, compile)
     faults += _plans(spec)
     faults += _predicates(spec)
     if faults:
@@ -93,6 +95,16 @@ def check(spec: RuntimeSpec, faults: list[str]) -> None:
     for agent in spec.agents:
         for name in sorted(set(agent.tool_approvals) - set(bound_tools(spec, agent))):
             warnings.warn(f"{agent.role} {agent.name}: tool_approvals: it has no tool {name}", stacklevel=3)
+
+
+def _uncompiled(agent: AgentSpec, compile: Callable[[AgentSpec], Any] | None) -> list[str]:
+    """What a definition of an agent would not take."""
+    try:
+        if compile is not None:
+            compile(agent)
+    except DefinitionInvalid as error:
+        return [f"{agent.role} {agent.name}: {error}"]
+    return []
 
 
 def bound_tools(spec: RuntimeSpec, agent: AgentSpec) -> tuple[str, ...]:
@@ -139,13 +151,31 @@ def _agent(spec: RuntimeSpec, agent: AgentSpec) -> Iterator[str]:
     for name in agent.tool_names:
         if name not in spec.tools and not _bundled(name):
             yield f"{what}: tools: {unknown('tool', name, spec.tools)}"
-    for type, tool in agent.plan.actions.items() if agent.plan is not None else ():
-        if name_of(tool) not in spec.tools:
-            yield f"{what}: plan {agent.plan.name}: action {type}: {unknown('tool', name_of(tool), spec.tools)}"  # type: ignore[union-attr]
+    if agent.plan is not None:
+        yield from (f"{what}: plan {agent.plan.name}: {fault}" for fault in _actions(spec, agent.plan))
     try:
         agent.model.named(tuple(spec.providers))
     except DefinitionInvalid as error:
         yield f"{what}: {error}"
+
+
+def _actions(spec: RuntimeSpec, plan: PlanSpec) -> Iterator[str]:
+    """Each action has a tool that can take what it says."""
+    for type, tool in plan.actions.items():
+        name = name_of(tool)
+        if name in spec.tools:
+            yield from (f"action {type}: {fault}" for fault in _misfits(plan, type, spec.tools[name]))
+        elif _bundled(name) != [name]:
+            yield f"action {type}: {unknown('tool', name, spec.tools)}"
+
+
+def _misfits(plan: PlanSpec, type: str, tool: ToolDefinition) -> Iterator[str]:
+    fields, takes = plan.fields_of(type), tool.parameters.get("properties", {})
+    for name in tool.parameters.get("required", ()):
+        if name not in fields:
+            yield f"it has no field {name!r}, which the tool {tool.name} needs"
+    if tool.parameters.get("additionalProperties") is False:
+        yield from (f"the tool {tool.name} does not take its field {name!r}" for name in fields if name not in takes)
 
 
 def _plans(spec: RuntimeSpec) -> Iterator[str]:
@@ -186,18 +216,21 @@ def _rules(spec: RuntimeSpec) -> Iterator[tuple[str, Rule]]:
 
 
 def _toolkits(agent: AgentSpec, faults: list[str]) -> tuple[Tool, ...]:
-    try:
-        return resolve(agent.toolkits)
-    except FluxError as error:
-        faults.append(str(error))
-        return ()
+    found: dict[str, Tool] = {}
+    for one in agent.toolkits:
+        try:
+            found |= {tool.name: tool for tool in resolve([one])}
+        except FluxError as error:
+            faults.append(str(error).removeprefix("tools: "))
+    return tuple(found.values())
 
 
-def _bundled(name: str) -> bool:
+def _bundled(name: str) -> list[str]:
+    """The tools that Flux brings under a name: one, or those of a group."""
     try:
-        return bool(resolve([name]))
+        return [tool.name for tool in resolve([name])]
     except FluxError:
-        return False
+        return []
 
 
 def _twice(names: list[str]) -> list[str]:

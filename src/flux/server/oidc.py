@@ -17,8 +17,8 @@ from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import KeySet
 from msgspec.structs import replace
 
-from flux.engine.identity import Caller, Identities
-from flux.engine.principals import check_subject
+from flux.engine.service.identity import Caller, Identities
+from flux.engine.service.principals import check_subject
 from flux.errors import InvalidInput, Unavailable
 from flux.http.provider import TIMEOUT_SECONDS, fetch_json, metadata
 from flux.settings import Oidc
@@ -106,10 +106,18 @@ class Keys:
 
 
 class Tokens:
-    """Finds the caller of a token."""
+    """Finds the caller of a token, who is of the server's own tenant."""
 
-    def __init__(self, identities: Identities, oidc: Oidc, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        identities: Identities,
+        oidc: Oidc,
+        transport: httpx.AsyncBaseTransport | None = None,
+        *,
+        tenant: str = LOCAL.tenant,
+    ) -> None:
         self._identities = identities
+        self._tenant = tenant
         self._oidc = oidc
         self._keys = Keys(oidc, transport)
         self._verified: dict[bytes, tuple[float, int, dict[str, Any]]] = {}
@@ -124,7 +132,7 @@ class Tokens:
         except TokenRefused as error:
             logger.info("a token was refused: %s", error)
             return None
-        found = await self._identities.by_name(Scope(LOCAL.tenant, claims["sub"]))
+        found = await self._identities.by_name(Scope(self._tenant, claims["sub"]))
         return replace(found, expires_at=claims["exp"] + self._oidc.clock_skew) if found else None
 
     async def claims(self, token: str) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from flux.agents.harness.outcome import response_of
-from flux.agents.harness.types import PromptResponse, model_of
+from flux.agents.code.outcome import response_of
+from flux.agents.code.types import PromptResponse, model_of
 from flux.agents.process import Process
 from flux.agents.project.instances import Address, Fate
-from flux.engine.answers import Admitted
+from flux.engine.intake.answers import Admitted
 from flux.errors import FluxError
 from flux.events import UserSaid, decode
 from flux.http.envelope import error_body

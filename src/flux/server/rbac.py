@@ -9,8 +9,8 @@ from typing import Any
 from fastapi import Request
 
 from flux.agents.process import Process
-from flux.engine.configs import no_config
-from flux.engine.identity import OPERATOR, TALK, Caller, check_allowed
+from flux.engine.configuration.configs import no_config
+from flux.engine.service.identity import OPERATOR, TALK, Caller, check_allowed
 from flux.errors import (
     AgentNotFound,
     Forbidden,
@@ -20,7 +20,8 @@ from flux.errors import (
     WorkerNotFound,
 )
 from flux.permissions import Permissions, quoted
-from flux.server.auth import caller_of
+from flux.server.auth import NOBODY, caller_of
+from flux.server.limits import ServerLimits
 from flux.server.rules import RULES, Inside, Listing, Needs, Row, Rule
 from flux.store import executions, interrupts, workflows
 from flux.store.database import EVERYBODYS, OWN, Reach, Scope
@@ -32,6 +33,7 @@ Names = Callable[[Any], Mapping[str, str]]
 PLACE = re.compile(r"{(\w+)}")
 ACTING = "flux.acting"
 UNCHECKED = "flux.unchecked"
+COUNTED = "flux.counted"
 
 _ALL = ("execution:*:read", "agent:*:session:read")
 _TALKS = (*_ALL, TALK, "agent:*:start")
@@ -68,12 +70,16 @@ async def require(request: Request) -> None:
 
     :raises Forbidden: a permission is missing
     :raises NotFound: there is nothing there, for this caller
+    :raises TooManyRequests: the caller sends too many
     """
     caller = caller_of(request)
     if caller is OPERATOR:
         asked = _process(request).identities.enabled
-        request.scope[ACTING] = _process(request).operator._replace(reach=EVERYBODYS if asked else OWN)
+        operator = _process(request).operator
+        request.scope[ACTING] = Scope(operator.tenant, operator.principal, EVERYBODYS if asked else OWN)
         return
+    if caller is not NOBODY:
+        count(request, caller.scope)  # also what is refused
     match _rule(request):
         case Needs() as needs:
             _check(caller.permissions, needs.all, needs.knows, request.path_params)
@@ -86,7 +92,18 @@ async def require(request: Request) -> None:
             check_allowed(caller.permissions, inside.all)
             request.scope[UNCHECKED] = True
             reach = OWN
-    request.scope[ACTING] = caller.scope._replace(reach=reach)
+    request.scope[ACTING] = Scope(caller.scope.tenant, caller.scope.principal, reach)
+
+
+def count(request: Request, scope: Scope) -> None:
+    """Count a request, once.
+
+    :raises TooManyRequests: its principal sends too many
+    """
+    if COUNTED not in request.scope:
+        request.scope[COUNTED] = True
+        limits: ServerLimits = request.app.state.limits
+        limits.count(scope)
 
 
 def acting(request: Request) -> Scope:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from flux.engine.identity import TALK
+from flux.engine.service.identity import TALK
 
 REGISTER = "workflow:*:*:register"
 

@@ -12,11 +12,11 @@ import msgspec
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
-from flux.engine import history
-from flux.engine.answers import Admitted
-from flux.engine.conversation import MESSAGE
-from flux.engine.executions import Executions
-from flux.engine.journal import FOR_PEOPLE
+from flux.engine.intake.answers import Admitted
+from flux.engine.service.executions import Executions
+from flux.engine.workflows import history
+from flux.engine.workflows.conversation import MESSAGE
+from flux.engine.workflows.journal import FOR_PEOPLE
 from flux.events import InterruptAnswered, UserSaid, decode
 from flux.http.streaming import first_done, gone
 from flux.server.context import process_of, stream, wants_events

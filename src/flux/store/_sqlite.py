@@ -375,3 +375,18 @@ def schema_of(path: Path) -> str | None:
             return _found_version(connection)
     except sqlite3.Error as error:
         raise _translate(error, path) from error
+
+
+def copy_to(path: Path, copy: Path) -> None:
+    """Copy a database as it is at one moment, while others write to it; the copy is its owner's alone.
+
+    :raises DatabaseUnavailable, DatabaseLocked: it cannot be read, or the copy cannot be written
+    :raises FileExistsError: there is something where the copy would be
+    """
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as source:
+            os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            with closing(sqlite3.connect(copy)) as target:
+                source.backup(target)
+    except sqlite3.Error as error:
+        raise _translate(error, path) from error

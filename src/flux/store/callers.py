@@ -100,9 +100,10 @@ where id = :id and tenant = :tenant and state = 'idle' and head = 1
 returning head, epoch"""
 
 
-def restore(scope: Scope, id: str, entries: Sequence[Entry], turns: int) -> Steps[tuple[log.LogRow, ...]]:
-    """Fill a session that has just been made with what a conversation of elsewhere holds."""
-    moved = yield RESTORE, {"id": id, "tenant": scope.tenant, "n": len(entries), "turns": turns}
+def restore(scope: Scope, id: str, history: log.History) -> Steps[tuple[log.LogRow, ...]]:
+    """Fill a session that has just been made, in the same transaction, with a conversation of elsewhere."""
+    entries = history.entries
+    moved = yield RESTORE, {"id": id, "tenant": scope.tenant, "n": len(entries), "turns": history.turns}
     return (yield from log.insert(id, entries, moved[0][0], None, moved[0][1])) if moved and entries else ()
 
 

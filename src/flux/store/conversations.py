@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from flux.entries.workflows import WorkflowScheduled
 from flux.errors import SessionNotFound
 from flux.store import log, workflows
 from flux.store.agents import AgentVersion
 from flux.store.database import Scope, Steps
 from flux.store.workflows import AGENTS, WorkflowVersion
-from flux.workflow_entries import WorkflowScheduled
 
 BEGIN = """
 update executions set kind = 'workflow', workflow = :workflow, source_version = :source_version, state = 'scheduled',

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from flux.entries.workflows import TaskCompleted, TaskFailed
 from flux.events import AssistantSaid, DeltaEvent, Entry, ModelFailed, Reasoning, Token, ToolDone, UnknownEntry
 from flux.store.database import Scope, Steps
 from flux.store.log import LogRow
-from flux.workflow_entries import TaskCompleted, TaskFailed
 
 #: Bells ring for the processes that share our tables: a database may hold several sets of them.
 CHANNEL = "'flux-' || md5(current_schema())"

@@ -22,7 +22,7 @@ INSERT = """
 insert into executions (id, kind, tenant, owner, agent, agent_version, definition_digest, instance, name,
   state, head, epoch, pool, failures, parent, driver, root, turns, usage, created, updated)
 values (:id, 'session', :tenant, :owner, :agent, cast(:agent_version as integer), :definition_digest, :instance, :name,
-  'idle', 1, 0, 'caller', 0, :driver, :driver, :root, 0, :usage, :now, :now)
+  'idle', cast(:head as integer), 0, 'caller', 0, :driver, :driver, :root, cast(:turns as integer), :usage, :now, :now)
 on conflict do nothing returning id"""
 
 SAID = """
@@ -59,6 +59,9 @@ update executions set state = 'idle', epoch = epoch + 1, head = head + 1, worker
 where id = :id returning head, epoch"""
 
 
+NO_HISTORY = log.History()
+
+
 class Driver(Struct, frozen=True):
     """Who drives: its id, the epoch in which it owns itself, and the root of its tree."""
 
@@ -83,11 +86,17 @@ class Taken(Struct, frozen=True):
 
 
 def drive(
-    scope: Scope, driver: Driver, id: str, started: SessionStarted | None, said: UserSaid | None, run_id: str
+    scope: Scope,
+    driver: Driver,
+    id: str,
+    started: SessionStarted | None,
+    said: UserSaid | None,
+    run_id: str,
+    history: log.History = NO_HISTORY,
 ) -> Steps[Taken]:
     """Make the child unless it is there, give it the message unless it has it, and take it for the driver.
 
-    `run_id` is that of the run which a new message begins.
+    `run_id` is that of the run which a new message begins; `history` what the child begins with.
 
     :raises Fenced: the driver does not own itself any more
     :raises SessionEnded: the child was ended
@@ -97,7 +106,7 @@ def drive(
     held = yield HOLD, {"id": driver.id, "tenant": scope.tenant, "epoch": driver.epoch}
     if not held:
         raise Fenced(debug=f"{driver.id} drives {id} in epoch {driver.epoch}")
-    rows = (yield from _make(scope, driver, id, held[0][0], started)) if started else ()
+    rows = (yield from _make(scope, driver, id, held[0][0], started, history)) if started else ()
     fresh = said is not None and not (yield from _has(id, said))
     if said is not None and fresh:
         moved = yield MOVE, {"id": id, "tenant": scope.tenant, "n": 1}
@@ -119,7 +128,10 @@ def drive(
     return Taken(Execution(*taken[0]), rows)
 
 
-def _make(scope: Scope, driver: Driver, id: str, root: str, started: SessionStarted) -> Steps[tuple[log.LogRow, ...]]:
+def _make(
+    scope: Scope, driver: Driver, id: str, root: str, started: SessionStarted, history: log.History
+) -> Steps[tuple[log.LogRow, ...]]:
+    entries = [started, *history.entries]
     made = yield (
         INSERT,
         {
@@ -133,10 +145,12 @@ def _make(scope: Scope, driver: Driver, id: str, root: str, started: SessionStar
             "name": started.name,
             "driver": driver.id,
             "root": root,
+            "head": len(entries),
+            "turns": history.turns,
             "usage": NOTHING_SPENT,
         },
     )
-    return (yield from log.insert(id, [started], 1, None, 0)) if made else ()
+    return (yield from log.insert(id, entries, len(entries), None, 0)) if made else ()
 
 
 def _has(id: str, said: UserSaid) -> Steps[bool]:

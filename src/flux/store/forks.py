@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -18,14 +19,17 @@ HOLD = "update executions set head = head where id = :source and tenant = :tenan
 #: Its epoch is that of the source: the places of copied entries stay behind those of new ones.
 MAKE = """
 insert into executions (id, kind, tenant, owner, agent, agent_version, definition_digest, instance, name, title,
-  state, head, epoch, pool, requests, failures, parent, driver, root, turns, usage, created, updated)
-select cast(:id as text), 'session', tenant, cast(:owner as text), agent, agent_version, definition_digest, instance,
-  cast(:name as text), case when :titled = 1 then title else null end, 'idle', cast(:head as integer), epoch,
-  case when :driven = 1 or agent_version is null then pool else 'default' end, requests, 0,
-  case when :driven = 1 then parent end, case when :driven = 1 then driver end,
-  case when :driven = 1 then root else cast(:id as text) end,
+  workflow, source_version, state, due, head, epoch, pool, requests, failures, parent, driver, root, turns, usage,
+  created, updated)
+select cast(:id as text), kind, tenant, cast(:owner as text), agent, agent_version, definition_digest,
+  coalesce(cast(:instance as text), instance), cast(:name as text), case when :titled = 1 then title else null end,
+  workflow, source_version, case when :busy = 1 then 'scheduled' else 'idle' end, case when :busy = 1 then :now end,
+  cast(:head as integer), epoch,
+  case when cast(:driver as text) is null and agent_version is not null and kind = 'session' then 'default'
+    else pool end,
+  requests, 0, cast(:driver as text), cast(:driver as text), coalesce(cast(:root as text), cast(:id as text)),
   cast(:turns as integer), :usage, :now, :now
-from executions where id = :source and tenant = :tenant and kind = 'session'
+from executions where id = :source and tenant = :tenant and agent is not null
 on conflict do nothing returning agent"""
 
 COPY = """
@@ -34,10 +38,18 @@ select cast(:id as text), seq, type, run_id, epoch, at, body, words from events
 where execution_id = :source and seq <= :at"""
 
 
+class Under(NamedTuple):
+    """Whoever drives a session, and the root of its tree."""
+
+    driver: str
+    root: str
+
+
 class NewFork(Struct, frozen=True, kw_only=True):
     """A copy to make of the entries up to and with the seq `at`; `ending` follows them.
 
-    `titled`: it takes the title over. `driven`: whoever drives the source drives the copy; else it is independent.
+    `titled`: it takes the title over. `instance` None: that of the source. `under` drives it; None: it is independent.
+    `busy`: it has something to do at once.
     """
 
     id: str
@@ -46,7 +58,9 @@ class NewFork(Struct, frozen=True, kw_only=True):
     ending: Sequence[Entry]
     turns: int = 0
     titled: bool = True
-    driven: bool = False
+    instance: str | None = None
+    under: Under | None = None
+    busy: bool = False
 
 
 def fork(scope: Scope, source: str, new: NewFork) -> Steps[tuple[log.LogRow, ...]]:
@@ -83,7 +97,10 @@ def _row(scope: Scope, source: str, new: NewFork) -> dict[str, object]:
         "owner": scope.principal,
         "name": new.name,
         "titled": int(new.titled),
-        "driven": int(new.driven),
+        "instance": new.instance,
+        "driver": new.under.driver if new.under else None,
+        "root": new.under.root if new.under else None,
+        "busy": int(new.busy),
         "head": new.at + len(new.ending),
         "turns": new.turns,
         "usage": NOTHING_SPENT,
@@ -99,10 +116,11 @@ def _explain(scope: Scope, source: str, new: NewFork) -> Steps[None]:
     if there:
         return
     found = yield (
-        "select agent, instance from executions where id = :id and tenant = :tenant and kind = 'session'",
+        "select agent, instance from executions where id = :id and tenant = :tenant and agent is not null",
         {"id": source, "tenant": scope.tenant},
     )
     if not found:
         raise SessionNotFound()
     agent, instance = found[0]
-    raise SessionExists(f"agent {agent!r} already has an open session {new.name!r} for instance {instance!r}")
+    where = new.instance or instance
+    raise SessionExists(f"agent {agent!r} already has an open session {new.name!r} for instance {where!r}")

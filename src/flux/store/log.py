@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from flux import redaction
+from flux.entries.workflows import WorkflowFailed
 from flux.errors import Fenced
 from flux.events import (
     ENDS,
@@ -31,7 +32,6 @@ from flux.messages import text_of
 from flux.store import webhooks
 from flux.store.database import Row, Scope, Steps, one, together
 from flux.store.executions import State
-from flux.workflow_entries import WorkflowFailed
 
 INSERT = "insert into events (execution_id, seq, type, run_id, epoch, at, body, words) values {} returning at"
 INSERTED = "(:id, :seq_{n}, :type_{n}, :run_id, :epoch, :now, :body_{n}, :words_{n})"
@@ -108,6 +108,13 @@ where execution_id = :id and type in ({types})
 order by seq"""
 
 NO_LIMIT = 1 << 62
+
+
+class History(Struct, frozen=True):
+    """What a new session holds from its beginning, of a conversation that is kept elsewhere; `turns` are in it."""
+
+    entries: tuple[Entry, ...] = ()
+    turns: int = 0
 
 
 class Then(Struct, frozen=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flux.errors import MissingPackage, SettingsInvalid
-from flux.store._sqlite import SqliteDatabase, schema_of
+from flux.store._sqlite import SqliteDatabase, copy_to, schema_of
 from flux.store.database import CommitObserver, Database, hide_password
 from flux.store.schema import FLUX, Schema
 
@@ -53,6 +53,20 @@ async def found_schema(url: str) -> str | None:
         found: str | None = await _postgres().schema_of(url)
         return found
     raise _of_another_kind(url)
+
+
+def back_up(url: str, copy: Path) -> None:
+    """Copy a SQLite database to a file that is not there yet, while others use it.
+
+    :raises SettingsInvalid: it is on Postgres, which has its own tools, or the URL is of another kind
+    :raises DatabaseUnavailable, DatabaseLocked: it cannot be read, or the copy cannot be written
+    :raises FileExistsError: there is something where the copy would be
+    """
+    if url.startswith(POSTGRES):
+        raise SettingsInvalid("the database is on Postgres: back it up with pg_dump")
+    if not url.startswith("sqlite:///"):
+        raise _of_another_kind(url)
+    copy_to(Path(url.removeprefix("sqlite:///")), copy)
 
 
 def require_postgres() -> None:

@@ -83,6 +83,13 @@ insert into webhook_deliveries
 values (:delivery, :webhook, :tenant, :id, :type, :body, 'pending', 0, :now, :now, :now)
 on conflict do nothing"""
 
+#: One statement: what becomes due between two looks at the clock would be in neither.
+OUTLOOK = """
+select
+  (select count(*) from (
+    select 1 from webhook_deliveries where state = 'pending' and due <= :now limit :limit) d),
+  (select min(due) - :now from webhook_deliveries where state = 'pending' and due > :now)"""
+
 #: Taken by moving its time: whoever sees it meanwhile finds it is not due. If its taker dies, it becomes due again.
 CLAIM = f"""
 update webhook_deliveries as d set attempts = attempts + 1, due = :now + :lease, updated = :now
@@ -210,16 +217,9 @@ def note(scope: Scope, id: str, type: Happening, key: str, data: dict[str, Any])
 
 def outlook(limit: int) -> Steps[tuple[int, float | None]]:
     """How many deliveries of all tenants are due, `limit` at most; and seconds until the next one that is not."""
-    rows: list[Row] = yield (
-        "select count(*) from ("
-        "select 1 from webhook_deliveries where state = 'pending' and due <= :now limit :limit) d",
-        {"limit": limit},
-    )
-    later = yield (
-        "select min(due) - :now from webhook_deliveries where state = 'pending' and due > :now",
-        {},
-    )
-    return rows[0][0], None if later[0][0] is None else float(later[0][0])
+    rows: list[Row] = yield OUTLOOK, {"limit": limit}
+    due, seconds = rows[0]
+    return due, None if seconds is None else float(seconds)
 
 
 def claim(limit: int, lease: float) -> Steps[list[tuple[Delivery, Webhook]]]:

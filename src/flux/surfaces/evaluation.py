@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from flux import strict_yaml
 from flux.errors import InvalidInput
-from flux.suggest import unknown
+from flux.suggest import nearest, unknown
 
 Answer = Literal["none", "approve", "reject"]
 State = Literal["completed", "waiting", "failed"]
@@ -71,6 +71,12 @@ class Cases(Struct, frozen=True, forbid_unknown_fields=True):
     runtime: str | None = None
 
 
+#: Every word that a file of cases may have.
+FIELDS = frozenset(
+    name for cls in (Cases, Case, Expected, ExpectedText, ExpectedCall, ExpectedPlan) for name in cls.__struct_fields__
+)
+
+
 class Did(Struct, frozen=True):
     """What came of a case: the answer, the state, all tool calls in order, and the plan."""
 
@@ -105,7 +111,9 @@ def cases_of(path: Path) -> Cases:
         cases = msgspec.convert(given, Cases)
     except OSError as error:
         raise InvalidInput(f"{path}: {error.strerror or error}") from error
-    except (ValueError, msgspec.ValidationError) as error:  # ValueError: no UTF-8, no YAML
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"{path}: {_fault(str(error))}") from error
+    except ValueError as error:  # no UTF-8, no YAML
         raise InvalidInput(f"{path}: {' '.join(str(error).split())}") from error
     if not cases.cases:
         raise InvalidInput(f"{path}: there are no cases in it")
@@ -118,6 +126,22 @@ def cases_of(path: Path) -> Cases:
     if [cases.agent, cases.file, cases.runtime].count(None) != 2:
         raise InvalidInput(f"{path}: say whom the cases are about: one of agent, file or runtime")
     return cases
+
+
+def _fault(said: str) -> str:
+    """What is wrong with a file, in the words of its author."""
+    what, _, where = said.partition(" - at `$")
+    place = where.strip("`.")
+    if not place:
+        return "a file of cases is a mapping of `cases`, and one of agent, file or runtime"
+    missing = re.fullmatch(r"Object missing required field `(\w+)`", what)
+    strange = re.fullmatch(r"Object contains unknown field `(.+)`", what)
+    if missing:
+        what = f"missing field {missing[1]!r}"
+    elif strange:
+        like = nearest(strange[1], FIELDS)
+        what = f"unknown field {strange[1]!r}" + (f"; did you mean {like!r}?" if like else "")
+    return f"{place}: {what}"
 
 
 def chosen(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:

@@ -145,11 +145,14 @@ def question_frame(asked: Question, agent: str) -> Frame:
     told: Frame
     match asked:
         case ApprovalRequired():
-            told = {"channel": asked.channel, "agent": asked.agent or agent, "tool": asked.tool, "args": asked.args}
+            told = {"channel": asked.channel, "agent": asked.agent or agent, "tool": asked.tool}
+            told |= {"subject": asked.tool, "args": asked.args}
             more = {"reason": asked.reason, "expires_at": asked.expires_at, "within": asked.within}
             return _approval(asked, told) | {name: value for name, value in more.items() if value is not None} | session
         case PlanReview():
-            told = {"channel": "plan", "agent": agent, "tool": "create_plan", "args": {"steps": list(asked.steps)}}
+            told = {"channel": "plans", "agent": asked.agent or agent}
+            told |= {"tool": "storePlan" if asked.plan else "create_plan", "subject": asked.plan or "plan"}
+            told |= {"args": {"steps": list(asked.steps)}}
             return _approval(asked, told) | session
         case Elicited():
             told = {"url": asked.url, "message": asked.message, "server_name": asked.server_name, "mode": asked.mode}
@@ -184,7 +187,8 @@ def _simple(event: Any) -> Frame | None:
             told = {"id": event.call, "name": event.name, "status": event.status, "outcome": event.outcome}
             return {"type": "tool_done", **told}
         case ChatResponse():
-            return {"type": "response", "content": event.content, "turn": event.turn}
+            limit = {"limit": event.limit} if event.limit else {}
+            return {"type": "response", "content": event.content, "turn": event.turn} | limit
         case RunFailed():
             return error_frame(event.message, retryable=event.retryable)
         case Cancelled():

@@ -1,10 +1,10 @@
 """Import paths that users of workflows know."""
 
-from flux.engine.chance import choice, now, randint, randrange, uuid4
-from flux.engine.flow import call, parallel, pipeline
-from flux.engine.graph import Graph
-from flux.engine.pause import pause, sleep
-from flux.engine.progress import progress
+from flux.engine.workflows.chance import choice, now, randint, randrange, uuid4
+from flux.engine.workflows.flow import call, parallel, pipeline
+from flux.engine.workflows.graph import Graph
+from flux.engine.workflows.pause import pause, sleep
+from flux.engine.workflows.progress import progress
 
 __all__ = [
     "Graph",

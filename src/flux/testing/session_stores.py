@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 
-from flux.agents.harness.stores import SessionKey, SessionStore
+from flux.agents.code.stores import SessionKey, SessionStore
 
 __all__ = ["CHECKS", "Broken", "MemorySessionStore", "SessionKey", "SessionStore", "check"]
 

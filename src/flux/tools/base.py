@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from flux.entry import Entry
+from flux.entries.base import Entry
 from flux.events import Question
 from flux.sandboxes.base import Sandbox
 from flux.tools.rules import Rule

@@ -7,12 +7,14 @@ import importlib
 import os
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Meta, Struct
 from pydantic import Field
 
 from flux.errors import DefinitionInvalid, MissingPackage
+from flux.redaction import passwords_of
 from flux.suggest import unknown
 from flux.tools.base import Done, Failed, Tool, ToolOutcome
 from flux.tools.function import tool_of
@@ -54,6 +56,8 @@ class CatalogConfig(Struct, frozen=True):
             raise DefinitionInvalid(f"tools: catalog: {error}") from error
         if (config.url is None) == (config.url_env is None):
             raise DefinitionInvalid("tools: catalog: give url_env (a variable that holds the address) or url")
+        if config.url is not None and passwords_of(config.url):
+            raise DefinitionInvalid("tools: catalog: url holds a password; put the address into a variable: url_env")
         return config
 
 
@@ -105,7 +109,7 @@ class Catalog:
 
     def _connected(self, look: Callable[[Any, Any], T]) -> T:
         alchemy = _package()
-        engine = alchemy.create_engine(self._url(), poolclass=alchemy.pool.NullPool)
+        engine = _engine(alchemy, self._url())
         try:
             with engine.connect() as connection:
                 if engine.dialect.name == "sqlite":
@@ -173,6 +177,26 @@ class Catalog:
         return alchemy.Table(name, alchemy.MetaData(), schema=self._config.schema, autoload_with=connection)
 
 
+def _engine(alchemy: Any, url: str) -> Any:
+    """The way to a database; a file that is not there is not made.
+
+    :raises OSError: the address cannot be used
+    """
+    try:
+        address = alchemy.engine.make_url(url)
+        if address.get_backend_name() == "sqlite":
+            path = str(address.database or "").removeprefix("file:")
+            if path in ("", ":memory:"):
+                raise OSError("the database is one in memory, in which there is nothing")
+            address = address.set(database=f"file:{quote(path)}", query={"mode": "ro", "uri": "true"})
+        return alchemy.create_engine(address, poolclass=alchemy.pool.NullPool)
+    except alchemy.exc.ArgumentError:
+        # What it says may hold the address, and that may be a secret.
+        raise OSError("the address of the database cannot be used; it reads like postgresql://HOST/NAME") from None
+    except ImportError as error:
+        raise OSError(f"the database needs a package that is not installed: {error.name}") from error
+
+
 def _package() -> Any:
     try:
         importlib.import_module("sqlalchemy.pool")
@@ -185,7 +209,7 @@ def _package() -> Any:
 def _cell(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
-    text = value.hex(" ") if isinstance(value, bytes) else str(value)
+    text = value[:CELL].hex(" ") if isinstance(value, bytes) else str(value)
     return text if len(text) <= CELL else text[:CELL] + "…"
 
 

@@ -74,7 +74,7 @@ def resolve(entries: Iterable[Any], *, sandbox: str = "local") -> tuple[Tool, ..
     An entry is a group's name, `{group: settings}`, or a tool's name. Of two configured groups with the
     same tool the later one wins; a bare name never replaces what is there. `sandbox` is the name that
     `shell` tells the model; in `local` what can change the host asks first. DefinitionInvalid names what
-    is wrong; a file of tools is no part of this, see agents/shipped.py.
+    is wrong; a file of tools is no part of this, see agents/define/shipped.py.
     """
     tools: dict[str, Tool] = {}
     for entry in entries:

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import msgspec
 from msgspec import Struct
@@ -84,13 +84,44 @@ def with_references(found: Mapping[str, Ref]) -> Iterator[None]:
         _loaded.reset(token)
 
 
+class _AnyHandle(dict[str, Ref]):
+    """Takes every handle for one that exists, for who has only to know that it is one."""
+
+    def get(self, handle: str, default: Any = None) -> Any:
+        """A reference without its value."""
+        match = HANDLE.fullmatch(handle)
+        return Ref(cast(Kind, match[1]), None, handle) if match else default
+
+
+def unlooked() -> contextlib.AbstractContextManager[None]:
+    """While values that may hold handles are checked before anybody needs what is behind them."""
+    return with_references(_AnyHandle())
+
+
+def as_handles(parameters: Mapping[str, Any], args: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments, in which what a tool has told of a reference is its handle wherever one is taken."""
+    properties = parameters.get("properties", {})
+    return {name: _handle(value) if _takes(properties, name) else value for name, value in args.items()}
+
+
+def _handle(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_handle(one) for one in value]
+    told = value.get("ref") if isinstance(value, Mapping) else None
+    return told if isinstance(told, str) and HANDLE.fullmatch(told) else value
+
+
+def _takes(properties: Mapping[str, Any], name: str) -> bool:
+    return FORMAT in json.dumps(properties.get(name, {}))
+
+
 async def loaded(parameters: Mapping[str, Any], args: Mapping[str, Any], context: ToolContext) -> dict[str, Ref]:
     """The references that arguments name, by their handles.
 
     :raises ReferenceMissing: there is no such reference in this session
     """
     properties = parameters.get("properties", {})
-    marked = [value for name, value in args.items() if FORMAT in json.dumps(properties.get(name, {}))]
+    marked = [value for name, value in args.items() if _takes(properties, name)]
     return {handle: await load(handle, context) for handle in _handles(marked)}
 
 

@@ -43,7 +43,7 @@ class Server(httpx.AsyncBaseTransport):
             self.happened.set()
             if not self.takes:
                 await asyncio.Event().wait()
-            accepted = {"Flux-Message": "u", "Flux-Seq": "2", "Flux-Repeated": "false"}
+            accepted = {"Flux-Message": "u", "Flux-Seq": "2", "Flux-Repeated": "false", "Flux-After": "1.0.0"}
             return httpx.Response(200, headers=accepted, content=self._stream())
         if path == "cancel":
             self.happened.set()

@@ -11,10 +11,15 @@ from starlette.routing import Route
 
 from flux.client import FluxClient
 from flux.client.transport import InProcessTransport
+from flux.errors import InterruptDecided
+from flux.http.envelope import error_body
 
 
 class MadeUp:
-    """`log` are entries without their places; `asked` are the pages of it that were read, `answers` what was said."""
+    """`log` are entries without their places; `asked` are the pages of it that were read, `answers` what was said.
+
+    `rows` are the sessions of the list; `decided`: somebody else has answered every question.
+    """
 
     def __init__(self, log: list[dict[str, Any]]) -> None:
         self.log = [{"seq": seq, "run_id": "r", "at": 0.0, **entry} for seq, entry in enumerate(log, 1)]
@@ -22,6 +27,8 @@ class MadeUp:
         self.answers: list[Any] = []
         self.forked: list[Any] = []
         self.can_fork = False
+        self.rows: list[dict[str, Any]] = []
+        self.decided = False
 
     def client(self) -> FluxClient:
         routes = [
@@ -39,13 +46,15 @@ class MadeUp:
         return JSONResponse({"definition": {"model": "scripted/test"}, "problems": []})
 
     async def _sessions(self, request: Request) -> Response:
-        return JSONResponse({"items": [], "next_cursor": None})
+        return JSONResponse({"items": self.rows, "next_cursor": None})
 
     async def _session(self, request: Request) -> Response:
+        return JSONResponse(self.row())
+
+    def row(self) -> dict[str, Any]:
+        """The session's row."""
         usage = {"total": 0, "cost": 0.0}
-        return JSONResponse(
-            {"id": "made-up", "head": len(self.log), "state": "idle", "title": "Made up", "usage": usage}
-        )
+        return {"id": "made-up", "head": len(self.log), "state": "idle", "title": "Made up", "usage": usage}
 
     async def _events(self, request: Request) -> Response:
         if "text/event-stream" not in request.headers["accept"]:
@@ -64,11 +73,13 @@ class MadeUp:
         if request.method == "GET":
             refusal = {"type": "invalid_input", "message": "GET is not possible", "details": {}}
             return JSONResponse({"error": refusal}, 405)
-        self.forked.append(await request.json())
+        self.forked.append(msgspec.json.decode(await request.body() or b"{}"))
         return JSONResponse({"id": "made-up-too"}, 201)
 
     async def _answer(self, request: Request) -> Response:
         given = await request.json()
+        if self.decided:
+            return JSONResponse(error_body(InterruptDecided()), InterruptDecided.status)
         self.answers.append(given)
         id = request.path_params["iid"]
         place = {"seq": len(self.log) + 1, "run_id": "r", "at": 0.0}

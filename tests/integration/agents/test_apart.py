@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flux.agents.definition import define
+from flux.agents.define.definition import define
 from flux.agents.process import Process, open_process
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.inputs import NewMessage
 from flux.messages import TextDelta
 from flux.models.base import ModelEvent, ModelRequest
 from flux.settings import Settings

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flux.agents.results import MAX_ARTIFACT
+from flux.agents.history.results import MAX_ARTIFACT
 from flux.errors import ArtifactNotFound, SessionNotFound
 from flux.events import ContextFrozen, ToolDone
 from flux.messages import ToolResult

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flux.agents.definition import define
-from flux.engine.inputs import NewMessage
+from flux.agents.define.definition import define
+from flux.engine.intake.inputs import NewMessage
 from flux.events import ChatResponse, RunFailed
 from flux.messages import Usage
 from flux.models.base import ModelRequest

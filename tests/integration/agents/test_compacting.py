@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from flux.agents import prompt
-from flux.agents.transcript import Transcript
+from flux.agents.history import prompt
+from flux.agents.history.transcript import Transcript
 from flux.errors import Conflict, SessionBusy, SessionEnded
 from flux.events import (
     AssistantSaid,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from flux.agents.definition import define
-from flux.engine.answers import Decision
+from flux.agents.define.definition import define
+from flux.engine.intake.answers import Decision
 from flux.errors import DefinitionInvalid
 from flux.events import (
     ApprovalRequired,

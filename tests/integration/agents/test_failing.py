@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flux.agents.definition import define
-from flux.engine.inputs import NewMessage
+from flux.agents.define.definition import define
+from flux.engine.intake.inputs import NewMessage
 from flux.errors import AgentNotFound, IdempotencyMismatch
 from flux.events import AssistantSaid, ChatResponse, Compacted, ModelFailed, RunFailed, ToolDone
 from flux.messages import ModelFailure, Usage

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from flux.agents.forking import fork_steps, plan_fork
-from flux.agents.prompt import build
-from flux.agents.transcript import Transcript
-from flux.engine.inputs import NewMessage
+from flux.agents.history.prompt import build
+from flux.agents.history.transcript import Transcript
+from flux.agents.service.forking import fork_steps, plan_fork
+from flux.engine.intake.inputs import NewMessage
 from flux.errors import Conflict, IdempotencyMismatch, InvalidInput, SessionExists, SessionNotFound
 from flux.events import (
     RUN_ENDS,
@@ -27,6 +27,7 @@ from flux.events import (
 )
 from flux.store import executions, interrupts, log
 from flux.store.database import LOCAL, Scope, one
+from flux.store.forks import Under
 from flux.testing import Call, Reply
 from flux.tools.base import Tool
 from flux.tools.function import tool_of
@@ -209,9 +210,6 @@ async def test_what_cannot_be_forked_is_refused(tmp_path: Path) -> None:
         await world.process.database.write(one("update executions set agent_version = null"))
         with pytest.raises(Conflict, match="lives in the program"):
             await fork(world)
-        await world.process.database.write(one("update executions set kind = 'workflow'"))
-        with pytest.raises(Conflict, match="a workflow of its own"):
-            await fork(world)
 
 
 @pytest.mark.behaviour("fork:key:once")
@@ -275,7 +273,7 @@ async def test_a_driven_session_is_forked_under_its_driver_and_once_per_id(tmp_p
                 id=row.id,
             )
         )
-        planned = await plan_fork(database, LOCAL, row, id="copy", driven=True)
+        planned = await plan_fork(database, LOCAL, row, id="copy", under=Under("d", "d"))
         for repeated in (False, True):
             admitted, _ = await database.write(fork_steps(LOCAL, planned))
             assert (admitted.id, admitted.repeated) == ("copy", repeated)

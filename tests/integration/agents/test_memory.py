@@ -11,8 +11,8 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from flux.agents.definition import define
-from flux.agents.memory.choice import HIDDEN, LongTermMemory
+from flux.agents.define.definition import define
+from flux.agents.define.memory import HIDDEN, LongTermMemory
 from flux.errors import DefinitionInvalid, Unavailable
 from flux.events import ApprovalRequired, AssistantSaid, ChatResponse, ContextFrozen, ToolDone
 from flux.models.scripted import Script

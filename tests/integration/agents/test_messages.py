@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.inputs import NewMessage
 from flux.errors import SessionBusy, SessionEnded
 from flux.events import AssistantSaid, Cancelled, ChatResponse, RunStarted
 from flux.messages import text_of

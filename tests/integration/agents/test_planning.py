@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from flux.agents.definition import define
-from flux.agents.planning.plan import TOOLS
+from flux.agents.define.definition import define
+from flux.agents.history.plan import TOOLS
 from flux.errors import DefinitionInvalid, InterruptDecided, PlanInvalid
 from flux.events import ChatResponse, Compacted, ContextFrozen, Entry, Planned, PlanReview, ToolDone
 from flux.messages import ToolResult

@@ -78,7 +78,7 @@ async def test_the_first_answer_wins_and_repeating_it_is_no_error(world: World) 
     await world.start("go")
     await world.rest()
     (question,) = await world.questions()
-    with pytest.raises(InvalidInput, match="approve, reject"):
+    with pytest.raises(InvalidInput, match="approve or reject"):
         await world.answer(question, "perhaps")
     await world.answer(question, "approve")
     await world.answer(question, "approve")

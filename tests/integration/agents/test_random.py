@@ -12,9 +12,9 @@ from typing import get_args
 
 import pytest
 
-from flux.agents.transcript import Transcript
-from flux.engine.answers import Decision
-from flux.engine.inputs import NewMessage
+from flux.agents.history.transcript import Transcript
+from flux.engine.intake.answers import Decision
+from flux.engine.intake.inputs import NewMessage
 from flux.errors import InterruptDecided, SessionBusy
 from flux.events import Entry, Mode, Stored, ToolDone, UserSaid
 from flux.models.base import ModelRequest

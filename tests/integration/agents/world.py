@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flux.agents.definition import define
+from flux.agents.define.definition import define
 from flux.agents.process import Process, open_process
-from flux.engine.answers import Decision
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.answers import Decision
+from flux.engine.intake.inputs import NewMessage
 from flux.events import Entry, Mode, Stored, ToolDone
 from flux.messages import AssistantMessage, Message, ToolResult, UserMessage, text_of
 from flux.models.scripted import Script
@@ -50,6 +50,8 @@ class World:
         self.process = process
         self.models = models
         self.id = ""
+        #: Who starts sessions, and asks and answers.
+        self.scope = LOCAL
         self._committed = committed
 
     @property
@@ -67,12 +69,12 @@ class World:
     async def start(self, text: str | None = None) -> str:
         """Start a session; the other methods are about it."""
         message = None if text is None else NewMessage(text)
-        self.id = (await self.process.sessions.start(LOCAL, "agent", message)).id
+        self.id = (await self.process.sessions.start(self.scope, "agent", message)).id
         return self.id
 
     async def say(self, text: str, mode: Mode = "queue") -> None:
         """Send a message."""
-        await self.process.sessions.send(LOCAL, self.id, NewMessage(text, mode))
+        await self.process.sessions.send(self.scope, self.id, NewMessage(text, mode))
 
     async def ask(self, text: str) -> list[Entry]:
         """Send a message, wait for the rest, and return the whole log."""
@@ -85,19 +87,19 @@ class World:
 
     async def cancel(self) -> None:
         """Ask the run to stop."""
-        await self.process.sessions.cancel(LOCAL, self.id)
+        await self.process.sessions.cancel(self.scope, self.id)
 
     async def questions(self) -> list[Interrupt]:
         """The open questions."""
-        return await self.process.sessions.interrupts(LOCAL, self.id)
+        return await self.process.sessions.interrupts(self.scope, self.id)
 
     async def answer(self, question: Interrupt, decision: str, **more: Any) -> None:
         """Answer a question."""
-        await self.process.sessions.answer(LOCAL, self.id, question.id, Decision(decision, **more))
+        await self.process.sessions.answer(self.scope, self.id, question.id, Decision(decision, **more))
 
     async def row(self) -> Execution:
         """The session's row."""
-        return await self.process.sessions.get(LOCAL, self.id)
+        return await self.process.sessions.get(self.scope, self.id)
 
     async def until(self, reached: Callable[[], Awaitable[bool]]) -> None:
         """Wait for what a commit brings about."""
@@ -130,7 +132,7 @@ class World:
 
     async def stored(self) -> list[Stored]:
         """The log, each entry in its place."""
-        rows = await self.process.sessions.entries(LOCAL, self.id, 0, 100_000)
+        rows = await self.process.sessions.entries(self.scope, self.id, 0, 100_000)
         return [row.stored() for row in rows]
 
     async def log(self) -> list[Entry]:

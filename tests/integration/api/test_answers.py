@@ -34,7 +34,10 @@ async def test_an_approved_call_runs_and_the_run_is_streamed_to_its_end(served: 
     async with api(served, model, tools=["system_tools"]) as agent:
         id, question = await asked(agent)
         assert question["type"] == "approval_required"
-        assert question.items() >= {"channel": "tool", "tool": "shell", "args": {"command": "echo one"}}.items()
+        assert (
+            question.items()
+            >= {"channel": "tools", "tool": "shell", "subject": "shell", "args": {"command": "echo one"}}.items()
+        )
         assert question["digest"]
         frames = await agent.post(approval_of(id, question[by]), {"approved": True, "reason": "fine"})
     assert kinds(frames) == ["session_id", "tool_start", "tool_output", "tool_done", "token", "usage", "response"]
@@ -84,7 +87,7 @@ async def test_a_plan_is_approved_like_a_call(served: Served) -> None:
     model = ScriptedModel([Reply("A plan. ", (Call("create_plan", PLAN),)), Reply("Planned.")])
     async with api(served, model, planning=True, approve_plan=True) as agent:
         id, question = await asked(agent)
-        assert (question["type"], question["channel"]) == ("approval_required", "plan")
+        assert (question["type"], question["channel"]) == ("approval_required", "plans")
         assert question["args"]["steps"][0]["name"] == "look"
         frames = await agent.post(approval_of(id, question["id"]), {"approved": True})
     assert one(frames, "plan")["steps"][0]["description"] == "Look around."
@@ -135,7 +138,7 @@ async def test_what_the_code_of_a_tool_asks_for_is_approved(served: Served) -> N
     model = ScriptedModel([Reply("Go. ", (Call("travel"),)), Reply("Gone.")])
     async with api(served, model, tools_file={"name": "trip.py", "source": ASKING}) as agent:
         id, question = await asked(agent)
-        assert (question["channel"], question["tool"], question["args"]) == ("task", "book", {"nights": 3})
+        assert (question["channel"], question["tool"], question["args"]) == ("tools", "book", {"nights": 3})
         frames = await agent.post(approval_of(id, question["id"]), {"approved": True})
     assert (one(frames, "tool_done")["name"], frames[-1]["content"]) == ("travel", "Gone.")
     assert "3 nights" in str(model.requests[-1].messages[-1])
@@ -233,6 +236,22 @@ async def test_a_question_for_words_is_an_elicitation_too(served: Served) -> Non
         assert "content" in await agent.refused(400, path, body)
         assert (await agent.post(path, body | {"content": "blue"}))[-1]["content"] == "done"
     assert "blue" in str(model.requests[-1].messages[-1])
+
+
+@pytest.mark.behaviour("api:elicitation:closed")
+async def test_a_question_of_an_earlier_run_is_closed_whatever_the_answer(served: Served) -> None:
+    model = asks("Which colour?")
+    async with api(served, model, tools=["ask_user"]) as agent:
+        id, question = await asked(agent)
+        eid = question["elicitation_id"]
+        path, body = f"/elicitation/{eid}?session={id}", {"elicitation_id": eid, "action": "accept", "content": "blue"}
+        await agent.post(path, body)
+        await agent.chat("more", id)
+        for action in ("accept", "decline", "cancel"):
+            said = await agent.refused(409, path, {"elicitation_id": eid, "action": action})
+            assert said == "the question is answered already; nothing was changed"
+        said = await agent.refused(400, path, {**body, "action": "maybe"})
+        assert said == "action must be accept, decline or cancel"
 
 
 @pytest.mark.behaviour("api:elicitation:words")

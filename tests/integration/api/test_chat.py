@@ -218,6 +218,35 @@ async def test_an_upstream_call_that_is_made_again_doubles_nothing(served: Serve
     assert len(said) == len(model.requests) == 1
 
 
+class Counting(httpx.AsyncBaseTransport):
+    """Notes what is asked of the server."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+        self.asked: list[str] = []
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(f"{request.method} {request.url.path}")
+        return await self._inner.handle_async_request(request)
+
+
+@pytest.mark.behaviour("api:chat:one-request")
+async def test_a_turn_of_a_resting_session_is_one_request_to_the_server(served: Served) -> None:
+    name, other = await served.agent(says("one", "two")), await served.agent(says("no"))
+    transport = Counting(served.transport())
+    async with FluxClient(IN_PROCESS_URL, transport=transport) as client:
+        app = create_api(client, name)
+        async with httpx.AsyncClient(base_url=IN_PROCESS_URL, transport=InProcessTransport(app)) as http:
+            agent = Api(app, http)
+            id = (await agent.chat("hello"))[0]["id"]
+            transport.asked.clear()
+            assert (await agent.chat("again", id))[-1]["content"] == "two"
+            assert transport.asked == [f"POST /sessions/{id}/messages"]
+            session = await served.client.start_session(other)
+            assert name in await agent.refused(404, f"/chat?session={session.id}", {"message": "hello"})
+    assert (await session.info())["head"] == 1
+
+
 class Crumbled(httpx.AsyncByteStream):
     """A stream byte by byte, with the line ends of another system."""
 

@@ -34,16 +34,21 @@ def victim(*task: Call) -> Callable[[ModelRequest], Turn]:
     def turn(request: ModelRequest) -> Turn:
         if not any(isinstance(message, AssistantMessage) for message in request.messages):
             return Reply("", calls=task)
-        newest: list[str] = []
-        for message in reversed(request.messages):
-            if not isinstance(message, ToolResult):
-                break
-            newest.append(message.content)
-        orders = [found for text in newest for found in ORDER.findall(text)]
+        orders = [found for text in newest_results(request) for found in ORDER.findall(text)]
         calls = tuple(Call(name, msgspec.json.decode(args.replace('\\"', '"'))) for name, args in orders)
         return Reply("", calls=calls) if calls else Reply("All done.")
 
     return turn
+
+
+def newest_results(request: ModelRequest) -> list[str]:
+    """What the model reads that it has not answered yet."""
+    newest: list[str] = []
+    for message in reversed(request.messages):
+        if not isinstance(message, ToolResult):
+            break
+        newest.append(message.content)
+    return newest
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.routing import WebSocketRoute
 
-from flux.engine.inputs import NewSession
+from flux.engine.intake.inputs import NewSession
 from flux.server.rules import RULES
 from flux.store import interrupts, memories
 from flux.store.database import LOCAL, Scope

@@ -8,8 +8,8 @@ import pytest
 from joserfc.jwk import OctKey, RSAKey
 from msgspec.structs import replace
 
-from flux.engine.identity import Identities
-from flux.engine.principals import Principals
+from flux.engine.service.identity import Identities
+from flux.engine.service.principals import Principals
 from flux.errors import Unavailable
 from flux.server import oidc
 from flux.server.oidc import TokenRefused, Tokens
@@ -199,7 +199,7 @@ async def test_a_name_at_the_provider_is_not_an_account_of_a_program(database: D
 async def test_a_token_is_verified_once_and_then_known(tokens: Tokens, issuer: Issuer) -> None:
     token = issuer.token()
     await tokens.caller(token)
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(100):
         assert await tokens.caller(token) is not None
-    assert (time.perf_counter() - began) / 100 < 0.001
+    assert (time.process_time() - began) / 100 < 0.001

@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 import anyio
 
-from flux.engine.admission import Admission
-from flux.engine.dispatch import Dispatch, Duty, EmbeddedDispatch
-from flux.engine.inputs import NewMessage
-from flux.engine.pools import DEFAULT_OFFER, Offer
-from flux.engine.recovery import Recovery, WorkerLock
-from flux.engine.run import Executor, Run
-from flux.engine.runner import Runner
+from flux.engine.dispatching.dispatch import Dispatch, Duty, EmbeddedDispatch
+from flux.engine.dispatching.pools import DEFAULT_OFFER, Offer
+from flux.engine.intake.admission import Admission
+from flux.engine.intake.inputs import NewMessage
+from flux.engine.running.recovery import Recovery, WorkerLock
+from flux.engine.running.run import Executor, Run
+from flux.engine.running.runner import Runner
 from flux.errors import DatabaseUnavailable
 from flux.events import ChatResponse, RunStarted, UserSaid
 from flux.store import executions

@@ -5,7 +5,7 @@ import time
 import anyio
 import pytest
 
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.inputs import NewMessage
 from flux.errors import Conflict, SessionBusy, SessionEnded, SessionNotFound
 from flux.events import CancelRequested, Mode, RunStarted, UserSaid
 from flux.store.database import Database

@@ -6,8 +6,8 @@ import anyio
 import msgspec
 import pytest
 
-from flux.engine.answers import Admitted, Decision
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.answers import Admitted, Decision
+from flux.engine.intake.inputs import NewMessage
 from flux.errors import InterruptDecided, InterruptNotFound, InvalidInput, SessionNotFound
 from flux.events import ChatResponse, InterruptAnswered
 from flux.store import interrupts

@@ -9,9 +9,9 @@ import uuid
 import anyio
 import pytest
 
-from flux.engine._procrastinate import ProcrastinateDispatch
-from flux.engine.inputs import NewMessage
-from flux.engine.run import Run
+from flux.engine.dispatching._procrastinate import ProcrastinateDispatch
+from flux.engine.intake.inputs import NewMessage
+from flux.engine.running.run import Run
 from flux.errors import Fenced
 from flux.events import ChatResponse
 from flux.store import executions
@@ -325,7 +325,7 @@ async def test_a_run_that_was_just_claimed_does_not_begin_when_the_process_leave
 async def test_a_process_leaves_while_the_database_is_away(
     database: Database, grace: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("flux.engine.runner.HAND_BACK_SECONDS", 0.05)
+    monkeypatch.setattr("flux.engine.running.runner.HAND_BACK_SECONDS", 0.05)
     begun = asyncio.Event()
 
     async def hands_over(run: Run) -> None:
@@ -374,7 +374,7 @@ async def test_dispatch_outlives_what_breaks_in_it(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    for module in ("upkeep", "runner"):
+    for module in ("dispatching.upkeep", "running.runner"):
         monkeypatch.setattr(f"flux.engine.{module}.PAUSE_SECONDS", 0)
     unreliable = Unreliable(database)
     unreliable.only, unreliable.error, unreliable.failures = broken, error, 2

@@ -9,8 +9,8 @@ import anyio
 import psycopg
 import pytest
 
-from flux.engine.answers import Decision, answer_steps
-from flux.engine.dispatch import EmbeddedDispatch
+from flux.engine.dispatching.dispatch import EmbeddedDispatch
+from flux.engine.intake.answers import Decision, answer_steps
 from flux.errors import Fenced, InterruptDecided, SessionEnded
 from flux.events import Cancelled, ChildDone, InputRequired, SessionStarted, UserSaid
 from flux.messages import TextPart

@@ -3,8 +3,8 @@
 import anyio
 import pytest
 
-from flux.engine.answers import Admitted
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.answers import Admitted
+from flux.engine.intake.inputs import NewMessage
 from flux.errors import IdempotencyMismatch, SessionBusy, SessionEnded
 from flux.events import UserSaid
 from flux.store import executions

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from flux.engine.key_source import KeySource
-from flux.engine.sealing import split
-from flux.engine.secrets import Secrets
+from flux.engine.configuration.key_source import KeySource
+from flux.engine.configuration.sealing import split
+from flux.engine.configuration.secrets import Secrets
 from flux.errors import InvalidInput, SecretNotFound, SecretUnreadable, Unavailable
 from flux.settings import load_settings
 from flux.store.database import Database, one

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from flux.engine.storage import load_output, store_output
-from flux.engine.values import json_value, readable
+from flux.engine.encoding.values import json_value, readable
+from flux.engine.workflows.storage import load_output, store_output
 from flux.errors import InvalidInput, StoredValueNotFound, ValueNotStorable
 from flux.output_storage import InlineOutputStorage, LocalFileStorage, OutputStorage, OutputStorageReference
 

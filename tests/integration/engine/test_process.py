@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from flux.agents.kept import Recent
+from flux.agents.parts.kept import Recent
 from flux.events import Cancelled, ChatResponse, RunFailed, ToolDone
 from flux.models.base import ModelEvent, ModelLimits, ModelRequest
 from flux.store import log, workers
@@ -22,7 +22,7 @@ from tests.integration.agents.world import GUARD, of, opened, outcomes
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Failed runs are tried again without a pause."""
-    monkeypatch.setattr("flux.engine.runner.BACKOFFS", (0.0, 0.0))
+    monkeypatch.setattr("flux.engine.running.runner.BACKOFFS", (0.0, 0.0))
 
 
 @pytest.mark.behaviour("engine:recovery:heartbeat", "engine:recovery:leaves")
@@ -120,7 +120,7 @@ class Limited(ScriptedModel):
 async def test_limits_that_cannot_be_had_are_unknown(
     tmp_path: Path, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flux.agents.kept.ASK_SECONDS", 0.01)
+    monkeypatch.setattr("flux.agents.parts.kept.ASK_SECONDS", 0.01)
     async with opened(tmp_path) as world:
         await world.agent(Limited(problem))
         entries = await world.ask("hello")
@@ -130,7 +130,7 @@ async def test_limits_that_cannot_be_had_are_unknown(
 
 @pytest.mark.behaviour("engine:limits:never-fail")
 async def test_a_run_that_is_stopped_waits_for_no_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flux.agents.kept.ASK_SECONDS", 1000)
+    monkeypatch.setattr("flux.agents.parts.kept.ASK_SECONDS", 1000)
     async with opened(tmp_path) as world:
         model = Limited("hangs")
         await world.agent(model)

@@ -10,8 +10,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from flux.engine.recovery import GONE_SECONDS, WorkerLock, is_alive
-from flux.engine.run import Run
+from flux.engine.running.recovery import GONE_SECONDS, WorkerLock, is_alive
+from flux.engine.running.run import Run
 from flux.store import workers
 from flux.store.database import Database, one
 from tests.integration.engine.engines import Engine, Unreliable, answer_all
@@ -19,7 +19,7 @@ from tests.integration.states import Sessions
 
 HOLD_A_LOCK = """
 import pathlib, sys, time
-from flux.engine.recovery import WorkerLock
+from flux.engine.running.recovery import WorkerLock
 lock = WorkerLock(pathlib.Path(sys.argv[1]))
 print(lock.id, flush=True)
 sys.stdin.read()
@@ -254,7 +254,7 @@ async def test_the_runs_of_a_dead_worker_are_found_while_nobody_reads(database: 
 async def test_the_sweep_and_the_heartbeat_outlive_what_breaks_in_them(
     database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("flux.engine.upkeep.PAUSE_SECONDS", 0)
+    monkeypatch.setattr("flux.engine.dispatching.upkeep.PAUSE_SECONDS", 0)
     lock = WorkerLock(folder)
     unreliable = Unreliable(database)
     begun = asyncio.Event()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flux.engine.pools import ResourceRequest, Resources, resources_here
+from flux.engine.dispatching.pools import ResourceRequest, Resources, resources_here
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from flux.engine.run import Run
+from flux.engine.running.run import Run
 from flux.errors import Fenced
 from flux.events import AssistantSaid, ChatResponse, ModelFailed, RunStarted, Token, ToolDone, ToolOutput, UsageCounted
 from flux.messages import TextPart, Usage

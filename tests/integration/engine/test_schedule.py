@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from flux.engine.pools import Offer, Resources
+from flux.engine.dispatching.pools import Offer, Resources
 from flux.errors import Fenced
 from flux.events import UsageCounted
 from flux.messages import Usage

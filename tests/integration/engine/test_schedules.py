@@ -12,12 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flux.engine.dispatch import EmbeddedDispatch
-from flux.engine.executions import Found
+from flux.engine.dispatching.dispatch import EmbeddedDispatch
+from flux.engine.encoding.values import decode_value
 from flux.engine.schedules import cron, encode_spec, interval, once
-from flux.engine.scheduling import NewSchedule, Schedules, put_from_options
-from flux.engine.ticker import LOOK_SECONDS, Starter, Ticker, execution_of
-from flux.engine.values import decode_value
+from flux.engine.service.executions import Found
+from flux.engine.service.scheduling import NewSchedule, Schedules, put_from_options
+from flux.engine.service.ticker import LOOK_SECONDS, Starter, Ticker, execution_of
+from flux.entries.workflows import WorkflowScheduled
 from flux.errors import (
     AgentNotFound,
     Conflict,
@@ -36,7 +37,6 @@ from flux.store.feed import Feed
 from flux.store.log import Then
 from flux.store.opening import open_database
 from flux.store.schedules import Schedule, ScheduleRun
-from flux.workflow_entries import WorkflowScheduled
 from tests.integration.engine.engines import GUARD, Unreliable
 from tests.integration.states import ANN, BOB, Sessions, a_session
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from flux import redaction
-from flux.engine.configs import Configs
-from flux.engine.key_source import KeySource
-from flux.engine.secrets import Secrets
+from flux.engine.configuration.configs import Configs
+from flux.engine.configuration.key_source import KeySource
+from flux.engine.configuration.secrets import Secrets
 from flux.errors import ConfigNotFound, InvalidInput, SecretNotFound, SecretUnreadable, Unavailable
 from flux.store.database import Database, Scope, one
 from tests.integration.states import ANN, EVE

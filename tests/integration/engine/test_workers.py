@@ -9,13 +9,14 @@ import anyio
 import pytest
 
 import flux
-from flux.agents.definition import define
+from flux.agents.define.definition import define
 from flux.agents.process import Process, open_process
-from flux.engine.inputs import NewMessage
-from flux.engine.recovery import WorkerLock
-from flux.engine.run import Refused, Run
-from flux.engine.scheduling import NewSchedule
-from flux.engine.ticker import Starter
+from flux.engine.intake.inputs import NewMessage
+from flux.engine.running.recovery import WorkerLock
+from flux.engine.running.run import Refused, Run
+from flux.engine.service.scheduling import NewSchedule
+from flux.engine.service.ticker import Starter
+from flux.entries.workflows import WorkflowFailed
 from flux.errors import DefinitionInvalid, InvalidInput, WorkerExists, WorkerNotFound
 from flux.settings import Settings
 from flux.store import executions, log, ownership, refusals, workers
@@ -24,7 +25,6 @@ from flux.store.ownership import AVOID_SECONDS
 from flux.store.workers import Presence
 from flux.testing import Call, Reply
 from flux.tools.function import tool_of
-from flux.workflow_entries import WorkflowFailed
 from tests.integration.agents.world import Committed, opened
 from tests.integration.engine.engines import GUARD, Engine, answer_all
 from tests.integration.states import Sessions

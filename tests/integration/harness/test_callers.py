@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from flux import init_agent
-from flux.engine.admitting import start_session_steps
-from flux.engine.dispatch import EmbeddedDispatch
-from flux.engine.inputs import NewSession
+from flux.engine.dispatching.dispatch import EmbeddedDispatch
+from flux.engine.intake.admitting import start_session_steps
+from flux.engine.intake.inputs import NewSession
 from flux.errors import SessionBusy, SessionEnded, SessionNotFound
 from flux.events import UserSaid
 from flux.messages import TextPart

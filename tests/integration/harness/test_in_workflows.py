@@ -6,8 +6,10 @@ import pytest
 from pydantic import BaseModel
 
 from flux import define_agent_profile, pause, workflow
+from flux.agents.code.stores import SessionKey
 from flux.errors import HarnessExists, InvalidInput
 from flux.testing import Call, Reply, ScriptedModel
+from flux.testing.session_stores import MemorySessionStore
 from tests.integration.harness.conftest import MakeAgent
 
 
@@ -43,6 +45,26 @@ async def test_operations_are_remembered_when_the_workflow_goes_on(
     done = await story.resume_async(paused.execution_id, "now")
     assert done.output == [True, "One.", "Rome", "hi\n", "Seen.", "Three."]
     assert len(models["main"].requests) == before + 1
+
+
+@pytest.mark.behaviour("harness:store:workflow")
+async def test_a_session_of_a_workflow_goes_on_from_its_store(desk: MakeAgent) -> None:
+    store = MemorySessionStore()
+    agent = desk([Reply("One."), Reply("Two."), Reply("Three.")], persist=store)
+
+    @workflow
+    async def story(ctx: Any) -> Any:
+        session = await (await ctx.init(agent, id="t-1")).session()
+        answer = await session.prompt("next")
+        await session.shell("echo hi")
+        return [answer.text, len(await session.history())]
+
+    first = await story.run_async()
+    assert first.output[0] == "One."
+    assert list(store.saved) == [SessionKey("desk", "t-1", "default")]
+    second = await story.run_async()
+    assert second.output == ["Three.", 2 * first.output[1]]
+    assert b"Three." in store.saved[SessionKey("desk", "t-1", "default")]
 
 
 @pytest.mark.behaviour("harness:workflow:init")

@@ -16,7 +16,7 @@ from flux import (
     load_skill,
     tool,
 )
-from flux.agents.harness.errors import ResultUnavailableError
+from flux.agents.code.errors import ResultUnavailableError
 from flux.agents.harness.host import close_hosts, host
 from flux.errors import (
     AgentFailed,

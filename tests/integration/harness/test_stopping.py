@@ -11,10 +11,10 @@ from flux import (
     define_tool,
     init_agent,
 )
-from flux.agents.harness.errors import AbortError
+from flux.agents.code.errors import AbortError
 from flux.agents.harness.host import close_hosts, host
-from flux.engine.answers import Decision
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.answers import Decision
+from flux.engine.intake.inputs import NewMessage
 from flux.errors import (
     SessionBusyError,
 )

@@ -3,8 +3,8 @@
 import pytest
 
 from flux import init_agent
+from flux.agents.code.stores import SessionKey
 from flux.agents.harness.host import close_hosts
-from flux.agents.harness.stores import SessionKey
 from flux.errors import InvalidInput
 from flux.testing import Reply
 from flux.testing.session_stores import CHECKS, Broken, MemorySessionStore, check

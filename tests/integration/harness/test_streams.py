@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from flux import define_tool, init_agent
-from flux.agents.harness.errors import AbortError
-from flux.agents.harness.types import PromptResponse
+from flux.agents.code.errors import AbortError
+from flux.agents.code.types import PromptResponse
 from flux.errors import AgentFailed, SessionBusy
 from flux.events import ChatResponse, Token, ToolDone, ToolStarted, UserSaid
 from flux.messages import ModelFailure

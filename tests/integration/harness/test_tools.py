@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from flux import ToolCallContext, define_tool, init_agent, tool
-from flux.agents.harness.tools import built_in
+from flux.agents.define.called import built_in
 from flux.sandboxes import local, virtual
 from flux.testing import Call, Reply, ScriptedModel
 from flux.tools.base import Done, Failed, ToolContext

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field, create_model
 
-from flux.agents.output import output_schema, parse_output
+from flux.agents.define.output import output_schema, parse_output
 from flux.messages import AssistantMessage, ReasoningDelta, TextDelta, ToolResult, text_of
 from flux.models.base import ModelRequest, OutputSchema, ToolSchema
 from tests.aimock import Aimock

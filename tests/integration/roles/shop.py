@@ -135,7 +135,7 @@ class Shop:
     """A runtime, its shelf and its models by agent."""
 
     def __init__(self, script: Script, tenant: str = "acme", **options: Any) -> None:
-        self.shelf = Shelf()
+        self.shelf: Shelf = options.pop("shelf", None) or Shelf()
         self.script = script
         self.models: dict[str, ScriptedModel] = {}
         plan = plan_of(self.shelf, **options.pop("tool_rules", {}))

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flux.agents.plans import state as plans
-from flux.engine.answers import Decision
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.answers import Decision
+from flux.engine.intake.inputs import NewMessage
 from flux.errors import AgentNotFound, InterruptNotFound, SessionNotFound
 from flux.events import ContextFrozen
 from flux.roles import Ref, Runtime

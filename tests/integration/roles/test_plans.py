@@ -1,11 +1,11 @@
 """Typed plans: stored, approved by a person, executed action by action, and told about."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from flux.engine.answers import Decision
+from flux.engine.intake.answers import Decision
 from flux.errors import InterruptDecided, InterruptNotFound, InvalidInput, PlanInvalid
 from flux.events import ToolDone
 from flux.messages import ToolResult
@@ -229,7 +229,7 @@ async def test_a_plan_whose_run_is_stopped_is_cancelled_and_its_questions_are_cl
         process = await runtime.process()
         await process.sessions.cancel(runtime.scope, asked.session)
         stopped = await runtime.settled(asked.session)
-        assert (stopped.state, stopped.error) == ("failed", "the run was stopped")
+        assert (stopped.state, str(stopped.error)) == ("failed", "the run was stopped")
         with pytest.raises(InterruptDecided):
             await runtime.respond_to_approval(gated.pending_approvals[0].id, approved=True)
         assert shop.shelf.done == []
@@ -255,3 +255,5 @@ async def test_only_approvals_are_approved_and_only_those_there_are(tmp_path: Pa
             await runtime.respond_to_approval(asked.pending_approvals[0].id, approved=True)
         with pytest.raises(InterruptNotFound):
             await runtime.respond_to_approval("nothing", approved=True)
+        with pytest.raises(InvalidInput, match="True or False"):
+            await runtime.respond_to_approval(asked.pending_approvals[0].id, approved=cast(Any, "no"))

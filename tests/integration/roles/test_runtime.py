@@ -1,24 +1,22 @@
 """A runtime: one process, one tenant, its agents, and the ways to talk to them."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flux.client import FluxClient
-from flux.engine.inputs import NewMessage
-from flux.errors import AgentNotFound, InterruptNotFound, InvalidInput, SessionNotFound
-from flux.events import AssistantSaid, PlanReview, Token
+from flux.engine.intake.inputs import NewMessage
+from flux.errors import AgentNotFound, InterruptNotFound, InvalidInput, SessionNotFound, TurnLimitReached
+from flux.events import AssistantSaid, Token
 from flux.messages import AssistantMessage, ModelFailure, ToolResult
-from flux.roles import Ref, Runtime, define_coordinator, define_runtime, define_specialist, define_tenant, define_tool
+from flux.roles import Ref, Runtime, define_coordinator, define_runtime, define_specialist, define_tenant
 from flux.settings import Settings
 from flux.store import driven
 from flux.store.executions import Execution
 from flux.testing import Call, Reply, ScriptedModel
-from tests.integration.roles.shop import EXECUTE, USUAL, Shop, call, results
+from tests.integration.roles.shop import EXECUTE, USUAL, Shelf, Shop, call, create, results, store
 
 ANSWER: Any = lambda request: Reply(results(request))  # noqa: E731 - a turn of a script
 
@@ -58,9 +56,9 @@ async def test_at_the_limit_of_turns_there_is_one_forced_answer_and_the_state_is
     shop = Shop({**USUAL, "boss": [call("planner", "plan"), ANSWER], "planner": endless}, agents={"planner": TWO})
     async with shop.open(tmp_path) as runtime:
         done = await runtime.run("Go.")
-        assert (done.state, done.text) == ("completed", "I stop.")
+        assert (done.state, done.error) == ("completed", None)
+        assert done.text == "I stop.\n\n[planner came to its limit max_turns, so this answer was forced]"
         assert [request.final for request in shop.models["planner"].requests] == [False, False, True]
-        assert not done.limited
         rest = iter([call("planner", "again"), Reply("ok")])
         shop.script = {**shop.script, "boss": lambda request: next(rest)}
         assert (await runtime.run("More.", session=done.session)).state == "completed"
@@ -77,10 +75,12 @@ async def test_a_result_says_that_the_limit_was_reached(tmp_path: Path) -> None:
     shop = Shop({**USUAL, "boss": endless}, agents={"boss": TWO})
     async with shop.open(tmp_path) as runtime:
         done = await runtime.run("Go.")
-        assert (done.state, done.text, done.limited) == ("completed", "I stop.", True)
+        assert (done.state, done.text) == ("completed", "I stop.")
+        assert isinstance(done.error, TurnLimitReached)
+        assert (done.error.type, done.error.details) == ("turn_limit_reached", {"agent": "boss", "limit": "max_turns"})
         shop.script = {**USUAL, "boss": lambda request: Reply("fine")}
         again = await runtime.run("More.", session=done.session)
-        assert (again.text, again.limited) == ("fine", False)
+        assert (again.text, again.error) == ("fine", None)
 
 
 @pytest.mark.behaviour("roles:runtime:nobody")
@@ -95,7 +95,7 @@ async def test_who_is_not_there_cannot_be_called(tmp_path: Path) -> None:
             await runtime.run_specialist("doer", "x")
         with pytest.raises(SessionNotFound):
             await runtime.settled("nothing")
-        with pytest.raises(InvalidInput, match="empty"):
+        with pytest.raises(InvalidInput, match="must be text"):
             await runtime.run(" ")
         with pytest.raises(AgentNotFound):
             runtime.definition("bos")
@@ -139,9 +139,10 @@ async def test_a_stream_gives_typed_events_until_a_person_is_needed(tmp_path: Pa
     async with shop.open(tmp_path) as runtime:
         async with aclosing(runtime.stream("Order fruit.", session="desk")) as events:
             seen = [one async for one in events]
-        assert {type(one.event) for one in seen} >= {Token, AssistantSaid, PlanReview}
-        assert seen[-1].type == "plan_review"
+        assert {type(one.event) for one in seen} >= {Token, AssistantSaid}
         (question,) = await runtime.pending_approvals()
+        assert (seen[-1].type, seen[-1].event) == ("approval_required", question)
+        assert (question.channel, question.agent, question.subject) == ("plans", "planner", "restock")
         waiting = asyncio.create_task(runtime.settled("desk", wait=True))
         await runtime.respond_to_approval(question.id, approved=True)
         assert (await waiting).text == "Done it."
@@ -194,55 +195,34 @@ def _handle(content: str) -> str:
     return content[start : start + len(OTHER)]
 
 
+class Pallets(Shelf):
+    """What is created is a reference, and moved by it."""
+
+    async def create_item(self, sku: str, count: int = 1) -> Any:
+        """Add an item."""
+        return Ref("table", [{"sku": sku, "count": count}])
+
+    async def move(self, item: Ref, place: str) -> str:  # type: ignore[override]
+        """Move items."""
+        self.done.append(f"move {item.value['rows']} {place}")
+        return "moved"
+
+
 @pytest.mark.behaviour("roles:runtime:executor-references")
 async def test_the_result_of_an_action_may_be_a_reference_that_another_one_takes(tmp_path: Path) -> None:
-    # The reference is a field of the first action's result, the handle of which the second one gets.
+    move = {"type": "Move", "id": "m", "item": {"result_of": "a"}, "place": "cellar"}
     looked = [
         EXECUTE,
         lambda r: Reply("", calls=(Call("glimpseRef", {"ref": _handle(results(r)), "count": 1}),)),
         ANSWER,
     ]
-    shop = Shop(
-        {**USUAL, "boss": [call("planner", "p"), call("doer", "d"), ANSWER], "doer": looked}, approval_policies="never"
-    )
-
-    async def create_item(sku: str, count: int = 1) -> Any:
-        """Add an item."""
-        return Ref("table", [{"sku": sku, "count": count}])
-
-    (tool,) = [tool for tool in shop.runtime.spec.tools.values() if tool.name == "create_item"]
-    shop.runtime.spec.tools["create_item"] = define_tool("create_item", create_item)  # type: ignore[index]
-    assert tool.name == "create_item"
+    script = {"planner": [store(create("a", "apple"), move), ANSWER], "doer": looked}
+    boss = [call("planner", "p"), call("doer", "d"), ANSWER]
+    shop = Shop({**USUAL, "boss": boss, **script}, approval_policies="never", shelf=Pallets())
     async with shop.open(tmp_path) as runtime:
         done = await runtime.run("Go.")
         assert '"first":[["apple",1]]' in done.text
-
-
-@pytest.mark.behaviour("roles:runtime:api")
-async def test_an_approval_is_given_over_http_as_well(tmp_path: Path) -> None:
-    shop = Shop(USUAL)
-    async with shop.open(tmp_path) as runtime, served(runtime) as client:
-        asked = await runtime.run("Order fruit.")
-        (session,) = (await client.get("/sessions"))["items"]
-        assert session["id"] == asked.session
-        (question,) = (await client.get(f"/sessions/{asked.session}/interrupts"))["items"]
-        assert question["id"] == asked.pending_approvals[0].id
-        await client.post(f"/sessions/{asked.session}/interrupts/{question['id']}", {"decision": "approve"})
-        done = await runtime.settled(asked.session)
-        assert (done.state, shop.shelf.done) == ("completed", ["create apple 1", "create pear 1"])
-
-
-@asynccontextmanager
-async def served(runtime: Runtime) -> AsyncIterator[FluxClient]:
-    """A client of the served runtime."""
-    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(runtime.serve(port=0, page_port=0, ready=lambda url, _: ready.set_result(url)))
-    try:
-        async with asyncio.timeout(20), FluxClient(await ready) as client:
-            yield client
-    finally:
-        serving.cancel()
-        await asyncio.wait((serving,))
+        assert shop.shelf.done == ["move [['apple', 1]] cellar"]
 
 
 @pytest.mark.behaviour("roles:tenants:apart")

@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 
 from flux.client.transport import InProcessTransport
-from flux.engine import limits
+from flux.engine.dispatching import limits
 from flux.errors import TooManyRequests
 from flux.http.bounded import bounded
 from flux.server.app import create_app

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from flux.agents import exporting
-from flux.agents.definition import define
+from flux.agents.define.definition import define
+from flux.agents.service import exporting
 from flux.events import ChatResponse
 from flux.export import read_jsonl
 from flux.models.scripted import Call, Reply, ScriptedModel

@@ -169,6 +169,34 @@ async def test_the_stream_of_a_message_begins_where_its_reader_was(served: Serve
     assert (response.headers["flux-seq"], response.headers["flux-repeated"]) == (str(said["seq"]), "false")
 
 
+@pytest.mark.behaviour("sse:post:where")
+async def test_the_stream_of_a_message_says_where_it_begins_and_how_the_session_stood(served: Served) -> None:
+    model = Held([Reply("one"), Reply("two")])
+    session = await served.client.start_session(await served.agent(model))
+    path, sent = f"/sessions/{session.id}/messages", {"headers": ACCEPT, "json": {"message": "Hello"}}
+    async with served.http.stream("POST", path, **sent) as idle:  # type: ignore[arg-type]
+        await model.asked.wait()
+        async with served.http.stream("POST", path, **sent) as working:  # type: ignore[arg-type]
+            model.open()
+            first = Parser().feed(await working.aread())[0]
+    assert (idle.headers["flux-state"], idle.headers["flux-after"]) == ("idle", "1.0.0")
+    assert working.headers["flux-state"] in ("scheduled", "running")
+    assert int(first.id.partition(".")[0]) in (after := int(working.headers["flux-after"].partition(".")[0]), after + 1)
+
+
+@pytest.mark.behaviour("sessions:send:of-agent")
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+async def test_a_message_may_say_whose_session_it_is_for(served: Served, accept: str) -> None:
+    name, other = await served.agent(says("hi")), await served.agent(says("no"))
+    session = await served.client.start_session(name)
+    path, body = f"/sessions/{session.id}/messages", {"message": "Hello"}
+    refused = await served.http.post(path, headers={"Accept": accept}, json={**body, "agent": other})
+    assert (refused.status_code, refused.json()["error"]["type"]) == (404, "session_not_found")
+    assert refused.json()["error"]["message"] == f"session {session.id} is not one of {other}"
+    assert (await session.info())["head"] == 1
+    assert (await served.http.post(path, headers={"Accept": accept}, json={**body, "agent": name})).is_success
+
+
 @pytest.mark.behaviour("sse:post:until-rest")
 async def test_a_message_that_is_refused_leaves_no_reader(served: Served) -> None:
     session = await served.client.start_session(await served.agent(says("hi")))

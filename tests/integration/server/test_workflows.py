@@ -5,7 +5,7 @@ import pytest
 
 import flux
 from flux.client.workflows import WorkflowsClient
-from flux.engine.catalog import MAX_SOURCE_BYTES
+from flux.engine.sources.catalog import MAX_SOURCE_BYTES
 from flux.errors import DatabaseUnavailable, SourceInvalid, WorkflowNotFound
 from flux.metrics import Counter, Family, exposition
 from tests.integration.server.models import says

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from flux.engine.admission import Admission
-from flux.engine.dispatch import EmbeddedDispatch
-from flux.engine.inputs import NewMessage
-from flux.engine.run import Run
+from flux.engine.dispatching.dispatch import EmbeddedDispatch
+from flux.engine.intake.admission import Admission
+from flux.engine.intake.inputs import NewMessage
+from flux.engine.running.run import Run
 from flux.errors import DatabaseUnavailable
 from flux.events import AssistantSaid, Token, UsageCounted
 from flux.messages import Usage

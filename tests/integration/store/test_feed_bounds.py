@@ -8,8 +8,8 @@ import anyio
 import pytest
 from hypothesis import given
 
-from flux.engine.dispatch import EmbeddedDispatch
-from flux.engine.run import Run
+from flux.engine.dispatching.dispatch import EmbeddedDispatch
+from flux.engine.running.run import Run
 from flux.events import AssistantSaid, Token, ToolOutput, UsageCounted
 from flux.messages import TextPart, Usage
 from flux.store import channel, log, ownership

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.inputs import NewMessage
 from flux.errors import AgentExists, AgentNotFound, SessionExists
 from flux.events import AssistantSaid, RunStarted
 from flux.messages import TextPart

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from flux.engine.pools import DEFAULT
+from flux.engine.dispatching.pools import DEFAULT
 from flux.store import ownership, workers
 from flux.store.database import Database, one
 from flux.store.executions import Execution

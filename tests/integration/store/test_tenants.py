@@ -37,6 +37,7 @@ from flux.store import (
 from flux.store.agents import AgentVersion
 from flux.store.database import Database, Row, Scope, Steps, one
 from flux.store.driven import Awaited, Driver
+from flux.store.log import History
 from flux.store.memories import Word
 from flux.store.opening import open_database
 from flux.store.workers import Presence
@@ -133,7 +134,7 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "artifacts.put": (_keep, Fenced),
     "artifacts.read_in_tree": (lambda s, id, q: artifacts.read_in_tree(s, id, "kept"), None),
     "callers.enter": (lambda s, id, q: callers.enter(s, id, BOB, [], None, None), SessionNotFound),
-    "callers.restore": (lambda s, id, q: callers.restore(s, id, [HELLO_SAID], 1), ()),
+    "callers.restore": (lambda s, id, q: callers.restore(s, id, History((HELLO_SAID,), 1)), ()),
     "callers.find": (lambda s, id, q: callers.find(s, "helper", "i", "default"), None),
     "configs.get": (lambda s, id, q: configs.get(s, "city"), None),
     "configs.names": (lambda s, id, q: configs.names(s), []),

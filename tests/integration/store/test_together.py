@@ -4,9 +4,9 @@ import contextlib
 
 import pytest
 
+from flux.entries.workflows import WorkflowStarted
 from flux.store import configs, executions, log
 from flux.store.database import Database, Steps, one, together
-from flux.workflow_entries import WorkflowStarted
 from tests.integration.states import ANN, Sessions
 
 WORKER = "w-together"

@@ -28,11 +28,11 @@ async def taken(database: Database, limit: int = 10) -> list[Delivery]:
 async def test_of_two_processes_one_takes_a_delivery(database: Database, other_database: Database) -> None:
     await written(database, 30)
     ids: list[str] = []
-    while (await database.read(webhooks.outlook(10)))[0]:  # who is second may find nothing, and looks again
+    while (await database.single(webhooks.outlook(10)))[0]:  # who is second may find nothing, and looks again
         found = await asyncio.gather(*(taken(one) for one in (database, other_database) * 2))
         ids += [delivery.id for some in found for delivery in some]
     assert len(ids) == len(set(ids)) == 30
-    _, seconds = await database.read(webhooks.outlook(10))
+    _, seconds = await database.single(webhooks.outlook(10))
     assert seconds == pytest.approx(LEASE, abs=10)
 
 

@@ -5,10 +5,10 @@ import asyncio
 import anyio
 import pytest
 
-from flux.engine.catalog import read_source
-from flux.engine.registration import Workflows
-from flux.engine.retention import Retention
-from flux.engine.source import CatalogCode, SourceLoader
+from flux.engine.service.registration import Workflows
+from flux.engine.service.retention import Retention
+from flux.engine.sources.catalog import read_source
+from flux.engine.sources.source import CatalogCode, SourceLoader
 from flux.errors import WorkflowNotFound
 from flux.store import artifacts, executions, interrupts, retention, waits, workflows
 from flux.store.database import Database, one
@@ -161,7 +161,7 @@ async def test_a_process_deletes_in_batches_what_its_settings_say(
     for id in [await sessions.running() for _ in range(5)]:
         await sessions.admission.end(ANN, id)
     await database.write(one("update executions set updated = 0"))
-    monkeypatch.setattr("flux.engine.retention.BATCH", 2)
+    monkeypatch.setattr("flux.engine.service.retention.BATCH", 2)
     watching = asyncio.create_task(Retention(database, DAY).watch())
     async with asyncio.timeout(20):
         while await database.read(retention.counted()):

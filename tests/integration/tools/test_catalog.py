@@ -77,6 +77,34 @@ async def test_names_are_not_statements_and_faults_are_told(url: str, monkeypatc
     assert "cannot be read" in await look({"url_env": "SHOP_URL"}, "catalog_list")
 
 
+@pytest.mark.behaviour("roles:toolkits:read-only")
+async def test_nothing_is_written_by_looking(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = tmp_path / "missing.db"
+    for address in (f"sqlite:///{missing}", f"sqlite:///file:{missing}?mode=rwc&uri=true"):
+        assert "cannot be read" in await look({"url": address}, "catalog_list")
+    assert not missing.exists()
+    assert "in memory" in await look({"url": "sqlite://"}, "catalog_list")
+    for secret in ("sk-s3cret", "s3cret://s3cret@host/db", "oracle://s3cret@host/db"):
+        monkeypatch.setenv("SHOP_URL", secret)
+        said = await look({"url_env": "SHOP_URL"}, "catalog_list")
+        assert "the database" in said
+        assert "s3cret" not in said
+
+
+@pytest.mark.behaviour("roles:toolkits:read-only")
+async def test_a_view_with_a_function_that_writes_is_refused(postgres_url: str) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("create table seen (at int)")
+        connection.execute(
+            "create function note() returns int language plpgsql as $$ begin"
+            " insert into seen values (1); return 1; end $$"
+        )
+        connection.execute("create view trap as select note() as n")
+    assert "read-only" in await look({"url": postgres_url}, "catalog_sample", table="trap")
+    with psycopg.connect(postgres_url) as connection:
+        assert connection.execute("select count(*) from seen").fetchone() == (0,)
+
+
 @pytest.mark.behaviour("roles:toolkits:catalog-refused")
 @pytest.mark.parametrize(
     ("entry", "said"),
@@ -84,6 +112,8 @@ async def test_names_are_not_statements_and_faults_are_told(url: str, monkeypatc
         ("catalog", "needs settings"),
         ({"catalog": {"url": "x", "url_env": "Y"}}, "give url_env"),
         ({"catalog": {}}, "give url_env"),
+        ({"catalog": {"url": "postgresql://ann:s3cret@db/shop"}}, "url holds a password"),
+        ({"catalog": {"url": "postgresql://db/shop?password=s3cret"}}, "url holds a password"),
         ({"catalog": {"urll": "x"}}, "did you mean 'url'"),
         ({"catalog": {"url": "x", "max_rows": 0}}, "max_rows"),
     ],

@@ -126,8 +126,8 @@ async def test_a_call_without_an_end_is_cancelled_after_its_time(world: World) -
         return {}
 
     async with hostile(Hostile(GOOD, tool("bad"), good=good, bad=hang)) as url:
-        found = await run(world, url, "bad", "good", timeout=0.3)
-    assert "did not answer within 0.3 s" in found[0]
+        found = await run(world, url, "bad", "good", timeout=1.5)
+    assert "did not answer within 1.5 s" in found[0]
     assert found[1] == "good"
     assert outcomes(await world.log())[0] == ("mcp__h__bad", "timeout")
 
@@ -310,7 +310,7 @@ async def test_a_connection_that_nobody_uses_is_closed_and_opened_again_when_it_
                 await server.asked.wait()
         await world.ask("again")
         assert await results(world) == ["good", "good"]
-        assert [method for method, _ in server.seen].count("initialize") == 2
+        assert [method for method, _ in server.seen].count("initialize") >= 2  # idle for longer than 10 ms once more
 
 
 @pytest.mark.parametrize("old", [True, False])

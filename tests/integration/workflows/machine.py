@@ -6,17 +6,17 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from flux.engine import declared
-from flux.engine.admission import Admission
-from flux.engine.answers import Decision
-from flux.engine.context import ExecutionContext
-from flux.engine.dispatch import Duty, EmbeddedDispatch
-from flux.engine.execution import WorkflowExecutor
-from flux.engine.executions import Executions, Found
-from flux.engine.inputs import NewWorkflow
-from flux.engine.runner import Runner
-from flux.engine.services import Services
-from flux.engine.values import encode_value
+from flux.engine.dispatching.dispatch import Duty, EmbeddedDispatch
+from flux.engine.encoding.values import encode_value
+from flux.engine.intake.admission import Admission
+from flux.engine.intake.answers import Decision
+from flux.engine.intake.inputs import NewWorkflow
+from flux.engine.running.runner import Runner
+from flux.engine.service.executions import Executions, Found
+from flux.engine.workflows import declared
+from flux.engine.workflows.context import ExecutionContext
+from flux.engine.workflows.execution import WorkflowExecutor
+from flux.engine.workflows.services import Services
 from flux.errors import FluxError, WorkflowNotFound
 from flux.events import Entry, Stored
 from flux.store import executions, log

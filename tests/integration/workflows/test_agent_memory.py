@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flux import ExecutionContext, workflow
-from flux.agents.memory.choice import LongTermMemory
+from flux.agents.define.memory import LongTermMemory
 from flux.errors import InvalidInput
 from flux.tasks.ai import agent
 from flux.tasks.ai.memory import in_memory, long_term_memory, postgresql, sqlite

@@ -10,12 +10,13 @@ import pytest
 from pydantic import BaseModel
 
 from flux import ExecutionContext, pause, task, workflow
-from flux.agents.binding import Binder
+from flux.agents.asking import EXECUTOR
 from flux.agents.executor import SessionExecutor
-from flux.agents.inline import EXECUTOR
-from flux.agents.task_tools import TaskTools
+from flux.agents.parts.task_tools import TaskTools
+from flux.agents.turn.binding import Binder
 from flux.deltas import decode_delta
-from flux.engine.answers import Decision
+from flux.engine.intake.answers import Decision
+from flux.entries.workflows import TaskCompleted, WorkflowFailed
 from flux.errors import DefinitionInvalid, InvalidInput
 from flux.events import ApprovalRequired, Cancelled, ModelFailed, Progress, UserSaid
 from flux.messages import ModelFailure, ToolResult, Usage, text_of
@@ -30,7 +31,6 @@ from flux.tasks.ai import agent
 from flux.tasks.ai.memory import working_memory
 from flux.tasks.ai.tools import directory
 from flux.tasks.ai.tools.system_tools import DEFAULT_BLOCKLIST
-from flux.workflow_entries import TaskCompleted, WorkflowFailed
 from tests.integration.workflows.machine import Machine, working
 
 done: list[str] = []

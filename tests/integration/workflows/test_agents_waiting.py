@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flux import ExecutionContext, pause, task, workflow
-from flux.engine.answers import Decision
+from flux.engine.intake.answers import Decision
 from flux.errors import DatabaseUnavailable, ExecutionError
 from flux.events import Cancelled, CancelRequested, ChatResponse, UserSaid
 from flux.messages import ToolResult, Usage
@@ -64,7 +64,7 @@ async def compute(n: int) -> int:
 @workflow.with_options(namespace="agents_waiting")
 async def asking(ctx: ExecutionContext[Any]) -> Any:
     """One agent with every tool, asked once."""
-    tools = [wipe, inquire, compute, consult]
+    tools: list[Any] = [wipe, inquire, compute, consult]
     helper = await agent("Help.", model="test/main", name="helper", tools=tools)
     return await helper.with_options(**(ctx.input or {}))("go")
 

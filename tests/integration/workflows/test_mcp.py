@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from flux import ExecutionContext, pause, workflow
-from flux.agents.binding import Binder
+from flux.agents.asking import EXECUTOR
 from flux.agents.executor import SessionExecutor
-from flux.agents.inline import EXECUTOR
 from flux.agents.mcp.tasks import POOL, SECRETS
-from flux.agents.task_tools import TaskTools
-from flux.engine.key_source import KeySource
-from flux.engine.secrets import Secrets
+from flux.agents.parts.task_tools import TaskTools
+from flux.agents.turn.binding import Binder
+from flux.engine.configuration.key_source import KeySource
+from flux.engine.configuration.secrets import Secrets
+from flux.entries.workflows import TaskCompleted
 from flux.errors import DefinitionInvalid, InvalidInput, ToolExecutionError
 from flux.events import Paused
 from flux.messages import ToolResult
@@ -26,7 +27,6 @@ from flux.store.database import LOCAL, Database
 from flux.tasks.ai import agent
 from flux.tasks.mcp import bearer, mcp, oauth
 from flux.tools.mcp.pool import McpPool
-from flux.workflow_entries import TaskCompleted
 from tests.integration.tools import mcp_asking, mcp_server
 from tests.integration.tools.mcp_hostile import Hostile, hostile, text, tool
 from tests.integration.workflows.machine import Machine, working

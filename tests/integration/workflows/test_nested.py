@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from flux import ExecutionContext, pause, task, workflow
-from flux.engine.answers import Decision
+from flux.engine.intake.answers import Decision
+from flux.entries.workflows import TaskStarted
 from flux.errors import ExecutionError
 from flux.events import Entry, ToolDone
 from flux.models.scripted import Call, Reply
@@ -16,7 +17,6 @@ from flux.store import interrupts
 from flux.store.database import LOCAL, Database
 from flux.tasks import call, parallel, sleep
 from flux.tasks.ai import agent
-from flux.workflow_entries import TaskStarted
 from tests.integration.workflows.machine import working
 from tests.integration.workflows.test_agents import Lab
 

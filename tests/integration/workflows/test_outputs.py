@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from flux import ExecutionContext, call, workflow
+from flux.entries.workflows import WorkflowCompleted
 from flux.output_storage import LocalFileStorage, OutputStorage, OutputStorageReference
-from flux.workflow_entries import WorkflowCompleted
 from tests.integration.workflows.machine import Machine
 
 LARGE = "x" * 100_000

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from flux import ExecutionContext, pause, task, workflow
-from flux.engine.flow import parallel
-from flux.engine.inputs import NewWorkflow
-from flux.engine.pause import sleep
+from flux.engine.intake.inputs import NewWorkflow
+from flux.engine.workflows.flow import parallel
+from flux.engine.workflows.pause import sleep
 from flux.errors import DatabaseUnavailable
 from flux.events import Entry
 from flux.store import executions

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from flux import ExecutionContext, call, pause, task, workflow
-from flux.engine.answers import Decision
-from flux.engine.flow import parallel
+from flux.engine.intake.answers import Decision
+from flux.engine.workflows.flow import parallel
 from flux.errors import ExecutionFinished, ExecutionNotFound, InterruptDecided, NotPaused
 from flux.store.database import LOCAL, Database, Scope
 from tests.integration.workflows.machine import Machine, working

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from flux.agents.definition import AgentDefinition
-from flux.agents.steps import Policy
-from flux.agents.transcript import Transcript
+from flux.agents.define.definition import AgentDefinition
+from flux.agents.history.transcript import Transcript
+from flux.agents.turn.steps import Policy
 from flux.events import (
     ApprovalRequired,
     AssistantSaid,

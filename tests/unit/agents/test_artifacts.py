@@ -2,7 +2,7 @@
 
 import pytest
 
-from flux.agents.artifacts import readable
+from flux.agents.parts.artifacts import readable
 from flux.tools.text import MAX_LINE
 
 

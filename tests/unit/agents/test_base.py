@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux.agents import prompt
-from flux.agents.cuts import cut
-from flux.agents.transcript import Transcript
+from flux.agents.history import prompt
+from flux.agents.history.cuts import cut
+from flux.agents.history.transcript import Transcript
 from flux.events import Compacted, Entry, Stored
 from tests.unit.agents.logs import random_log, stored
 

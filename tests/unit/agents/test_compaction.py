@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux.agents import prompt
-from flux.agents.compaction import MOST_ASKED, SYSTEM, TURN_SYSTEM, SummaryFailed, summarise
-from flux.agents.cuts import Compact, cut, size
-from flux.agents.items import SummaryItem, UserItem
-from flux.agents.summary import MOST_SKILL_CHARS
-from flux.agents.transcript import Transcript
+from flux.agents.history import prompt
+from flux.agents.history.cuts import Compact, cut, size
+from flux.agents.history.items import SummaryItem, UserItem
+from flux.agents.history.summary import MOST_SKILL_CHARS
+from flux.agents.history.transcript import Transcript
+from flux.agents.turn.compaction import MOST_ASKED, SYSTEM, TURN_SYSTEM, SummaryFailed, summarise
 from flux.events import AssistantSaid, ChatResponse, Compacted, Entry, ToolDone
 from flux.messages import CallPart, ModelFailure, ToolCall, UserMessage, text_of
 from flux.models.base import ModelRequest

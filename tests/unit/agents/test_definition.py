@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux.agents.definition import AgentDefinition, define
+from flux.agents.define.definition import AgentDefinition, define
 from flux.errors import DefinitionInvalid, InvalidInput
 
 GOOD: dict[str, Any] = {"name": "coder", "model": "test/one", "system_prompt": "Help."}
@@ -22,15 +22,15 @@ WRONG: list[tuple[str, Any, str]] = [
     ("model", "openai/", "must be provider/model"),
     ("model", None, "model: "),
     ("system_prompt", ["a"], "system_prompt: "),
-    ("description", 1, "description: "),
-    ("tools", "shell", "tools: "),
-    ("tools", [1], "tools.0"),
+    ("description", 1, "description: must be text; in YAML, numbers, dates, yes and no are text in quotes"),
+    ("tools", "shell", "tools: must be a list"),
+    ("tools", [1], "tools.0: must be a name, or a mapping"),
     ("max_tool_calls", 0, "max_tool_calls: "),
-    ("max_tool_calls", "many", "max_tool_calls: "),
+    ("max_tool_calls", "many", "max_tool_calls: must be a whole number"),
     ("max_turns", 0, "max_turns: "),
     ("max_concurrent_tools", 65, "max_concurrent_tools: "),
     ("max_tokens", -1, "max_tokens: "),
-    ("stream", "perhaps", "stream: "),
+    ("stream", "perhaps", "stream: must be true or false"),
     ("approval_mode", "sometimes", "approval_mode: "),
     ("tool_approvals", ["shell"], "tool_approvals: "),
     ("tool_approvals", {"shell": "perhaps"}, "tool_approvals.shell: "),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flux.agents.gate import decide
+from flux.agents.turn.gate import decide
 from flux.store.interrupts import digest_of
 from flux.tools.base import Done, Tool, ToolContext, ToolOutcome
 from tests.unit.agents.logs import definition

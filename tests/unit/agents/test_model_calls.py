@@ -2,7 +2,7 @@
 
 import pytest
 
-from flux.agents.model_calls import Attempt, Partial, message_id
+from flux.agents.turn.model_calls import Attempt, Partial, message_id
 from flux.messages import ReasoningDelta, ReasoningPart, TextDelta, TextPart
 
 ATTEMPT = Attempt("m1", 2, ("u1",), last=False, final=False)

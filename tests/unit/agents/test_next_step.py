@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from flux.agents.cuts import Compact
-from flux.agents.steps import (
+from flux.agents.history.cuts import Compact
+from flux.agents.turn.steps import (
     CallModel,
     Finish,
     Idle,
@@ -284,6 +284,9 @@ def test_the_last_allowed_call_must_answer(limits: dict[str, Any], final: bool) 
     found = step(*rounds, policy_=policy(**limits))
     assert isinstance(found, CallModel)
     assert found.final is final
+    said = end(step(*rounds, answer("I stop.", id="m3"), policy_=policy(**limits)))
+    assert isinstance(said, ChatResponse)
+    assert (said.content, said.limit) == ("I stop.", next(iter(limits)) if final else None)
 
 
 @pytest.mark.behaviour("loop:model:retries")

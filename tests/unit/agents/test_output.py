@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator
 
-from flux.agents.output import MAX_MESSAGE, output_schema, parse_output
+from flux.agents.define.output import MAX_MESSAGE, output_schema, parse_output
 from flux.errors import InvalidInput, OutputInvalid
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux.agents.planning.plan import MAX_NAME, Plan, Step, drafted, edited
+from flux.agents.history.plan import MAX_NAME, Plan, Step, drafted, edited
 from flux.errors import PlanInvalid
 
 HOUSE = (

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flux import create_agent
-from flux.agents.project.discovery import load_project
+from flux.agents.project.discovery import env_beside, load_project
 from flux.errors import ProjectUnusable
 
 AGENT = 'from flux import create_agent\ndefault = create_agent(lambda ctx: {"model": "scripted/demo"})\n'
@@ -36,11 +36,28 @@ def written(root: Path, **files: str) -> Path:
 @pytest.mark.parametrize("folder", ["agents", "src__agents"])
 def test_agents_are_called_like_their_files_and_are_the_objects_that_others_import(tmp_path: Path, folder: str) -> None:
     dotted = folder.replace("__", ".")
-    other = f"from {dotted}.support import default as support\nagent = support\n"
-    root = written(tmp_path / "shop", **{f"{folder}__support_py": AGENT, f"{folder}__twin_py": other})
+    other = f"from {dotted}.support import default as support\n" + AGENT
+    root = written(tmp_path / "shop", **{f"{folder}__support_py": AGENT, f"{folder}__other_py": other})
     project = load_project(root)
-    assert (project.name, project.pool, sorted(project.agents)) == ("shop", "project:shop", ["support", "twin"])
-    assert project.agents["twin"] is project.agents["support"]
+    assert (project.name, project.pool, sorted(project.agents)) == ("shop", "project:shop", ["other", "support"])
+    assert sys.modules[f"{dotted}.other"].support is project.agents["support"]
+
+
+@pytest.mark.behaviour("project:discovery:found")
+@pytest.mark.parametrize(
+    "text", [AGENT.replace("})", '}, name="desk")'), "from agents.support import default as agent\n"]
+)
+def test_an_agent_of_another_name_than_its_file_is_refused(tmp_path: Path, text: str) -> None:
+    root = written(tmp_path, agents__support_py=AGENT, agents__twin_py=text)
+    with pytest.raises(ProjectUnusable, match=r"agents/twin\.py: its agent is called (desk|support)"):
+        load_project(root)
+
+
+@pytest.mark.behaviour("project:discovery:env")
+def test_who_dispatches_gives_initialisers_what_the_project_does(tmp_path: Path) -> None:
+    root = written(tmp_path / "shop", agents__support_py=AGENT, flux_app_py='env = {"city": "Rome"}\n')
+    assert env_beside(root / "agents" / "support.py") == {"city": "Rome"}
+    assert env_beside(written(tmp_path / "bare", agents__support_py=AGENT) / "agents" / "support.py") is None
 
 
 @pytest.mark.behaviour("project:discovery:workflows")

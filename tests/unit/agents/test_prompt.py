@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux.agents import prompt
-from flux.agents.cuts import cut
-from flux.agents.items import Item, UserItem
-from flux.agents.transcript import Transcript
+from flux.agents.history import prompt
+from flux.agents.history.cuts import cut
+from flux.agents.history.items import Item, UserItem
+from flux.agents.history.transcript import Transcript
 from flux.events import Compacted, UserSaid
 from flux.messages import AssistantMessage, CallPart, Message, TextPart, ToolCall, ToolResult, UserMessage, text_of
 from tests.unit.agents.logs import (

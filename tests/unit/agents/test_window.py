@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux.agents import prompt
-from flux.agents.window import WorkingMemory, tokens_of, windowed, working_memory
+from flux.agents.history import prompt
+from flux.agents.history.window import WorkingMemory, tokens_of, windowed, working_memory
 from flux.errors import InvalidInput
 from flux.messages import AssistantMessage, CallPart, Message, TextPart, ToolCall, ToolResult, UserMessage, text_of
 

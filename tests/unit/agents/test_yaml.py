@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flux.agents.define.definition import MAX_BYTES, define
 from flux.agents.define.yaml import define_from, load_fields, parse_fields, to_yaml
-from flux.agents.definition import MAX_BYTES, define
 from flux.errors import DefinitionInvalid
 
 BOMB = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"
@@ -43,6 +43,13 @@ def tried(work: Callable[[], Any]) -> Any:
         ("just text", "a mapping of fields"),
         ("", "a mapping of fields"),
         ("a: [", "agent.yaml: line"),
+        ("a: b: c", "line 1, column 5: a ': ' where none can be; put the value in quotes, or indent like the others"),
+        ("a:\n\t- b", "line 2, column 1: a tab; indent with spaces"),
+        ("a: @b", "line 1, column 4: a character that no value begins with; put the value in quotes"),
+        ('a: "b', "line 1, column 6: a quote or a bracket that is not closed"),
+        ("a: b\n---\na: c", "line 2, column 1: a second document; one file holds one"),
+        ("a: b\nc", "line 2, column 2: neither `key: value` nor a part of one"),
+        ("a:\n  - b: c\n   d: e", "line 3, column 4: indented differently from the others"),
         ("a: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
         ("a: !!python/name:os.system", "could not determine a constructor"),
         ("a: b\n---\na: c\n", "agent.yaml: line"),
@@ -148,7 +155,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         load_fields(big, {})
     promptless = tmp_path / "agent.yaml"
     promptless.write_text("name: a\nmodel: test/one\n")
-    with pytest.raises(DefinitionInvalid, match="missing field 'system_prompt'"):
+    with pytest.raises(DefinitionInvalid, match=r"missing field 'system_prompt'$"):
+        define_from(promptless, {})
+    promptless.write_text("name: a\nmodel: test/one\nsystem_prompt_file: x\n")
+    with pytest.raises(DefinitionInvalid, match="missing field 'system_prompt'; unknown field 'system_prompt_file'"):
         define_from(promptless, {})
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux.engine.catalog import MAX_SOURCE_BYTES, read_source
 from flux.engine.schedules import Cron, Interval, Once, decode_spec
+from flux.engine.sources.catalog import MAX_SOURCE_BYTES, read_source
 from flux.errors import SourceInvalid, TooLarge
 
 HELLO = "from flux import workflow\n\n@workflow\nasync def hello(ctx):\n    return 1\n"
@@ -51,8 +51,8 @@ def refusal(text: str) -> str:
         ("import flux", "flux.workflow"),
         ("import flux as f", "f.workflow.with_options()"),
         ("from flux import workflow", "workflow.with_options(name='hello')"),
-        ("import flux.engine.workflow", "flux.engine.workflow.workflow"),
-        ("from flux.engine.workflow import workflow", "workflow"),
+        ("import flux.engine.workflows.workflow", "flux.engine.workflows.workflow.workflow"),
+        ("from flux.engine.workflows.workflow import workflow", "workflow"),
         ("try:\n    from flux import workflow\nexcept ImportError:\n    raise", "workflow"),
     ],
 )

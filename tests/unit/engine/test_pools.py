@@ -2,7 +2,7 @@
 
 import pytest
 
-from flux.engine.pools import MAX_LABELS, Offer, ResourceRequest, Resources, pool_of, pools_of
+from flux.engine.dispatching.pools import MAX_LABELS, Offer, ResourceRequest, Resources, pool_of, pools_of
 from flux.errors import InvalidInput
 
 

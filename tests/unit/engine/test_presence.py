@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from flux.engine.pools import pool_of_agent
-from flux.engine.presence import NAME, check_name, default_name
+from flux.engine.dispatching.pools import pool_of_agent
+from flux.engine.dispatching.presence import NAME, check_name, default_name
 from flux.errors import InvalidInput
 
 

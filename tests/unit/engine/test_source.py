@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flux.engine.source import SourceLoader, module_name
+from flux.engine.sources.source import SourceLoader, module_name
 from flux.errors import SourceUnusable
 from flux.store.workflows import WorkflowVersion
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 import pytest
 
-from flux.engine.values import decode_value, encode_value, json_value
+from flux.engine.encoding.values import decode_value, encode_value, json_value
 from flux.errors import ValueNotStorable
 
 FRAME = pd.DataFrame(

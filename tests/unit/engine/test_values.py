@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, HttpUrl, PrivateAttr, RootModel
 
-from flux.engine.classes import class_lookup
-from flux.engine.values import decode_value, encode_value, json_value, readable
+from flux.engine.encoding.classes import class_lookup
+from flux.engine.encoding.values import decode_value, encode_value, json_value, readable
 from flux.errors import MissingKey, UnknownException, ValueNotStorable
 
 
@@ -368,7 +368,7 @@ def test_whatever_is_shown_is_json(value: Any) -> None:
 def test_values_import_no_heavy_package() -> None:
     code = """
 import sys
-from flux.engine.values import encode_value, decode_value
+from flux.engine.encoding.values import encode_value, decode_value
 decode_value(encode_value({"a": (1, {2}), "e": ValueError()}))
 print({"pydantic", "numpy", "pandas"} & set(sys.modules))
 """

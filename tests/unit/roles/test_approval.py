@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from flux.agents.approval import Approvals, Channels, base_rule, judged, plan_need, tool_need
-from flux.agents.definition import define
-from flux.agents.gate import decide
+from flux.agents.define.approval import Approvals, Channels, base_rule, judged, plan_need, tool_need
+from flux.agents.define.definition import define
+from flux.agents.turn.gate import decide
 from flux.tools.base import Done, Tool, ToolContext, ToolOutcome
 from flux.tools.rules import ApprovalRequest, Dynamic, Need, Rule, rule_of
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, field_validator
 
+from flux.agents.define.typed_plan import TypedPlan
 from flux.agents.plans.checks import Checked, actions_of, check_plan, with_results
-from flux.agents.plans.choice import TypedPlan
 from flux.agents.plans.source import model_check
 from flux.agents.plans.state import ARROWS, StoredPlan, after, drafted, folded
 from flux.errors import PlanInvalid
@@ -71,7 +71,7 @@ def test_a_plan_that_fits_is_repaired_and_has_a_graph() -> None:
         ({"buys": []}, "at least one action"),
         ({"bys": []}, "unknown argument 'bys'; did you mean 'buys'?"),
         ({"buys": 3}, "`buys.0`: 3 is not of type"),
-        ({"buys": [{"type": "Steal", "id": "a"}]}, "`buys.0.type`"),
+        ({"buys": [{"type": "Steal", "id": "a"}]}, "`buys.0.type`: unknown action 'Steal'; did you mean 'Sell'?"),
         ({"buys": [{"type": "Buy", "sku": "x"}]}, '`buys.0`: "id" is a required property'),
         ({"buys": [buy("a", count=0)]}, "`buys.0.count`"),
         ({"buys": [buy("a", colour="red")]}, "unknown argument 'colour'"),
@@ -112,6 +112,18 @@ JSON = st.recursive(
     ),
     max_leaves=8,
 )
+
+
+@pytest.mark.behaviour("roles:plan:faults")
+@pytest.mark.parametrize("wrong", [{}, {"id": ""}, {"id": "a", "depends_on": 3}])
+def test_a_schema_by_hand_need_not_say_what_every_action_has(wrong: dict[str, Any]) -> None:
+    action = {"type": "object", "properties": {"type": {"const": "Do"}}}
+    items = {"type": "array", "items": {"$ref": "#/$defs/Do"}}
+    schema = {"type": "object", "properties": {"steps": items}, "$defs": {"Do": action}}
+    kind = TypedPlan(name="work", json_schema=schema, lists=("steps",), actions={"Do": "ask_user"})
+    with pytest.raises(PlanInvalid, match=r"`steps\.0"):
+        check_plan(kind, {"steps": [{"type": "Do", **wrong}]})
+    assert check_plan(kind, {"steps": [{"type": "Do", "id": "a"}]}).actions[0].id == "a"
 
 
 @pytest.mark.behaviour("roles:plan:faults")

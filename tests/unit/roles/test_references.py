@@ -4,12 +4,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from pydantic import BaseModel
 
-from flux.agents.harness.tools import code_tool
+from flux.agents.define.called import code_tool
+from flux.agents.plans.source import model_check
 from flux.errors import InvalidInput
 from flux.roles import Ref, define_tool
 from flux.tools.base import Done, Failed, ToolContext, ToolOutcome
-from flux.tools.references import MOST_CHARS, encoded, part
+from flux.tools.references import MOST_CHARS, as_handles, encoded, part
 
 TABLE = [{"sku": f"s{n}", "count": n, "note": "x" * 200} for n in range(50)]
 
@@ -99,3 +101,32 @@ def test_more_is_shown_up_to_a_cap() -> None:
 def test_a_value_that_is_not_of_its_kind_is_refused(wrong: Any) -> None:
     with pytest.raises(InvalidInput, match="Ref:"):
         encoded(Ref(*wrong))
+
+
+class Report(BaseModel):
+    rows: Ref
+    more: list[Ref] = []
+
+
+@pytest.mark.behaviour("roles:references:of-actions")
+async def test_what_is_told_of_a_reference_stands_for_it_where_one_is_taken() -> None:
+    def total(table: Ref, note: Any, more: list[Ref]) -> int:
+        """Add up."""
+        return len(table.value["rows"]) + len(more)
+
+    kept = Kept()
+    fetched = await called(kept, lambda: Ref("table", TABLE))
+    assert isinstance(fetched, Done)
+    told = msgspec.json.decode(fetched.content)
+    parameters = define_tool("total", total).parameters
+    args = as_handles(parameters, {"table": told, "note": told, "more": [told, told]})
+    assert args == {"table": told["ref"], "note": told, "more": [told["ref"], told["ref"]]}
+    assert await called(kept, total, **args) == Done("52")
+
+
+@pytest.mark.behaviour("roles:references:of-actions")
+def test_a_plan_may_hold_handles_that_nobody_has_looked_up() -> None:
+    handle = "ref:table:00000000-0000-0000-0000-000000000000"
+    check = model_check(Report)
+    assert check({"rows": handle, "more": [handle]}) == []
+    assert check({"rows": "the table"}) == ["`rows`: there is no reference 'the table' in this session"]

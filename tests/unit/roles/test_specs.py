@@ -54,6 +54,10 @@ class Plain(BaseModel):
     steps: list[Add]
 
 
+class Numbered(BaseModel):
+    id: int
+
+
 def add(name: str) -> str:
     """Add it."""
     return name
@@ -62,6 +66,11 @@ def add(name: str) -> str:
 def drop(name: str) -> str:
     """Drop it."""
     return name
+
+
+def pour(litres: int) -> int:
+    """Pour it out."""
+    return litres
 
 
 def is_large(request: ApprovalRequest) -> bool:
@@ -89,6 +98,10 @@ def test_a_spec_is_frozen_and_each_role_has_its_own_defaults() -> None:
     assert define_planner("p", plan=PLAN, stateful=False, **COMMON).stateful is False
     with pytest.raises(AttributeError):
         boss.name = "other"  # type: ignore[misc]
+    mappings: list[Any] = [PLAN.actions, one.tool_approvals, runtime(PLANNER).spec.tools]
+    for mapping in mappings:
+        with pytest.raises(TypeError):
+            mapping["add"] = "never"
 
 
 @pytest.mark.behaviour("roles:specs:refused")
@@ -113,6 +126,9 @@ def test_a_spec_is_frozen_and_each_role_has_its_own_defaults() -> None:
         (lambda: define_plan("x", schema=Change, actions={Add: add}), "no tool for the actions Drop"),
         (lambda: define_plan("x", schema=Change, actions={Add: add, Drop: drop, Plain: add}), "no actions Plain"),
         (lambda: define_plan("x", schema=dict, actions={}), "must be a Pydantic model"),
+        (lambda: define_plan("x", schema=Change, actions=cast(Any, [add])), "must be a mapping"),
+        (lambda: define_plan("x", schema=Change, actions={Add: add, Drop: cast(Any, 3)}), "Drop: 3 is no tool"),
+        (lambda: TaggedUnion[Numbered, Add], "id is a field of every action"),
         (lambda: define_plan("x", schema=Add, actions={}), "no list of actions"),
         (lambda: define_tenant("a/b"), "tenant"),
         (lambda: layered_prompt([("a", "x"), ("a", "y")]), "two layers"),
@@ -130,6 +146,7 @@ def test_what_cannot_be_is_refused_by_name(make: Any, said: str) -> None:
 @pytest.mark.behaviour("roles:topology:all-faults")
 def test_every_fault_of_a_topology_is_told_at_once() -> None:
     other = define_plan("change", schema=Plain, actions={Add: add})
+    mixed = define_plan("mixed", schema=Change, actions={Add: add, Drop: define_tool("pour", pour)})
     lonely = define_plan("lonely", schema=Plain, actions={Add: "gone"})
 
     def add_too(name: str) -> str:
@@ -145,8 +162,11 @@ def test_every_fault_of_a_topology_is_told_at_once() -> None:
             define_executor("doer", plan=other, **COMMON),
             define_executor("idler", plan=lonely, tools=[define_tool("add", add_too)], **COMMON),
             define_specialist("one", model="strange", prompt="x", tools=["nothing"], toolkits=["nokit"]),
+            define_specialist("endless", max_turns=10**9, **COMMON),
+            define_planner("mixer", plan=mixed, **COMMON),
             tools=[define_tool("call_agent", add)],
             providers={"odd": {"url": "x"}, "anthropic": {"retries": -1}},
+            approval_policies={"plan": "never"},
         )
     faults = raised.value.details["faults"]
     for said in (
@@ -165,6 +185,10 @@ def test_every_fault_of_a_topology_is_told_at_once() -> None:
         "providers: odd: unknown field 'url'",
         "give its base_url",
         "retries must be",
+        "approval_policies unknown channel 'plan'; did you mean 'plans'?",
+        "specialist endless: max_turns",
+        "plan mixed: action Drop: it has no field 'litres', which the tool pour needs",
+        "plan mixed: action Drop: the tool pour does not take its field 'name'",
     ):
         assert any(said in fault for fault in faults), (said, faults)
     assert raised.value.type == "topology_invalid"

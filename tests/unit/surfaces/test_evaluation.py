@@ -76,10 +76,14 @@ def test_a_failure_says_why_and_no_plan_is_a_fault() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "Expected"),
+        ("", "a file of cases is a mapping"),
+        ("- a", "a file of cases is a mapping"),
         ("cases: []\nagent: a", "there are no cases"),
-        ("agent: a\ncases: [{name: x, input: y, expect: {}, tiemout: 3}]", "tiemout"),
-        ("agent: a\ncases: [{name: x, expect: {}}]", "input"),
+        (
+            "agent: a\ncases: [{name: x, input: y, expect: {}, tiemout: 3}]",
+            "cases[0]: unknown field 'tiemout'; did you mean 'timeout'?",
+        ),
+        ("agent: a\ncases: [{name: x, expect: {}}]", "cases[0]: missing field 'input'"),
         ("agent: a\ncases: [{name: x, input: y, expect: {state: done}}]", "done"),
         (
             "agent: a\ncases: [{name: x, input: y, expect: {}}, {name: x, input: y, expect: {}}]",

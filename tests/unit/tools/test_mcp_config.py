@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux.agents.definition import AgentDefinition, define
+from flux.agents.define.definition import AgentDefinition, define
 from flux.errors import DefinitionInvalid
 from flux.tools.mcp.config import McpServer, server_names, tool_name
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flux.agents.definition import define
+from flux.agents.define.definition import define
 from flux.errors import DefinitionInvalid
 from flux.tools.skill_files import Malformed, parse
 

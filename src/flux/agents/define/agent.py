@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from flux.agents.define.definition import ThinkingLevel
 from flux.agents.define.profile import (
     LISTS,
     AgentProfile,
@@ -20,8 +20,7 @@ from flux.agents.define.profile import (
     checked,
     given_of,
 )
-from flux.agents.define.tool import NAME, ToolDefinition, check_name
-from flux.agents.definition import ThinkingLevel
+from flux.agents.define.tool import NAME, ToolDefinition
 from flux.errors import DefinitionInvalid
 from flux.tools.skill import Skill
 
@@ -40,11 +39,15 @@ Initialise = Callable[..., Any]
 class CreatedAgent:
     """An agent of the application; `create_agent` makes it. It is given to `init_agent`, `ctx.init` and `dispatch`.
 
-    `module` is the name of the module that made it and `file` its file, None where there is none.
+    `module` is the name of the module that made it and `file` its file, None where there is none; `begin` makes its
+    harness in an execution of a workflow.
     """
 
-    def __init__(self, initialise: Initialise, name: str | None, module: str, file: str | None) -> None:
+    def __init__(
+        self, initialise: Initialise, name: str | None, module: str, file: str | None, begin: Callable[..., Any]
+    ) -> None:
         self._initialise = initialise
+        self._begin = begin
         self._name = name
         self.module = module
         self.file = file
@@ -67,8 +70,7 @@ class CreatedAgent:
 
     async def init_in(self, context: Any, **options: Any) -> Any:
         """A harness in an execution of a workflow: what `ctx.init` gives."""
-        inside: Any = import_module("flux.agents.harness.in_workflow")
-        return await inside.init_in(self, context, **options)
+        return await self._begin(self, context, **options)
 
     def check_alone(self) -> None:
         """Refuse an agent that has only its file's name, where another one of the same file is meant by that.
@@ -106,27 +108,6 @@ class Resolved(Struct, frozen=True):
     cwd: str | None = None
     sandbox: Any = None
     persist: Any = None
-
-
-def create_agent(
-    initialise: Initialise | Mapping[str, Any] | AgentRuntimeConfig | AgentProfile, *, name: str | None = None
-) -> CreatedAgent:
-    """An agent that `initialise` describes: a function of the context, or of nothing, that may be async.
-
-    It returns a mapping of fields, an AgentRuntimeConfig or a profile, and is called whenever an instance is
-    initialised. Its name is `name`, else that of the file that calls this.
-
-    :raises DefinitionInvalid: the name cannot be one, or there is nothing to call
-    """
-    if name is not None:
-        check_name("agent", name)
-    caller = sys._getframe(1).f_globals
-    if isinstance(initialise, Mapping | AgentRuntimeConfig | AgentProfile):
-        made = initialise
-        return CreatedAgent(lambda: made, name, caller.get("__name__", ""), caller.get("__file__"))
-    if not callable(initialise):
-        raise DefinitionInvalid(f"create_agent takes a function, not {type(initialise).__name__}", field="initialise")
-    return CreatedAgent(initialise, name, caller.get("__name__", ""), caller.get("__file__"))
 
 
 async def resolve(agent: CreatedAgent, context: AgentCreateContext) -> Resolved:

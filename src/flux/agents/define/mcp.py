@@ -10,12 +10,13 @@ from typing import Any, Literal, NoReturn
 from pydantic import ValidationError
 
 import flux
+from flux.agents.define.definition import faults_of
 from flux.agents.define.tool import ToolCallContext, ToolDefinition
-from flux.agents.definition import faults_of
 from flux.errors import DefinitionInvalid, InvalidInput, Unavailable
 from flux.tools.base import ToolContext
 from flux.tools.mcp.config import McpServer, tool_name
-from flux.tools.mcp.pool import Introduction, McpPool
+from flux.tools.mcp.pool import McpPool
+from flux.tools.mcp.surroundings import Introduction
 
 Transport = Literal["streamable-http", "sse", "stdio"]
 

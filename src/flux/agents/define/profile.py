@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator
 
+from flux.agents.define.definition import CompactionConfig as CompactionConfig  # noqa: PLC0414 - people take it from here
+from flux.agents.define.definition import ThinkingLevel
 from flux.agents.define.skills import skill_of
 from flux.agents.define.tool import ToolDefinition, check_name
-from flux.agents.definition import CompactionConfig as CompactionConfig  # noqa: PLC0414 - people take it from here
-from flux.agents.definition import ThinkingLevel
 from flux.errors import DefinitionInvalid
 from flux.suggest import unknown
 from flux.tools.skill import Skill
@@ -146,9 +146,8 @@ def checked(cls: type[C], fields: Mapping[str, Any], what: str) -> C:
     except ValidationError as error:
         faults = _telling(error.errors(include_url=False))
         said = "; ".join(_fault(cls, fault) for fault in faults)
-        raise DefinitionInvalid(
-            f"{what}: {said}", field=str(faults[0]["loc"][0] if faults[0]["loc"] else "")
-        ) from error
+        field = str(faults[0]["loc"][0] if faults[0]["loc"] else "")
+        raise DefinitionInvalid(f"{what}: {said}", field=field) from None
 
 
 def _check_circle(fields: Any, above: tuple[tuple[int, str], ...]) -> None:

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
-from flux.agents.harness.errors import AbortError
-from flux.engine.upkeep import being_cancelled
+from flux.agents.code.errors import AbortError
+from flux.engine.dispatching.upkeep import being_cancelled
 from flux.errors import FluxError
 from flux.tools.cancel import CancelSignal
 

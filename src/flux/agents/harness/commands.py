@@ -8,13 +8,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from flux.agents.asked import ONLY_CALLS
-from flux.agents.definition import AgentDefinition
-from flux.agents.harness.errors import AbortError
-from flux.agents.harness.outcome import CANCELLED
-from flux.agents.harness.tools import MAX_CHARS
-from flux.agents.loop import IDLE, unless_cancelled
-from flux.engine.run import Executor, Run
+from flux.agents.code.errors import AbortError
+from flux.agents.code.outcome import CANCELLED
+from flux.agents.define.called import MAX_CHARS
+from flux.agents.define.definition import AgentDefinition
+from flux.agents.history.asked import ONLY_CALLS
+from flux.agents.turn.loop import IDLE, unless_cancelled
+from flux.engine.running.run import Executor, Run
 from flux.events import (
     AssistantSaid,
     Cancelled,

@@ -10,23 +10,23 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from flux.agents.code.errors import AbortError
+from flux.agents.code.given import given_for
+from flux.agents.code.ids import check_id
+from flux.agents.code.kit import check_tools, skills_beside
+from flux.agents.code.place import open_sandbox, seen_from
+from flux.agents.code.stores import SessionStore, check_store
 from flux.agents.define.agent import AgentCreateContext, CreatedAgent, Resolved, extended, of_profile, resolve
+from flux.agents.define.called import built_in
 from flux.agents.define.profile import AgentProfile
 from flux.agents.define.skills import SkillReference
 from flux.agents.define.tool import ToolDefinition
 from flux.agents.harness.calls import CallHandle
 from flux.agents.harness.commands import Command, run_command
-from flux.agents.harness.errors import AbortError
-from flux.agents.harness.given import given_for
 from flux.agents.harness.host import Host, host
-from flux.agents.harness.ids import check_id
-from flux.agents.harness.kit import check_tools, skills_beside
-from flux.agents.harness.place import open_sandbox, seen_from
 from flux.agents.harness.session import Session
-from flux.agents.harness.stores import SessionStore, check_store
-from flux.agents.harness.tools import built_in
 from flux.agents.harness.wanted import Wanted
-from flux.agents.kits import Code, Given
+from flux.agents.turn.kits import Code, Given
 from flux.errors import InvalidInput, SessionNotFound
 from flux.sandboxes.base import Sandbox, ShellResult
 from flux.sandboxes.verbs import Files

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from flux.agents.code.stores import SessionKey, SessionStore, loaded
 from flux.agents.harness.calls import CallHandle
-from flux.agents.harness.stores import SessionKey, SessionStore, imported
 from flux.agents.process import Process, open_process
 from flux.deltas import decode_delta
-from flux.engine.admitting import start_session_steps, title_of
-from flux.engine.inputs import NewSession
-from flux.engine.run import Executor
-from flux.engine.upkeep import to_the_end
+from flux.engine.dispatching.upkeep import to_the_end
+from flux.engine.intake.admitting import start_session_steps, title_of
+from flux.engine.intake.inputs import NewSession
+from flux.engine.running.run import Executor
 from flux.errors import FluxError, SessionBusy, SessionEnded, SessionExists, SessionNotFound
 from flux.events import DeltaEvent, Entry, Stored, UnknownEntry, UserSaid, decode
 from flux.settings import Settings, load_settings
@@ -56,15 +56,11 @@ class Host:
         :raises SessionExists: there is one, perhaps of somebody else
         :raises InvalidInput: what the store keeps is no conversation
         """
-        kept = await store.load(SessionKey(agent, instance, name)) if store is not None else None
-        entries, turns = imported(kept) if kept is not None else ([], 0)
+        history = await loaded(store, SessionKey(agent, instance, name)) if store is not None else None
         new = NewSession(agent, "", instance=instance, name=name, pool=CALLER)
-        program = start_session_steps(self.scope, new, None, self.process.dispatch)
+        program = start_session_steps(self.scope, new, None, self.process.dispatch, history=history)
         admitted, rows = await self.process.database.write(program)
         self.process.feed.publish(admitted.id, rows)
-        if entries:
-            restored = await self.process.database.write(callers.restore(self.scope, admitted.id, entries, turns))
-            self.process.feed.publish(admitted.id, restored)
         return await self.row(admitted.id)
 
     async def found_or_created(
@@ -109,14 +105,20 @@ class Host:
             self._working.add(task)
             task.add_done_callback(self._working.discard)
 
+    async def check_rests(self, id: str) -> None:
+        """That nothing is done in a session.
+
+        :raises SessionBusy: it is working
+        """
+        if (await self.row(id)).state not in ("idle", "ended"):
+            raise SessionBusy("the session is working or waits for an answer; cancel() it first")
+
     async def delete(self, id: str) -> None:
         """Remove a session.
 
         :raises SessionBusy: it is working
         """
-        row = await self.row(id)
-        if row.state not in ("idle", "ended"):
-            raise SessionBusy("the session is working or waits for an answer; cancel() it first")
+        await self.check_rests(id)
         with suppress(SessionEnded):
             await self.process.sessions.end(self.scope, id)
         await self.process.sessions.delete(self.scope, id)

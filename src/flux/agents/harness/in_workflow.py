@@ -11,32 +11,34 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from flux.agents import inline
+from flux.agents.asking import Asked, session_executor
+from flux.agents.code.errors import AbortError
+from flux.agents.code.ids import check_id
+from flux.agents.code.outcome import CANCELLED, Outcome, outcome_of, response_of, spent_in
+from flux.agents.code.stores import exported, loaded
+from flux.agents.code.types import model_of
 from flux.agents.define.agent import AgentCreateContext, CreatedAgent, Resolved, extended, resolve
 from flux.agents.define.profile import AgentProfile
 from flux.agents.define.tool import ToolDefinition
 from flux.agents.harness.calls import CallHandle
 from flux.agents.harness.commands import Command, CommandRun
-from flux.agents.harness.errors import AbortError
 from flux.agents.harness.harness import DEFAULT, Harness, checked_sandbox
-from flux.agents.harness.ids import check_id
-from flux.agents.harness.outcome import CANCELLED, Outcome, outcome_of, response_of, spent_in
 from flux.agents.harness.session import Session, Work, conversation
-from flux.agents.harness.types import model_of
 from flux.agents.harness.wanted import Wanted, wanted
-from flux.agents.kits import Given
-from flux.engine.context import ExecutionContext
-from flux.engine.driving import child_id
-from flux.engine.journal import Journal, journal_here
-from flux.engine.place import Body, here
-from flux.engine.run import Executor, Run
-from flux.engine.task import task
+from flux.agents.turn.kits import Given
+from flux.engine.running.driving import child_id
+from flux.engine.running.run import Executor, Run
+from flux.engine.workflows.context import ExecutionContext
+from flux.engine.workflows.journal import Journal, journal_here
+from flux.engine.workflows.place import Body, here
+from flux.engine.workflows.task import task
 from flux.errors import InvalidInput, SessionBusy, SessionNotFound
 from flux.events import SessionStarted, Stored, UserSaid
 from flux.messages import Message
 from flux.sandboxes.base import Sandbox, ShellResult
 from flux.store import log
 from flux.store.executions import Spent
+from flux.store.log import History
 from flux.tools.cancel import CancelSignal
 
 
@@ -111,7 +113,6 @@ class WorkflowSession(Session):
         self._journal = harness.journal
         super().__init__(harness, None, child_id(self._journal.run.id, f"{harness.agent}/{harness.id}/{name}"), name)
         self._busy = harness.busy
-        self._instance = harness.id
 
     async def history(self) -> list[Message]:
         """The conversation as the model is shown it."""
@@ -160,13 +161,7 @@ class WorkflowSession(Session):
     async def _ask(
         self, text: str, asked: Wanted, given: Given, signal: CancelSignal, message: str | None = None
     ) -> Any:
-        started = SessionStarted(
-            agent=given.definition.name,
-            instance=self._instance,
-            name=self.name,
-            definition_digest=given.definition.digest,
-        )
-        return await self._as_task("prompt", text, asked, given, lambda _: self.id, started, signal)
+        return await self._as_task("prompt", text, asked, given, None, signal)
 
     async def _task(
         self, text: str, agent: str | None, cwd: str | None, options: Mapping[str, Any], signal: CancelSignal
@@ -174,7 +169,7 @@ class WorkflowSession(Session):
         asked = wanted(**options)
         _, _, child = self._harness.for_task(agent, asked, cwd)
         return await self._as_task(
-            "task", text, asked, child, lambda body: child_id(self._journal.run.id, body.call), None, signal
+            "task", text, asked, child, lambda body: child_id(self._journal.run.id, body.call), signal
         )
 
     async def _as_task(
@@ -183,18 +178,20 @@ class WorkflowSession(Session):
         text: str,
         asked: Wanted,
         given: Given,
-        where: Callable[[Body], str],
-        started: SessionStarted | None,
+        elsewhere: Callable[[Body], str] | None,
         signal: CancelSignal,
     ) -> Any:
+        """Ask in this session, or in the one `elsewhere`, as a task."""
         said = self._said(text, asked)
 
         async def ask(instruction: str) -> dict[str, Any]:
             body = _body()
-            driven = inline.Asked(self._journal, body, given, where(body), started=started)
+            driven = Asked(self._journal, body, given, elsewhere(body)) if elsewhere else await self._drive(body, given)
             message = msgspec.structs.replace(said, id=driven.message(0), mode="queue")
             await driven.until_end(message)
-            entries = _since(await _written(self._journal, where(body)), message.id)
+            if elsewhere is None:
+                await self._save()
+            entries = _since(await _written(self._journal, driven.child), message.id)
             outcome, spent = outcome_of(entries, message.id), spent_in(entries)
             # What cannot be had is an error of the task, and remembered as one.
             response_of(outcome, spent, model_of(given.definition.model), asked.result)
@@ -207,26 +204,38 @@ class WorkflowSession(Session):
 
     async def _shell(self, command: Command, signal: CancelSignal) -> ShellResult:
         given = self._harness.given(Wanted(model=self._harness.any_model))
-        started = SessionStarted(
-            agent=given.definition.name,
-            instance=self._instance,
-            name=self.name,
-            definition_digest=given.definition.digest,
-        )
 
         async def shell(text: str) -> dict[str, Any]:
             body = _body()
-            executor = await self._journal.outside(inline.session_executor(self._journal))
+            executor = await self._journal.outside(session_executor(self._journal))
             work = _Commanding(command, given, self._harness.sandbox, executor.settle)
-            driven = inline.Asked(self._journal, body, given, self.id, started=started, work=work)
+            driven = await self._drive(body, given, work)
             work.said = msgspec.structs.replace(command.said(driven.message(0)), mode="queue")
             await driven.until_end(work.said)
+            await self._save()
             result: dict[str, Any] = msgspec.to_builtins(work.came_to())
             return result
 
         name = f"{given.definition.name}_shell"
         found = await _until(task(shell).with_options(name=name, effect="once")(command.text), signal)
         return msgspec.convert(found, ShellResult)
+
+    async def _drive(self, body: Body, given: Given, work: Executor | None = None) -> Asked:
+        """Something to do in this session, which is made if need be, with what its store keeps."""
+        started = SessionStarted(
+            agent=given.definition.name,
+            instance=self._harness.id,
+            name=self.name,
+            definition_digest=given.definition.digest,
+        )
+        history, store = History(), self._harness.store
+        if store is not None and not await _written(self._journal, self.id):
+            history = await loaded(store, self._key)
+        return Asked(self._journal, body, given, self.id, started=started, work=work, history=history)
+
+    async def _save(self) -> None:
+        if self._harness.store is not None:
+            await self._harness.store.save(self._key, exported(await _written(self._journal, self.id)))
 
 
 class _Commanding:

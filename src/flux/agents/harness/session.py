@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from pydantic import BaseModel
 
-from flux.agents import prompt
-from flux.agents.asked import DETACHED, ONLY_CALLS
+from flux.agents.code.errors import AbortError
+from flux.agents.code.outcome import CANCELLED, outcome_of, response_of, spent_in
+from flux.agents.code.stores import SessionKey, exported
+from flux.agents.code.types import PromptResponse, PromptResult, model_of
+from flux.agents.define.called import TASK
 from flux.agents.define.skills import SkillReference
-from flux.agents.forking import fork_steps, plan_fork
 from flux.agents.harness.calls import CallHandle
 from flux.agents.harness.commands import Command, CommandRun
-from flux.agents.harness.errors import AbortError
 from flux.agents.harness.host import Host, Shown
-from flux.agents.harness.outcome import CANCELLED, outcome_of, response_of, spent_in
-from flux.agents.harness.stores import SessionKey, exported
 from flux.agents.harness.texts import skill_text
-from flux.agents.harness.tools import TASK
-from flux.agents.harness.types import PromptResponse, PromptResult, model_of
 from flux.agents.harness.wanted import Wanted, wanted
-from flux.agents.kits import Given
-from flux.agents.transcript import Transcript
-from flux.engine.answers import Admitted, Decision
-from flux.engine.driving import child_id, message_of
-from flux.engine.run import Executor
+from flux.agents.history import prompt
+from flux.agents.history.asked import DETACHED, ONLY_CALLS
+from flux.agents.history.transcript import Transcript
+from flux.agents.service.forking import fork_steps, plan_fork
+from flux.agents.turn.kits import Given
+from flux.engine.intake.answers import Admitted, Decision
+from flux.engine.running.driving import child_id, message_of
+from flux.engine.running.run import Executor
 from flux.errors import AgentFailed, InvalidInput
 from flux.events import (
     AssistantSaid,
@@ -306,9 +306,10 @@ class Session:
         raise AbortError("the run was cancelled")
 
     async def _delete(self, signal: CancelSignal) -> None:
-        await self._host.delete(self.id)
-        if self._harness.store is not None:
+        await self._host.check_rests(self.id)
+        if self._harness.store is not None:  # before: what is deleted must not come back from there
             await self._harness.store.delete(self._key)
+        await self._host.delete(self.id)
 
     @property
     def _key(self) -> SessionKey:

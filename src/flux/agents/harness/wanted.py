@@ -7,11 +7,11 @@ from typing import Any, get_args
 
 from msgspec import Struct
 
-from flux.agents.asked import RESULT, THINKING
+from flux.agents.code.given import Result, result_of
+from flux.agents.code.types import PromptImage, check_image
+from flux.agents.define.definition import ThinkingLevel
 from flux.agents.define.tool import ToolDefinition
-from flux.agents.definition import ThinkingLevel
-from flux.agents.harness.given import Result, result_of
-from flux.agents.harness.types import PromptImage, check_image
+from flux.agents.history.asked import RESULT, THINKING
 from flux.errors import InvalidInput
 from flux.messages import ImagePart
 

@@ -7,11 +7,11 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from flux.agents.kits import Kit
-from flux.agents.loop import Session
+from flux.agents.history.transcript import Transcript
 from flux.agents.mcp.logins import PersonVault
-from flux.agents.transcript import Transcript
-from flux.engine.secrets import Secrets
+from flux.agents.turn.kits import Kit
+from flux.agents.turn.loop import Session
+from flux.engine.configuration.secrets import Secrets
 from flux.errors import Unavailable
 from flux.events import ContextFrozen
 from flux.settings import Settings

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from flux.agents.sessions import Sessions
-from flux.engine.answers import Decision
-from flux.engine.secrets import Secrets
+from flux.agents.service.sessions import Sessions
+from flux.engine.configuration.secrets import Secrets
+from flux.engine.intake.answers import Decision
 from flux.errors import Conflict, InvalidInput, NotFound
 from flux.store.database import Scope
 

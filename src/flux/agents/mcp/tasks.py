@@ -15,21 +15,22 @@ import msgspec
 from msgspec import Struct
 from pydantic import ValidationError
 
-from flux.agents.definition import faults_of
+from flux.agents.define.definition import faults_of
 from flux.agents.mcp.kit import mcp_pool
 from flux.agents.mcp.logins import PersonVault
-from flux.engine.journal import Journal, journal_here
-from flux.engine.key_source import KeySource
-from flux.engine.pause import pause
-from flux.engine.secrets import Secrets
-from flux.engine.task import task
+from flux.engine.configuration.key_source import KeySource
+from flux.engine.configuration.secrets import Secrets
+from flux.engine.workflows.journal import Journal, journal_here
+from flux.engine.workflows.pause import pause
+from flux.engine.workflows.task import task
 from flux.errors import DefinitionInvalid, InvalidInput, ToolExecutionError
 from flux.events import Elicited, InputRequired
 from flux.sandboxes.host import LocalSandbox
 from flux.settings import load_settings
 from flux.tools.base import Answer, Done, Failed, NeedsInput, ToolContext, ToolOutcome
 from flux.tools.mcp.config import McpServer, server_names
-from flux.tools.mcp.pool import McpPool, Vault
+from flux.tools.mcp.pool import McpPool
+from flux.tools.mcp.surroundings import Vault
 from flux.tools.schema import Signature, validate
 
 #: Under these keys a process keeps its connections, and its secrets.

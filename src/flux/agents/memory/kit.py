@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
-from flux.agents.kept import Recent
-from flux.agents.kits import Kit
-from flux.agents.loop import KitMaker, Session
-from flux.agents.memory.choice import LongTermMemory
+from flux.agents.define.memory import LongTermMemory
 from flux.agents.memory.providers import MemoryStores
 from flux.agents.memory.store import MemoryStore
+from flux.agents.parts.kept import Recent
+from flux.agents.turn.kits import Kit
+from flux.agents.turn.loop import KitMaker, Session
 from flux.errors import InvalidInput, NotFound, TooLarge, Unavailable
 from flux.store.database import Scope
 from flux.store.memories import Memory

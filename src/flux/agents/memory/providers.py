@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from flux.agents.definition import AgentDefinition, define
-from flux.agents.memory.choice import BY_NAME, FIELD, HIDDEN, POSTGRES, LongTermMemory, with_subagents
+from flux.agents.define.definition import AgentDefinition, define
+from flux.agents.define.memory import BY_NAME, FIELD, HIDDEN, POSTGRES, LongTermMemory, with_subagents
 from flux.agents.memory.store import DatabaseMemories, MemoryStore, ProcessMemories
-from flux.engine.services import Lookup
+from flux.engine.workflows.services import Lookup
 from flux.errors import (
     DatabaseLocked,
     DatabaseTooNew,

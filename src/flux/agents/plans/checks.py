@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from flux.agents.plans.choice import TypedPlan
+from flux.agents.define.typed_plan import TypedPlan
 from flux.errors import PlanInvalid
 from flux.suggest import unknown
 from flux.tools.schema import validate
@@ -24,7 +24,10 @@ RESULT_OF: dict[str, Any] = {
     "required": ["result_of"],
     "additionalProperties": False,
 }
-COMMON = frozenset({"type", "id", "depends_on"})
+_TEXT: dict[str, Any] = {"type": "string", "minLength": 1}
+#: What every action has, also where its schema does not say so.
+EVERY: dict[str, Any] = {"type": {"type": "string"}, "id": _TEXT, "depends_on": {"type": "array", "items": _TEXT}}
+COMMON = frozenset(EVERY)
 MOST_ACTIONS = 200
 
 
@@ -73,7 +76,7 @@ def check_plan(kind: TypedPlan, value: Mapping[str, Any]) -> Checked:
             if isinstance(checked, dict):
                 items[n] = checked
                 actions.append((path, checked))
-    faults += list(_ids(actions))
+    faults = list(dict.fromkeys([*faults, *_ids(actions)]))
     if not faults and not actions:
         faults.append(f"a plan needs at least one action in {' or '.join(kind.lists)}")
     if len(actions) > MOST_ACTIONS:
@@ -133,11 +136,7 @@ def _at(result: Any, id: str, path: str) -> Any:
 def _outer(kind: TypedPlan) -> dict[str, Any]:
     """The schema of a plan without its actions, each of which is checked by itself: that tells more."""
     schema = kind.json_schema
-    item = {
-        "type": "object",
-        "properties": {"type": {"enum": sorted(kind.actions)}, "id": {"type": "string", "minLength": 1}},
-        "required": ["type", "id"],
-    }
+    item = {"type": "object", "properties": EVERY, "required": ["type", "id"]}
     properties = dict(schema.get("properties", {}))
     for field in kind.lists:
         properties[field] = {**_without_items(properties.get(field, {})), "items": item}
@@ -149,16 +148,19 @@ def _without_items(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked_action(kind: TypedPlan, item: Any) -> tuple[Any, tuple[str, ...]]:
-    definition = _definition(kind, item.get("type")) if isinstance(item, dict) else None
-    if definition is None:
+    if not isinstance(item, dict) or not isinstance(item.get("type"), str):
         return item, ()  # the schema of the whole has said so
-    found = validate({**definition, "$defs": kind.json_schema.get("$defs", {})}, item)
+    definition = _definition(kind, item["type"])
+    if definition is None:
+        return item, (f"`type`: {unknown('action', item['type'], kind.actions)}",)
+    shape = {"properties": {**EVERY, **definition["properties"]}, "$defs": kind.json_schema.get("$defs", {})}
+    found = validate({**definition, **shape}, item)
     return found.args, found.errors
 
 
-def _definition(kind: TypedPlan, type: Any) -> dict[str, Any] | None:
+def _definition(kind: TypedPlan, type: str) -> dict[str, Any] | None:
     for one in kind.json_schema.get("$defs", {}).values():
-        if type is not None and one.get("properties", {}).get("type", {}).get("const") == type:
+        if one.get("properties", {}).get("type", {}).get("const") == type:
             found: dict[str, Any] = one
             return found
     return None

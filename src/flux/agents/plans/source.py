@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from flux.agents.application_tools import FUNCTION, function_tool, is_function
-from flux.agents.approval import Predicate
-from flux.agents.definition import AgentDefinition
-from flux.agents.named import CheckPlan, Registry, load
+from flux.agents.define.application_tools import FUNCTION, function_tool, is_function
+from flux.agents.define.approval import Predicate
+from flux.agents.define.definition import AgentDefinition
+from flux.agents.define.named import CheckPlan, Registry, is_loaded, load
+from flux.agents.define.typed_plan import TypedPlan
 from flux.agents.plans.checks import is_reference
-from flux.agents.plans.choice import TypedPlan
 from flux.errors import DefinitionInvalid, FluxError
 from flux.tools.base import Tool
 from flux.tools.groups import resolve
+from flux.tools.references import unlooked
 from flux.tools.rules import Dynamic
 
 
@@ -43,11 +45,20 @@ class Named:
         self._tools = tools
         self._registry = registry
 
+    async def imported(self, definition: AgentDefinition) -> None:
+        """Import the modules that a definition names, in a thread: their code may take its time.
+
+        :raises DefinitionInvalid: something that it names cannot be found
+        """
+        if not all(map(is_loaded, _references(definition))):
+            await asyncio.to_thread(self.check, definition)
+
     def check(self, definition: AgentDefinition) -> None:
         """Refuse what cannot be found.
 
         :raises DefinitionInvalid: a tool of an action, a predicate or the model of a plan does not exist
         """
+        chosen(list(filter(is_function, definition.tools)), {})
         self.action_tools(definition)
         known = self.predicates_of(definition)
         for where, name in _asked(definition):
@@ -100,7 +111,8 @@ def model_check(model: type[BaseModel]) -> CheckPlan:
 
     def check(value: Mapping[str, Any]) -> list[str]:
         try:
-            model.model_validate(value)
+            with unlooked():
+                model.model_validate(value)
         except ValidationError as error:
             return [_fault(fault) for fault in error.errors(include_url=False) if not _refers(value, fault["loc"])]
         return []
@@ -131,6 +143,15 @@ def _function(reference: str) -> Predicate:
         raise DefinitionInvalid(f"approvals: predicates: {reference} is no function")
     made: Predicate = found
     return made
+
+
+def _references(definition: AgentDefinition) -> list[str]:
+    """Every `module:attribute` in a definition."""
+    plan, approvals = definition.plan, definition.approvals
+    entries: list[Any] = [*definition.tools, *(plan.actions.values() if plan else ())]
+    named = [entry[FUNCTION] for entry in entries if is_function(entry)]
+    named += [plan.model] if plan and plan.model else []
+    return [*named, *(approvals.predicates.values() if approvals else ())]
 
 
 def _asked(definition: AgentDefinition) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from flux.agents.plans.checks import Checked
-from flux.engine.run import Run
+from flux.engine.running.run import Run
 from flux.errors import PlanInvalid
 from flux.events import PlanChanged, PlanState, ToolDone
 from flux.store import log

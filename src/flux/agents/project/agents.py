@@ -7,17 +7,17 @@ import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from importlib import import_module
-from types import TracebackType
 from typing import Any
 
-from flux.agents.define.agent import AgentCreateContext, Resolved, resolve
-from flux.agents.harness.given import given_for
-from flux.agents.harness.place import open_sandbox
-from flux.agents.kept import Recent
-from flux.agents.kits import Given
+from flux.agents.code.given import given_for
+from flux.agents.code.place import open_sandbox
+from flux.agents.define.agent import Resolved
+from flux.agents.parts.kept import Recent
 from flux.agents.project.discovery import Project
-from flux.engine.run import Run
-from flux.errors import AgentNotFound, DefinitionInvalid, FluxError, describe
+from flux.agents.project.initialising import initialised, save
+from flux.agents.turn.kits import Given
+from flux.engine.running.run import Run
+from flux.errors import AgentNotFound, FluxError
 from flux.sandboxes.base import Sandbox
 from flux.sandboxes.factories import Virtual
 from flux.store.executions import Execution
@@ -54,12 +54,13 @@ class ProjectAgents:
             return
         async with AsyncExitStack() as stack:
             try:
-                with _telling(agent.name):
-                    resolved = await resolve(agent, AgentCreateContext(row.instance or "", self._env))
-                found: Given | FluxError = given_for(resolved, await self._sandbox(run, resolved, stack))
+                resolved = await initialised(agent, row.instance or "", self._env)
+                given = given_for(resolved, await self._sandbox(run, resolved, stack))
             except FluxError as error:
-                found = error
-            yield found
+                yield error
+                return
+            yield given
+        await save(resolved, run)
 
     async def _sandbox(self, run: Run, resolved: Resolved, stack: AsyncExitStack) -> Sandbox:
         """That of the instance. The files of a virtual one are in the database, another lives as this process does."""
@@ -69,7 +70,7 @@ class ProjectAgents:
             if resolved.sandbox is None or resolved.sandbox is False or isinstance(resolved.sandbox, Virtual):
                 kept = stack.enter_context(self._files(key))
                 # bashkit is a large library, which only virtual sandboxes need.
-                made = import_module("flux.agents.kept_files").KeptSandbox(run, kept)
+                made = import_module("flux.agents.parts.kept_files").KeptSandbox(run, kept)
                 return await open_sandbox(resolved.name, made, resolved.cwd)
             found = self._sandboxes.get(key)
             if found is None:
@@ -82,7 +83,7 @@ class ProjectAgents:
         """The virtual files of an instance, the same for its runs that go on here at the same time."""
         files, users = self._in_use.get(key, (None, 0))
         if files is None:
-            files = import_module("flux.agents.kept_files").KeptFiles(place_of(key[1], key[2]))
+            files = import_module("flux.agents.parts.kept_files").KeptFiles(place_of(key[1], key[2]))
         self._in_use[key] = (files, users + 1)
         try:
             yield files
@@ -90,18 +91,3 @@ class ProjectAgents:
             files, users = self._in_use.pop(key)
             if users > 1:
                 self._in_use[key] = (files, users - 1)
-
-
-class _telling:  # noqa: N801 - used as a function is
-    """Says of whatever an initialiser raises whose it was."""
-
-    def __init__(self, agent: str) -> None:
-        self._agent = agent
-
-    def __enter__(self) -> None:
-        """Nothing."""
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        """Tell."""
-        if isinstance(error, Exception) and not isinstance(error, FluxError):
-            raise DefinitionInvalid(f"the initialiser of agent {self._agent} failed: {describe(error)}") from error

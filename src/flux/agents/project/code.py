@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from flux.agents.project.discovery import Project
-from flux.engine.declared import Declared
-from flux.engine.executions import FindWorkflow, Found
+from flux.engine.service.executions import FindWorkflow, Found
+from flux.engine.workflows.declared import Declared
 from flux.errors import WorkflowNotFound
 from flux.store.database import Scope
 from flux.store.executions import Execution

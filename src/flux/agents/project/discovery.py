@@ -16,8 +16,8 @@ from typing import Any
 from msgspec import Struct
 
 from flux.agents.define.agent import CreatedAgent
-from flux.engine.pools import DEFAULT
-from flux.engine.workflow import NAME, NAMESPACE, workflow
+from flux.engine.dispatching.pools import DEFAULT
+from flux.engine.workflows.workflow import NAME, NAMESPACE, workflow
 from flux.errors import ProjectUnusable, describe
 
 #: The module of a project that may decide for all its agents who may use which instance.
@@ -51,8 +51,33 @@ class Project(Struct, frozen=True):
 
 def pool_of(file: Path) -> str:
     """The queue of the project that an agent's file belongs to: agents/NAME.py or src/agents/NAME.py."""
+    return _pool(_root_of(file))
+
+
+def env_beside(file: Path) -> Any:
+    """What the project that an agent's file belongs to gives to initialisers. This runs the code of its flux_app.py.
+
+    :raises ProjectUnusable: that cannot be imported
+    """
+    root = _root_of(file)
+    app = root / f"{APP}.py"
+    for name in ("__main__", APP):  # it may be what calls this
+        if Path(getattr(sys.modules.get(name), "__file__", None) or "").resolve() == app:
+            return getattr(sys.modules[name], "env", None)
+    if not app.is_file():
+        return None
+    _make_importable(root)
+    return getattr(_imported(app, root), "env", None)
+
+
+def _root_of(file: Path) -> Path:
     root = file.resolve().parent.parent
-    return _pool(root.parent if root.name == "src" else root)
+    return root.parent if root.name == "src" else root
+
+
+def _make_importable(root: Path) -> None:
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
 
 
 def _pool(root: Path) -> str:
@@ -70,8 +95,7 @@ def load_project(root: Path) -> Project:
     root = root.resolve()
     if not root.is_dir():
         raise ProjectUnusable(f"there is no folder {root}")
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
+    _make_importable(root)
     found, faults = _Found(), []
     for kind, read in KINDS.items():
         for file in _files(root, kind):
@@ -83,7 +107,8 @@ def load_project(root: Path) -> Project:
         raise ProjectUnusable("; ".join(faults))
     if not found.agents and not found.workflows:
         raise ProjectUnusable(
-            f"{root} has no agents: make agents/NAME.py with `default = create_agent(…)`, or begin with `flux init`"
+            f"{root} is no project, it has no agents and no workflows: make agents/NAME.py with"
+            " `default = create_agent(…)`, or let `flux init NAME` write a project"
         )
     rules = {name: found.rules.get(name) or found.rules.get(APP) for name in found.agents}
     authorize = {name: rule for name, rule in rules.items() if rule is not None}
@@ -144,6 +169,10 @@ class _Found:
         if not isinstance(made, CreatedAgent):
             has = "it has none" if made is None else f"it is {type(made).__name__}"
             raise ProjectUnusable(f"`default` must be what create_agent(…) returns, and {has}")
+        if made.name != name:
+            raise ProjectUnusable(
+                f"its agent is called {made.name}: an agent is served by the name of its file; rename one of them"
+            )
         self.agents[name] = made
         self.rule(name, module, root)
 

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
 
-from flux.agents.harness.ids import check_id
-from flux.agents.harness.outcome import Outcome, outcome_of, spent_in
+from flux.agents.code.ids import check_id
+from flux.agents.code.outcome import Outcome, outcome_of, spent_in
+from flux.agents.code.stores import SessionKey
 from flux.agents.project.discovery import Project
-from flux.agents.sessions import Sessions
-from flux.engine.admission import Admission
-from flux.engine.answers import Admitted
-from flux.engine.history import iso
-from flux.engine.inputs import NewMessage, NewSession
+from flux.agents.project.initialising import forget, history_of
+from flux.agents.service.sessions import Sessions
+from flux.engine.intake.admission import Admission
+from flux.engine.intake.answers import Admitted
+from flux.engine.intake.inputs import NewMessage, NewSession
+from flux.engine.workflows.history import iso
 from flux.errors import AgentNotFound, DispatchNotFound, Forbidden, SessionNotFound
 from flux.events import AssistantSaid, Cancelled, ChatResponse, RunFailed, RunStarted, Stored, UserSaid
 from flux.store.database import Scope
 from flux.store.executions import Execution, Spent
+from flux.store.log import History
 from flux.suggest import unknown
 from flux.watch import RunWatch
 
@@ -35,6 +40,11 @@ class Address(Struct, frozen=True):
     agent: str
     id: str
     session: str = DEFAULT
+
+    @property
+    def key(self) -> SessionKey:
+        """It as stores know it."""
+        return SessionKey(self.agent, self.id, self.session)
 
 
 class Fate(Struct, frozen=True):
@@ -88,13 +98,23 @@ class Instances:
         """Give an instance a message; its session is made if there is none. Durable when this returns.
 
         :raises AgentNotFound, InvalidInput, SessionBusy, TooLarge, IdempotencyMismatch: it was not accepted
+        :raises AgentFailed: the session is new, and the agent's initialiser or its store failed
         """
-        return await self.reach(scope, self.project(to.agent).pool, to, message, key=key)
+        project = self.project(to.agent)
+        history = partial(history_of, project.agents[to.agent], project.env, to.key)
+        return await self.reach(scope, project.pool, to, message, history, key=key)
 
     async def reach(
-        self, scope: Scope, pool: str, to: Address, message: NewMessage, *, key: str | None = None
+        self,
+        scope: Scope,
+        pool: str,
+        to: Address,
+        message: NewMessage,
+        history: Callable[[], Awaitable[History]],
+        *,
+        key: str | None = None,
     ) -> Admitted:
-        """The same for an agent that the workers of a pool have.
+        """The same for an agent that the workers of a pool have; a new session begins with `history`.
 
         :raises InvalidInput, SessionBusy, TooLarge, IdempotencyMismatch: it was not accepted
         """
@@ -102,7 +122,21 @@ class Instances:
         check_id("the name of a session", to.session)
         self._sessions.check_size(message)
         session = NewSession(to.agent, "", instance=to.id, name=to.session, pool=pool)
-        return await self._admission.reach(scope, session, message, key=key)
+        return await self._admission.reach(scope, session, message, history, key=key)
+
+    async def forget(self, scope: Scope, id: str) -> None:
+        """Have the store of an agent forget an ended session that is about to be deleted, unless it has a successor.
+
+        :raises SessionNotFound: there is no such session
+        :raises DefinitionInvalid, InvalidInput, AgentFailed: the agent's initialiser or its store failed
+        """
+        row = await self._sessions.get(scope, id)
+        agent = self._project.agents.get(row.agent or "") if self._project and row.agent_version is None else None
+        if agent is None or row.state != "ended" or row.driver is not None:
+            return
+        key = SessionKey(agent.name, row.instance or "", row.name or "")
+        if not await self._sessions.has_open(scope, key.agent, key.instance, key.session):
+            await forget(agent, self._project.env if self._project else None, key)
 
     async def dispatched(self, scope: Scope, id: str) -> dict[str, Any]:
         """What has become of input that was dispatched: `status`, and `text` or `error` once it has ended.

@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import NoReturn
 
 from flux.agents.webhooks.sender import Answer, Sender
-from flux.engine.secrets import Secrets
-from flux.engine.upkeep import keep_up, survive, to_the_end
+from flux.engine.configuration.secrets import Secrets
+from flux.engine.dispatching.upkeep import keep_up, survive, to_the_end
 from flux.errors import FluxError
 from flux.store import webhooks
 from flux.store.database import Database, Steps
@@ -77,7 +77,7 @@ class Deliverer:
         free = MOST - len(self._sending)
         if not free:
             return None
-        due, seconds = await self._database.read(webhooks.outlook(free))
+        due, seconds = await self._database.single(webhooks.outlook(free))
         if due:
             await to_the_end(self._begin(free))  # what was taken is sent, or given back
         if due == free:

@@ -8,8 +8,8 @@ from typing import get_args
 
 from flux.agents.webhooks.deliverer import Deliverer, secret_of
 from flux.agents.webhooks.sender import Sender
-from flux.engine.configs import check_name
-from flux.engine.secrets import Secrets
+from flux.engine.configuration.configs import check_name
+from flux.engine.configuration.secrets import Secrets
 from flux.errors import FluxError, InvalidInput, WebhookNotFound
 from flux.store import audit, webhooks
 from flux.store.database import Database, Scope

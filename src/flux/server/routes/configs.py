@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from flux.engine.configs import AGENT
+from flux.engine.configuration.configs import AGENT
 from flux.server.context import chosen, process_of, scope_of
 from flux.server.definitions import without_code
 from flux.server.rbac import check, choosy, may

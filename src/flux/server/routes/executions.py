@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from flux.engine import history
-from flux.engine.answers import Decision
+from flux.engine.intake.answers import Decision
+from flux.engine.workflows import history
 from flux.server.context import events_page, process_of, scope_of, stream, wants_events
 from flux.server.wire import MAX_PAGE, Decide, Rename, approval_row, decode_cursor, encode_cursor, page
 from flux.store.feed import Cursor

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import JSONResponse, Response
 
-from flux.agents.project.dispatching import dispatched
+from flux.agents.harness.dispatching import dispatched
 from flux.agents.project.instances import Address
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.inputs import NewMessage
 from flux.http.streaming import first_done, gone
 from flux.server.context import process_of, scope_of, stream, wants_events
 from flux.server.prompted import Prompted

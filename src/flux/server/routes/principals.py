@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
 
-from flux.engine.principals import Known
+from flux.engine.service.principals import Known
 from flux.server.context import process_of, scope_of
 from flux.server.wire import MAX_PAGE, Body, Text, decode_cursor, encode_cursor, page
 from flux.store.principals import ApiKey, PrincipalState

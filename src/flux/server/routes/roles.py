@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from flux.engine.principals import MOST_PATTERNS
+from flux.engine.service.principals import MOST_PATTERNS
 from flux.permissions import BUILT_IN
 from flux.server.context import process_of, scope_of
 from flux.server.wire import Body, Text, page

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from fastapi import APIRouter, Body, Depends, Header, Query, Request
 from fastapi.responses import Response
 
-from flux.engine.identity import TALK
+from flux.engine.service.identity import TALK
 from flux.server.context import process_of, scope_of
 from flux.server.rbac import check
 from flux.server.waiting import waiter_for

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Query, Request
 
-from flux.engine.identity import to_start
-from flux.engine.scheduling import NewSchedule
-from flux.engine.values import readable
+from flux.engine.encoding.values import readable
+from flux.engine.service.identity import to_start
+from flux.engine.service.scheduling import NewSchedule
 from flux.server.context import chosen, process_of, scope_of
 from flux.server.rbac import check, choosy
 from flux.server.wire import MAX_PAGE, CreateSchedule, PutSchedule, decode_cursor, encode_cursor, page

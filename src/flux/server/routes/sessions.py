@@ -9,12 +9,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from flux.agents.exporting import Format, exported
-from flux.agents.sessions import Sessions
-from flux.engine.answers import Admitted, Decision
-from flux.engine.identity import TALK
-from flux.engine.inputs import NewMessage
+from flux.agents.service.exporting import Format, exported
+from flux.agents.service.sessions import Sessions
+from flux.engine.intake.answers import Admitted, Decision
+from flux.engine.intake.inputs import NewMessage
+from flux.engine.service.identity import TALK
+from flux.errors import InvalidInput, SessionNotFound
 from flux.events import CompactRequested, UserSaid, decode
+from flux.server.attached import parts_of
 from flux.server.context import events_page, limits_of, process_of, scope_of, stream, wants_events
 from flux.server.rbac import check
 from flux.server.rules import REGISTER
@@ -59,7 +61,10 @@ async def start_session(request: Request, body: StartSession, key: Key = None) -
     # A directory is chosen by who may run code there anyway.
     check(request, TALK, "agent:{agent}:start", *([REGISTER] if body.workspace else []), agent=body.agent)
     sessions, scope = process_of(request).sessions, scope_of(request)
-    message = NewMessage(body.message, options=_options(body.model)) if body.message else None
+    beside = parts_of(body.images, body.files)
+    if beside and not body.message:
+        raise InvalidInput("images and files stand beside a message: add one")
+    message = NewMessage(body.message, options=_options(body.model), beside=beside) if body.message else None
     admitted = await sessions.start(
         scope, body.agent, message, instance=body.instance, name=body.name, workspace=body.workspace, key=key
     )
@@ -137,27 +142,31 @@ async def send_message(
 ) -> Response:
     """Send a message: 202 when it is durable, or by Accept its events until its run rests.
 
-    Those begin behind Last-Event-ID, or with the message; headers say which it is.
+    Those begin behind Last-Event-ID, or where the session was; headers say which it is, and where that is.
     """
     sessions, scope = process_of(request).sessions, scope_of(request)
-    message = NewMessage(body.message, body.mode, _options(body.model))
+    message = NewMessage(body.message, body.mode, _options(body.model), parts_of(body.images, body.files))
+    row = await sessions.get(scope, id)
+    if body.agent not in (None, row.agent):
+        raise SessionNotFound(f"session {id} is not one of {str(body.agent)[:80]}")
     if not wants_events(request):
-        admitted = await sessions.send(scope, id, message, key=key)
+        admitted = await sessions.say(scope, row, message, key=key)
         return _accepted(admitted, message=await _said(sessions, scope, admitted))
     limits_of(request).check_reader(scope)
     # The reader is there before the message: however fast the answer is, it is seen piece by piece.
-    row = await sessions.get(scope, id)
     place = Cursor.parse(last_event_id) if last_event_id else Cursor(row.head)
     async with AsyncExitStack() as unread:
         begun = await Begun.reading(sessions.follow(scope, id, place))
         unread.push_async_callback(begun.aclose)
-        admitted = await sessions.send(scope, id, message, key=key)
+        admitted = await sessions.say(scope, row, message, key=key)
         said = await _said(sessions, scope, admitted)
         if not admitted.repeated:
             unread.pop_all()
-            return stream(request, _until_rest(begun.rest(), RunWatch(said)), _accepted_as(admitted, said))
-    before = sessions.follow(scope, id, min(place, Cursor(admitted.seq - 1)))
-    return stream(request, _until_rest(before, RunWatch(said)), _accepted_as(admitted, said))
+            told = _accepted_as(admitted, said, place) | {"Flux-State": row.state}
+            return stream(request, _until_rest(begun.rest(), RunWatch(said)), told)
+    place = min(place, Cursor(admitted.seq - 1))
+    before = sessions.follow(scope, id, place)
+    return stream(request, _until_rest(before, RunWatch(said)), _accepted_as(admitted, said, place))
 
 
 @router.get("/sessions/{id}/interrupts")
@@ -228,7 +237,9 @@ async def rename_session(request: Request, id: str, body: Rename) -> dict[str, A
 @router.delete("/sessions/{id}", status_code=204)
 async def delete_session(request: Request, id: str) -> None:
     """Remove a session and its log: an ended one, or one in which nothing was ever said."""
-    await process_of(request).sessions.delete(scope_of(request), id)
+    process, scope = process_of(request), scope_of(request)
+    await process.instances.forget(scope, id)
+    await process.sessions.delete(scope, id)
 
 
 @router.get("/agents/sessions")
@@ -254,6 +265,8 @@ async def list_sessions_of(
 
 async def _said(sessions: Sessions, scope: Scope, admitted: Admitted) -> str | None:
     """The id of the message, or of the request, that was admitted."""
+    if admitted.input is not None:
+        return admitted.input
     rows = await sessions.entries(scope, admitted.id, admitted.seq - 1, 1)
     entry = decode(rows[0].body)
     return entry.id if isinstance(entry, UserSaid | CompactRequested) else None
@@ -270,12 +283,13 @@ async def _until_rest(batches: AsyncGenerator[list[Frame], None], watch: RunWatc
             yield batch
 
 
-def _accepted_as(admitted: Admitted, message: str | None) -> dict[str, str]:
-    """What an answer that is a stream says of its message, in headers."""
+def _accepted_as(admitted: Admitted, message: str | None, place: Cursor) -> dict[str, str]:
+    """What an answer that is a stream says of its message, and where its events begin, in headers."""
     return {
         "Flux-Message": message or "",
         "Flux-Seq": str(admitted.seq),
         "Flux-Repeated": str(admitted.repeated).lower(),
+        "Flux-After": str(place),
     }
 
 

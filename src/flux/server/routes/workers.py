@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from flux.engine.fleet import labels_of, resources_of
+from flux.engine.service.fleet import labels_of, resources_of
 from flux.server.context import chosen, process_of
 from flux.server.rbac import choosy
 from flux.server.wire import MAX_PAGE, decode_cursor, encode_cursor, page

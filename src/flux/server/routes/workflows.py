@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, UploadFile
 
-from flux.engine.catalog import MAX_SOURCE_BYTES
+from flux.engine.sources.catalog import MAX_SOURCE_BYTES
 from flux.errors import InvalidInput
 from flux.server.context import chosen, process_of, scope_of
 from flux.server.rbac import check, choosy

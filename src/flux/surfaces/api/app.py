@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, get_args
 from urllib.parse import quote
 
 import msgspec
@@ -39,6 +39,9 @@ _ID = re.compile(r"[0-9a-fA-F-]{1,64}")
 MAX_KEY = 256
 
 
+Action = Literal["accept", "decline", "cancel"]
+
+
 class Say(Struct, frozen=True):
     """POST /chat. `mode`: when a message is read that comes while the agent works."""
 
@@ -50,7 +53,7 @@ class Elicit(Struct, frozen=True):
     """POST /elicitation/{id}. `content`: what a question for words or a form is answered with."""
 
     elicitation_id: str
-    action: Literal["accept", "decline", "cancel"]
+    action: Action
     content: Any = None
 
 
@@ -63,6 +66,8 @@ class Approve(Struct, frozen=True):
 
 
 B = TypeVar("B", Say, Elicit, Approve)
+#: Fields that take one of some words.
+CHOICES = {"mode": get_args(Mode), "action": get_args(Action)}
 
 
 def create_api(
@@ -222,7 +227,10 @@ def _fault(said: str) -> str:
     if missing:
         return f"missing field {missing[1]!r}"
     what, _, where = said.partition(" - at `$.")
-    return f"{where.rstrip('`')}: {what}" if where else what
+    field = where.rstrip("`")
+    if field in CHOICES:
+        return f"{field} must be {', '.join(CHOICES[field][:-1])} or {CHOICES[field][-1]}"
+    return f"{field}: {what}" if field else what
 
 
 def _envelope(error: FluxError) -> JSONResponse:

@@ -61,23 +61,23 @@ class Stream(Streaming):
             async with aclosing(self._pieces) as pieces:
                 async for piece in pieces:
                     self._waiting.append(piece)
-                    self._tell()
+                    self._changed.set()
                     while len(self._waiting) >= AHEAD:
-                        await self._changed.wait()
+                        await self._change()
         finally:
             self._ended = True
-            self._tell()
+            self._changed.set()
 
     async def _send_all(self, send: Send) -> None:
         while self._waiting or not self._ended:
             if not self._waiting:
-                await self._changed.wait()
+                await self._change()
                 continue
             pieces, self._waiting = self._waiting, []
             await self._send(send, b"".join(pieces))
-            self._tell()
+            self._changed.set()
 
-    def _tell(self) -> None:
-        """Wake whoever waits for a change."""
-        self._changed.set()
-        self._changed = asyncio.Event()
+    async def _change(self) -> None:
+        """Wait until more or less is waiting. Only one side ever does: the other would have nothing, or too much."""
+        self._changed.clear()
+        await self._changed.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import AsyncExitStack, aclosing, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, suppress
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from flux.client import Event, FluxClient, SessionHandle
 from flux.client.patience import patiently
+from flux.client.session import Said
 from flux.errors import (
     FluxError,
     InterruptDecided,
@@ -66,31 +67,34 @@ async def chat(
 
     :raises FluxError: it was not accepted
     """
-    key = said.key
-    handle, past, fresh = await _opened(caller, session, key)
-    begin, ours = int(handle.cursor or 0), derived(key, "message")
+    key, ours = said.key, derived(said.key, "message")
+    handle = await _opened(caller, session, key)
+
+    def saying() -> AbstractAsyncContextManager[tuple[Said, AsyncGenerator[Event, None]]]:
+        return handle.saying(said.text, mode=said.mode, model=caller.model, key=ours, agent=caller.agent)
+
     try:
-        sent, events = await patiently(
-            lambda: stack.enter_async_context(handle.saying(said.text, mode=said.mode, model=caller.model, key=ours))
-        )
+        sent, events = await patiently(lambda: stack.enter_async_context(saying()))
     except FluxError:
-        if fresh:
+        if session is None:
             with suppress(FluxError):
                 await caller.client.discard(handle.id)
         raise
-    accepted_before = begin >= sent.seq  # then the events begin with the message, and so does what is told
     attached = sent.repeated and key is not None
-    past = [] if accepted_before else past
+    # Of a run that is waited for, what it did before the message counts for nothing.
+    past = [] if attached or sent.state == "idle" else await _present_run(caller.client, handle.id, sent.after)
     telling = OfMessage(caller.agent, past, sent.message, attached=attached, joins=said.mode == "steer")
     return _stream(handle.id, telling, [], events)
 
 
-async def _opened(caller: Caller, session: str | None, key: str | None) -> tuple[SessionHandle, list[Any], bool]:
-    """The session to talk in, what its present run has done, and whether it is new."""
-    if session is not None:
-        return *(await open_session(caller, session)), False
-    created = derived(key, "session")
-    return await patiently(lambda: caller.client.start_session(caller.agent, key=created)), [], True
+async def _opened(caller: Caller, session: str | None, key: str | None) -> SessionHandle:
+    """The session to talk in: that one, which is not looked at, or a new one."""
+    if session is None:
+        created = derived(key, "session")
+        return await patiently(lambda: caller.client.start_session(caller.agent, key=created))
+    if not _ID.fullmatch(session):
+        raise SessionNotFound(f"there is no session {session[:80]!r}")
+    return caller.client.session(session)
 
 
 async def answer(caller: Caller, stack: AsyncExitStack, session: str, said: Answer) -> AsyncGenerator[bytes, None]:
@@ -99,7 +103,7 @@ async def answer(caller: Caller, stack: AsyncExitStack, session: str, said: Answ
     :raises InvalidInput: the session has no such question, or it takes no such answer
     :raises InterruptDecided: it is closed
     """
-    handle, past = await open_session(caller, session, always=True)
+    handle, past = await open_session(caller, session)
     asked = _find(past, said.given)
     said = _fitting(asked, said)
     interrupt = asked.id if asked is not None else said.given
@@ -113,20 +117,17 @@ async def answer(caller: Caller, stack: AsyncExitStack, session: str, said: Answ
     return _stream(handle.id, telling, backlog, events)
 
 
-async def open_session(caller: Caller, id: str, *, always: bool = False) -> tuple[SessionHandle, list[Any]]:
-    """A session of the agent, and what its present run has done so far; of a resting one only if `always`.
+async def open_session(caller: Caller, id: str) -> tuple[SessionHandle, list[Any]]:
+    """A session of the agent, and what its present run has done so far.
 
     :raises SessionNotFound: there is none
     """
-    if not _ID.fullmatch(id):
-        raise SessionNotFound(f"there is no session {id[:80]!r}")
-    handle = caller.client.session(id)
+    handle = await _opened(caller, id, None)
     row = await patiently(handle.info)
     if row["agent_name"] != caller.agent:
-        raise SessionNotFound(f"session {id} is not one of {caller.agent}, which is served here")
+        raise SessionNotFound(f"session {id} is not one of {caller.agent}")
     handle.cursor = str(row["head"])
-    past = await _present_run(caller.client, id, row["head"]) if always or row["state"] != "idle" else []
-    return handle, past
+    return handle, await _present_run(caller.client, id, row["head"])
 
 
 def derived(key: str | None, part: str) -> str:

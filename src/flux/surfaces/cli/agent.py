@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import os
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import click
 
-from flux.errors import InvalidInput
+from flux.client.agents import AgentsClient
+from flux.errors import AgentNotFound, InvalidInput, Unauthorized
 from flux.surfaces.cli.connect import connect, run
 from flux.surfaces.cli.find import find_session
 from flux.surfaces.cli.options import (
+    MODEL,
     Command,
+    Commands,
+    examples,
     format_option,
+    limit_option,
     print_json,
     print_table,
     server_option,
     settings_for,
     when,
 )
-from flux.surfaces.cli.rows import listed
+from flux.surfaces.cli.rows import asked, first, listed
 from flux.surfaces.cli.session import session
+from flux.surfaces.terminal.problems import page_problem, start_problem
 
 FIELDS = (
-    click.option("--file", "file", type=click.Path(exists=True, path_type=Path), help="A YAML file or a directory."),
-    click.option("--model", help="provider/model."),
-    click.option("--system-prompt", help="The instructions."),
-    click.option("--system-prompt-file", type=click.Path(exists=True, dir_okay=False, path_type=Path)),
-    click.option("--description", help="What the agent is for."),
+    click.option("--file", "file", type=click.Path(exists=True, path_type=Path), help="A YAML file, or a directory."),
+    click.option("--model", metavar=MODEL, help="The model, such as openai/gpt-5.1."),
+    click.option("--system-prompt", metavar="TEXT", help="The instructions."),
+    click.option(
+        "--system-prompt-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="A file with the instructions.",
+    ),
+    click.option("--description", metavar="TEXT", help="What the agent is for."),
     click.option("--tools", multiple=True, metavar="NAME", help="A tool or group of tools; may be repeated."),
     click.option("--tools-file", type=click.Path(), help="A Python file: its top-level @task functions are tools."),
     click.option("--workflow-file", type=click.Path(), help="A Python file whose workflow talks for the agent."),
@@ -36,9 +47,13 @@ FIELDS = (
     click.option("--skills-dir", type=click.Path(), help="A directory of skills; they are stored with the agent."),
     click.option("--strict", is_flag=True, help="Refuse skills that break the published rules."),
     click.option("--planning/--no-planning", default=None, help="Let the agent make plans and work by them."),
-    click.option("--max-tool-calls", type=int),
-    click.option("--max-tokens", type=int, help="Longest visible answer, in tokens."),
-    click.option("--reasoning-effort", type=click.Choice(["low", "medium", "high"])),
+    click.option("--max-tool-calls", type=int, metavar="N", help="Calls of tools that one run may make."),
+    click.option("--max-tokens", type=int, metavar="N", help="Longest visible answer, in tokens."),
+    click.option(
+        "--reasoning-effort",
+        type=click.Choice(["low", "medium", "high"]),
+        help="How long a model that can reason does so.",
+    ),
 )
 
 
@@ -49,7 +64,7 @@ def field_options(command: Command) -> Command:
     return command
 
 
-@click.group()
+@click.group(cls=Commands)
 def agent() -> None:
     """Create, change and start agents."""
 
@@ -57,7 +72,12 @@ def agent() -> None:
 agent.add_command(session)
 
 
-@agent.command()
+@agent.command(
+    epilog=examples(
+        "flux agent create helper --model openai/gpt-5.1 --system-prompt 'You help.' --tools system_tools",
+        "flux agent create helper --file agent.yaml --tools-file tools.py",
+    )
+)
 @click.argument("name")
 @field_options
 @format_option()
@@ -67,6 +87,8 @@ def create(name: str, format_: str, server: str | None, **flags: Any) -> None:
     fields = {"name": name} | _fields(flags) | {"name": name}
     if "system_prompt" not in fields:
         raise InvalidInput("an agent needs instructions: give --system-prompt, --system-prompt-file or --file")
+    if "model" not in fields:
+        raise InvalidInput("an agent needs a model: give --model, such as scripted/demo, or --file")
     _report("Created", run(_send(server, "POST", "/agents", fields)), format_)
 
 
@@ -95,7 +117,7 @@ def apply(file: Path, strict: bool, format_: str, server: str | None) -> None:
 
 
 @agent.command("list")
-@click.option("--limit", type=click.IntRange(1), default=200, show_default=True)
+@limit_option()
 @format_option()
 @server_option
 def list_agents(limit: int, format_: str, server: str | None) -> None:
@@ -111,18 +133,37 @@ def list_agents(limit: int, format_: str, server: str | None) -> None:
     print_table(("NAME", "VERSION", "MODEL", "DESCRIPTION"), rows, "No agents yet; `flux agent create` makes one.")
 
 
+version_option = click.option("--version", type=click.IntRange(1), metavar="N", help="A version other than the newest.")
+
+
 @agent.command()
 @click.argument("name")
+@limit_option()
+@format_option()
+@server_option
+def versions(name: str, limit: int, format_: str, server: str | None) -> None:
+    """List the versions of an agent, newest first."""
+    found = run(asked(server, AgentsClient, lambda agents: first(limit, agents.versions(name))))
+    if format_ == "json":
+        print_json(found)
+        return
+    rows = [(row["version"], row["digest"], row["author"], when(row["created_at"])) for row in found]
+    print_table(("VERSION", "DIGEST", "AUTHOR", "CREATED"), rows, "No versions.")
+
+
+@agent.command(epilog=examples("flux agent show helper --version 2"))
+@click.argument("name")
+@version_option
 @click.option("--effective", is_flag=True, help="Also what is not given: every field with its value in force.")
 @format_option("yaml")
 @server_option
-def show(name: str, effective: bool, format_: str, server: str | None) -> None:
-    """Show an agent; of its skills and files of tools the digests, `export` prints all of them."""
+def show(name: str, version: int | None, effective: bool, format_: str, server: str | None) -> None:
+    """Show an agent; of skills and tool files only the digests, `export` prints them whole."""
+    from flux.agents.define.definition import AgentDefinition
+    from flux.agents.define.shipped import digests
     from flux.agents.define.yaml import overview
-    from flux.agents.definition import AgentDefinition
-    from flux.agents.shipped import digests
 
-    found = run(_send(server, "GET", f"/agents/{name}"))
+    found = run(_get(server, name, version))
     definition = AgentDefinition.model_validate(found["definition"])
     if format_ == "json":
         found |= {"definition": definition.model_dump(mode="json")} if effective else {}
@@ -138,14 +179,15 @@ def show(name: str, effective: bool, format_: str, server: str | None) -> None:
     click.echo(overview(definition), nl=False)
 
 
-@agent.command()
+@agent.command(epilog=examples("flux agent export helper > agent.yaml"))
 @click.argument("name")
+@version_option
 @click.option("--agent", "which", metavar="NAME", help="Of a runtime in code: which of its agents.")
 @server_option
-def export(name: str, which: str | None, server: str | None) -> None:
+def export(name: str, version: int | None, which: str | None, server: str | None) -> None:
     """Print an agent as YAML that `apply` takes; NAME may be the `module:attribute` of a runtime in code."""
+    from flux.agents.define.definition import AgentDefinition
     from flux.agents.define.yaml import to_yaml
-    from flux.agents.definition import AgentDefinition
 
     if ":" in name:
         from flux.surfaces.cli.coded import exported
@@ -154,7 +196,7 @@ def export(name: str, which: str | None, server: str | None) -> None:
         return
     if which is not None:
         raise InvalidInput("--agent chooses an agent of a runtime in code: give its module:attribute")
-    found = run(_send(server, "GET", f"/agents/{name}"))
+    found = run(_get(server, name, version))
     click.echo(to_yaml(AgentDefinition.model_validate(found["definition"])), nl=False)
 
 
@@ -167,28 +209,44 @@ def delete(name: str, server: str | None) -> None:
     click.echo(f"Deleted agent {name}.")
 
 
-@agent.command()
+@agent.command(epilog=examples("flux agent start helper --mode web", "echo 'What is new?' | flux agent start helper"))
 @click.argument("name")
-@click.option("--mode", type=click.Choice(["terminal", "web", "api"]), default="terminal", show_default=True)
+@click.option("--mode", type=click.Choice(["terminal", "web", "api"]), default="terminal", show_default=True,
+              help="Talk here, on a page of this machine, or serve it to programs.")  # fmt: skip
 @click.option("--session", "session_id", metavar="ID", help="Go on with a session.")
-@click.option("--model", help="Use this model (provider/model).")
+@click.option("--model", metavar=MODEL, help="Use this model.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="With web and api: the port; 0: any."
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    default=8080,
+    show_default=True,
+    help="With web and api; 0: any.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="With web and api: the address to listen on.")
+@click.option(
+    "--host",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    show_default=True,
+    help="With web and api: the address to listen on.",
+)
 @click.option("--allow-remote", is_flag=True, help="Allow an address that other machines can reach.")
 @server_option
 def start(name: str, mode: str, session_id: str | None, model: str | None, server: str | None, **where: Any) -> int:
     """Talk to an agent, here or on a page, or serve it over HTTP."""
-    if mode == "web":
-        from flux.surfaces.cli.page import Shown, page
+    try:
+        if mode == "web":
+            from flux.surfaces.cli.page import Shown, page
 
-        return page(settings_for(server), Shown(name, session_id, model), **where)
-    if mode == "api":
-        from flux.surfaces.cli.api import serve
+            return page(settings_for(server), Shown(name, session_id, model), **where)
+        if mode == "api":
+            from flux.surfaces.cli.api import serve
 
-        return serve(settings_for(server), name, session_id, model, **where)
-    return run(_talk(server, name, session_id, model))
+            return serve(settings_for(server), name, session_id, model, **where)
+        return run(_talk(server, name, session_id, model))
+    except Unauthorized as error:
+        click.echo(page_problem(error) if mode == "web" else start_problem(error), err=True)
+        return 1
 
 
 @agent.command()
@@ -224,6 +282,18 @@ def _warn(warning: str) -> None:
 async def _send(server: str | None, method: str, path: str, body: Any = None) -> dict[str, Any]:
     async with connect(settings_for(server), worker=False) as client:
         return await client.request(method, path, body)
+
+
+async def _get(server: str | None, name: str, version: int | None) -> dict[str, Any]:
+    """The newest version of an agent, or an earlier one."""
+    async with connect(settings_for(server), worker=False) as client:
+        if version is None:
+            return await AgentsClient(client).get(name)
+        async with aclosing(AgentsClient(client).versions(name)) as rows:
+            async for row in rows:
+                if row["version"] == version:
+                    return row
+        raise AgentNotFound(f"agent {name!r} has no version {version}; `flux agent versions {name}` lists them")
 
 
 async def _stop(server: str | None, given: str) -> str:

@@ -9,7 +9,15 @@ import time
 import click
 
 from flux.surfaces.cli.connect import run
-from flux.surfaces.cli.options import format_option, print_json, print_table, server_option, when
+from flux.surfaces.cli.options import (
+    examples,
+    format_option,
+    limit_option,
+    print_json,
+    print_table,
+    server_option,
+    when,
+)
 from flux.surfaces.cli.rows import listed
 
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -26,12 +34,12 @@ def _ago(ctx: click.Context, param: click.Parameter, value: str | None) -> float
     return time.time() - int(found[1]) * UNITS[found[2]]
 
 
-@click.command()
-@click.option("--action", help="Only this, such as secret.read, or a noun: all about secrets.")
-@click.option("--principal", help="Only what this one did.")
-@click.option("--subject", help="Only about this: a name, or an id.")
+@click.command(epilog=examples("flux audit --action secrets --since 24h"))
+@click.option("--action", metavar="ACTION", help="Only this, such as secret.read, or a noun: all about secrets.")
+@click.option("--principal", metavar="SUBJECT", help="Only what this one did.")
+@click.option("--subject", metavar="NAME", help="Only about this: a name, or an id.")
 @click.option("--since", callback=_ago, metavar="AGO", help="Only from then on: 90m, 24h, 7d.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@limit_option(50)
 @format_option()
 @server_option
 def audit(

@@ -14,11 +14,18 @@ from flux.client.login import Client, Login, Provider, claims_of, provider_clien
 from flux.errors import FluxError, InvalidInput
 from flux.settings import Settings
 from flux.surfaces.cli.connect import connect, live_server, run
-from flux.surfaces.cli.options import format_option, print_json, server_option, settings_for, when
+from flux.surfaces.cli.options import (
+    Commands,
+    format_option,
+    print_json,
+    server_option,
+    settings_for,
+    when,
+)
 from flux.trust import user_data
 
 
-@click.group()
+@click.group(cls=Commands)
 def auth() -> None:
     """Log in at a server's identity provider, and see who you are."""
 
@@ -27,8 +34,8 @@ def auth() -> None:
 @click.option("--browser", is_flag=True, help="Log in with a browser on this machine, not with a code.")
 @click.option("--no-open", is_flag=True, help="Only print the address.")
 @click.option("--issuer", metavar="URL", help="The identity provider.  [default: the setting]")
-@click.option("--client-id", help="What Flux is called there.  [default: the setting]")
-@click.option("--audience", help="For whom the token shall be.  [default: the setting]")
+@click.option("--client-id", metavar="ID", help="What Flux is called there.  [default: the setting]")
+@click.option("--audience", metavar="NAME", help="For whom the token shall be.  [default: the setting]")
 @server_option
 def login(browser: bool, no_open: bool, server: str | None, **given: str | None) -> None:
     """Log in. The token is kept for this user alone and refreshed by itself; FLUX_AUTH_TOKEN goes before it."""

@@ -15,7 +15,12 @@ from flux.errors import AgentNotFound, InvalidInput, MissingKey
 from flux.settings import Settings
 from flux.surfaces.cli.connect import EMBEDDED, connect, run
 from flux.surfaces.cli.find import find_session
-from flux.surfaces.cli.options import server_option, settings_for
+from flux.surfaces.cli.options import (
+    MODEL,
+    examples,
+    server_option,
+    settings_for,
+)
 
 FIRST_AGENT = "flux"
 DEMO_MODEL = "scripted/demo"
@@ -41,9 +46,9 @@ class Talk(NamedTuple):
     notice: str | None = None
 
 
-@click.command()
+@click.command(epilog=examples("flux chat agent.yaml", "git diff | flux chat -p 'Review this.'", "flux chat -c"))
 @click.argument("agent", required=False, metavar="[AGENT | FILE.yaml]")
-@click.option("--model", help="Use this model (provider/model).")
+@click.option("--model", metavar=MODEL, help="Use this model.")
 @click.option("-p", "--message", metavar="TEXT", help="Send this and leave; piped input is put behind it.")
 @click.option("-c", "--continue", "latest", is_flag=True, help="Go on with the latest session.")
 @click.option("--session", metavar="ID", help="Go on with a session; the beginning of its id is enough.")

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
+from flux.agents.define.definition import AgentDefinition
+from flux.agents.define.named import load
 from flux.agents.define.yaml import to_yaml
-from flux.agents.definition import AgentDefinition
-from flux.agents.named import load
 from flux.errors import InvalidInput
 from flux.suggest import unknown
 

@@ -9,16 +9,23 @@ import click
 
 from flux.surfaces.cli.connect import run
 from flux.surfaces.cli.named import print_names, print_text, send
-from flux.surfaces.cli.options import format_option, print_json, server_option
+from flux.surfaces.cli.options import (
+    Commands,
+    examples,
+    format_option,
+    limit_option,
+    print_json,
+    server_option,
+)
 from flux.surfaces.cli.rows import listed
 
 
-@click.group()
+@click.group(cls=Commands)
 def config() -> None:
     """Set and look up configuration values: what tasks get by `config_requests`."""
 
 
-@config.command("set")
+@config.command("set", epilog=examples("flux config set retries 3 --json"))
 @click.argument("name")
 @click.argument("value")
 @click.option("--json", "as_json", is_flag=True, help="VALUE is JSON of any kind, such as a number.")
@@ -44,7 +51,7 @@ def get_config(name: str, format_: str, server: str | None) -> None:
 
 
 @config.command("list")
-@click.option("--limit", type=click.IntRange(1), default=200, show_default=True)
+@limit_option()
 @format_option()
 @server_option
 def list_configs(limit: int, format_: str, server: str | None) -> None:

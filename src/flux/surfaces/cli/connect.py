@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from flux.engine.recovery import is_alive
+from flux.engine.running.recovery import is_alive
+from flux.errors import InvalidInput
 from flux.redaction import Known
 from flux.settings import Settings
 from flux.surfaces.cli.logs import log_to_file
@@ -55,6 +56,7 @@ async def connect(
     url = settings.server or live_server(settings.home)
     here = str(Path.cwd())
     if url is not None:
+        _check_address(url)
         # A server on this machine acts where this command was given; another one has its own directories.
         # With a token it may be for others too, who choose no directories on it.
         token = settings.auth_token or stored_login(url)
@@ -83,6 +85,15 @@ async def connect(
         client = FluxClient(EMBEDDED, transport=InProcessTransport(app), workspace=here)
         settle_memory()
         yield await stack.enter_async_context(client)
+
+
+def _check_address(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidInput(f"the server {url!r} must be an address such as http://127.0.0.1:8000")
 
 
 def stored_login(url: str) -> StoredLogin | None:

@@ -1,23 +1,30 @@
-"""`flux db`: the schema of the database."""
+"""`flux db`: the schema of the database, and copies of it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from flux.errors import DatabaseTooNew
+from flux.errors import DatabaseTooNew, InvalidInput
 from flux.settings import Settings
 from flux.store.database import check_version, hide_password
-from flux.store.opening import found_schema, open_database
+from flux.store.opening import back_up, found_schema, open_database
 from flux.store.schema import VERSION
 from flux.surfaces.cli.connect import run
-from flux.surfaces.cli.options import format_option, print_json, settings_for
+from flux.surfaces.cli.options import (
+    Commands,
+    examples,
+    format_option,
+    print_json,
+    settings_for,
+)
 
 
-@click.group()
+@click.group(cls=Commands)
 def db() -> None:
-    """The schema of the database that FLUX_HOME or FLUX_DATABASE_URL names."""
+    """Look at the database that FLUX_HOME or FLUX_DATABASE_URL names, bring it up to date, copy it."""
 
 
 @db.command()
@@ -32,6 +39,17 @@ def status(format_: str) -> int:
 def upgrade(format_: str) -> int:
     """Make the database, or bring it to the schema of this Flux."""
     return _report(run(_upgrade(settings_for())), format_)
+
+
+@db.command(epilog=examples("flux db backup flux-2030-01-31.db"))
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def backup(file: Path) -> None:
+    """Copy the database to FILE, while others may use it; FILE must not exist yet."""
+    try:
+        back_up(settings_for().database, file)
+    except FileExistsError as error:
+        raise InvalidInput(f"{file} exists already; name a file that does not") from error
+    click.echo(f"Copied the database to {file}.")
 
 
 def _report(found: dict[str, Any], format_: str) -> int:

@@ -33,8 +33,10 @@ project_option = click.option(
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 takes a free one.")
+@click.option("--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), metavar="PORT", default=PORT, show_default=True, help="0 takes a free one."
+)
 @project_option
 @click.option("--no-reload", is_flag=True, help="Do not start again when a file changes.")
 @click.option("--allow-remote", is_flag=True, help="Allow an address that other machines can reach.")

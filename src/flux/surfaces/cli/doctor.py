@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import click
 
 import flux
-from flux.agents.memory.choice import FIELD, with_subagents
+from flux.agents.define.memory import FIELD, with_subagents
 from flux.errors import FluxError
 from flux.settings import Settings
 from flux.store.database import hide_password

@@ -8,16 +8,19 @@ from typing import Any
 
 import click
 
+from flux.errors import InvalidInput
 from flux.surfaces.cli.connect import run
-from flux.surfaces.cli.options import format_option, print_json, print_table, server_option
+from flux.surfaces.cli.options import MODEL, format_option, print_json, print_table, server_option
 from flux.surfaces.evaluation import Verdict, cases_of, chosen
 
 
 @click.command("eval")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--case", "names", multiple=True, metavar="NAME", help="Only this case; may be repeated.")
-@click.option("--model", help="Use this model (provider/model) instead of that of the agents.")
-@click.option("--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="Cases at the same time.")
+@click.option("--model", metavar=MODEL, help="Use this model instead of that of the agents.")
+@click.option(
+    "--jobs", type=click.IntRange(1, 64), metavar="N", default=4, show_default=True, help="Cases at the same time."
+)
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Also write the JSON report there.")
 @format_option()
 @server_option
@@ -34,6 +37,8 @@ def evaluate(
     from flux.surfaces.cli.evaluating import Evaluation
 
     cases = cases_of(file)
+    if report is not None:
+        _check_writable(report)
     evaluation = Evaluation(cases, file.parent, model, server)
     verdicts = run(evaluation.run(chosen(cases.cases, names), jobs))
     told = told_as_json(verdicts)
@@ -46,6 +51,17 @@ def evaluate(
         print_table(("CASE", "RESULT", "SECONDS", "WHY"), rows, "No cases.")
         click.echo(f"{told['passed']} of {len(verdicts)} cases passed.", err=True)
     return 0 if told["failed"] == 0 else 1
+
+
+def _check_writable(report: Path) -> None:
+    """Before cases run, which may cost something.
+
+    :raises InvalidInput: nothing can be written there
+    """
+    try:
+        report.touch()
+    except OSError as error:
+        raise InvalidInput(f"--report {report}: {error.strerror or error}") from error
 
 
 def _row(one: Verdict) -> tuple[str, ...]:

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from flux.agents.define.definition import AgentDefinition
 from flux.agents.define.yaml import define_from
-from flux.agents.definition import AgentDefinition
 from flux.agents.plans import state as plans
 from flux.agents.process import Process, open_process
-from flux.engine.answers import Decision
-from flux.engine.inputs import NewMessage
+from flux.engine.intake.answers import Decision
+from flux.engine.intake.inputs import NewMessage
 from flux.errors import DefinitionInvalid, FluxError, InterruptDecided
 from flux.events import AssistantSaid, ChatResponse, RunFailed, SubagentChanged, decode
 from flux.settings import Settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 import click
@@ -10,7 +11,10 @@ import click
 from flux.surfaces.cli.connect import EMBEDDED, connect, run
 from flux.surfaces.cli.find import find_approval, find_execution
 from flux.surfaces.cli.options import (
+    Commands,
+    examples,
     format_option,
+    limit_option,
     print_json,
     print_table,
     printable,
@@ -26,7 +30,7 @@ STATES = ["SCHEDULED", "RESUMING", "RUNNING", "PAUSED", "COMPLETED", "FAILED", "
 STATUSES = ["open", "approved", "rejected", "cancelled", "expired"]
 
 
-@click.group()
+@click.group(cls=Commands)
 def execution() -> None:
     """Find executions, look at them, decide what they ask."""
 
@@ -39,7 +43,7 @@ execution.add_command(cancel)
 @click.option("--state", type=click.Choice(STATES, case_sensitive=False), help="Only executions in this state.")
 @click.option("--workflow", metavar="[NAMESPACE/]NAME", help="Only executions of this workflow.")
 @click.option("--agent", metavar="NAME", help="Only sessions of this agent.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@limit_option(50)
 @format_option()
 @server_option
 def list_executions(
@@ -52,15 +56,21 @@ def list_executions(
         print_json(found)
         return
     rows = [
-        (short_id(row["execution_id"]), row["workflow"], row["state"], row["updated_at"][:19], row["name"])
+        (
+            short_id(row["execution_id"]),
+            row["workflow"],
+            row["state"],
+            _local(row["updated_at"]),
+            row["name"],
+        )
         for row in found
     ]
-    print_table(("EXECUTION", "WORKFLOW", "STATE", "UPDATED (UTC)", "NAME"), rows, "No executions yet.")
+    print_table(("EXECUTION", "WORKFLOW", "STATE", "UPDATED", "NAME"), rows, "No executions yet.")
 
 
 @execution.command()
 @click.argument("execution_id", metavar="EXECUTION")
-@click.option("--after", default="0", show_default=True, help="Only what came after this position.")
+@click.option("--after", metavar="SEQ", default="0", show_default=True, help="Only what came after this entry.")
 @format_option()
 @server_option
 def events(execution_id: str, after: str, format_: str, server: str | None) -> None:
@@ -84,7 +94,7 @@ def events(execution_id: str, after: str, format_: str, server: str | None) -> N
     show_default=True,
     help="Only approvals that stand like this.",
 )
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@limit_option(50)
 @format_option()
 @server_option
 def approvals(execution_id: str | None, status_: str, limit: int, format_: str, server: str | None) -> None:
@@ -106,11 +116,13 @@ def approvals(execution_id: str | None, status_: str, limit: int, format_: str, 
     print_table(("APPROVAL", "EXECUTION", "TASK", "STATUS", "ARGUMENTS"), rows, "Nothing waits for approval.")
 
 
-@execution.command()
+@execution.command(
+    epilog=examples("flux execution approvals", "flux execution approve 3f74b560 a8da8d1f --reason 'it is small'")
+)
 @click.argument("execution_id", metavar="EXECUTION")
 @click.argument("approval", metavar="APPROVAL")
 @click.option("--always", is_flag=True, help="Do not ask again for this task in this execution.")
-@click.option("--reason", help="Why, for whoever reads it later.")
+@click.option("--reason", metavar="TEXT", help="Why, for whoever reads it later.")
 @format_option()
 @server_option
 def approve(
@@ -124,7 +136,7 @@ def approve(
 @execution.command()
 @click.argument("execution_id", metavar="EXECUTION")
 @click.argument("approval", metavar="APPROVAL")
-@click.option("--reason", help="Why, for whoever reads it later.")
+@click.option("--reason", metavar="TEXT", help="Why, for whoever reads it later.")
 @format_option()
 @server_option
 def reject(execution_id: str, approval: str, reason: str | None, format_: str, server: str | None) -> None:
@@ -157,6 +169,10 @@ def _decided(row: dict[str, Any], format_: str) -> None:
         print_json(row)
     else:
         click.echo(f"{row['task']} is {row['status']}.")
+
+
+def _local(iso: str) -> str:
+    return when(datetime.fromisoformat(iso).timestamp())
 
 
 def _shown(value: Any) -> str:

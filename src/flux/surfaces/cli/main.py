@@ -25,11 +25,12 @@ GUESS = re.compile(r"\. \(?Did you mean(.*\?)\)?$")
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are `module:attribute` with a line of help, until they are needed."""
+    """A group in sections, whose commands are `module:attribute` with a line of help until they are needed."""
 
-    def __init__(self, *args: Any, lazy: dict[str, tuple[str, str]], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, sections: dict[str, dict[str, tuple[str, str]]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._lazy = lazy
+        self._sections = sections
+        self._lazy = {name: entry for section in sections.values() for name, entry in section.items()}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the order they are told."""
@@ -52,9 +53,11 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands, without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, help_) for name, (_, help_) in self._lazy.items()])
+        """The lists of commands, without importing them."""
+        width = max(map(len, self._lazy))
+        for title, section in self._sections.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), help_) for name, (_, help_) in section.items()])
 
 
 CLI = "flux.surfaces.cli"
@@ -63,32 +66,42 @@ CLI = "flux.surfaces.cli"
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    lazy={
-        "chat": (f"{CLI}.chat:chat", "Talk to an agent in this terminal."),
-        "agent": (f"{CLI}.agent:agent", "Create, change and start agents."),
-        "eval": (f"{CLI}.eval:evaluate", "Run cases against agents, and say which do as they should."),
-        "schedule": (f"{CLI}.schedule:schedule", "Start workflows and agents at given times."),
-        "webhook": (f"{CLI}.webhook:webhook", "Tell other programs what becomes of sessions."),
-        "workflow": (f"{CLI}.workflow:workflow", "Register workflows, run them, look at them."),
-        "execution": (f"{CLI}.execution:execution", "Find executions, look at them, decide what they ask."),
-        "config": (f"{CLI}.config:config", "Set and look up configuration values of workflows."),
-        "memory": (f"{CLI}.memory:memory", "Look at what agents noted down, and forget it."),
-        "secrets": (f"{CLI}.secrets:secrets", "Set and look up secrets of workflows."),
-        "principals": (f"{CLI}.principals:principals", "Who may call a server with auth, and their keys."),
-        "roles": (f"{CLI}.roles:roles", "What principals may do."),
-        "auth": (f"{CLI}.auth:auth", "Log in at a server, and see who you are."),
-        "audit": (f"{CLI}.audit:audit", "See who decided, changed, started or read what."),
-        "dev": (f"{CLI}.dev:dev", "Serve the agents and workflows of a project; reload on change."),
-        "init": (f"{CLI}.init:init", "Write a project that runs."),
-        "run": (f"{CLI}.run:run_workflow", "Run a workflow of the project."),
-        "start": (f"{CLI}.start:start", "Start a server or a worker."),
-        "server": (f"{CLI}.start:server", "The server, the other way round."),
-        "worker": (f"{CLI}.worker:worker", "Start workers, see those there are, let one go."),
-        "health": (f"{CLI}.doctor:health", "Ask a server whether it is well."),
-        "db": (f"{CLI}.db:db", "The schema of the database."),
-        "doctor": (f"{CLI}.doctor:doctor", "What is configured, what is missing, how to fix it."),
-        "trust": (f"{CLI}.trust:trust", "Allow this folder's flux.toml and .flux to be used."),
-        "schema": (f"{CLI}.schema:schema", "Print the JSON Schema of an agent's YAML."),
+    sections={
+        "Agents": {
+            "chat": (f"{CLI}.chat:chat", "Talk to an agent in this terminal."),
+            "agent": (f"{CLI}.agent:agent", "Create, change and start agents."),
+            "eval": (f"{CLI}.eval:evaluate", "Run cases against agents, and say which do as they should."),
+            "memory": (f"{CLI}.memory:memory", "Look at what agents noted down, and forget it."),
+            "schema": (f"{CLI}.schema:schema", "Print the JSON Schema of an agent's YAML."),
+        },
+        "Workflows and executions": {
+            "workflow": (f"{CLI}.workflow:workflow", "Register workflows, run them, look at them."),
+            "execution": (f"{CLI}.execution:execution", "Find executions, look at them, decide what they ask."),
+            "schedule": (f"{CLI}.schedule:schedule", "Start workflows and agents at given times."),
+            "config": (f"{CLI}.config:config", "Set and look up configuration values of workflows."),
+            "secrets": (f"{CLI}.secrets:secrets", "Set and look up secrets of workflows."),
+        },
+        "Projects in Python": {
+            "init": (f"{CLI}.init:init", "Write a project that runs."),
+            "dev": (f"{CLI}.dev:dev", "Serve the agents and workflows of a project; reload on change."),
+            "run": (f"{CLI}.run:run_workflow", "Run a workflow of the project."),
+        },
+        "Running a server": {
+            "start": (f"{CLI}.start:start", "Start a server or a worker."),
+            "server": (f"{CLI}.start:server", "Make a key for the first admin; also starts a server."),
+            "worker": (f"{CLI}.worker:worker", "Start workers, see those there are, let one go."),
+            "health": (f"{CLI}.doctor:health", "Ask a server whether it is well."),
+            "doctor": (f"{CLI}.doctor:doctor", "Show what is configured, what is missing, how to fix it."),
+            "db": (f"{CLI}.db:db", "Look at the database, bring it up to date, copy it."),
+            "webhook": (f"{CLI}.webhook:webhook", "Tell other programs what becomes of sessions."),
+            "trust": (f"{CLI}.trust:trust", "Allow this folder's flux.toml and .flux to be used."),
+        },
+        "Who may do what": {
+            "auth": (f"{CLI}.auth:auth", "Log in at a server, and see who you are."),
+            "principals": (f"{CLI}.principals:principals", "Say who may call a server with auth; make keys."),
+            "roles": (f"{CLI}.roles:roles", "Say what principals may do."),
+            "audit": (f"{CLI}.audit:audit", "See who decided, changed, started or read what."),
+        },
     },
 )
 @click.version_option(flux.__version__, prog_name="flux")
@@ -116,18 +129,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(FAILED)
-    except FluxError as error:
-        if debug:
-            click.echo(redaction.text(traceback.format_exc()), err=True, nl=False)
-        click.echo(f"Error: {visible(redaction.text(str(error)))}", err=True)
-        sys.exit(USAGE if isinstance(error, InvalidInput) else FAILED)
     except Exception as error:  # noqa: BLE001 - the last handler: a person gets one line, --debug the trace
         if debug:
             click.echo(redaction.text(traceback.format_exc()), err=True, nl=False)
-        said = redaction.text(f"{type(error).__name__}: {error}")
-        click.echo(f"Error: a fault in Flux ({said}); --debug shows where", err=True)
-        sys.exit(FAILED)
+        click.echo(f"Error: {_said(error)}", err=True)
+        sys.exit(USAGE if isinstance(error, InvalidInput) else FAILED)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _said(error: Exception) -> str:
+    """What failed, in one line: by the caller's mistake, by what the machine refuses, or by a fault of ours."""
+    if isinstance(error, FluxError):
+        return visible(redaction.text(str(error)))
+    if isinstance(error, OSError) and error.strerror:  # a full disk, a file that is not ours
+        about = f" ({visible(str(error.filename))})" if error.filename else ""
+        return f"the system refused: {error.strerror}{about}"
+    return f"a fault in Flux ({redaction.text(f'{type(error).__name__}: {error}')}); --debug shows where"
 
 
 def _one_line(error: click.ClickException) -> str:

@@ -13,7 +13,9 @@ from flux.surfaces.cli.connect import run
 from flux.surfaces.cli.named import print_text
 from flux.surfaces.cli.options import (
     Command,
+    Commands,
     format_option,
+    limit_option,
     print_json,
     print_table,
     server_option,
@@ -26,18 +28,19 @@ T = TypeVar("T")
 
 def whose_options(command: Command) -> Command:
     """`--agent` and `--scope`."""
-    command = click.option("--scope", help="Only this scope, such as user:123.")(command)
-    return click.option("--agent", help="The memory of this agent. Without it: that in Flux's own database.")(command)
+    command = click.option("--scope", metavar="SCOPE", help="Only this scope, such as user:123.")(command)
+    return click.option("--agent", metavar="NAME",
+                        help="The memory of this agent. Without it: that in Flux's own database.")(command)  # fmt: skip
 
 
-@click.group()
+@click.group(cls=Commands)
 def memory() -> None:
     """Look at what agents noted down for later sessions, and let them forget it."""
 
 
 @memory.command("list")
 @whose_options
-@click.option("--limit", type=click.IntRange(1), default=200, show_default=True)
+@limit_option()
 @format_option()
 @server_option
 def list_memories(agent: str | None, scope: str | None, limit: int, format_: str, server: str | None) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from flux.engine.configs import check_name
+from flux.engine.configuration.configs import check_name
 from flux.surfaces.cli.connect import connect
 from flux.surfaces.cli.options import print_json, print_table, settings_for
 from flux.surfaces.visible import visible

@@ -17,6 +17,25 @@ from flux.surfaces.visible import visible
 
 Command = Callable[..., Any]
 SHORT_ID = 8
+#: How the value of an option that chooses a model is called.
+MODEL = "PROVIDER/MODEL"
+#: More characters than the first sentence about a command has.
+SENTENCE = 500
+
+
+class Commands(click.Group):
+    """A group that tells of each command the whole first sentence."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(SENTENCE)) for name, one in found if one])
+
+
+def examples(*lines: str) -> str:
+    """Calls of a command, for the end of its help."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def server_option(command: Command) -> Command:
@@ -27,7 +46,14 @@ def server_option(command: Command) -> Command:
 def format_option(default: str = "simple") -> Callable[[Command], Command]:
     """`--format`."""
     choices = ["simple", "json"] if default == "simple" else ["yaml", "json"]
-    return click.option("--format", "format_", type=click.Choice(choices), default=default, show_default=True)
+    return click.option("--format", "format_", type=click.Choice(choices), default=default, show_default=True,
+                        help="For people, or for programs.")  # fmt: skip
+
+
+def limit_option(default: int = 200) -> Callable[[Command], Command]:
+    """`--limit N`."""
+    return click.option("--limit", type=click.IntRange(1), metavar="N", default=default, show_default=True,
+                        help="How many to list at most.")  # fmt: skip
 
 
 def settings_for(server: str | None = None, **flags: Any) -> Settings:

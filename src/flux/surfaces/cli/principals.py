@@ -7,22 +7,37 @@ from urllib.parse import quote
 
 import click
 
-from flux.engine.principals import check_subject
+from flux.engine.service.principals import check_subject
 from flux.errors import InvalidInput
 from flux.surfaces.cli.connect import connect, run
-from flux.surfaces.cli.options import format_option, print_json, print_table, server_option, settings_for, when
+from flux.surfaces.cli.options import (
+    Commands,
+    examples,
+    format_option,
+    limit_option,
+    print_json,
+    print_table,
+    server_option,
+    settings_for,
+    when,
+)
 from flux.surfaces.cli.rows import listed
 
 DAY = 86_400
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": DAY, "w": 7 * DAY, "y": 365 * DAY}
 
 
-@click.group()
+key_name_option = click.option(
+    "--name", "--key-name", "name", metavar="NAME", default="default", show_default=True, help="What the key is called."
+)
+
+
+@click.group(cls=Commands)
 def principals() -> None:
     """Who may call a server with auth: people, and accounts of programs."""
 
 
-@principals.command()
+@principals.command(epilog=examples("flux principals create ci --type service_account --role operator"))
 @click.argument("subject")
 @click.option(
     "--type",
@@ -32,8 +47,8 @@ def principals() -> None:
     show_default=True,
     help="A person, or an account of a program.",
 )
-@click.option("--role", "roles", multiple=True, help="A role; may be repeated.")
-@click.option("--display-name", "name", help="What people call it.")
+@click.option("--role", "roles", multiple=True, metavar="ROLE", help="A role; may be repeated.")
+@click.option("--display-name", "name", metavar="TEXT", help="What people call it.")
 @format_option()
 @server_option
 def create(subject: str, kind: str, roles: tuple[str, ...], name: str | None, format_: str, server: str | None) -> None:
@@ -45,7 +60,7 @@ def create(subject: str, kind: str, roles: tuple[str, ...], name: str | None, fo
 
 @principals.command("list")
 @click.option("--type", "kind", type=click.Choice(["user", "service_account"]), help="Only these.")
-@click.option("--limit", type=click.IntRange(1), default=200, show_default=True)
+@limit_option()
 @format_option()
 @server_option
 def list_principals(kind: str | None, limit: int, format_: str, server: str | None) -> None:
@@ -79,7 +94,7 @@ def show(subject: str, format_: str, server: str | None) -> None:
 @principals.command()
 @click.argument("subject")
 @click.argument("role", required=False)
-@click.option("--role", "named", help="The same as ROLE.")
+@click.option("--role", "named", metavar="ROLE", help="The same as ROLE.")
 @format_option()
 @server_option
 def grant(subject: str, role: str | None, named: str | None, format_: str, server: str | None) -> None:
@@ -92,7 +107,7 @@ def grant(subject: str, role: str | None, named: str | None, format_: str, serve
 @principals.command()
 @click.argument("subject")
 @click.argument("role", required=False)
-@click.option("--role", "named", help="The same as ROLE.")
+@click.option("--role", "named", metavar="ROLE", help="The same as ROLE.")
 @format_option()
 @server_option
 def revoke(subject: str, role: str | None, named: str | None, format_: str, server: str | None) -> None:
@@ -129,9 +144,9 @@ def delete(subject: str, server: str | None) -> None:
     click.echo(f"Deleted {subject}.")
 
 
-@principals.command("create-key")
+@principals.command("create-key", epilog=examples("flux principals create-key ci --name deploy --expires 30d"))
 @click.argument("subject")
-@click.option("--name", "--key-name", "name", default="default", show_default=True, help="What the key is called.")
+@key_name_option
 @click.option("--expires", metavar="TIME", help="For how long it is good, such as 30d or 12h.  [default: for good]")
 @format_option()
 @server_option
@@ -163,7 +178,7 @@ def list_keys(subject: str, format_: str, server: str | None) -> None:
 
 @principals.command("revoke-key")
 @click.argument("subject")
-@click.option("--name", "--key-name", "name", default="default", show_default=True, help="What the key is called.")
+@key_name_option
 @server_option
 def revoke_key(subject: str, name: str, server: str | None) -> None:
     """Make a key useless at once; streams that were opened with it end."""

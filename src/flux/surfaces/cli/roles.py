@@ -9,10 +9,18 @@ import click
 
 from flux.errors import InvalidInput
 from flux.surfaces.cli.connect import connect, run
-from flux.surfaces.cli.options import format_option, print_json, print_table, server_option, settings_for
+from flux.surfaces.cli.options import (
+    Commands,
+    examples,
+    format_option,
+    print_json,
+    print_table,
+    server_option,
+    settings_for,
+)
 
 
-@click.group()
+@click.group(cls=Commands)
 def roles() -> None:
     """What principals may do: built-in roles, and your own."""
 
@@ -44,7 +52,7 @@ def show(name: str, format_: str, server: str | None) -> None:
         click.echo(permission)
 
 
-@roles.command()
+@roles.command(epilog=examples("flux roles create desk --permission agent:helper:start --permission agent:helper:read"))
 @click.argument("name")
 @click.option("--permissions", "--permission", "permissions", multiple=True, required=True, metavar="A:B:C",
               help="Such as agent:helper:start; may be repeated.")  # fmt: skip
@@ -59,7 +67,7 @@ def create(name: str, permissions: tuple[str, ...], format_: str, server: str | 
 @roles.command()
 @click.argument("source")
 @click.argument("name", required=False)
-@click.option("--name", "named", help="The same as NAME.")
+@click.option("--name", "named", metavar="NAME", help="The same as NAME.")
 @format_option()
 @server_option
 def clone(source: str, name: str | None, named: str | None, format_: str, server: str | None) -> None:
@@ -104,7 +112,8 @@ def _report(done: str, made: dict[str, Any], format_: str) -> None:
     if format_ == "json":
         print_json(made)
     else:
-        click.echo(f"{done} role {made['name']} ({len(made['permissions'])} permissions).")
+        count = len(made["permissions"])
+        click.echo(f"{done} role {made['name']} ({count} permission{'s' * (count != 1)}).")
 
 
 async def _send(server: str | None, method: str, path: str, body: Any = None) -> dict[str, Any]:

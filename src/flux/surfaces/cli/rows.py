@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
+import click
+
 from flux.client import FluxClient
 from flux.surfaces.cli.connect import connect
 from flux.surfaces.cli.options import settings_for
@@ -27,12 +29,23 @@ async def listed(server: str | None, path: str, limit: int, **query: Any) -> lis
         return await first(limit, client.pages(path, **query))
 
 
-async def first(limit: int | None, rows: AsyncGenerator[Row, None]) -> list[Row]:
-    """At most so many rows (None: all); no page is fetched that is not needed."""
+async def first(limit: int | None, rows: AsyncGenerator[Row, None], *, quiet: bool = False) -> list[Row]:
+    """At most so many rows (None: all); stderr says when there are more, unless `quiet`."""
     found: list[Row] = []
     async with aclosing(rows):
         async for row in rows:
-            found.append(row)
             if len(found) == limit:
+                if not quiet:
+                    _at_the_end(f"There are more than {limit}; --limit N shows more.")
                 break
+            found.append(row)
     return found
+
+
+def _at_the_end(text: str) -> None:
+    """Say something on stderr when the command has printed its rows."""
+    context = click.get_current_context(silent=True)
+    if context is None:
+        click.echo(text, err=True)
+    else:
+        context.call_on_close(lambda: click.echo(text, err=True))

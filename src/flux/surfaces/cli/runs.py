@@ -17,7 +17,15 @@ from flux.errors import InvalidInput
 from flux.events import encode, type_of
 from flux.surfaces.cli.connect import connect, run
 from flux.surfaces.cli.find import find_execution
-from flux.surfaces.cli.options import Command, format_option, print_json, printable, server_option, settings_for
+from flux.surfaces.cli.options import (
+    Command,
+    examples,
+    format_option,
+    print_json,
+    printable,
+    server_option,
+    settings_for,
+)
 
 FAILED = ("FAILED", "CANCELLED")
 ENDS = ("WORKFLOW_COMPLETED", "WORKFLOW_FAILED", "WORKFLOW_CANCELLED")
@@ -33,7 +41,12 @@ def input_argument(command: Command) -> Command:
     return click.argument("input", required=False)(command)
 
 
-@click.command("run")
+@click.command(
+    "run",
+    epilog=examples(
+        "flux workflow run reports/daily '\"2030-01-31\"'", "flux workflow run reports/daily @input.json --mode stream"
+    ),
+)
 @click.argument("workflow", metavar="[NAMESPACE/]NAME")
 @input_argument
 @click.option(
@@ -43,7 +56,7 @@ def input_argument(command: Command) -> Command:
     show_default=True,
     help="Wait until it rests, do not wait, or show its events as they come.",
 )
-@click.option("--version", type=click.IntRange(1), help="A version other than the newest.")
+@click.option("--version", type=click.IntRange(1), metavar="N", help="A version other than the newest.")
 @click.option("--detailed", is_flag=True, help="Show the events, too.")
 @format_option()
 @server_option
@@ -54,7 +67,7 @@ def run_workflow(
     return run(_send(server, workflow, mode, read_input(input), format_, detailed, version))
 
 
-@click.command("resume")
+@click.command("resume", epilog=examples("flux workflow resume 3f74b560 '\"good\"' --pause review"))
 @click.argument("execution", metavar="EXECUTION")
 @input_argument
 @click.option("--pause", metavar="NAME", help="The pause to answer, where several are open.")
@@ -111,7 +124,8 @@ def read_input(text: str | None) -> Any:
         try:
             text = Path(text[1:]).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise InvalidInput(f"cannot read {text[1:]}: {error}") from error
+            said = getattr(error, "strerror", None) or "not UTF-8 text"
+            raise InvalidInput(f"cannot read {text[1:]}: {said}") from error
     try:
         return json.loads(text)
     except ValueError:

@@ -11,7 +11,10 @@ from flux.client import SchedulesClient
 from flux.errors import InvalidInput
 from flux.surfaces.cli.connect import run
 from flux.surfaces.cli.options import (
+    Commands,
+    examples,
     format_option,
+    limit_option,
     print_json,
     print_table,
     printable,
@@ -22,12 +25,17 @@ from flux.surfaces.cli.options import (
 from flux.surfaces.cli.rows import Row, asked, first
 
 
-@click.group()
+@click.group(cls=Commands)
 def schedule() -> None:
     """Start workflows and agents at given times."""
 
 
-@schedule.command()
+@schedule.command(
+    epilog=examples(
+        "flux schedule create morning --agent helper --message 'What is new?' --cron '0 9 * * MON-FRI'",
+        "flux schedule create tidy --workflow reports/daily --every 6h",
+    )
+)
 @click.argument("name")
 @click.option("--workflow", metavar="NS/NAME", help="Start this workflow.")
 @click.option("--input", "input_", metavar="JSON", help="The workflow's input.")
@@ -47,13 +55,19 @@ def schedule() -> None:
 def create(name: str, input_: str | None, every: str | None, at: str | None, format_: str, server: str | None,
            **fields: Any) -> None:  # fmt: skip
     """Make a schedule: what to start, and when."""
+    if (fields["workflow"] is None) == (fields["agent"] is None):
+        raise click.UsageError("say what to start: --workflow or --agent")
+    if [fields["cron"], every, at].count(None) != 2:
+        raise click.UsageError("say when, once: --cron, --every or --at")
+    if fields["agent"] is not None and fields["message"] is None:
+        raise click.UsageError("say what the agent is told: --message")
     fields |= {"interval": every, "once": at, "input": _parsed(input_)}
     made = run(asked(server, SchedulesClient, lambda schedules: schedules.create(name, **fields)))
     _report(made, format_, f"Created schedule {made['name']}; next at {_when(made['next_at'])}.")
 
 
 @schedule.command("list")
-@click.option("--limit", type=click.IntRange(1), default=200, show_default=True)
+@limit_option()
 @format_option()
 @server_option
 def list_schedules(limit: int, format_: str, server: str | None) -> None:
@@ -131,7 +145,7 @@ def delete(name: str, server: str | None) -> None:
 
 @schedule.command()
 @click.argument("name")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@limit_option(50)
 @format_option()
 @server_option
 def history(name: str, limit: int, format_: str, server: str | None) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import click
 
-from flux.surfaces.cli.options import print_json
+from flux.surfaces.cli.options import (
+    Commands,
+    print_json,
+)
 
 
-@click.group()
+@click.group(cls=Commands)
 def schema() -> None:
     """Print a JSON Schema."""
 

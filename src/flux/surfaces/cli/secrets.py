@@ -8,16 +8,23 @@ import click
 
 from flux.surfaces.cli.connect import run
 from flux.surfaces.cli.named import post, print_names, print_text, send
-from flux.surfaces.cli.options import format_option, print_json, server_option
+from flux.surfaces.cli.options import (
+    Commands,
+    examples,
+    format_option,
+    limit_option,
+    print_json,
+    server_option,
+)
 from flux.surfaces.cli.rows import listed
 
 
-@click.group()
+@click.group(cls=Commands)
 def secrets() -> None:
     """Set and look up secrets: what tasks get by `secret_requests`. They are kept encrypted."""
 
 
-@secrets.command("set")
+@secrets.command("set", epilog=examples('printf %s "$TOKEN" | flux secrets set billing_token'))
 @click.argument("name")
 @click.argument("value", required=False)
 @server_option
@@ -41,7 +48,7 @@ def get_secret(name: str, format_: str, server: str | None) -> None:
 
 
 @secrets.command("list")
-@click.option("--limit", type=click.IntRange(1), default=200, show_default=True)
+@limit_option()
 @format_option()
 @server_option
 def list_secrets(limit: int, format_: str, server: str | None) -> None:

@@ -13,7 +13,10 @@ from flux.events import Mode
 from flux.surfaces.cli.connect import connect, run
 from flux.surfaces.cli.find import find_artifact, find_session
 from flux.surfaces.cli.options import (
+    Commands,
+    examples,
     format_option,
+    limit_option,
     print_json,
     print_table,
     printable,
@@ -28,17 +31,22 @@ from flux.surfaces.visible import visible
 STATES = ["idle", "scheduled", "running", "waiting", "ended"]
 
 
-@click.group()
+@click.group(cls=Commands)
 def session() -> None:
     """Find sessions, look at them, go on with them."""
 
 
-@session.command("list")
+@session.command(
+    "list",
+    epilog=examples(
+        "flux agent session list helper --state waiting", "flux agent session list --search invoice --format json"
+    ),
+)
 @click.argument("agent", required=False)
-@click.option("--state", type=click.Choice(STATES))
+@click.option("--state", type=click.Choice(STATES), help="Only sessions in this state.")
 @click.option("--instance", metavar="NAME", help="Only sessions about this, such as a ticket.")
 @click.option("--search", "q", metavar="TEXT", help="Only sessions whose title or text holds TEXT.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@limit_option(50)
 @format_option()
 @server_option
 def list_sessions(
@@ -87,7 +95,7 @@ def show(session_id: str, format_: str, server: str | None) -> None:
             click.echo(line)
 
 
-@session.command()
+@session.command(epilog=examples("flux agent session resume 3f74b560"))
 @click.argument("session_id", metavar="[SESSION]", required=False)
 @server_option
 def resume(session_id: str | None, server: str | None) -> int:
@@ -113,7 +121,8 @@ def fork(session_id: str, at: int | None, name: str | None, format_: str, server
 
 @session.command()
 @click.argument("session_id", metavar="SESSION")
-@click.option("--format", "format_", type=click.Choice(["jsonl", "markdown"]), default="jsonl", show_default=True)
+@click.option("--format", "format_", type=click.Choice(["jsonl", "markdown"]), default="jsonl", show_default=True,
+              help="What is written.")  # fmt: skip
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="The file to write, instead of stdout.")
 @server_option
 def export(session_id: str, format_: str, output: Path | None, server: str | None) -> None:
@@ -123,7 +132,7 @@ def export(session_id: str, format_: str, output: Path | None, server: str | Non
         click.echo(f"Wrote {output}", err=True)
 
 
-@session.command()
+@session.command(epilog=examples("flux agent session send 3f74b560 'One more thing' --mode steer"))
 @click.argument("session_id", metavar="SESSION")
 @click.argument("message")
 @click.option(

@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flux.engine.pools import pools_of
+from flux.engine.dispatching.pools import pools_of
 from flux.errors import AddressInUse, InvalidInput
 from flux.settings import Settings
 from flux.surfaces.cli.connect import LOOPBACK, live_server, run, settle_memory
 from flux.surfaces.cli.logs import log_to_stderr
-from flux.surfaces.cli.options import settings_for
+from flux.surfaces.cli.options import (
+    Commands,
+    examples,
+    settings_for,
+)
 
 if TYPE_CHECKING:
     from uvicorn import Config
@@ -34,12 +38,12 @@ LEAVE_SECONDS = 1
 BACKLOG = 2048
 
 
-@click.group()
+@click.group(cls=Commands)
 def start() -> None:
     """Start a server or a worker."""
 
 
-@click.group()
+@click.group(cls=Commands)
 def server() -> None:
     """The server."""
 
@@ -53,9 +57,12 @@ project_option = click.option(
 
 
 @click.command()
-@click.option("--host", help="The address to listen on.  [default: 127.0.0.1]")
+@click.option("--host", metavar="ADDRESS", help="The address to listen on.  [default: 127.0.0.1]")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), help="The port to listen on; 0 takes a free one.  [default: 8000]"
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="The port to listen on; 0 takes a free one.  [default: 8000]",
 )
 @click.option("--no-worker", is_flag=True, help="Serve only; run nothing.")
 @click.option("--allow-remote", is_flag=True, help="Allow an address that other machines can reach.")
@@ -69,7 +76,7 @@ def start_server(host: str | None, port: int | None, no_worker: bool, allow_remo
         run(served, long_lived=True)
 
 
-@click.command()
+@click.command(epilog=examples("flux start worker gpu-1 --label gpu=a100"))
 @project_option
 @click.argument("name", required=False)
 @click.option("--label", "labels", metavar="KEY=VALUE", multiple=True, help="What this worker is; may be repeated.")
@@ -88,14 +95,18 @@ def start_worker(name: str | None, labels: tuple[str, ...], project: Path | None
 
 
 @server.command("admin-key")
-@click.option("--name", default="first", show_default=True, help="What the key is called.")
-def admin_key(name: str) -> None:
+@click.option("--name", metavar="NAME", default="first", show_default=True, help="What the key is called.")
+@click.option(
+    "--tenant", metavar="NAME", default="default", show_default=True,
+    help="Whose admin; a runtime in code names its own.",
+)  # fmt: skip
+def admin_key(name: str, tenant: str) -> None:
     """Make an API key of the principal "admin", who may do everything, and print it, alone.
 
     For whoever has the server's database: the first admin, or after a lost key. It asks no server.
     """
     settings = settings_for()
-    click.echo(run(_admin_key(settings, name)))
+    click.echo(run(_admin_key(settings, name, tenant)))
     if not settings.auth.api_keys.enabled:
         click.echo(
             "Note: API keys are off; set enabled = true in [flux.security.auth.api_keys] and start the server again.",
@@ -103,14 +114,14 @@ def admin_key(name: str) -> None:
         )
 
 
-async def _admin_key(settings: Settings, name: str) -> str:
-    from flux.engine.identity import Identities
-    from flux.engine.principals import Principals
+async def _admin_key(settings: Settings, name: str, tenant: str) -> str:
+    from flux.engine.service.identity import Identities
+    from flux.engine.service.principals import Principals
     from flux.store.opening import open_database
 
     database = await open_database(settings.database, synchronous=settings.synchronous)
     try:
-        made = await Principals(database, Identities(database, enabled=True)).admin_key(name)
+        made = await Principals(database, Identities(database, enabled=True)).admin_key(name, tenant)
     finally:
         await database.close()
     return made.secret

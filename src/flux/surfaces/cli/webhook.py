@@ -8,7 +8,10 @@ from flux.client import WebhooksClient
 from flux.errors import InvalidInput, WebhookNotFound
 from flux.surfaces.cli.connect import connect, run
 from flux.surfaces.cli.options import (
+    Commands,
+    examples,
     format_option,
+    limit_option,
     print_json,
     print_table,
     printable,
@@ -25,12 +28,12 @@ STATES = ["pending", "delivered", "failed"]
 LOOKED_AT = 2_000
 
 
-@click.group()
+@click.group(cls=Commands)
 def webhook() -> None:
     """Tell other programs what becomes of sessions."""
 
 
-@webhook.command()
+@webhook.command(epilog=examples("flux webhook create desk https://desk.example/flux --event session.waiting"))
 @click.argument("name")
 @click.argument("url")
 @click.option(
@@ -50,7 +53,7 @@ def create(name: str, url: str, events: tuple[str, ...], agent: str | None, form
 
 
 @webhook.command("list")
-@click.option("--limit", type=click.IntRange(1), default=200, show_default=True)
+@limit_option()
 @format_option()
 @server_option
 def list_webhooks(limit: int, format_: str, server: str | None) -> None:
@@ -92,8 +95,8 @@ def delete(name: str, server: str | None) -> None:
 
 @webhook.command()
 @click.argument("name")
-@click.option("--state", type=click.Choice(STATES))
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--state", type=click.Choice(STATES), help="Only deliveries that stand like this.")
+@limit_option(50)
 @format_option()
 @server_option
 def deliveries(name: str, state: str | None, limit: int, format_: str, server: str | None) -> None:
@@ -128,7 +131,8 @@ def redeliver(name: str, delivery: str, format_: str, server: str | None) -> Non
 async def _redeliver(server: str | None, name: str, given: str) -> Row:
     async with connect(settings_for(server), worker=False) as client:
         webhooks = WebhooksClient(client)
-        found = [row["id"] for row in await first(LOOKED_AT, webhooks.deliveries(name)) if row["id"].startswith(given)]
+        looked_at = await first(LOOKED_AT, webhooks.deliveries(name), quiet=True)
+        found = [row["id"] for row in looked_at if row["id"].startswith(given)]
         if len(found) > 1:
             raise InvalidInput(f"{len(found)} deliveries begin with {given!r}; type more of the id")
         if not found:

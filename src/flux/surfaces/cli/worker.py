@@ -9,7 +9,9 @@ import click
 
 from flux.surfaces.cli.connect import connect, run
 from flux.surfaces.cli.options import (
+    Commands,
     format_option,
+    limit_option,
     print_json,
     print_table,
     printable,
@@ -24,7 +26,7 @@ Row = dict[str, Any]
 GIB = 1024**3
 
 
-@click.group()
+@click.group(cls=Commands)
 def worker() -> None:
     """Start workers, see those there are, let one go."""
 
@@ -33,7 +35,7 @@ worker.add_command(start_worker, "start")
 
 
 @worker.command("list")
-@click.option("--limit", type=click.IntRange(1), default=200, show_default=True)
+@limit_option()
 @format_option()
 @server_option
 def list_workers(limit: int, format_: str, server: str | None) -> None:
@@ -83,7 +85,11 @@ def drain(name: str, format_: str, server: str | None) -> None:
     elif found["state"] == "gone":
         click.echo(f"Worker {name} is gone already.")
     else:
-        click.echo(f"Worker {name} drains; it runs {found['running']} executions and leaves when they are over.")
+        count = found["running"]
+        more = (
+            f"it runs {count} execution{'s' * (count != 1)} and leaves when they are over" if count else "it leaves now"
+        )
+        click.echo(f"Worker {name} drains; {more}.")
 
 
 async def _get(server: str | None, name: str) -> Row:

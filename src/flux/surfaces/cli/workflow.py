@@ -10,7 +10,9 @@ import click
 from flux.client.workflows import WorkflowsClient
 from flux.surfaces.cli.connect import run
 from flux.surfaces.cli.options import (
+    Commands,
     format_option,
+    limit_option,
     print_json,
     print_table,
     printable,
@@ -23,7 +25,7 @@ from flux.surfaces.cli.runs import cancel, resume_workflow, run_workflow, status
 T = TypeVar("T")
 
 
-@click.group()
+@click.group(cls=Commands)
 def workflow() -> None:
     """Register workflows, run them, look at them."""
 
@@ -48,8 +50,8 @@ def register(file: Path, format_: str, server: str | None) -> None:
 
 
 @workflow.command("list")
-@click.option("--namespace", help="Only workflows of this namespace.")
-@click.option("--limit", type=click.IntRange(1), default=200, show_default=True)
+@click.option("--namespace", metavar="NAME", help="Only workflows of this namespace.")
+@limit_option()
 @format_option()
 @server_option
 def list_workflows(namespace: str | None, limit: int, format_: str, server: str | None) -> None:
@@ -64,7 +66,7 @@ def list_workflows(namespace: str | None, limit: int, format_: str, server: str 
 
 @workflow.command()
 @click.argument("name")
-@click.option("--version", type=click.IntRange(1), help="An earlier version.")
+@click.option("--version", type=click.IntRange(1), metavar="N", help="A version other than the newest.")
 @click.option("--source", is_flag=True, help="Print the source alone.")
 @format_option()
 @server_option
@@ -83,7 +85,7 @@ def show(name: str, version: int | None, source: bool, format_: str, server: str
 
 @workflow.command()
 @click.argument("name")
-@click.option("--limit", type=click.IntRange(1), default=200, show_default=True)
+@limit_option()
 @format_option()
 @server_option
 def versions(name: str, limit: int, format_: str, server: str | None) -> None:

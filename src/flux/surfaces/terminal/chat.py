@@ -15,6 +15,7 @@ from flux.client import FluxClient, SessionHandle
 from flux.errors import AgentNotFound, FluxError, InvalidInput
 from flux.events import Mode
 from flux.surfaces.terminal.commands import help_text, parse, unknown_command
+from flux.surfaces.terminal.exporting import export
 from flux.surfaces.terminal.forking import Cut, cut_before
 from flux.surfaces.terminal.history import past
 from flux.surfaces.terminal.keyboard import quiet
@@ -162,6 +163,7 @@ class Chat:
             "/cancel": self._cancel,
             "/compact": self._compact,
             "/fork": self._fork,
+            "/export": self._export,
             **{name: partial(self._send_as, mode) for name, mode in MODES.items()},
             "/quit": self._quit,
         }
@@ -276,6 +278,11 @@ class Chat:
         self._conversation.move(self.session, cut.text)
         self._view.line("Forked; this is a copy from here on.", "dim")
         self._view.line(f"Session: {self.session.id}", "copy")
+
+    async def _export(self, said: str) -> None:
+        told = await export(self.session, said, lambda text: self._view.line(text, "copy"))
+        if told is not None:
+            self._view.line(told)
 
     async def _quit(self, _: str) -> None:
         self._conversation.leaving = True

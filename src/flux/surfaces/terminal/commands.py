@@ -18,8 +18,11 @@ COMMANDS = {
     "/steer TEXT": "a message that joins the run at work",
     "/interrupt TEXT": "a message instead of the run at work",
     "/fork N": "go on in a copy, without the last N messages",
+    "/export FILE": "write the session to FILE.md or FILE.jsonl; without a name, show it",
     "/quit": "leave; the session stays",
 }
+#: What may stand behind a command, for completion.
+WORDS = {"/export": ("markdown", "jsonl"), "/model": ("default",)}
 NAMES = tuple(usage.split()[0] for usage in COMMANDS)
 KEYS = {
     "Enter during a run": "the message waits for the next run",
@@ -36,6 +39,14 @@ def parse(line: str) -> tuple[str, str] | None:
     """The command and its argument, None when the line is a message."""
     found = _COMMAND.fullmatch(line.rstrip())
     return (found[1], found[2] or "") if found else None
+
+
+def completions(text: str) -> list[str]:
+    """The commands, or the words behind one, that begin like the text."""
+    name, space, word = text.partition(" ")
+    if space:
+        return [f"{name} {one}" for one in WORDS.get(name, ()) if one.startswith(word)]
+    return [one for one in NAMES if text.startswith("/") and one.startswith(text)]
 
 
 def help_text() -> str:

@@ -20,7 +20,7 @@ from prompt_toolkit.shortcuts import CompleteStyle
 from prompt_toolkit.utils import is_dumb_terminal
 
 from flux.surfaces.terminal.ahead import Ahead
-from flux.surfaces.terminal.commands import NAMES
+from flux.surfaces.terminal.commands import completions
 from flux.surfaces.terminal.deciding import Deciding, question_keys
 
 TWICE_SECONDS = 2.0
@@ -96,11 +96,10 @@ class Prompt:
 
 class _Commands(Completer):
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        """The commands that begin like the text."""
+        """The commands that begin like the text, and what may stand behind them."""
         text = document.text_before_cursor
-        for name in NAMES:
-            if text.startswith("/") and name.startswith(text):
-                yield Completion(name, start_position=-len(text))
+        for whole in completions(text):
+            yield Completion(whole, start_position=-len(text))
 
 
 def _output() -> Output | None:

@@ -1,8 +1,8 @@
 """Memory of agents in code: `agent(..., working_memory=working_memory(), long_term_memory=long_term_memory(...))`."""
 
-from flux.agents.memory.choice import LongTermMemory, in_memory, long_term_memory, postgresql, sqlite
+from flux.agents.define.memory import LongTermMemory, in_memory, long_term_memory, postgresql, sqlite
+from flux.agents.history.window import WorkingMemory, working_memory
 from flux.agents.memory.store import MemoryStore
-from flux.agents.window import WorkingMemory, working_memory
 
 __all__ = [
     "LongTermMemory",

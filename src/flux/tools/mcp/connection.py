@@ -22,8 +22,8 @@ from pydantic import TypeAdapter, ValidationError
 from flux.tools.base import Effect
 from flux.tools.mcp.config import McpServer, digest_of
 from flux.tools.mcp.http import Careful, Headers, Through, sse, streamable
-from flux.tools.mcp.pool import Introduction
 from flux.tools.mcp.stdio import stdio
+from flux.tools.mcp.surroundings import Introduction
 from flux.tools.mcp.whose import Calls, Elicit
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import mcp_types as types
 from mcp.shared.dispatcher import ProgressFnT
@@ -15,10 +14,8 @@ from flux.errors import FluxError
 from flux.tools.mcp.config import SECRET, McpServer
 from flux.tools.mcp.connection import BAD_ANSWER, Connection, Down, Listed, Result, Target, reason_of
 from flux.tools.mcp.oauth import Login, LoginNeeded
+from flux.tools.mcp.surroundings import Surroundings, Vault
 from flux.tools.mcp.whose import Elicit
-
-if TYPE_CHECKING:
-    from flux.tools.mcp.pool import McpPool, Vault
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +30,7 @@ UNKNOWN_WAY = (400, 404, 405)
 class Link:
     """One server for one person. `version` grows whenever what it offers changes."""
 
-    def __init__(self, pool: McpPool, server: McpServer, vault: Vault) -> None:
+    def __init__(self, pool: Surroundings, server: McpServer, vault: Vault) -> None:
         self.server = server
         self.version = 0
         self.trouble: Down | None = None

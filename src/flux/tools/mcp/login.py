@@ -14,10 +14,10 @@ from flux.tools.mcp.config import check_url
 from flux.tools.mcp.connection import Down
 from flux.tools.mcp.oauth import LoginFailed, LoginNeeded, begin, finish, nonce
 from flux.tools.mcp.outgoing import check_shown
+from flux.tools.mcp.surroundings import Vault
 
 if TYPE_CHECKING:
     from flux.tools.mcp.link import Link
-    from flux.tools.mcp.pool import Vault
 
 #: Seconds in which a login that was begun can be finished.
 LIFE_SECONDS = 7 * 86_400.0

@@ -11,7 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode, urljoin
 
 import httpx2
@@ -30,9 +30,7 @@ from flux.tools.mcp.config import McpServer
 from flux.tools.mcp.connection import Down
 from flux.tools.mcp.http import CONNECT_SECONDS, LARGEST_REFUSAL, PLAIN, TRUSTED, Bounded
 from flux.tools.mcp.outgoing import transport
-
-if TYPE_CHECKING:
-    from flux.tools.mcp.pool import Vault
+from flux.tools.mcp.surroundings import Vault
 
 #: Seconds before its end from which on a token is not used any more.
 MARGIN = 30.0

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
-
-import flux
 from flux.tools.mcp.config import McpServer, named
+from flux.tools.mcp.surroundings import Introduction, Vault
 
 if TYPE_CHECKING:
     from flux.tools.mcp.link import Link
@@ -21,37 +19,6 @@ ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "USER", "LOGN
 
 #: Servers, counted once for each person, of which the tools are remembered.
 MOST_LINKS = 1_000
-
-
-class Vault(Protocol):
-    """The secrets of one person."""
-
-    async def read(self, name: str) -> str:
-        """A secret that was set by name. SecretNotFound: there is none."""
-
-    async def load(self, name: str) -> str | None:
-        """What was kept under a name of our own, None when nothing was."""
-
-    async def save(self, name: str, value: str) -> None:
-        """Keep something, readable by nobody else."""
-
-    async def forget(self, name: str) -> None:
-        """Keep it no longer."""
-
-    async def state(self, session: str, nonce: str) -> str:
-        """What a login carries through the browser, so that any process knows whose it is."""
-
-
-class Introduction(Struct, frozen=True):
-    """How connections are made, and who they say that we are. `http` is an httpx2.AsyncClient to send requests with.
-
-    `transport` None: found out with the server.
-    """
-
-    name: str = "flux"
-    version: str = flux.__version__
-    http: Any = None
-    transport: Literal["streamable-http", "sse"] | None = None
 
 
 class McpPool:

@@ -4,6 +4,12 @@
 
 const QUESTIONS = new Set(["approval_required", "input_required", "elicitation", "plan_review", "pause"]);
 const ENDS = new Set(["chat_response", "compact_done", "error", "cancelled"]);
+const ENDINGS = {
+  user_exit: "This session was ended.",
+  completed: "This session has ended.",
+  max_turns: "This session has ended: it had as many turns as it may have.",
+  error: "This session has ended because of the error.",
+};
 const MOST_OUTPUT = 100_000; // characters of a running tool's output that are kept
 
 export const empty = () => ({
@@ -70,6 +76,9 @@ export function status(state) {
 }
 
 const textOf = (parts) => (parts || []).filter((part) => part.type === "text").map((part) => part.text).join("");
+// What stands beside a text, in words.
+const besideOf = (parts) => (parts || []).filter((part) => part.type === "image" || part.type === "file")
+  .map((part) => part.name || "an image").join(", ");
 const reasoningOf = (parts) =>
   (parts || []).filter((part) => part.type === "reasoning").map((part) => part.text).join("\n\n");
 
@@ -139,14 +148,16 @@ class Draft {
       delete this.state.said[id];
       this.state.lastUser = said.text;
       const cut = (said.behind ? seq : said.seq) - 1;
-      this.put({ key: `u-${id}`, kind: "user", text: said.text, seq: said.seq, cut, ...fields }, beforeKey);
+      this.put({ key: `u-${id}`, kind: "user", text: said.text, beside: said.beside, seq: said.seq, cut,
+                 ...fields }, beforeKey);
     }
   }
 
   // --- messages
 
   on_user_message(data) {
-    const said = { id: data.id, text: textOf(data.parts), mode: data.mode, seq: data.seq, behind: !!this.state.run };
+    const said = { id: data.id, text: textOf(data.parts), beside: besideOf(data.parts), mode: data.mode, seq: data.seq,
+                   behind: !!this.state.run };
     this.state.said[data.id] = said;
   }
 
@@ -232,7 +243,7 @@ class Draft {
     this.state.ended = data.reason || "ended";
     this.state.said = {};
     this.rest();
-    this.note(`n-${data.seq}`, `This session has ended (${data.reason}).`);
+    this.note(`n-${data.seq}`, ENDINGS[data.reason] || `This session has ended (${data.reason}).`);
   }
 
   // The run is over: nothing of it is to come, and nobody waits for an answer.

@@ -67,7 +67,7 @@ export class App extends Component {
 
   key = (event) => {
     if (event.key !== "Escape" || event.isComposing) return;
-    if (this.state.drawer) this.setState({ drawer: false });
+    if (this.state.drawer) this.toggle();
     else if (["working", "waiting"].includes(this.state.session?.status)) this.state.session.stop();
   };
 
@@ -113,7 +113,11 @@ export class App extends Component {
     }
   };
 
-  toggle = () => this.setState({ drawer: !this.state.drawer });
+  // The drawer of a small screen takes the focus, and gives it back.
+  toggle = () => {
+    const drawer = !this.state.drawer;
+    this.setState({ drawer }, () => this.base.querySelector(drawer ? ".sidebar .new" : ".menu").focus());
+  };
 
   render(_, { page, session, drawer, problem, starting, draft }) {
     const status = session?.status || "idle";
@@ -123,7 +127,7 @@ export class App extends Component {
     return html`<div class="page">
       <${Sidebar} list=${this.list} current=${session?.id} agent=${page?.agent} open=${drawer} onClose=${() => this.setState({ drawer: false })} />
       ${drawer && html`<div class="veil" onClick=${this.toggle}></div>`}
-      <div class="stage">
+      <div class="stage" inert=${!!drawer}>
         <header class="top">
           <button type="button" class="menu" onClick=${this.toggle} aria-label="Sessions" aria-expanded=${!!drawer} aria-controls="sessions">☰</button>
           <${Title} key=${session?.id} title=${title} onRename=${session?.row && this.rename} />

@@ -94,7 +94,7 @@ export class Conversation extends Component {
             <button type="button" class="link" onClick=${() => session.again(sent)}>Send again</button>
             <button type="button" class="link" onClick=${() => session.remove(sent)}>Discard</button></small>`
             : html`<small>sending…</small>`}</article>`)}
-        <${Tail} session=${session} />
+        <${Tail} session=${session} onFork=${onFork} />
       </div>
       ${away && html`<button type="button" class="to-end" onClick=${this.toEnd} aria-label="To the end">↓</button>`}
     </main>`;
@@ -102,12 +102,15 @@ export class Conversation extends Component {
 }
 
 // What the session is doing, where nothing else shows it.
-function Tail({ session }) {
+function Tail({ session, onFork }) {
   const { state, status } = session;
   const last = state.items.at(-1);
   const shows = last && ((last.kind === "assistant" && !last.done && last.text) || (last.kind === "tool" && last.state === "running"));
   if (status === "working" && !shows) {
     return html`<p class="working" role="status"><i class="spin"></i> ${state.stopping ? "Stopping…" : "Working…"}</p>`;
+  }
+  if (status === "ended" && onFork) {
+    return html`<p class="retry"><button type="button" onClick=${() => onFork({ text: "" })}>Go on in a copy</button></p>`;
   }
   if (status === "idle" && state.failed && state.lastUser) {
     return html`<p class="retry"><button type="button" onClick=${() => session.send(state.lastUser)}>Try again</button></p>`;
@@ -144,6 +147,7 @@ class Item extends Component {
 
 const Said = ({ item, onFork }) => html`<article class="said">
   <p>${item.text}</p>
+  ${item.beside && html`<small>with ${item.beside}</small>`}
   ${item.unread && html`<small>stopped before it was read</small>`}
   ${onFork && html`<button type="button" class="fork" title="Go on from before this message in a new session"
     onClick=${() => onFork(item)}>Fork</button>`}

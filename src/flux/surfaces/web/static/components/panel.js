@@ -3,6 +3,7 @@
 import { html } from "../vendor/htm-preact.js";
 
 const STATES = { pending: "to do", running: "in work", done: "done", failed: "failed" };
+const SIGNS = { pending: "○", running: "●", done: "✓", failed: "✕" };
 
 export function Panel({ state }) {
   const children = Object.values(state.children);
@@ -12,10 +13,11 @@ export function Panel({ state }) {
   const now = (state.plan || []).find((step) => step.state === "running");
   return html`<aside class="panel" aria-label="Plan and sub-agents">
     ${state.plan?.length > 0 && html`<details open=${wide} class="plan-panel">
-      <summary>Plan <small>${done} of ${state.plan.length}${now ? ` · ${now.name}` : ""}</small></summary>
-      <ol class="plan">${state.plan.map((step) => html`<li key=${step.name} class=${step.state || "pending"}
+      <summary>Plan <small>${done} of ${state.plan.length}${now && !wide ? ` · ${now.name}` : ""}</small></summary>
+      <ol class="plan steps">${state.plan.map((step) => html`<li key=${step.name} class=${step.state || "pending"}
         title=${[step.description, step.result, step.reason].filter(Boolean).join("\n")}>
-        <b>${step.name}</b> <small>${STATES[step.state] || "to do"}</small></li>`)}</ol></details>`}
+        <i aria-hidden="true">${SIGNS[step.state] || SIGNS.pending}</i>
+        <span>${step.name}<span class="unseen">, ${STATES[step.state] || STATES.pending}</span></span></li>`)}</ol></details>`}
     ${children.length > 0 && html`<details open=${wide} class="children"><summary>Sub-agents <small>${children.length}</small></summary>
       <ul>${children.map((child) => html`<li key=${child.id} class=${child.status}>
         <a href=${`#/s/${child.id}`}>${child.agent || "Sub-agent"}</a> <small>${child.status}</small>

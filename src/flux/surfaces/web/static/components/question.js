@@ -19,7 +19,7 @@ export class Question extends Component {
     try {
       await this.props.session.answer(this.props.item.data, reply);
     } catch (error) {
-      const decided = error.type === "InterruptDecided";
+      const decided = error.type === "interrupt_decided";
       this.setState({ sending: false, problem: decided ? "This was answered elsewhere meanwhile." : error.message });
     }
   };
@@ -38,7 +38,7 @@ export class Question extends Component {
 export function titleOf({ type, data }) {
   if (type === "approval_required") return `${data.agent || "The agent"} asks to call ${data.tool}`;
   if (type === "input_required") return data.question;
-  if (type === "elicitation") return data.server_name;
+  if (type === "elicitation") return `${data.server_name || "A server"} asks`;
   if (type === "plan_review") return "A plan to review";
   return `Paused: ${data.name}`;
 }
@@ -136,9 +136,10 @@ class Form extends Component {
     const needed = new Set(data.schema?.required || []);
     return html`<p>${data.message}</p>
       <form class="fields" onSubmit=${this.send}>
-        ${Object.entries(data.schema?.properties || {}).map(([name, field]) => html`<label key=${name}>
+        ${Object.entries(data.schema?.properties || {}).map(([name, field]) => html`<label key=${name} class=${field.type === "boolean" ? "check" : ""}>
+          ${field.type === "boolean" && html`<${Field} name=${`field-${name}`} field=${field} />`}
           <span>${field.title || name}${needed.has(name) ? " *" : ""}</span>
-          <${Field} name=${`field-${name}`} field=${field} needed=${needed.has(name)} />
+          ${field.type !== "boolean" && html`<${Field} name=${`field-${name}`} field=${field} needed=${needed.has(name)} />`}
           ${field.description && html`<small>${field.description}</small>`}
         </label>`)}
         <div class="actions"><button class="primary">Send</button>
