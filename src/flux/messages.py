@@ -32,7 +32,20 @@ class ImagePart(Struct, frozen=True, gc=False, tag_field="type", tag="image"):
         return ""
 
 
-UserPart = TextPart | ImagePart
+class FilePart(Struct, frozen=True, gc=False, tag_field="type", tag="file"):
+    """A document beside a text, such as a PDF; `data` is in base64."""
+
+    data: str
+    media_type: str
+    name: str
+
+    @property
+    def text(self) -> str:
+        """Nothing that could be read."""
+        return ""
+
+
+UserPart = TextPart | ImagePart | FilePart
 
 
 class ReasoningPart(Struct, frozen=True, gc=False, tag_field="type", tag="reasoning", omit_defaults=True):

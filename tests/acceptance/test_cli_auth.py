@@ -97,6 +97,9 @@ def test_the_first_admin_lets_others_in(flux: Flux, server: str) -> None:
     refused = flux("principals", "list")
     assert refused.returncode == 1
     assert refused.stderr.startswith("Error: Missing or invalid Authorization header; run `flux auth login`")
+    page = flux("agent", "start", "helper", "--mode", "web", "--port", "0")
+    assert (page.returncode, page.stdout) == (1, "")
+    assert page.stderr == "Agent process started without a token; set FLUX_AUTH_TOKEN or run `flux auth login`\n"
     admin = {"FLUX_AUTH_TOKEN": key}
     created = flux("principals", "create", "ci", "--type", "service_account", "--role", "operator", **admin)
     assert created.stdout == "Created ci (roles: operator).\n"

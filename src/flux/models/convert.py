@@ -15,7 +15,6 @@ from flux.messages import (
     AssistantMessage,
     AssistantPart,
     CallPart,
-    ImagePart,
     Message,
     ReasoningPart,
     StopReason,
@@ -142,7 +141,7 @@ class Converter:
 
 
 def _prompt(message: UserMessage) -> pai.UserPromptPart | None:
-    told = [_user_part(part) for part in message.parts if part.text or isinstance(part, ImagePart)]
+    told = [_user_part(part) for part in message.parts if part.text or not isinstance(part, TextPart)]
     if not told:
         return None
     only = told[0] if len(told) == 1 else None
@@ -150,9 +149,9 @@ def _prompt(message: UserMessage) -> pai.UserPromptPart | None:
 
 
 def _user_part(part: UserPart) -> str | pai.BinaryContent:
-    if isinstance(part, ImagePart):
-        return pai.BinaryContent(base64.b64decode(part.data), media_type=part.media_type)
-    return part.text
+    if isinstance(part, TextPart):
+        return part.text
+    return pai.BinaryContent(base64.b64decode(part.data), media_type=part.media_type)
 
 
 def _tool_return(result: ToolResult, wire_id: str) -> pai.ToolReturnPart:

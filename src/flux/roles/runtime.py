@@ -188,7 +188,10 @@ class Runtime:
 
         :raises InterruptNotFound: this tenant has no such question
         :raises InterruptDecided: it is decided, or its run has ended
+        :raises InvalidInput: `approved` is neither True nor False, or this takes another answer
         """
+        if not isinstance(approved, bool):
+            raise InvalidInput(f"approved must be True or False, not {approved!r:.40}")
         process = await self.process()
         asked = await process.database.read(interrupts.find(self.scope, id))
         if asked is None:
@@ -258,9 +261,10 @@ class Runtime:
 
     async def _say(self, agent: str, prompt: str, session: str | None) -> tuple[str, int, str | None]:
         """Send a message; the session, the seq before it, and its id."""
+        given: Any = prompt
+        if not isinstance(given, str) or not given.strip():
+            raise InvalidInput(f"the prompt must be text that says something, not {given!r:.40}")
         process, scope, message = await self.process(), self.scope, NewMessage(prompt)
-        if not prompt.strip():
-            raise InvalidInput("the prompt is empty")
         known = await self._known(session, agent)
         if known is not None:
             admitted = await process.sessions.send(scope, known, message)

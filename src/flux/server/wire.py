@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from flux.agents.define.memory import shown
 from flux.errors import InvalidInput
 from flux.events import AssistantSaid, Mode, ToolDone, UserSaid, decode
+from flux.server.attached import Files, Images
 from flux.store.agents import AgentVersion
 from flux.store.executions import Execution
 from flux.store.interrupts import Interrupt
@@ -73,6 +74,8 @@ class StartSession(Body):
     name: Text = Field(default="default", min_length=1, max_length=256)
     message: Text | None = Field(default=None, min_length=1)
     model: Text | None = None
+    images: Images
+    files: Files
     workspace: str | None = Field(default=None, min_length=1, max_length=4096)
 
 
@@ -82,6 +85,8 @@ class SendMessage(Body):
     message: Text = Field(min_length=1)
     mode: Mode = "queue"
     model: Text | None = None
+    images: Images
+    files: Files
     agent: Text | None = Field(default=None, description="whose session it has to be; none: anybody's")
 
 

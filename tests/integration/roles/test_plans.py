@@ -1,7 +1,7 @@
 """Typed plans: stored, approved by a person, executed action by action, and told about."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -255,3 +255,5 @@ async def test_only_approvals_are_approved_and_only_those_there_are(tmp_path: Pa
             await runtime.respond_to_approval(asked.pending_approvals[0].id, approved=True)
         with pytest.raises(InterruptNotFound):
             await runtime.respond_to_approval("nothing", approved=True)
+        with pytest.raises(InvalidInput, match="True or False"):
+            await runtime.respond_to_approval(asked.pending_approvals[0].id, approved=cast(Any, "no"))

@@ -95,7 +95,7 @@ async def test_who_is_not_there_cannot_be_called(tmp_path: Path) -> None:
             await runtime.run_specialist("doer", "x")
         with pytest.raises(SessionNotFound):
             await runtime.settled("nothing")
-        with pytest.raises(InvalidInput, match="empty"):
+        with pytest.raises(InvalidInput, match="must be text"):
             await runtime.run(" ")
         with pytest.raises(AgentNotFound):
             runtime.definition("bos")

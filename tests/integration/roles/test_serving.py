@@ -10,13 +10,16 @@ import pytest
 from flux.agents.define.definition import define
 from flux.agents.process import open_process
 from flux.client import FluxClient
+from flux.client.transport import InProcessTransport
 from flux.engine.intake.answers import Decision
 from flux.engine.intake.inputs import NewMessage
 from flux.errors import InvalidInput, Unauthorized
 from flux.roles import Runtime
+from flux.server.app import create_app
 from flux.server.oidc import Tokens
 from flux.settings import ApiKeys, Auth, Oidc, Settings
 from flux.store.database import LOCAL, one
+from flux.surfaces.cli.connect import EMBEDDED
 from tests.integration.auth.issuer import AUDIENCE, ISSUER, Issuer
 from tests.integration.roles.shop import USUAL, Shop
 
@@ -82,6 +85,9 @@ async def test_sessions_of_a_runtime_run_where_its_functions_are(tmp_path: Path)
         row = await stranger.sessions.get(runtime.scope, asked.session)
         assert (row.state, row.pool) == ("scheduled", "runtime=acme")
         assert not stranger.offer.takes(row.pool, row.requests)
+        stranger.operator = runtime.scope
+        async with FluxClient(EMBEDDED, transport=InProcessTransport(create_app(stranger, operator=True))) as client:
+            assert "labels runtime=acme" in (await client.get("/agents/counter"))["problems"][-1]
     async with shop.open(tmp_path) as runtime:
         assert (await runtime.settled("desk")).text == "All done."
 

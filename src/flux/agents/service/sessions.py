@@ -97,7 +97,10 @@ class Agents:
 
     def problems(self, found: AgentVersion) -> list[str]:
         """What keeps an agent from running in this process now."""
-        return self._binder.problems(AgentDefinition.from_json(found.definition))
+        try:
+            return self._binder.problems(AgentDefinition.from_json(found.definition))
+        except DefinitionInvalid as error:  # of a model that another process has
+            return [str(error)]
 
     async def offered(self, found: AgentVersion) -> list[str]:
         """The names of an agent's tools, as far as its definition tells; none where they do not exist here."""
@@ -353,7 +356,8 @@ class Sessions:
 
         :raises TooLarge: it is
         """
-        size = len(message.text.encode()) if message else 0
+        texts = (message.text, *(part.text for part in message.beside)) if message else ()
+        size = sum(len(text.encode()) for text in texts)
         if size > self._max_message:
             raise TooLarge(
                 f"the message has {size:,} bytes, the limit is {self._max_message:,}; send a file's path instead"
@@ -363,6 +367,8 @@ class Sessions:
 def _check_options(message: NewMessage | None) -> None:
     if message is not None and message.options.get("model"):
         raise InvalidInput("model: this agent talks by a workflow of its own, which chooses its models")
+    if message is not None and message.beside:
+        raise InvalidInput("images and files: this agent talks by a workflow of its own, which is given text alone")
 
 
 def _check_workspace(workspace: str | None) -> None:

@@ -9,6 +9,8 @@ from pydantic import AfterValidator
 
 from flux.agents.define.definition import AgentDefinition, define
 from flux.agents.parts.rights import permission_for, withheld
+from flux.agents.process import Process
+from flux.engine.dispatching.pools import pool_of_agent
 from flux.errors import DefinitionInvalid
 from flux.server.auth import caller_of
 from flux.server.context import chosen, process_of, scope_of
@@ -92,8 +94,16 @@ async def delete_agent(request: Request, name: str) -> None:
 
 def _told(request: Request, found: AgentVersion) -> dict[str, Any]:
     """An agent, with what keeps it from running here now."""
-    agents = process_of(request).agents
-    return _row(request, found) | {"problems": agents.problems(found)}
+    process = process_of(request)
+    return _row(request, found) | {"problems": [*process.agents.problems(found), *_elsewhere(process, found)]}
+
+
+def _elsewhere(process: Process, found: AgentVersion) -> list[str]:
+    """That nobody here takes its sessions; between processes that is no problem, for another worker may."""
+    pool = pool_of_agent(found.definition)
+    if process.offer.takes(pool, None) or not process.settings.database.startswith("sqlite:"):
+        return []
+    return [f"its sessions run on workers with the labels {pool}, which this process does not have"]
 
 
 def _row(request: Request, found: AgentVersion) -> dict[str, Any]:
