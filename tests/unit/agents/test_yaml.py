@@ -53,7 +53,7 @@ def tried(work: Callable[[], Any]) -> Any:
         ("a: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
         ("a: !!python/name:os.system", "could not determine a constructor"),
         ("a: b\n---\na: c\n", "agent.yaml: line"),
-        ("[" * 5000, "agent.yaml: "),
+        ("[" * 5000, "agent.yaml: lists or mappings are nested too deeply"),
         ("a: \x00", "agent.yaml: "),
         ("a: 2024-13-45", "agent.yaml: "),
         ("? [a, b]\n: c", "agent.yaml: "),

@@ -47,7 +47,7 @@ FIELDS = (
     click.option("--skills-dir", type=click.Path(), help="A directory of skills; they are stored with the agent."),
     click.option("--strict", is_flag=True, help="Refuse skills that break the published rules."),
     click.option("--planning/--no-planning", default=None, help="Let the agent make plans and work by them."),
-    click.option("--max-tool-calls", type=int, metavar="N", help="Calls of tools that one run may make."),
+    click.option("--max-tool-calls", type=int, metavar="N", help="Answers of one run that may call tools."),
     click.option("--max-tokens", type=int, metavar="N", help="Longest visible answer, in tokens."),
     click.option(
         "--reasoning-effort",
