@@ -21,8 +21,6 @@ from tests.crash.workflows import UNKNOWN
 
 #: Commits beyond those of the first run, in case another run has more.
 MARGIN = 3
-#: Processes at a time: a workflow spends most of its time asleep.
-AT_ONCE = 4
 
 
 @pytest.fixture
