@@ -18,7 +18,7 @@ from flux.engine.intake.inputs import NewMessage
 from flux.errors import InterruptDecided
 from flux.store.database import LOCAL
 from flux.store.feed import Cursor
-from tests.crash import compacting, hooks, opening, planning, roles
+from tests.crash import compacting, harnesses, hooks, opening, planning, roles
 from tests.crash.actors import MANY, MODELS, tools
 from tests.crash.flows import FLOWS
 from tests.crash.stage import Plan, Stage
@@ -168,7 +168,7 @@ async def all_idle(stage: Stage) -> None:
 SCENARIOS: dict[str, Callable[[Stage], Awaitable[None]]] = {
     scenario.__name__: scenario for scenario in (chat, admit, ask, answer, work, say_more, long, family, crowd, recover)
 } | FLOWS
-SCENARIOS |= planning.SCENARIOS | hooks.SCENARIOS | roles.SCENARIOS
+SCENARIOS |= planning.SCENARIOS | hooks.SCENARIOS | roles.SCENARIOS | harnesses.SCENARIOS
 SCENARIOS["conversation"] = conversation
 SCENARIOS["compacting"] = compacting.compacting
 

@@ -168,7 +168,9 @@ def _call(call: ToolCall, wire_id: str, attached: dict[str, Any]) -> pai.ToolCal
     return pai.ToolCallPart(call.name, args, wire_id, **attached)
 
 
-def answer(response: pai.ModelResponse, *, provider: str, model: str, cost: float | None) -> AssistantMessage:
+def answer(
+    response: pai.ModelResponse, *, provider: str, model: str, priced: tuple[Usage, float | None]
+) -> AssistantMessage:
     """The provider's answer as ours; parts of unknown kinds are left out.
 
     An output limit may have cut a tool call off: such a call is dropped, it must never run.
@@ -192,8 +194,8 @@ def answer(response: pai.ModelResponse, *, provider: str, model: str, cost: floa
         parts=tuple(parts),
         calls=tuple(calls),
         stop=_STOPS.get(response.finish_reason, "calls" if calls else "stop"),
-        usage=usage(response),
-        cost=cost,
+        usage=priced[0],
+        cost=priced[1],
         model=model,
     )
 

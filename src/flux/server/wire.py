@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from flux.agents.define.memory import shown
 from flux.errors import InvalidInput
 from flux.events import AssistantSaid, Mode, ToolDone, UserSaid, decode
+from flux.messages import tokens_of
 from flux.server.attached import Files, Images
 from flux.store.agents import AgentVersion
 from flux.store.executions import Execution
@@ -228,7 +229,7 @@ def session_row(row: Execution) -> dict[str, Any]:
         "run": row.run_id,
         "head": row.head,
         "turns": row.turns,
-        "usage": {**msgspec.structs.asdict(spent.tokens), "total": spent.tokens.total, "cost": spent.cost},
+        "usage": {**tokens_of(spent.tokens), "total": spent.tokens.total, "cost": spent.cost},
         "last_error": row.last_error,
         "started_at": row.created,
         "updated_at": row.updated,
