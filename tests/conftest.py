@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -26,13 +26,29 @@ def require_tool(pytestconfig: pytest.Config) -> Callable[[str], str]:
         path = shutil.which(name, path=f"{NODE_PROGRAMS}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
         if path is not None:
             return path
-        pytestconfig.stash[LACKING].add(name)
-        lack = f"{name} is not on this machine"
-        if os.environ.get("FLUX_TEST_REQUIRE") == "all":
-            pytest.fail(lack)
-        pytest.skip(lack)
+        lack(pytestconfig, name)
 
     return require
+
+
+@pytest.fixture(scope="session")
+def require_package(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Return a function that skips (or fails) the test that needs a package of Node which is not there."""
+
+    def require(name: str) -> None:
+        if not (NODE_PROGRAMS.parent / name).exists():
+            lack(pytestconfig, name)
+
+    return require
+
+
+def lack(config: pytest.Config, name: str) -> NoReturn:
+    """Skip, or fail, a test that needs what this machine lacks."""
+    config.stash[LACKING].add(name)
+    said = f"{name} is not on this machine"
+    if os.environ.get("FLUX_TEST_REQUIRE") == "all":
+        pytest.fail(said)
+    pytest.skip(said)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -32,7 +32,7 @@ from flux.events import (
     UserSaid,
     decode,
 )
-from flux.messages import ImagePart, ReasoningPart, ToolCall, text_of
+from flux.messages import FilePart, ImagePart, ReasoningPart, ToolCall, text_of
 
 #: The type of the first line, and the version of the format.
 HEADER, FORMAT = "flux_session", 1
@@ -133,7 +133,9 @@ class Markdown:
             return ""
         at, said = self._said.pop(id)
         images = sum(isinstance(part, ImagePart) for part in said.parts)
-        beside = f"\n> {images} image{'' if images == 1 else 's'}, not shown here\n" if images else ""
+        named = [f"{images} image{'' if images == 1 else 's'}"] if images else []
+        named += [part.name for part in said.parts if isinstance(part, FilePart)]
+        beside = f"\n> {', '.join(named)}, not shown here\n" if named else ""
         return f"\n## User{note}\n\n<sub>{_when(at)}</sub>\n\n{text_of(said.parts).strip()}\n{beside}"
 
     def _assistant(self, said: AssistantSaid, at: float) -> str:

@@ -32,7 +32,20 @@ class ImagePart(Struct, frozen=True, gc=False, tag_field="type", tag="image"):
         return ""
 
 
-UserPart = TextPart | ImagePart
+class FilePart(Struct, frozen=True, gc=False, tag_field="type", tag="file"):
+    """A document beside a text, such as a PDF; `data` is in base64."""
+
+    data: str
+    media_type: str
+    name: str
+
+    @property
+    def text(self) -> str:
+        """Nothing that could be read."""
+        return ""
+
+
+UserPart = TextPart | ImagePart | FilePart
 
 
 class ReasoningPart(Struct, frozen=True, gc=False, tag_field="type", tag="reasoning", omit_defaults=True):
@@ -68,13 +81,43 @@ class ToolCall(Struct, frozen=True, gc=False, omit_defaults=True):
     invalid: str | None = None
 
 
+class Costs(Struct, frozen=True, gc=False, omit_defaults=True):
+    """The parts of a price in US dollars. `input` is that of tokens which no cache had to do with."""
+
+    input: float = 0.0
+    output: float = 0.0
+    cache_read: float = 0.0
+    cache_write: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """All of them together."""
+        return self.input + self.output + self.cache_read + self.cache_write
+
+    def plus(self, other: Costs, times: float = 1.0) -> Costs:
+        """With so many times the others."""
+        return Costs(
+            self.input + times * other.input,
+            self.output + times * other.output,
+            self.cache_read + times * other.cache_read,
+            self.cache_write + times * other.cache_write,
+        )
+
+
+FREE = Costs()
+
+
 class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
-    """Tokens of one or more model calls; `input` includes `cache_read` and `cache_write`."""
+    """Tokens of one or more model calls; `input` includes `cache_read` and `cache_write`.
+
+    `costs` are what they cost as far as the table of prices knows their model.
+    """
 
     input: int = 0
     output: int = 0
     cache_read: int = 0
     cache_write: int = 0
+    costs: Costs = FREE
 
     @property
     def total(self) -> int:
@@ -87,6 +130,7 @@ class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
             self.output + other.output,
             self.cache_read + other.cache_read,
             self.cache_write + other.cache_write,
+            self.costs.plus(other.costs) if other.costs is not FREE else self.costs,
         )
 
     def __sub__(self, other: Usage) -> Usage:
@@ -95,7 +139,13 @@ class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
             self.output - other.output,
             self.cache_read - other.cache_read,
             self.cache_write - other.cache_write,
+            self.costs.plus(other.costs, -1) if other.costs is not FREE else self.costs,
         )
+
+
+def tokens_of(usage: Usage) -> dict[str, int]:
+    """The counts of tokens alone, by their names."""
+    return {key: getattr(usage, key) for key in ("input", "output", "cache_read", "cache_write")}
 
 
 @final

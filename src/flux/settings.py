@@ -59,6 +59,10 @@ class Auth(Struct, frozen=True, forbid_unknown_fields=True):
         return self.api_keys.enabled or self.oidc.enabled
 
 
+#: Requests per second and runs of one principal where auth is on and nothing is set.
+SHARED_RATE, SHARED_RUNS = 200.0, 1_000
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """What an operator can set; times in seconds, sizes in bytes. `home` holds all state.
 
@@ -68,7 +72,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     agents that name none.
     `secret_key_command` prints the key of secrets. `keys` names the secret that holds the key of a provider:
     `[flux.ai.keys]`. Of the limits `max_…`, 0 is none: `max_runs` and `max_requests_per_second` hold for each
-    principal, `max_queued_messages` for each session, `max_queued_runs` for all that wait for a worker.
+    principal, `max_queued_messages` for each session, `max_queued_runs` for all that wait for a worker. None: what
+    `request_rate` and `runs` say.
     """
 
     home: Path
@@ -93,8 +98,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     elicitation_window: Annotated[float, Meta(ge=0)] = 30.0
     max_message_bytes: Annotated[int, Meta(ge=1)] = 1_000_000
     max_header_bytes: Annotated[int, Meta(ge=1024)] = 65_536
-    max_requests_per_second: Annotated[float, Meta(ge=0)] = 0.0
-    max_runs: Annotated[int, Meta(ge=0)] = 0
+    max_requests_per_second: Annotated[float, Meta(ge=0)] | None = None
+    max_runs: Annotated[int, Meta(ge=0)] | None = None
     max_queued_messages: Annotated[int, Meta(ge=0)] = 1_000
     max_queued_runs: Annotated[int, Meta(ge=0)] = 100_000
     max_readers: Annotated[int, Meta(ge=0)] = 20_000
@@ -111,6 +116,20 @@ class Settings(Struct, frozen=True, kw_only=True):
     def database(self) -> str:
         """The database URL; by default one SQLite file in `home`."""
         return self.database_url or f"sqlite:///{self.home / 'flux.db'}"
+
+    @property
+    def request_rate(self) -> float:
+        """Requests of a principal per second; one that shares the server with others must leave them some."""
+        return _shared(self.auth, SHARED_RATE, self.max_requests_per_second)
+
+    @property
+    def runs(self) -> int:
+        """Runs of a principal that may be scheduled or running."""
+        return int(_shared(self.auth, SHARED_RUNS, self.max_runs))
+
+
+def _shared(auth: Auth, most: float, given: float | None) -> float:
+    return given if given is not None else most if auth.enabled else 0
 
 
 _SCALARS = [f for f in Settings.__struct_fields__ if f not in ("providers", "keys", "auth")]

@@ -68,4 +68,6 @@ def _one_line(error: Exception) -> str:
         problem = str(error.problem)
         remedy = next((remedy for part, remedy in REMEDIES.items() if part in problem), problem)
         return f"line {mark.line + 1}, column {mark.column + 1}: {remedy}"
+    if isinstance(error, RecursionError):
+        return "lists or mappings are nested too deeply"
     return " ".join(str(error).split()) or type(error).__name__

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from tests.crash.databases import fresh_schema
 from tests.crash.process import Zygote
 from tests.crash.sweep import NewDatabase, zygotes_of
 from tests.integration.conftest import postgres, postgres_url
+from tests.scale.machines import Machines, machines
 
 __all__ = ["postgres", "postgres_url"]
 
@@ -29,3 +31,10 @@ def new_database(request: pytest.FixtureRequest) -> Iterator[NewDatabase]:
     server: str = request.getfixturevalue("postgres")
     with ExitStack() as stack:
         yield lambda: stack.enter_context(fresh_schema(server))
+
+
+@pytest.fixture
+def many(tmp_path: Path, postgres_url: str) -> Iterator[Machines]:
+    """Servers and workers on one database, as many as a test starts."""
+    with machines(tmp_path, postgres_url) as made:
+        yield made

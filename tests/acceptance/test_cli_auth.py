@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from flux.surfaces.cli.main import main
-from tests.provider import AUDIENCE, CLIENT, PACKAGES, identity_provider, visit
+from tests.provider import AUDIENCE, CLIENT, identity_provider, visit
 
 
 class Ended(NamedTuple):
@@ -53,10 +53,9 @@ def flux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 @pytest.fixture
-def issuer(require_tool: Callable[[str], str]) -> Iterator[str]:
+def issuer(require_tool: Callable[[str], str], require_package: Callable[[str], None]) -> Iterator[str]:
     node = require_tool("node")
-    if not (PACKAGES.parent / "node_modules" / "oidc-provider").exists():
-        pytest.skip("oidc-provider is not installed")
+    require_package("oidc-provider")
     with identity_provider(node) as url:
         yield url
 
@@ -98,6 +97,9 @@ def test_the_first_admin_lets_others_in(flux: Flux, server: str) -> None:
     refused = flux("principals", "list")
     assert refused.returncode == 1
     assert refused.stderr.startswith("Error: Missing or invalid Authorization header; run `flux auth login`")
+    page = flux("agent", "start", "helper", "--mode", "web", "--port", "0")
+    assert (page.returncode, page.stdout) == (1, "")
+    assert page.stderr == "Agent process started without a token; set FLUX_AUTH_TOKEN or run `flux auth login`\n"
     admin = {"FLUX_AUTH_TOKEN": key}
     created = flux("principals", "create", "ci", "--type", "service_account", "--role", "operator", **admin)
     assert created.stdout == "Created ci (roles: operator).\n"

@@ -14,6 +14,9 @@ from tests.crash.process import Zygote, set_fault
 from tests.crash.stage import Plan
 from tests.crash.sweep import FINISHED, KILLED
 
+#: Each commit is on disk.
+FULL = {"synchronous": "full"}
+
 
 @pytest.fixture(scope="module")
 def zygote(require_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
@@ -31,7 +34,7 @@ def home(tmp_path: Path) -> Path:
 
 def faults_after(zygote: Zygote, home: Path, lost: judge.Found | None) -> list[str]:
     """Recover after a power cut; what is wrong then."""
-    status = zygote.play(Plan(str(home)))
+    status = zygote.play(Plan(str(home), settings=FULL))
     if status != FINISHED:
         return [f"recovery ended with {status}: {(home / 'log').read_text()[-2000:]}"]
     found = judge.session(home)
@@ -47,7 +50,7 @@ def test_a_power_cut_after_any_commit_loses_nothing_that_was_committed(zygote: Z
     while status == KILLED:
         n += 1
         home = tmp_path / str(n)
-        status = zygote.play(Plan(str(home), crash=f"after:{n}"))
+        status = zygote.play(Plan(str(home), crash=f"after:{n}", settings=FULL))
         committed = judge.sessions(home)
         cut_power(home)
         left = judge.sessions(home)
@@ -64,7 +67,7 @@ def test_a_once_call_in_flight_at_a_power_cut_has_its_intent_on_disk(
     zygote: Zygote, home: Path, moment: str, happened: int
 ) -> None:
     set_fault(home, f"{moment} pay")
-    assert zygote.play(Plan(str(home))) == KILLED
+    assert zygote.play(Plan(str(home), settings=FULL)) == KILLED
     cut_power(home)
     left = judge.session(home)
     assert [entry.name for entry in left.entries(ToolStarted)][-1] == "pay"
@@ -81,5 +84,5 @@ def test_a_power_cut_under_normal_loses_the_last_commits_and_leaves_a_usable_hom
     cut_power(home)
     left = judge.sessions(home)
     assert left == [] or left[0].row.head < committed.row.head
-    assert zygote.play(Plan(str(home))) == FINISHED
+    assert zygote.play(Plan(str(home), settings=FULL)) == FINISHED
     assert judge.faults(judge.session(home)) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -16,13 +17,18 @@ from flux.events import InterruptAnswered
 from tests.crash import flow_judge, judge
 from tests.crash.process import Zygote, set_fault, wait_for_line
 from tests.crash.stage import EXIT, Plan
-from tests.crash.sweep import FINISHED, KILLED, NewDatabase, moments, sweep
+from tests.crash.sweep import FINISHED, KILLED, NewDatabase, moments, sweep, zygotes_of
 from tests.crash.workflows import UNKNOWN
 
 #: Commits beyond those of the first run, in case another run has more.
 MARGIN = 3
-#: Processes at a time: a workflow spends most of its time asleep.
-AT_ONCE = 4
+
+
+@pytest.fixture(scope="module")
+def zygotes() -> Iterator[list[Zygote]]:
+    """Some more than there are cores: a workflow spends most of its time asleep."""
+    with zygotes_of(4) as made:
+        yield made
 
 
 @pytest.fixture

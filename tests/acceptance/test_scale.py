@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -20,7 +18,6 @@ from tests.scale.machines import (
     has_ended,
     is_idle,
     ledger_faults,
-    machines,
     make_cashier,
     payment_faults,
     register_ledger,
@@ -29,12 +26,6 @@ from tests.scale.machines import (
     start_session,
     until,
 )
-
-
-@pytest.fixture
-def many(tmp_path: Path, postgres_url: str) -> Iterator[Machines]:
-    with machines(tmp_path, postgres_url) as made:
-        yield made
 
 
 def two_workers(many: Machines) -> dict[str, Started]:

@@ -35,12 +35,6 @@ from tests.scale.private import Postgres, private_postgres
 
 
 @pytest.fixture
-def many(tmp_path: Path, postgres_url: str) -> Iterator[Machines]:
-    with machines(tmp_path, postgres_url) as made:
-        yield made
-
-
-@pytest.fixture
 def private(pytestconfig: pytest.Config) -> Iterator[Postgres]:
     with private_postgres(pytestconfig) as server:
         yield server

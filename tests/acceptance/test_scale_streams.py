@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from tests.scale.machines import GUARD, Machines, call, machines
-
-
-@pytest.fixture
-def many(tmp_path: Path, postgres_url: str) -> Iterator[Machines]:
-    with machines(tmp_path, postgres_url) as made:
-        yield made
+from tests.scale.machines import GUARD, Machines, call
 
 
 @pytest.mark.behaviour("scale:streams:moves")

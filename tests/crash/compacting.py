@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
 
-from flux.agents.define.definition import define
 from flux.agents.history.prompt import build
 from flux.agents.history.transcript import Transcript
-from flux.agents.process import Process, open_process
 from flux.agents.turn import compaction
 from flux.engine.intake.inputs import NewMessage
 from flux.events import ChatResponse, CompactDone, Compacted, ToolDone
 from flux.messages import ToolResult, UserMessage, text_of
 from flux.models.base import ModelEvent, ModelLimits, ModelRequest
-from flux.settings import Settings
 from flux.store import artifacts, log
 from flux.store.artifacts import Artifact
 from flux.store.database import LOCAL
@@ -27,6 +21,7 @@ from flux.testing import Call, Reply, ScriptedModel
 from flux.tools.base import Tool, ToolContext
 from flux.tools.function import tool_of
 from tests.crash import actors, judge
+from tests.crash.opening import opened
 from tests.crash.stage import Stage
 
 LONG = "\n".join(f"row {n}" for n in range(5_000))
@@ -74,29 +69,18 @@ def tools(stage: Stage) -> dict[str, Tool]:
     return {"tell": tool_of(tell, effect="read"), "pay": tool_of(pay, effect="once")}
 
 
-@asynccontextmanager
-async def opened(stage: Stage) -> AsyncIterator[Process]:
-    """Flux on the plan's home, with an agent whose window is small."""
-    plan, model = stage.plan, CompactingModel(stage)
-    async with open_process(
-        Settings(home=stage.home / "flux", database_url=plan.database, **plan.settings),
-        environment=dict(os.environ),
-        workspace=stage.home,
-        factories={"crash": lambda _: model},
-        tools=tools(stage),
-        observer=stage.commits,
-        worker=plan.worker,
-    ) as process:
-        stage.process = process
-        fields: dict[str, Any] = {"name": "keeper", "model": "crash/test", "tools": ["tell", "pay"]}
-        fields["compaction"] = {"keep_recent_tokens": 300}
-        await process.agents.put(LOCAL, define(fields), create=True, update=True)
-        yield process
+#: An agent whose window is small.
+KEEPER = {
+    "name": "keeper",
+    "model": "crash/test",
+    "tools": ["tell", "pay"],
+    "compaction": {"keep_recent_tokens": 300},
+}
 
 
 async def compacting(stage: Stage) -> None:
     """A huge result in a small window, a request to compact, and one more message."""
-    async with opened(stage) as process:
+    async with opened(stage, CompactingModel(stage), tools(stage), KEEPER) as process:
         sessions = process.sessions
         id = (await sessions.start(LOCAL, "keeper", NewMessage("Do it."), instance="desk", key="first")).id
         await stage.until_state(id, "idle")

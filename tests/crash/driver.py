@@ -6,21 +6,19 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
 
 import msgspec
 
-from flux.agents.define.definition import define
-from flux.agents.process import Process, open_process
+from flux.agents.process import Process
 from flux.engine.intake.answers import Decision
 from flux.engine.intake.inputs import NewMessage
 from flux.errors import InterruptDecided
-from flux.settings import Settings
 from flux.store.database import LOCAL
 from flux.store.feed import Cursor
-from tests.crash import compacting, hooks, planning, roles
+from tests.crash import compacting, harnesses, hooks, opening, planning, roles
 from tests.crash.actors import MANY, MODELS, tools
 from tests.crash.flows import FLOWS
 from tests.crash.stage import Plan, Stage
@@ -36,24 +34,9 @@ HAND = {**CLERK, "name": "hand", "description": "does it"}
 CLERKS = {"family": {**CLERK, "tools": ["pay"], "subagents": [HAND]}}
 
 
-@asynccontextmanager
-async def opened(stage: Stage, model: str = "test") -> AsyncIterator[Process]:
+def opened(stage: Stage, model: str = "test") -> AbstractAsyncContextManager[Process]:
     """Flux on the plan's home, with the agent `clerk`."""
-    plan = stage.plan
-    settings = Settings(home=stage.home / "flux", database_url=plan.database, **plan.settings)
-    live = MODELS[model](stage)
-    async with open_process(
-        settings,
-        environment=dict(os.environ),
-        workspace=stage.home,
-        factories={"crash": lambda _: live},
-        tools=tools(stage),
-        observer=stage.commits,
-        worker=plan.worker,
-    ) as process:
-        stage.process = process
-        await process.agents.put(LOCAL, define(CLERKS.get(model, CLERK)), create=True, update=True)
-        yield process
+    return opening.opened(stage, MODELS[model](stage), tools(stage), CLERKS.get(model, CLERK))
 
 
 async def start(stage: Stage, text: str = "Do it.") -> str:
@@ -185,7 +168,7 @@ async def all_idle(stage: Stage) -> None:
 SCENARIOS: dict[str, Callable[[Stage], Awaitable[None]]] = {
     scenario.__name__: scenario for scenario in (chat, admit, ask, answer, work, say_more, long, family, crowd, recover)
 } | FLOWS
-SCENARIOS |= planning.SCENARIOS | hooks.SCENARIOS | roles.SCENARIOS
+SCENARIOS |= planning.SCENARIOS | hooks.SCENARIOS | roles.SCENARIOS | harnesses.SCENARIOS
 SCENARIOS["conversation"] = conversation
 SCENARIOS["compacting"] = compacting.compacting
 

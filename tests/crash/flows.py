@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from flux.agents.process import Process, open_process
+from flux.agents.process import Process
 from flux.engine.intake.answers import Decision
 from flux.engine.workflows import embedded
 from flux.errors import NotPaused
-from flux.settings import Settings
 from flux.store import interrupts
 from flux.store.database import LOCAL, Steps
 from flux.store.opening import open_database
-from tests.crash import workflows
+from tests.crash import opening, workflows
 from tests.crash.actors import FamilyModel
 from tests.crash.stage import Stage
 
@@ -28,18 +27,7 @@ ANSWER = {"city": "Rome"}
 @asynccontextmanager
 async def opened(stage: Stage) -> AsyncIterator[Process]:
     """Flux on the plan's home, with the workflows of the crash tests."""
-    plan = stage.plan
-    settings = Settings(home=stage.home / "flux", database_url=plan.database, **plan.settings)
-    live = FamilyModel(stage)
-    async with open_process(
-        settings,
-        environment=dict(os.environ),
-        workspace=stage.home,
-        factories={"crash": lambda _: live},
-        observer=stage.commits,
-        worker=plan.worker,
-    ) as process:
-        stage.process = process
+    async with opening.opened(stage, FamilyModel(stage)) as process:
         await process.workflows.register(LOCAL, Path(workflows.__file__).read_bytes())
         yield process
 
@@ -157,7 +145,7 @@ async def script(stage: Stage, run: Callable[[], Awaitable[Any]]) -> None:
     os.environ["FLUX_DATABASE_URL"] = database_of(stage)
 
     async def observed(url: str, **more: Any) -> Any:
-        return await open_database(url, observer=stage.commits, **more)
+        return await open_database(url, observer=stage.commits, **more | {"synchronous": "normal"})
 
     with patch.object(embedded, "open_database", observed):
         context = await run()

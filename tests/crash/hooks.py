@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,18 +11,16 @@ from typing import Any
 
 import msgspec
 
-from flux.agents.define.definition import define
-from flux.agents.process import open_process
 from flux.agents.webhooks import deliverer
 from flux.engine.intake.answers import Decision
 from flux.engine.intake.inputs import NewMessage
 from flux.errors import WebhookExists
 from flux.events import RUN_ENDS, ApprovalRequired
-from flux.settings import Settings
 from flux.store.database import LOCAL
 from flux.webhooks import verify
 from tests.crash import judge
 from tests.crash.actors import MODELS, tools
+from tests.crash.opening import opened
 from tests.crash.stage import Stage
 
 #: Seconds that the receiver gets; a process that was killed held what it sent for twice as long.
@@ -77,20 +74,10 @@ def receiving(home: Path) -> Iterator[Receiver]:
 
 async def hooked(stage: Stage) -> None:
     """An approval and two answers, all told to the webhook; until nothing is left to be told."""
-    plan, live = stage.plan, MODELS["test"](stage)
     deliverer.BACKOFFS = (0.2,) * 50  # a busy machine may miss the time-out, and this process lives for seconds
-    settings = {**plan.settings, "webhook_hosts": ("127.0.0.1",), "webhook_timeout": TIMEOUT}
-    async with open_process(
-        Settings(home=stage.home / "flux", database_url=plan.database, **settings),
-        environment=dict(os.environ),
-        workspace=stage.home,
-        factories={"crash": lambda _: live},
-        tools=tools(stage),
-        observer=stage.commits,
-    ) as process:
-        stage.process = process
-        fields = {"name": "clerk", "model": "crash/test", "tools": ["look", "note", "pay", "wipe"]}
-        await process.agents.put(LOCAL, define(fields), create=True, update=True)
+    settings = {"webhook_hosts": ("127.0.0.1",), "webhook_timeout": TIMEOUT}
+    fields = {"name": "clerk", "model": "crash/test", "tools": ["look", "note", "pay", "wipe"]}
+    async with opened(stage, MODELS["test"](stage), tools(stage), fields, **settings) as process:
         await _create(stage)
         admitted = await process.sessions.start(LOCAL, "clerk", NewMessage("Do it."), instance="desk", key="first")
         await process.sessions.send(LOCAL, admitted.id, NewMessage("Thank you."), key="second")

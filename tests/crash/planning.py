@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
-from flux.agents.define.definition import define
-from flux.agents.process import Process, open_process
+from flux.agents.process import Process
 from flux.engine.intake.answers import Decision
 from flux.engine.intake.inputs import NewMessage
 from flux.errors import InterruptDecided
 from flux.events import ChatResponse, Entry, InterruptAnswered, Planned, PlanReview, ToolDone
-from flux.settings import Settings
 from flux.store import artifacts
 from flux.store.artifacts import Artifact
 from flux.store.database import LOCAL
@@ -24,7 +21,7 @@ from flux.store.opening import open_database
 from flux.testing import Call, Reply, ScriptedModel
 from flux.tools.base import Tool, ToolContext
 from flux.tools.function import tool_of
-from tests.crash import actors, judge
+from tests.crash import actors, judge, opening
 from tests.crash.stage import Stage
 
 FIRST = [{"name": "count"}, {"name": "pay", "depends_on": ["count"]}, {"name": "file", "depends_on": ["pay"]}]
@@ -79,26 +76,19 @@ def tools(stage: Stage) -> dict[str, Tool]:
     return {"tell": tool_of(tell, effect="idempotent"), "pay": tool_of(pay, effect="once")}
 
 
-@asynccontextmanager
-async def opened(stage: Stage) -> AsyncIterator[Process]:
+#: An agent that plans.
+PLANNER = {
+    "name": "planner",
+    "model": "crash/test",
+    "tools": ["tell", "pay"],
+    "planning": True,
+    "approve_plan": True,
+}
+
+
+def opened(stage: Stage) -> AbstractAsyncContextManager[Process]:
     """Flux on the plan's home, with an agent that plans."""
-    plan = stage.plan
-    model = PlanningModel(stage)
-    async with open_process(
-        Settings(home=stage.home / "flux", database_url=plan.database, **plan.settings),
-        environment=dict(os.environ),
-        workspace=stage.home,
-        factories={"crash": lambda _: model},
-        tools=tools(stage),
-        observer=stage.commits,
-        worker=plan.worker,
-    ) as process:
-        stage.process = process
-        fields = {"name": "planner", "model": "crash/test", "tools": ["tell", "pay"]}
-        await process.agents.put(
-            LOCAL, define(fields | {"planning": True, "approve_plan": True}), create=True, update=True
-        )
-        yield process
+    return opening.opened(stage, PlanningModel(stage), tools(stage), PLANNER)
 
 
 async def start(stage: Stage) -> str:

@@ -29,12 +29,12 @@ from flux.roles import (
     define_tenant,
     define_tool,
 )
-from flux.settings import Settings
 from flux.store import executions, log
 from flux.store.database import Scope
 from flux.store.opening import open_database
 from flux.testing import Call, Reply, ScriptedModel
 from tests.crash import judge
+from tests.crash.opening import settings_of
 from tests.crash.stage import Stage
 
 OWNER = Scope("shop", "local")
@@ -128,7 +128,7 @@ async def opened(stage: Stage) -> AsyncIterator[Runtime]:
     """The runtime on the plan's home."""
     plan = stage.plan
     runtime = runtime_of(stage).on(
-        settings=Settings(home=stage.home / "flux", database_url=plan.database, **plan.settings),
+        settings=settings_of(stage),
         environment=dict(os.environ),
         workspace=stage.home,
         observer=stage.commits,

@@ -1,7 +1,7 @@
 """What a process that is going to die has at hand: its plan, its faults, and the records the judge reads.
 
 A fault is a file `faults/POINT` in the home that says what happens there: `kill`, `exit`, `stop` or `term`. It
-happens once, `kill always` each time. Everything that the judge reads is on disk before a fault strikes.
+happens once, `kill always` each time. Everything that the judge reads is in its file before a fault strikes.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class Stage:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.home = Path(plan.home)
-        self.effects = EffectCounter(self.home / "effects")
-        self.calls = EffectCounter(self.home / "calls")
-        self.seen = EffectCounter(self.home / "seen")
+        self.effects = EffectCounter(self.home / "effects", sync=False)
+        self.calls = EffectCounter(self.home / "calls", sync=False)
+        self.seen = EffectCounter(self.home / "seen", sync=False)
         self.reader_saw = asyncio.Event()
         self.commits = Commits(plan)
         self.process: Process

@@ -81,7 +81,7 @@ def test_a_check_takes_twenty_microseconds_at_most() -> None:
 
 
 def _seconds(permissions: Permissions, asked: list[str]) -> float:
-    began = time.perf_counter()
+    began = time.process_time()
     for one in asked:
         permissions.allow(one)
-    return (time.perf_counter() - began) / len(asked)
+    return (time.process_time() - began) / len(asked)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from flux.errors import AgentFailed, ExecutionSuspended, OutputInvalid
 from flux.events import (
     QUESTIONS,
     ChatResponse,
+    CompactRequested,
     DeltaEvent,
     Entry,
     Progress,
@@ -89,6 +90,8 @@ class Asked:
         work: Executor | None = None,
         history: log.History = NO_HISTORY,
     ) -> None:
+        #: Is shown what happens.
+        self.shown: Callable[[Entry | DeltaEvent], object] | None = None
         self._work = work
         self._history = history
         self._journal = journal
@@ -137,7 +140,7 @@ class Asked:
         said = UserSaid(id=self.message(n), mode="queue", parts=(TextPart(text),))
         return await self.until_end(said)
 
-    async def until_end(self, said: UserSaid) -> Ended:
+    async def until_end(self, said: UserSaid | CompactRequested) -> Ended:
         """Drive the session until the run of a message has ended; what it waits for, wait for that."""
         order = Order(self._started, said, self._history)
         while True:
@@ -193,6 +196,8 @@ class Asked:
         for entry in entries:
             self._spent = self._spent.plus(*spent_by(entry))
             self._show(entry)
+            if self.shown is not None:
+                self.shown(entry)
         asked = [entry for entry in entries if isinstance(entry, QUESTIONS)]
         if asked:
             call = self._journal.within or self._body.call
@@ -204,6 +209,8 @@ class Asked:
 
     def emitted(self, delta: DeltaEvent) -> None:
         """Show a piece as progress of the task."""
+        if self.shown is not None:
+            self.shown(delta)
         match delta:
             case Token(text=text):
                 self._progress({"token": text})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,8 +12,10 @@ from flux.agents.define.definition import define
 from flux.agents.define.memory import LongTermMemory
 from flux.agents.define.output import output_schema
 from flux.agents.history.window import WorkingMemory
+from flux.agents.parts.parameters import check_parameters, default_name, question
 from flux.agents.turn.kits import Given
 from flux.engine.running import driving
+from flux.engine.workflows.elsewhere import elsewhere
 from flux.engine.workflows.journal import journal_here
 from flux.engine.workflows.place import here
 from flux.engine.workflows.task import task
@@ -51,6 +52,8 @@ async def agent(  # noqa: PLR0913 - the documented parameters
 
     :raises DefinitionInvalid: a parameter is wrong, or a tool cannot be used
     """
+    objects = {"working_memory": working_memory, "skills": skills, "long_term_memory": long_term_memory}
+    check_parameters(objects | {"system_prompt": system_prompt, "tools": tools, "agents": agents})
     tasks = tuple(one for one in tools or () if isinstance(one, task))
     fields: dict[str, Any] = {
         "name": name or default_name(model),
@@ -84,11 +87,6 @@ async def agent(  # noqa: PLR0913 - the documented parameters
     return task(AgentFunction(given, response_format)).with_options(name=definition.name)
 
 
-def default_name(model: str) -> str:
-    """The name of an agent that was given none: "agent_{provider}_{model}"."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", f"agent_{model}")[:64]
-
-
 def _colleague(one: task[..., Any] | str) -> AgentFunction | None:
     """The agent behind a task; None for the name of a stored one."""
     if isinstance(one, str):
@@ -114,7 +112,9 @@ class AgentFunction:
 
         :raises AgentFailed: its run failed, or was stopped, or its answer does not fit the format
         """
-        text = f"{context}\n\n{instruction}" if context else instruction
+        if elsewhere() is not None:
+            raise InvalidInput("the tools of a file cannot ask an agent while auth is on; give the agent sub-agents")
+        text = question(instruction, context)
         journal, place = journal_here(), here()
         if journal is None or place is None or place.body is None:
             return await _alone(self.given.definition.name, self, text)

@@ -25,6 +25,7 @@ from flux.agents.parts.rights import Rights
 from flux.agents.parts.skills import SkillsKit
 from flux.agents.parts.task_tools import TaskTools
 from flux.agents.parts.tool_files import ToolFilesKit
+from flux.agents.parts.tools_apart import ToolsApart
 from flux.agents.parts.typed_plan import PlanKits
 from flux.agents.project.agents import ProjectAgents
 from flux.agents.project.code import code_of, found_in
@@ -70,6 +71,7 @@ from flux.store.executions import CALLER
 from flux.store.feed import Feed
 from flux.store.opening import open_database
 from flux.store.workers import Presence
+from flux.tools.apart.process import ToolProcesses
 from flux.tools.base import Tool
 from flux.tools.web import WebFetch
 
@@ -108,6 +110,7 @@ class Process:
         self.binder = Binder(models, workspace, environment, {**_web_tools(settings), **(tools or {})}, registry)
         self.feed = Feed(database)
         self.dispatch = dispatch
+        self.tool_processes = ToolProcesses(environment)
         self.mcp = mcp_pool(settings, environment, self.binder.workspace)
         #: The worker of this process has stopped for good: somebody asked it to drain.
         self.drained = asyncio.Event()
@@ -177,7 +180,7 @@ class Process:
             self.models,
             self.settings,
             project=ProjectAgents(self.project, self.project.env) if self.project else None,
-            before=(TaskTools(services), ToolFilesKit(sources, services), SkillsKit(self.binder)),
+            before=(TaskTools(services), self._tool_files(sources, services), SkillsKit(self.binder)),
             after=(
                 PlanKits(self.binder.named, services),
                 memory_kits(self.memory_stores),
@@ -189,6 +192,11 @@ class Process:
         code = code_of(self.project, CatalogCode(self.database, sources))
         workflows = WorkflowExecutor(code, services, self.settings.run_failures, self.workers.has_others)
         return sessions, {"session": sessions, "workflow": workflows}
+
+    def _tool_files(self, sources: SourceLoader, services: Services) -> ToolFilesKit:
+        """Where people are told apart, what they bring along does not run beside the keys of all."""
+        apart = ToolsApart(self.tool_processes, services) if self.settings.auth.enabled else None
+        return ToolFilesKit(sources, services, apart)
 
     def _runner(self, executors: Mapping[str, Executor]) -> Runner:
         settle = self.session_executor.settle
@@ -333,7 +341,7 @@ async def open_process(  # noqa: PLR0913 - all that differs between processes
             registry=registry,
         )
         stack.callback(process.known.forget)
-        for part in (process.memory_stores, process.feed, process.mcp, process.doorman):
+        for part in (process.memory_stores, process.feed, process.mcp, process.doorman, process.tool_processes):
             stack.push_async_callback(part.close)
         if name is not None:
             await process.workers.join(process.who)

@@ -1,5 +1,6 @@
 """The client of a Flux server: the only road from a surface to a session."""
 
+from flux.client.attaching import Attached
 from flux.client.execution import ExecutionHandle
 from flux.client.http import FluxClient
 from flux.client.reader import Event
@@ -12,6 +13,6 @@ from flux.client.webhooks import WebhooksClient
 PyFlueClient = FluxClient
 
 __all__ = [
-    "Event", "ExecutionHandle", "FluxClient", "PyFlueClient", "SchedulesClient", "SessionHandle", "SyncExecution",
-    "SyncFluxClient", "SyncSession", "WebhooksClient",
+    "Attached", "Event", "ExecutionHandle", "FluxClient", "PyFlueClient", "SchedulesClient", "SessionHandle",
+    "SyncExecution", "SyncFluxClient", "SyncSession", "WebhooksClient",
 ]  # fmt: skip

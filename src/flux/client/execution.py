@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any
+from urllib.parse import urlencode
 
-from flux.client.reader import LogReader, Server
+from flux.client.reader import STREAM, Event, LogReader, Server
 
 
 class ExecutionHandle(LogReader):
@@ -14,6 +16,22 @@ class ExecutionHandle(LogReader):
     def __init__(self, client: Server, id: str, cursor: str | None = "0") -> None:
         super().__init__(client, f"/executions/{id}", cursor)
         self.id = id
+
+    @classmethod
+    @asynccontextmanager
+    async def begun(
+        cls, client: Server, path: str, input: Any, cursor: str = "0", **query: Any
+    ) -> AsyncIterator[tuple[ExecutionHandle, AsyncGenerator[Event, None]]]:
+        """Start an execution, or resume it, at `path`, and follow it from there on, or from `cursor`.
+
+        :raises FluxError: as the server says
+        :raises ServerUnreachable: there is no server
+        """
+        asked = urlencode({name: value for name, value in query.items() if value is not None})
+        answer = await client.posted(f"{path}?{asked}" if asked else path, STREAM, input)
+        handle = cls(client, answer.headers["flux-execution"], cursor)
+        async with aclosing(answer), aclosing(handle.events(answer.chunks())) as events:
+            yield handle, events
 
     async def info(self, *, detailed: bool = False) -> dict[str, Any]:
         """The execution as JSON, with its events if `detailed`.
@@ -64,3 +82,7 @@ class ExecutionsClient:
     def approvals(self, *, status: str | None = None) -> AsyncGenerator[dict[str, Any], None]:
         """Approvals that all executions ask, or asked, for, newest first."""
         return self._client.pages("/approvals", status=status)
+
+
+#: An execution that has begun to be followed.
+Begun = AbstractAsyncContextManager[tuple[ExecutionHandle, AsyncGenerator[Event, None]]]

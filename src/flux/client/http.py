@@ -12,7 +12,7 @@ import httpx
 import msgspec
 
 from flux.client.agents import AgentsClient
-from flux.client.execution import ExecutionHandle, ExecutionsClient
+from flux.client.execution import Begun, ExecutionHandle, ExecutionsClient
 from flux.client.lanes import Lanes
 from flux.client.memories import MemoriesClient
 from flux.client.reader import Answered
@@ -124,6 +124,17 @@ class FluxClient:
         """
         path = f"/workflows/{quote(workflow)}/run/{mode}"
         return await self.wait(path, input, key, version=version)
+
+    def running_workflow(self, workflow: str, input: Any = None, *, version: int | None = None) -> Begun:
+        """Run "namespace/name", and follow it from its first event on: its handle, and the events."""
+        return ExecutionHandle.begun(self, f"/workflows/{quote(workflow)}/run/async", input, version=version)
+
+    def resuming_workflow(
+        self, workflow: str, id: str, input: Any = None, *, pause: str | None = None, after: int = 0
+    ) -> Begun:
+        """Answer a pause of an execution of "namespace/name", and follow it; its log was read to `after`."""
+        path = f"/workflows/{quote(workflow)}/resume/{id}/async"
+        return ExecutionHandle.begun(self, path, input, str(after), pause=pause)
 
     async def resume_workflow(
         self, workflow: str, id: str, input: Any = None, *, pause: str | None = None, mode: str = "sync",

@@ -104,13 +104,15 @@ class LogReader:
         self._client = client
         self._path = path
 
-    async def events(self) -> AsyncGenerator[Event, None]:
+    async def events(self, first: AsyncIterator[bytes] | None = None) -> AsyncGenerator[Event, None]:
         """Everything behind the cursor, and then what happens, for as long as the caller reads.
+
+        The first connection may be another one that begins at the cursor.
 
         :raises ServerUnreachable: the server stays away
         :raises FluxError: the server refuses
         """
-        async with aclosing(self._live()) as live:
+        async with aclosing(self._live(None if first is None else _generator(first))) as live:
             async for event in live:
                 if event is not None:
                     yield event
@@ -155,6 +157,11 @@ class LogReader:
 
     def _stream(self) -> AsyncGenerator[bytes, None]:
         return self._client.stream(f"{self._path}/events", {**STREAM, "Last-Event-ID": self.cursor or "0"})
+
+
+async def _generator(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    async for chunk in chunks:
+        yield chunk
 
 
 async def _told(live: AsyncGenerator[Event | None, None]) -> AsyncGenerator[Event, None]:

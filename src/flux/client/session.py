@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import httpx
 
+from flux.client.attaching import Attached
 from flux.client.patience import patiently
 from flux.client.reader import STREAM, Answered, Event, LogReader, Server
 from flux.errors import ServerUnreachable, Unavailable
@@ -56,18 +57,22 @@ class SessionHandle(LogReader):
         return await self._client.get(f"/sessions/{self.id}")
 
     async def post(
-        self, text: str, *, mode: str = "queue", model: str | None = None, key: str | None = None
-    ) -> dict[str, Any]:
-        """Send a message; it is durable when this returns. `message` in the answer is its id.
+        self, text: str, *, mode: str = "queue", model: str | None = None, key: str | None = None,
+        files: Sequence[Attached] = (),
+    ) -> dict[str, Any]:  # fmt: skip
+        """Send a message, with images, PDFs and texts beside it; it is durable when this returns.
+
+        `message` in the answer is its id.
 
         :raises SessionEnded, SessionBusy, TooLarge, IdempotencyMismatch: it was not accepted
         """
-        body = {"message": text, "mode": mode, **_given(model=model)}
+        body = {"message": text, "mode": mode, **_given(model=model, files=_bodies(files))}
         return await self._client.post(f"/sessions/{self.id}/messages", body, key=key)
 
     async def send(
-        self, text: str, *, mode: str = "queue", model: str | None = None, key: str | None = None
-    ) -> AsyncGenerator[Event, None]:
+        self, text: str, *, mode: str = "queue", model: str | None = None, key: str | None = None,
+        files: Sequence[Attached] = (),
+    ) -> AsyncGenerator[Event, None]:  # fmt: skip
         """Send a message and watch its run until it ends, or waits for a person.
 
         What lies behind the cursor comes first; a handle without one begins at the session's head. A message whose
@@ -76,7 +81,7 @@ class SessionHandle(LogReader):
         :raises SessionEnded, SessionBusy, TooLarge, IdempotencyMismatch: it was not accepted
         :raises ServerUnreachable: the server stays away; whether it was accepted is not known
         """
-        async with self.saying(text, mode=mode, model=model, key=key) as (_, events):
+        async with self.saying(text, mode=mode, model=model, key=key, files=files) as (_, events):
             async for event in events:
                 yield event
                 if self.state != "working":
@@ -85,7 +90,7 @@ class SessionHandle(LogReader):
     @asynccontextmanager
     async def saying(
         self, text: str, *, mode: str = "queue", model: str | None = None, key: str | None = None,
-        agent: str | None = None,
+        agent: str | None = None, files: Sequence[Attached] = (),
     ) -> AsyncIterator[tuple[Said, AsyncGenerator[Event, None]]]:  # fmt: skip
         """Send a message over the connection that then tells its run, and what happens behind it.
 
@@ -96,7 +101,7 @@ class SessionHandle(LogReader):
         """
         self.accepted = None
         key = key or str(uuid.uuid4())  # the same each time: a server that goes away just now takes it once
-        body = {"message": text, "mode": mode, **_given(model=model, agent=agent)}
+        body = {"message": text, "mode": mode, **_given(model=model, agent=agent, files=_bodies(files))}
         headers = {**STREAM, "Idempotency-Key": key} | ({"Last-Event-ID": self.cursor} if self.cursor else {})
         answer = await _persistently(lambda: self._client.answered(f"{self._path}/messages", headers, body))
         self.cursor = answer.headers["flux-after"]
@@ -290,6 +295,10 @@ async def _persistently(send: Callable[[], Awaitable[T]]) -> T:
         if isinstance(error.__cause__, httpx.ConnectError):
             raise
         return await patiently(send)
+
+
+def _bodies(files: Sequence[Attached]) -> list[dict[str, str]] | None:
+    return [file.body() for file in files] or None
 
 
 def _given(**fields: Any) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from flux.messages import (
     AssistantMessage,
     AssistantPart,
     CallPart,
-    ImagePart,
     Message,
     ReasoningPart,
     StopReason,
@@ -142,7 +141,7 @@ class Converter:
 
 
 def _prompt(message: UserMessage) -> pai.UserPromptPart | None:
-    told = [_user_part(part) for part in message.parts if part.text or isinstance(part, ImagePart)]
+    told = [_user_part(part) for part in message.parts if part.text or not isinstance(part, TextPart)]
     if not told:
         return None
     only = told[0] if len(told) == 1 else None
@@ -150,9 +149,9 @@ def _prompt(message: UserMessage) -> pai.UserPromptPart | None:
 
 
 def _user_part(part: UserPart) -> str | pai.BinaryContent:
-    if isinstance(part, ImagePart):
-        return pai.BinaryContent(base64.b64decode(part.data), media_type=part.media_type)
-    return part.text
+    if isinstance(part, TextPart):
+        return part.text
+    return pai.BinaryContent(base64.b64decode(part.data), media_type=part.media_type)
 
 
 def _tool_return(result: ToolResult, wire_id: str) -> pai.ToolReturnPart:
@@ -169,7 +168,9 @@ def _call(call: ToolCall, wire_id: str, attached: dict[str, Any]) -> pai.ToolCal
     return pai.ToolCallPart(call.name, args, wire_id, **attached)
 
 
-def answer(response: pai.ModelResponse, *, provider: str, model: str, cost: float | None) -> AssistantMessage:
+def answer(
+    response: pai.ModelResponse, *, provider: str, model: str, priced: tuple[Usage, float | None]
+) -> AssistantMessage:
     """The provider's answer as ours; parts of unknown kinds are left out.
 
     An output limit may have cut a tool call off: such a call is dropped, it must never run.
@@ -193,8 +194,8 @@ def answer(response: pai.ModelResponse, *, provider: str, model: str, cost: floa
         parts=tuple(parts),
         calls=tuple(calls),
         stop=_STOPS.get(response.finish_reason, "calls" if calls else "stop"),
-        usage=usage(response),
-        cost=cost,
+        usage=priced[0],
+        cost=priced[1],
         model=model,
     )
 

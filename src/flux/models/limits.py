@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any
 
 from genai_prices import Usage as PricedUsage
 from genai_prices import calc_price
 from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import ModelPrice
 from pydantic_ai.models import known_model_names
 
-from flux.messages import Usage
+from flux.messages import Costs, Usage
 
 _PRICED = {"openai-chat": "openai"}
 _OUTPUT = (
@@ -37,8 +39,8 @@ def output_limit(model: str) -> int | None:
     return next((limit for family, limit in _OUTPUT if family.match(model)), None)
 
 
-def cost(provider: str, model: str, usage: Usage) -> float | None:
-    """The price in US dollars; None when unknown."""
+def costs(provider: str, model: str, usage: Usage) -> Costs | None:
+    """The price in US dollars, by its parts; None when unknown."""
     counted = PricedUsage(
         input_tokens=usage.input,
         output_tokens=usage.output,
@@ -47,9 +49,20 @@ def cost(provider: str, model: str, usage: Usage) -> float | None:
     )
     try:
         price = calc_price(counted, model, provider_id=_PRICED.get(provider, provider))
+        read, write = (_part(price.model_price, one, counted) for one in ("cache_read_mtok", "cache_write_mtok"))
     except (LookupError, ValueError):
         return None
-    return float(price.total_price)
+    output = price.total_price - price.input_price
+    return Costs(float(price.input_price - read - write), float(output), float(read), float(write))
+
+
+def _part(price: ModelPrice, of: str, counted: PricedUsage) -> Decimal:
+    """What tokens of a price of their own cost; nothing where they are priced like all others."""
+    prices = {key: value for key, value in vars(price).items() if not key.startswith("_")}
+    if prices.get(of) is None:
+        return Decimal(0)
+    without = ModelPrice(**prices | {of: Decimal(0)})
+    return price.calc_price(counted)["total_price"] - without.calc_price(counted)["total_price"]
 
 
 def replacement(provider: str, model: str) -> str | None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 import httpx2
 import pydantic
+from msgspec.structs import replace
 from pydantic_ai.messages import (
     InstructionPart,
     ModelMessage,
@@ -27,7 +28,7 @@ from pydantic_ai.models import ModelRequestParameters, StreamedResponse
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
-from flux.messages import Delta, ModelFailure, ReasoningDelta, TextDelta
+from flux.messages import FREE, Delta, ModelFailure, ReasoningDelta, TextDelta, Usage
 from flux.models import limits
 from flux.models.base import (
     ModelEvent,
@@ -167,13 +168,18 @@ class ProviderWire(ABC):
             return ModelFailure(f"{provider} ended the answer with an error", "transient")
         if request.output is not None:
             response = as_text(response, tool_name(request.tools))
-        return answer(response, provider=provider, model=f"{provider}/{self.name}", cost=self._cost(response))
+        return answer(response, provider=provider, model=f"{provider}/{self.name}", priced=self._priced(response))
 
-    def _cost(self, response: ModelResponse) -> float | None:
-        reported = response.usage.cost
-        if reported is not None:
-            return float(reported)
-        return limits.cost(self.endpoint.provider, self.name, usage(response))
+    def _priced(self, response: ModelResponse) -> tuple[Usage, float | None]:
+        """What an answer used, with the parts of its price, and the price. What a provider says it costs is true."""
+        used, said = usage(response), response.usage.cost
+        costs = limits.costs(self.endpoint.provider, self.name, used)
+        if costs is None:
+            return used, None if said is None else float(said)
+        total = costs.total if said is None else float(said)
+        if not costs.total:
+            return used, total
+        return replace(used, costs=FREE.plus(costs, total / costs.total)), total
 
     def _settings(self, request: ModelRequest) -> ModelSettings:
         settings = self.settings(request)

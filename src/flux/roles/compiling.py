@@ -10,6 +10,7 @@ from flux.agents.define.approval import Approvals, base_rule
 from flux.agents.define.definition import AgentDefinition, define
 from flux.agents.define.named import reference_to
 from flux.agents.define.tool import ToolDefinition
+from flux.engine.dispatching.pools import RUNTIME
 from flux.errors import DefinitionInvalid
 from flux.roles.prompts import LayeredPrompt
 from flux.roles.specs import AgentSpec
@@ -33,7 +34,7 @@ def compiled(spec: RuntimeSpec, agent: AgentSpec) -> AgentDefinition:
 
 def labels_of(spec: RuntimeSpec) -> dict[str, str]:
     """The labels of the workers of a runtime."""
-    return {"runtime": spec.tenant.id}
+    return {RUNTIME: spec.tenant.id}
 
 
 def exported(spec: RuntimeSpec, agent: AgentSpec) -> AgentDefinition:

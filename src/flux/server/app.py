@@ -100,9 +100,7 @@ def create_app(
     app.add_exception_handler(Exception, _unexpected)
     app.state.counts = Counts(process.database, process.settings.dead_after)
     if process.identities.enabled and not operator:
-        auth, tenant = process.settings.auth, process.operator.tenant
-        tokens = Tokens(process.identities, auth.oidc, tenant=tenant) if auth.oidc.enabled else None
-        app.add_middleware(Authentication, identities=process.identities, keys=auth.api_keys.enabled, tokens=tokens)
+        _ask_who_calls(app, process)
     app.add_middleware(
         Guard,
         hosts=hosts,
@@ -111,6 +109,14 @@ def create_app(
     )
     app.add_middleware(RequestCounter)
     return app
+
+
+def _ask_who_calls(app: FastAPI, process: Process) -> None:
+    auth, tenant = process.settings.auth, process.operator.tenant
+    tokens = Tokens(process.identities, auth.oidc, tenant=tenant) if auth.oidc.enabled else None
+    app.add_middleware(
+        Authentication, identities=process.identities, tenant=tenant, keys=auth.api_keys.enabled, tokens=tokens
+    )
 
 
 def end_streams(app: FastAPI) -> None:

@@ -32,10 +32,14 @@ UNKNOWN = f"the token is not valid: it is unknown, has expired, or its principal
 
 
 class Authentication:
-    """ASGI middleware: finds the caller of each request, or refuses it; ends the stream of who may no longer call."""
+    """ASGI middleware: finds the caller of each request, or refuses it; ends the stream of who may no longer call.
 
-    def __init__(self, app: ASGIApp, identities: Identities, *, keys: bool, tokens: Tokens | None) -> None:
+    Who is of another tenant is nobody here: the functions of this process are those of its own.
+    """
+
+    def __init__(self, app: ASGIApp, identities: Identities, *, tenant: str, keys: bool, tokens: Tokens | None) -> None:
         self._app = app
+        self._tenant = tenant
         self._identities = identities
         self._keys = keys
         self._tokens = tokens
@@ -90,7 +94,8 @@ class Authentication:
     async def caller(self, token: str) -> Caller | None:
         """Whose token it is; None: nobody's who may call."""
         if token.startswith(KEY_PREFIX):
-            return await self._identities.by_key(token) if self._keys else None
+            found = await self._identities.by_key(token) if self._keys else None
+            return found if found is not None and found.scope.tenant == self._tenant else None
         return await self._tokens.caller(token) if self._tokens else None
 
 

@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection
 from flux.agents.process import Process
 from flux.errors import InvalidInput
 from flux.server.limits import ServerLimits
-from flux.server.rbac import acting
+from flux.server.rbac import acting, count
 from flux.server.sse import EventStream
 from flux.server.wire import MAX_PAGE
 from flux.store.database import Scope
@@ -43,17 +43,8 @@ def scope_of(request: Request) -> Scope:
 
     :raises TooManyRequests: the caller sends too many
     """
-    return counted(request, acting(request))
-
-
-def counted(request: Request, scope: Scope) -> Scope:
-    """The scope of a request, which is counted once.
-
-    :raises TooManyRequests: its principal sends too many
-    """
-    if not hasattr(request.state, "counted"):
-        request.state.counted = True
-        limits_of(request).count(scope)
+    scope = acting(request)
+    count(request, scope)
     return scope
 
 

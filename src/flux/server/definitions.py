@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flux.agents.define.definition import AgentDefinition
 from flux.agents.define.memory import BY_NAME, HIDDEN
-from flux.agents.define.shipped import is_file
+from flux.agents.define.shipped import is_file, tool_files
 from flux.permissions import quoted
 from flux.server.rules import REGISTER
+from flux.tools.declared import secrets_in
+from flux.tools.groups import GROUPS
 from flux.tools.mcp.config import SECRET, McpServer
 
 NOT_SHOWN = "# not shown: this needs the permission workflow:*:*:register\n"
@@ -50,10 +52,28 @@ def _runs_code(definition: AgentDefinition) -> bool:
         or definition.workflow_file
         or definition.skills
         or definition.skills_dir
-        or any(map(is_file, definition.tools))
+        or any(map(_is_more, definition.tools))
+        or _imports(definition)
         or any(server.command is not None for server in definition.mcp_servers)
         or (definition.cwd is not None and _leaves(definition.cwd))
         or _connection(definition) not in ("", HIDDEN)
+    )
+
+
+def _imports(definition: AgentDefinition) -> bool:
+    """Whether it names something that is imported where it runs: any function of any module there."""
+    plan, approvals = definition.plan, definition.approvals
+    named = plan is not None and (plan.model is not None or any(isinstance(one, dict) for one in plan.actions.values()))
+    return named or bool(approvals and approvals.predicates)
+
+
+def _is_more(entry: Any) -> bool:
+    """Whether an entry of `tools` is more than bundled tools in the workspace: code, a function, a database."""
+    if isinstance(entry, str):
+        return False
+    return any(
+        name not in GROUPS or (isinstance(settings, Mapping) and _leaves(str(settings.get("workspace", "."))))
+        for name, settings in entry.items()
     )
 
 
@@ -76,6 +96,8 @@ def _secrets(definition: AgentDefinition) -> Iterator[str]:
     memory = definition.long_term_memory
     if memory and memory.connection and memory.connection.startswith(BY_NAME):
         yield memory.connection.removeprefix(BY_NAME)
+    for file in (*tool_files(definition), definition.workflow_file):
+        yield from secrets_in(file.source) if file is not None else ()
 
 
 def _secrets_of(server: McpServer) -> Iterator[str]:

@@ -23,7 +23,7 @@ class ServerLimits:
     """Counts requests and readers by principal. A limit of 0 is none."""
 
     def __init__(self, settings: Settings) -> None:
-        self._rate = settings.max_requests_per_second
+        self._rate = settings.request_rate
         self._readers = settings.max_readers
         self._readers_each = settings.max_readers_per_principal
         self._left: OrderedDict[Who, tuple[float, float]] = OrderedDict()

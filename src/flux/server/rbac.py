@@ -20,7 +20,8 @@ from flux.errors import (
     WorkerNotFound,
 )
 from flux.permissions import Permissions, quoted
-from flux.server.auth import caller_of
+from flux.server.auth import NOBODY, caller_of
+from flux.server.limits import ServerLimits
 from flux.server.rules import RULES, Inside, Listing, Needs, Row, Rule
 from flux.store import executions, interrupts, workflows
 from flux.store.database import EVERYBODYS, OWN, Reach, Scope
@@ -32,6 +33,7 @@ Names = Callable[[Any], Mapping[str, str]]
 PLACE = re.compile(r"{(\w+)}")
 ACTING = "flux.acting"
 UNCHECKED = "flux.unchecked"
+COUNTED = "flux.counted"
 
 _ALL = ("execution:*:read", "agent:*:session:read")
 _TALKS = (*_ALL, TALK, "agent:*:start")
@@ -68,6 +70,7 @@ async def require(request: Request) -> None:
 
     :raises Forbidden: a permission is missing
     :raises NotFound: there is nothing there, for this caller
+    :raises TooManyRequests: the caller sends too many
     """
     caller = caller_of(request)
     if caller is OPERATOR:
@@ -75,6 +78,8 @@ async def require(request: Request) -> None:
         operator = _process(request).operator
         request.scope[ACTING] = Scope(operator.tenant, operator.principal, EVERYBODYS if asked else OWN)
         return
+    if caller is not NOBODY:
+        count(request, caller.scope)  # also what is refused
     match _rule(request):
         case Needs() as needs:
             _check(caller.permissions, needs.all, needs.knows, request.path_params)
@@ -88,6 +93,17 @@ async def require(request: Request) -> None:
             request.scope[UNCHECKED] = True
             reach = OWN
     request.scope[ACTING] = Scope(caller.scope.tenant, caller.scope.principal, reach)
+
+
+def count(request: Request, scope: Scope) -> None:
+    """Count a request, once.
+
+    :raises TooManyRequests: its principal sends too many
+    """
+    if COUNTED not in request.scope:
+        request.scope[COUNTED] = True
+        limits: ServerLimits = request.app.state.limits
+        limits.count(scope)
 
 
 def acting(request: Request) -> Scope:

@@ -14,10 +14,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from flux.agents.project.instances import DEFAULT, Address
 from flux.engine.intake.inputs import NewMessage
-from flux.errors import FluxError, InvalidInput, SessionBusy
+from flux.errors import FluxError, InvalidInput, SessionBusy, TooManyRequests
 from flux.http.envelope import error_body
 from flux.http.streaming import first_done
-from flux.server.context import process_of, scope_of, whole_segments
+from flux.server.context import limits_of, process_of, scope_of, whole_segments
 from flux.server.prompted import Prompted
 from flux.server.rbac import require
 
@@ -71,8 +71,12 @@ class _Line:
             raise WebSocketDisconnect(message.get("code", 1000))
         try:
             frame = _decode(message.get("text") if message.get("text") is not None else message.get("bytes") or b"")
+            limits_of(self._request).count(self._scope)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             await self._fail(None, InvalidInput(f"the frame cannot be used: {error}"))
+            return
+        except TooManyRequests as error:
+            await self._fail(frame.request_id, error)
             return
         match frame:
             case _Ping(request_id=id):

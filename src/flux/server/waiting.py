@@ -19,7 +19,7 @@ from flux.engine.workflows.conversation import MESSAGE
 from flux.engine.workflows.journal import FOR_PEOPLE
 from flux.events import InterruptAnswered, UserSaid, decode
 from flux.http.streaming import first_done, gone
-from flux.server.context import process_of, stream
+from flux.server.context import process_of, stream, wants_events
 from flux.server.sse import Begun
 from flux.store.database import Scope
 from flux.store.feed import Cursor, Frame
@@ -79,13 +79,20 @@ class Waiter:
         self._id = admitted.id
 
     async def answer(self, mode: str, place: Cursor, *, detailed: bool) -> Response:
-        """What the caller gets."""
+        """What the caller gets: with `stream` the states, with `async` and by Accept the events of the log."""
         if mode == "stream":
-            return stream(self._request, self._shown(place))
+            return await self._streamed(self._shown(place))
+        if mode == "async" and wants_events(self._request):
+            return await self._streamed(self._until_rest(place))
         if mode == "sync":
             return JSONResponse(await self.at_rest(place, detailed=detailed))
         shown = self._at_rest(await self._executions.summary(self._scope, self._id, detailed=detailed))
         return JSONResponse(shown, 202)
+
+    async def _streamed(self, batches: AsyncGenerator[list[Frame], None]) -> Response:
+        """The stream; its reader is there at once, so that what comes now is seen piece by piece."""
+        begun = await Begun.reading(batches)
+        return stream(self._request, begun.rest(), {"Flux-Execution": self._id})
 
     async def at_rest(self, place: Cursor, *, detailed: bool = False) -> dict[str, Any]:
         """The summary, once it rests or nobody begins it."""

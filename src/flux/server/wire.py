@@ -13,6 +13,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from flux.agents.define.memory import shown
 from flux.errors import InvalidInput
 from flux.events import AssistantSaid, Mode, ToolDone, UserSaid, decode
+from flux.messages import tokens_of
+from flux.server.attached import Files, Images
 from flux.store.agents import AgentVersion
 from flux.store.executions import Execution
 from flux.store.interrupts import Interrupt
@@ -73,6 +75,8 @@ class StartSession(Body):
     name: Text = Field(default="default", min_length=1, max_length=256)
     message: Text | None = Field(default=None, min_length=1)
     model: Text | None = None
+    images: Images
+    files: Files
     workspace: str | None = Field(default=None, min_length=1, max_length=4096)
 
 
@@ -82,6 +86,8 @@ class SendMessage(Body):
     message: Text = Field(min_length=1)
     mode: Mode = "queue"
     model: Text | None = None
+    images: Images
+    files: Files
     agent: Text | None = Field(default=None, description="whose session it has to be; none: anybody's")
 
 
@@ -223,7 +229,7 @@ def session_row(row: Execution) -> dict[str, Any]:
         "run": row.run_id,
         "head": row.head,
         "turns": row.turns,
-        "usage": {**msgspec.structs.asdict(spent.tokens), "total": spent.tokens.total, "cost": spent.cost},
+        "usage": {**tokens_of(spent.tokens), "total": spent.tokens.total, "cost": spent.cost},
         "last_error": row.last_error,
         "started_at": row.created,
         "updated_at": row.updated,

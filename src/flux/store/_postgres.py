@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import re
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar, cast
 
 import psycopg
 import psycopg_pool
-from psycopg import sql as pgsql
 from psycopg.pq import TransactionStatus
 
 from flux.errors import DatabaseUnavailable, InvalidInput, SettingsInvalid
+from flux.store._exchange import Statement, exchange
 from flux.store._listen import listen
-from flux.store.database import TOGETHER, CommitObserver, Heard, Row, Steps, check_version, hide_password
+from flux.store.database import TOGETHER, CommitObserver, Heard, Steps, check_version, hide_password
 from flux.store.migrations import upgrade
 from flux.store.schema import FLUX, Schema
 
 T = TypeVar("T")
 
-#: The database clock: the start of the statement, in seconds since the epoch.
-NOW = "extract(epoch from statement_timestamp())::float8"
 #: Serialises the first creation of the schema by several processes.
 SCHEMA_LOCK = 0x666C7578
 CLOSE_SECONDS = 5.0
@@ -67,7 +63,7 @@ class PostgresDatabase:
             max_size=connections,
             open=False,
             configure=_configure,
-            kwargs={"autocommit": True, "prepare_threshold": 2},
+            kwargs={"autocommit": True},
         )
 
     async def open(self) -> PostgresDatabase:
@@ -135,7 +131,7 @@ class PostgresDatabase:
                 result = await _drive(connection, steps, BEGIN)
                 if self._observer:
                     self._observer.before()
-                await connection.execute("commit")
+                await exchange(connection, [("commit", {})])
                 if self._observer:
                     self._observer.after()
                 return result
@@ -257,41 +253,21 @@ async def _transaction(connection: psycopg.AsyncConnection[Any]) -> AsyncIterato
     finally:
         if connection.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
             with suppress(psycopg.Error):  # what was raised says more
-                await connection.execute("rollback")
+                await exchange(connection, [("rollback", {})])
 
 
 async def _drive(connection: psycopg.AsyncConnection[Any], steps: Steps[T], begin: str | None = None) -> T:
     """Run a program; `begin` travels with its first step."""
+    before: list[Statement] = [] if begin is None else [(begin, {})]
     try:
         sql, parameters = next(steps)
         while True:
-            if sql == TOGETHER:
-                rows = await _pipelined(connection, list(parameters.values()), begin)
-            elif begin is not None:
-                rows = list((await _pipelined(connection, [(sql, parameters)], begin))[0])
-            else:
-                rows = await _rows(await connection.execute(_translate(sql), parameters))
-            begin = None
-            sql, parameters = steps.send(rows)
+            asked = list(parameters.values()) if sql == TOGETHER else [(sql, parameters)]
+            found = (await exchange(connection, [*before, *asked]))[len(before) :]
+            before = []
+            sql, parameters = steps.send([tuple(rows) for rows in found] if sql == TOGETHER else found[0])
     except StopIteration as stop:
         return cast(T, stop.value)
-
-
-async def _pipelined(
-    connection: psycopg.AsyncConnection[Any], statements: list[tuple[str, Mapping[str, Any]]], begin: str | None
-) -> list[Row]:
-    """The rows of each statement, as one row; all go to the server together."""
-    async with connection.pipeline():
-        if begin is not None:
-            await connection.execute(cast(Any, begin))
-        cursors = [await connection.execute(_translate(sql), parameters) for sql, parameters in statements]
-    return [tuple(await _rows(cursor)) for cursor in cursors]
-
-
-async def _rows(cursor: psycopg.AsyncCursor[Any]) -> list[Row]:
-    # Not `cursor.description`: that makes an object of every column.
-    has_rows = cursor.pgresult is not None and cursor.pgresult.nfields > 0
-    return await cursor.fetchall() if has_rows else []
 
 
 def _only_one(steps: Steps[T]) -> Steps[T]:
@@ -302,10 +278,3 @@ def _only_one(steps: Steps[T]) -> Steps[T]:
     except StopIteration as stop:
         return cast(T, stop.value)
     raise RuntimeError("a program of more than one step needs a transaction")
-
-
-@functools.cache
-def _translate(sql: str) -> pgsql.SQL:
-    """Named parameters in psycopg's form. Statements are constants of the code, never user text."""
-    text = re.sub(r"(?<![:\w]):now\b", NOW, sql.replace("%", "%%"))
-    return pgsql.SQL(cast(Any, re.sub(r"(?<![:\w]):(\w+)", r"%(\1)s", text)))

@@ -156,7 +156,7 @@ def together(*programs: Steps[Any]) -> Steps[list[Any]]:
                 returned[n] = stop.value
         if not asked:
             return returned
-        rows = dict(zip(map(int, asked), (yield TOGETHER, asked), strict=True))
+        rows = dict(zip(map(int, asked), map(list, (yield TOGETHER, asked)), strict=True))
 
 
 def check_version(found: str | None, url: str, known: str = VERSION) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from flux.errors import Fenced, SessionEnded
-from flux.events import Cancelled, Entry, SessionEndedEntry, SessionStarted, UserSaid
+from flux.errors import Fenced, SessionEnded, SessionExists
+from flux.events import Cancelled, CompactRequested, Entry, SessionEndedEntry, SessionStarted, UserSaid
 from flux.store import executions, log
 from flux.store.database import Row, Scope, Steps
 from flux.store.executions import COLUMNS, NOTHING_SPENT, Execution
@@ -16,7 +16,7 @@ LOCK = "update executions set updated = :now where id = :root and tenant = :tena
 #: Locks the driver's row, and proves that it is still ours.
 HOLD = """
 update executions set updated = :now where id = :id and tenant = :tenant and epoch = :epoch and state = 'running'
-returning root"""
+returning id"""
 
 INSERT = """
 insert into executions (id, kind, tenant, owner, agent, agent_version, definition_digest, instance, name,
@@ -26,7 +26,8 @@ values (:id, 'session', :tenant, :owner, :agent, cast(:agent_version as integer)
 on conflict do nothing returning id"""
 
 SAID = """
-select 1 from events where execution_id = :id and type = 'user_message' and body like :message limit 1"""
+select 1 from events where execution_id = :id and type in ('user_message', 'compact_requested') and body like :message
+limit 1"""
 
 MOVE = """
 update executions set head = head + :n where id = :id and tenant = :tenant and state <> 'ended'
@@ -90,7 +91,7 @@ def drive(
     driver: Driver,
     id: str,
     started: SessionStarted | None,
-    said: UserSaid | None,
+    said: UserSaid | CompactRequested | None,
     run_id: str,
     history: log.History = NO_HISTORY,
 ) -> Steps[Taken]:
@@ -100,13 +101,10 @@ def drive(
 
     :raises Fenced: the driver does not own itself any more
     :raises SessionEnded: the child was ended
+    :raises SessionExists: an open session of somebody else has its name
     """
-    if driver.root != driver.id:
-        yield LOCK, {"root": driver.root, "tenant": scope.tenant}
-    held = yield HOLD, {"id": driver.id, "tenant": scope.tenant, "epoch": driver.epoch}
-    if not held:
-        raise Fenced(debug=f"{driver.id} drives {id} in epoch {driver.epoch}")
-    rows = (yield from _make(scope, driver, id, held[0][0], started, history)) if started else ()
+    yield from hold(scope, driver)
+    rows = (yield from make(scope, driver, id, started, history)) if started else ()
     fresh = said is not None and not (yield from _has(id, said))
     if said is not None and fresh:
         moved = yield MOVE, {"id": id, "tenant": scope.tenant, "n": 1}
@@ -128,9 +126,24 @@ def drive(
     return Taken(Execution(*taken[0]), rows)
 
 
-def _make(
-    scope: Scope, driver: Driver, id: str, root: str, started: SessionStarted, history: log.History
+def hold(scope: Scope, driver: Driver) -> Steps[None]:
+    """Lock a driver, its root first, and prove that it is still ours.
+
+    :raises Fenced: the driver does not own itself any more
+    """
+    if driver.root != driver.id:
+        yield LOCK, {"root": driver.root, "tenant": scope.tenant}
+    if not (yield HOLD, {"id": driver.id, "tenant": scope.tenant, "epoch": driver.epoch}):
+        raise Fenced(debug=f"{driver.id} drives in epoch {driver.epoch}")
+
+
+def make(
+    scope: Scope, driver: Driver, id: str, started: SessionStarted, history: log.History = NO_HISTORY
 ) -> Steps[tuple[log.LogRow, ...]]:
+    """Make a child, with what it begins with, unless it is there; the driver is held.
+
+    :raises SessionExists: an open session of somebody else has its name
+    """
     entries = [started, *history.entries]
     made = yield (
         INSERT,
@@ -144,16 +157,41 @@ def _make(
             "instance": started.instance,
             "name": started.name,
             "driver": driver.id,
-            "root": root,
+            "root": driver.root,
             "head": len(entries),
             "turns": history.turns,
             "usage": NOTHING_SPENT,
         },
     )
-    return (yield from log.insert(id, entries, len(entries), None, 0)) if made else ()
+    if made:
+        return (yield from log.insert(id, entries, len(entries), None, 0))
+    if not (yield "select 1 from executions where id = :id and tenant = :tenant", {"id": id, "tenant": scope.tenant}):
+        raise SessionExists(
+            f"agent {started.agent!r} has an open session {started.name!r} for instance {started.instance!r}"
+            " elsewhere; end that one, or take another name"
+        )
+    return ()
 
 
-def _has(id: str, said: UserSaid) -> Steps[bool]:
+def remove(scope: Scope, driver: Driver, id: str) -> Steps[None]:
+    """Remove a child, and all that it drove and left behind; nothing where it is not there.
+
+    :raises Fenced: the driver does not own itself any more
+    """
+    yield from hold(scope, driver)
+    members: list[Row] = yield MEMBERS, {"root": driver.root, "tenant": scope.tenant}
+    drivers: dict[str, str] = dict(members)
+    if drivers.get(id) != driver.id:
+        return
+    gone = {id}
+    while more := {one for one, of in drivers.items() if of in gone} - gone:
+        gone |= more
+    for one in sorted(gone):
+        yield "delete from executions where id = :id and tenant = :tenant", {"id": one, "tenant": scope.tenant}
+        yield from executions.delete_left(one)
+
+
+def _has(id: str, said: UserSaid | CompactRequested) -> Steps[bool]:
     """Whether the message is in the log already."""
     return bool((yield SAID, {"id": id, "message": f'%"id":"{said.id}"%'}))
 

@@ -318,10 +318,15 @@ def delete_rest(root: str) -> Steps[None]:
     """Remove what an execution that is gone drove, and what all of them left behind."""
     rows = yield "delete from executions where root = :root and driver is not null returning id", {"root": root}
     for id in (root, *(row[0] for row in rows)):
-        for table in ("events", "interrupts", "grants", "admissions", "waits"):
-            yield f"delete from {table} where execution_id = :id", {"id": id}
-        yield from artifacts.delete_all(id)
-        yield from files.delete_all(id)
+        yield from delete_left(id)
+
+
+def delete_left(id: str) -> Steps[None]:
+    """Remove what an execution that is gone left behind."""
+    for table in ("events", "interrupts", "grants", "admissions", "waits"):
+        yield f"delete from {table} where execution_id = :id", {"id": id}
+    yield from artifacts.delete_all(id)
+    yield from files.delete_all(id)
 
 
 def _like(text: str) -> str:

@@ -39,7 +39,7 @@ from flux.events import (
     UsageCounted,
     spent_by,
 )
-from flux.messages import ReasoningPart, text_of
+from flux.messages import ReasoningPart, text_of, tokens_of
 
 Frame = dict[str, Any]
 
@@ -222,5 +222,5 @@ def _tagged(piece: Token | Reasoning) -> Frame:
 
 def _usage(entry: AssistantSaid | Compacted | UsageCounted) -> Frame:
     tokens, _ = spent_by(entry)
-    told = {**msgspec.structs.asdict(tokens), "total": tokens.total}
+    told = {**tokens_of(tokens), "total": tokens.total}
     return {"type": "usage", "tokens": told, "cost": entry.cost}

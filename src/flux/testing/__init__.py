@@ -81,11 +81,13 @@ class Effect(Struct, frozen=True):
 class EffectCounter:
     """Counts what tools and models really did, in a file that survives the process.
 
-    Each effect is one line, on disk before `add` returns; any number of processes may write.
+    Each effect is one line, on disk before `add` returns; any number of processes may write. Without `sync` it
+    outlives the process, but not the power.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, sync: bool = True) -> None:
         self._path = path
+        self._sync = sync
 
     def add(self, name: str, **detail: Any) -> None:
         """Count an effect; `detail` must be JSON."""
@@ -93,7 +95,8 @@ class EffectCounter:
         file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             os.write(file, line)
-            os.fsync(file)
+            if self._sync:
+                os.fsync(file)
         finally:
             os.close(file)
 

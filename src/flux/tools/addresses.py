@@ -31,6 +31,10 @@ _NEVER = tuple(
 )
 
 
+#: Networks whose addresses end in one of IPv4.
+_HOLDING = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
+
+
 class NotAllowed(Exception):
     """A host must not be reached; says why."""
 
@@ -62,9 +66,17 @@ def is_never(text: str) -> bool:
         address: Address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return False
-    inside = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
-    places = [address] if inside is None else [address, inside]
-    return any(one in network for one in places for network in _NEVER if network.version == one.version)
+    return any(one in network for one in _places(address) for network in _NEVER if network.version == one.version)
+
+
+def _places(address: Address) -> list[Address]:
+    """An address, and the one of IPv4 that it stands for."""
+    if address.version == 4:
+        return [address]
+    inside = address.ipv4_mapped or address.sixtofour
+    if inside is None and any(address in network for network in _HOLDING):
+        inside = ipaddress.IPv4Address(address.packed[-4:])
+    return [address] if inside is None else [address, inside]
 
 
 def is_public(text: str) -> bool:

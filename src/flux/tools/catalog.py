@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from pydantic import Field
 
 from flux.errors import DefinitionInvalid, MissingPackage
+from flux.redaction import passwords_of
 from flux.suggest import unknown
 from flux.tools.base import Done, Failed, Tool, ToolOutcome
 from flux.tools.function import tool_of
@@ -55,6 +56,8 @@ class CatalogConfig(Struct, frozen=True):
             raise DefinitionInvalid(f"tools: catalog: {error}") from error
         if (config.url is None) == (config.url_env is None):
             raise DefinitionInvalid("tools: catalog: give url_env (a variable that holds the address) or url")
+        if config.url is not None and passwords_of(config.url):
+            raise DefinitionInvalid("tools: catalog: url holds a password; put the address into a variable: url_env")
         return config
 
 

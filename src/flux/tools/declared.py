@@ -20,8 +20,9 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 DECORATORS = frozenset({"flux.task", "flux.engine.workflows.task.task"})
 EFFECTS = ("read", "idempotent", "once")
 
+SECRETS = "secret_requests"
 #: Parameters of a function that its task fills, by the option that asks for it.
-FILLED = {"secret_requests": "secrets", "config_requests": "config", "metadata": "metadata"}
+FILLED = {SECRETS: "secrets", "config_requests": "config", "metadata": "metadata"}
 
 #: Types that no JSON can become.
 NO_JSON = frozenset(
@@ -58,6 +59,17 @@ def declared_tools(file: ToolFile) -> tuple[DeclaredTool, ...]:
         return found
     except SourceInvalid as error:
         raise SourceInvalid(f"{file.name}: {error}") from error
+
+
+def secrets_in(source: str) -> frozenset[str]:
+    """The secrets that a file of code writes out for its tasks. Of a text that is no Python: none."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return frozenset()
+    asked = [node.value for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == SECRETS]
+    texts = [part.value for value in asked for part in ast.walk(value) if isinstance(part, ast.Constant)]
+    return frozenset(text for text in texts if isinstance(text, str))
 
 
 def filled(options: Iterable[str]) -> frozenset[str]:

@@ -15,8 +15,10 @@ def matcher(pattern: str) -> Callable[[str], bool]:
 
     `*` and `?` stay within a name, `**` stands for any number of directories, `[ab]` and `{a,b}` are
     alternatives. A pattern without `/` is about the last name, at any depth. ValueError for a pattern
-    with too many alternatives.
+    with too many alternatives, or that goes up.
     """
+    if ".." in pattern.split("/"):
+        raise ValueError("'..' matches nothing; name the directory in `path`")
     compiled = [_compiled(one) for one in _alternatives(pattern)]
     return lambda path: any(_matches(names, path.split("/")) for names in compiled)
 

@@ -21,7 +21,7 @@ from flux.settings import load_settings
 from flux.surfaces.terminal import beside
 from flux.surfaces.terminal.chat import Chat
 from flux.surfaces.terminal.plain import PlainView, pipe
-from flux.surfaces.terminal.problems import problem, start_problem
+from flux.surfaces.terminal.problems import page_problem, problem, start_problem
 from flux.surfaces.terminal.signals import Signals
 from flux.surfaces.terminal.turn import Conversation
 
@@ -181,6 +181,11 @@ async def test_a_refused_token(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_problems_say() -> None:
     assert start_problem(ServerUnreachable("no server")) == "Error starting agent: no server"
     assert problem(Unauthorized("no")) == "Error: no (401); set FLUX_AUTH_TOKEN or run `flux auth login`"
+    away = Unauthorized("Missing or invalid Authorization header; run `flux auth login`, or set FLUX_AUTH_TOKEN")
+    assert page_problem(away) == "Agent process started without a token; set FLUX_AUTH_TOKEN or run `flux auth login`"
+    assert page_problem(Unauthorized("the token is not valid; run `x`")) == (
+        "Error starting agent: the token is not valid: 401; set FLUX_AUTH_TOKEN or run `flux auth login`"
+    )
     assert problem(TooLarge("too large: limit 5")) == "Error: too large: limit 5"
     assert "Ctrl+D" not in problem(SessionEnded(), interactive=False)
     assert "start the agent again" in problem(SessionEnded())

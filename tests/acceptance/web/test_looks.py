@@ -87,3 +87,14 @@ async def test_an_ended_session_goes_on_in_a_copy(open_page: Open) -> None:
     await tab.page.get_by_text("Go on in a copy").click()
     await tab.page.wait_for_url("**/#/s/made-up-too")
     assert server.forked == [{}]
+
+
+@pytest.mark.behaviour("web:shown:attached")
+async def test_what_stands_beside_a_message_is_named(open_page: Open) -> None:
+    log = run(1, answer("m1", "one"))
+    log[0]["parts"] += [
+        {"type": "image", "data": "AA==", "media_type": "image/png"},
+        {"type": "file", "data": "AA==", "media_type": "application/pdf", "name": "<b>paper.pdf"},
+    ]
+    tab = await open_page(MadeUp(log).client(), path="/#/s/made-up")
+    await tab.shows("with an image, <b>paper.pdf", ".said small")

@@ -1,7 +1,5 @@
 """Logs that are long, large or rare, as the page shows them."""
 
-import time
-
 import pytest
 
 from tests.acceptance.web.conftest import Open
@@ -20,11 +18,9 @@ def elicited(url: str) -> dict[str, object]:
 @pytest.mark.behaviour("web:shown:long")
 async def test_a_long_session_opens_at_its_end_and_reads_back(open_page: Open) -> None:
     server = MadeUp([entry for n in range(1_250) for entry in run(n, answer(f"m{n}", f"answer {n}"))])
-    begun = time.monotonic()
     tab = await open_page(server.client(), path="/#/s/made-up")
     await tab.shows("answer 1249", ".answer")
-    assert time.monotonic() - begun < 5  # a second or less on a machine with nothing else to do
-    assert server.asked == [(4_800, 200)]
+    assert server.asked == [(4_800, 200)]  # however long it is
     assert await tab.page.locator(".answer").count() == 50
     assert await tab.page.locator(".answer").last.is_visible()
     while await tab.page.locator("button.older").count():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from flux.errors import InvalidInput
 from flux.events import AssistantSaid, ToolDone
 from flux.messages import ReasoningPart
 from flux.models.base import ModelRequest
@@ -80,6 +81,27 @@ async def test_no_sink_of_a_session_shows_a_secret(tmp_path: Path, caplog: pytes
     assert first.calls[0].args == {"x": "***"}
     assert ReasoningPart("hm ***") in first.parts
     assert last.parts[0].text == "it is ***, as I said"  # type: ignore[union-attr]
+
+
+@pytest.mark.behaviour("secrets:redacted:memories")
+async def test_a_memory_holds_no_secret_and_shows_none_that_it_held_before(tmp_path: Path) -> None:
+    async with opened(tmp_path) as world:
+        memories, own = world.process.memories, world.process.memory_stores.own
+        await own.put(LOCAL, "notes", "before", {"the password": [SECRET]})
+        await world.process.secrets.set(LOCAL, "token", SECRET)
+        await world.process.secrets.get(LOCAL, "token")
+        await own.put(LOCAL, "notes", "after", {f"is {SECRET}": [f"{SECRET}!"]})
+        with pytest.raises(InvalidInput, match="memory key: it holds a secret"):
+            await own.put(LOCAL, "notes", f"of {SECRET}", "x")
+        kept = {
+            row[0]: row[1:] for row in await world.process.database.read(one("select key, value, words from memories"))
+        }
+        assert kept["after"][0] == '{"is ***":["***!"]}'
+        assert "s3cr3t" not in kept["after"][1]
+        found = await memories.get(LOCAL, "before", agent=None, area="notes")
+        listed = await memories.page(LOCAL, agent=None, area="notes")
+        assert found.value == '{"the password":["***"]}'
+        assert "s3cr3t" not in repr(listed)
 
 
 @pytest.mark.behaviour("secrets:redacted:sinks")

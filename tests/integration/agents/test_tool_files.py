@@ -1,14 +1,18 @@
 """Tools of Python files: stored in the definition, loaded where they run."""
 
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flux.errors import DefinitionInvalid
 from flux.events import ContextFrozen, RunFailed, ToolDone
+from flux.settings import ApiKeys, Auth
 from flux.store.database import LOCAL
 from flux.testing import Call, Reply
-from tests.integration.agents.world import World, of, outcomes
+from tests.integration.agents.tools import Bench
+from tests.integration.agents.world import World, of, opened, outcomes
 
 SHOP = '''
 from dataclasses import dataclass
@@ -55,6 +59,17 @@ async def helper(x):
 '''
 
 
+#: Where they run: in the worker, and where people are told apart in a process of their own.
+BOTH = pytest.mark.parametrize("world", ["here", "apart"], indirect=True)
+
+
+@pytest.fixture
+async def world(tmp_path: Path, bench: Bench, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    auth = Auth(api_keys=ApiKeys(enabled=getattr(request, "param", "here") == "apart"))
+    async with opened(tmp_path, bench.tools(), run_failures=2, auth=auth) as opened_world:
+        yield opened_world
+
+
 def calling(*calls: Call) -> list[Reply]:
     return [*(Reply("", calls=(call,)) for call in calls), Reply("done")]
 
@@ -63,6 +78,7 @@ def file(source: str, name: str = "shop.py") -> dict[str, str]:
     return {"name": name, "source": source}
 
 
+@BOTH
 @pytest.mark.behaviour("toolfiles:run:called")
 @pytest.mark.parametrize("fields", [{"tools_file": file(SHOP)}, {"tools": [{"file": file(SHOP)}, "ask_user"]}])
 async def test_every_task_of_a_file_is_a_tool(world: World, fields: dict[str, Any]) -> None:
@@ -90,6 +106,7 @@ async def test_every_task_of_a_file_is_a_tool(world: World, fields: dict[str, An
     assert await world.faults() == []
 
 
+@BOTH
 @pytest.mark.behaviour("toolfiles:run:approval")
 async def test_a_task_is_approved_by_its_arguments(world: World) -> None:
     await world.agent(calling(Call("refund", {"amount": 50})), tools_file=file(SHOP))
@@ -101,6 +118,7 @@ async def test_a_task_is_approved_by_its_arguments(world: World) -> None:
     assert await world.faults() == []
 
 
+@BOTH
 @pytest.mark.behaviour("toolfiles:run:approval")
 async def test_a_rule_that_fails_asks(world: World) -> None:
     source = (
@@ -134,6 +152,7 @@ async def order(room: str, secrets: dict, config: dict, metadata) -> str:
 '''
 
 
+@BOTH
 @pytest.mark.behaviour("toolfiles:run:durable")
 async def test_a_tool_pauses_for_days_and_repeats_nothing(world: World) -> None:
     await world.process.secrets.set(LOCAL, "KEY", "s3cret")

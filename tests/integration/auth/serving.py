@@ -1,6 +1,6 @@
 """A server that asks who calls, and principals to call it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,12 @@ from typing import Any
 from msgspec.structs import replace
 
 from flux.client import FluxClient
-from flux.settings import ApiKeys, Auth
+from flux.settings import ApiKeys, Auth, Settings
 from flux.store.database import LOCAL
 from tests.integration.server.serving import Served, serving
 
+#: Tests ask faster than people.
+NO_LIMITS: Mapping[str, Any] = {"max_requests_per_second": 0.0}
 BY_KEYS = Auth(api_keys=ApiKeys(enabled=True))
 
 
@@ -43,7 +45,13 @@ class Guarded:
 
 
 @asynccontextmanager
-async def guarded(home: Path, *, in_process: bool = True, auth: Auth = BY_KEYS, **more: Any) -> AsyncIterator[Guarded]:
+async def guarded(
+    home: Path, *, in_process: bool = True, auth: Auth = BY_KEYS, limits: Mapping[str, Any] = NO_LIMITS, **more: Any
+) -> AsyncIterator[Guarded]:
     """A server with auth on; the clients of `served` itself are nobody's."""
-    async with serving(home, in_process=in_process, change=lambda settings: replace(settings, auth=auth), **more) as it:
+
+    def change(settings: Settings) -> Settings:
+        return replace(settings, auth=auth, **limits)
+
+    async with serving(home, in_process=in_process, change=change, **more) as it:
         yield Guarded(it)

@@ -180,6 +180,13 @@ TALKS = {"name": "w.py", "source": "from flux import workflow\n\n@workflow\nasyn
 CODE = "workflow:*:*:register"
 
 
+#: Names what is imported where the agent runs.
+FUNCTION = {"function": "subprocess:getoutput"}
+#: Asks for secrets in the way of code.
+ASKS = "from flux import task\n@task.with_options(secret_requests=['a.b', *['key']])\nasync def asks(secrets): ...\n"
+PLAN = {"name": "p", "json_schema": {"type": "object"}, "lists": ["l"], "actions": {"a": "read_file"}}
+
+
 @pytest.mark.behaviour("auth:definitions:register")
 @pytest.mark.parametrize(
     ("fields", "needed"),
@@ -188,6 +195,12 @@ CODE = "workflow:*:*:register"
         ({"sandbox": "local"}, CODE),
         ({"tools_file": TOOL}, CODE),
         ({"tools": [{"file": TOOL}]}, CODE),
+        ({"tools": [FUNCTION]}, CODE),
+        ({"tools": [{"catalog": {"url": "sqlite:////srv/flux.db"}}]}, CODE),
+        ({"tools": [{"files": {"workspace": "/etc"}}]}, CODE),
+        ({"approvals": {"tools": "always", "predicates": {"big": "subprocess:getoutput"}}}, CODE),
+        ({"plan": PLAN | {"actions": {"a": FUNCTION}}}, CODE),
+        ({"plan": PLAN | {"model": "shop.plans:Plan"}}, CODE),
         ({"workflow_file": TALKS}, CODE),
         ({"skills": [SKILL]}, CODE),
         ({"skills_dir": "/srv/skills"}, CODE),
@@ -199,6 +212,8 @@ CODE = "workflow:*:*:register"
         ({"mcp_servers": [{"url": "https://x.example", "auth": "bearer", "secret": "key"}]}, "secret:key:use"),
         ({"mcp_servers": [{"url": "https://x.example", "headers": {"X": "secret:key"}}]}, "secret:key:use"),
         ({"long_term_memory": {"provider": "sqlite", "connection": "secret:a.b"}}, "secret:a.b:use"),
+        ({"tools_file": TOOL | {"source": ASKS + TOOL["source"]}}, "secret:a.b:use"),
+        ({"workflow_file": TALKS | {"source": ASKS + TALKS["source"]}}, "secret:key:use"),
     ],
 )
 async def test_what_a_definition_brings_along_needs_its_right(

@@ -16,16 +16,15 @@ from flux.errors import Forbidden, InvalidInput, Unauthorized
 from flux.settings import Auth, Oidc
 from flux.store.database import LOCAL
 from tests.integration.auth.serving import Guarded, guarded
-from tests.provider import AUDIENCE, CLIENT, PACKAGES, identity_provider, visit
+from tests.provider import AUDIENCE, CLIENT, identity_provider, visit
 
 SCOPES = "openid offline_access"
 
 
 @pytest.fixture(scope="module")
-def issuer(require_tool: Callable[[str], str]) -> Iterator[str]:
+def issuer(require_tool: Callable[[str], str], require_package: Callable[[str], None]) -> Iterator[str]:
     node = require_tool("node")
-    if not (PACKAGES.parent / "node_modules" / "oidc-provider").exists():
-        pytest.skip("oidc-provider is not installed")
+    require_package("oidc-provider")
     with identity_provider(node) as url:
         yield url
 

@@ -13,7 +13,7 @@ from flux.engine.service.identity import Identities
 from flux.server.auth import Authentication
 from flux.server.oidc import Tokens
 from flux.settings import Oidc
-from flux.store.database import Database
+from flux.store.database import LOCAL, Database
 from flux.store.opening import open_database
 from tests.integration.auth.issuer import AUDIENCE, ISSUER, Issuer
 
@@ -59,7 +59,7 @@ async def _within(*_: object) -> Any:
 async def test_odd_tokens_let_nobody_in(database: Database) -> None:
     identities = Identities(database, enabled=True, default_roles=("admin",))
     tokens = Tokens(identities, Oidc(enabled=True, issuer=ISSUER, audience=AUDIENCE), Issuer().transport())
-    guard = Authentication(_within, identities, keys=True, tokens=tokens)
+    guard = Authentication(_within, identities, tenant=LOCAL.tenant, keys=True, tokens=tokens)
 
     async def status(*lines: bytes) -> int:
         sent: list[Any] = []

@@ -199,7 +199,7 @@ async def test_a_name_at_the_provider_is_not_an_account_of_a_program(database: D
 async def test_a_token_is_verified_once_and_then_known(tokens: Tokens, issuer: Issuer) -> None:
     token = issuer.token()
     await tokens.caller(token)
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(100):
         assert await tokens.caller(token) is not None
-    assert (time.perf_counter() - began) / 100 < 0.001
+    assert (time.process_time() - began) / 100 < 0.001

@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from flux.agents.define.definition import define
 from flux.agents.process import open_process
 from flux.client import FluxClient
 from flux.client.transport import InProcessTransport
 from flux.engine.intake.answers import Decision
-from flux.errors import SessionNotFound, Unauthorized
+from flux.engine.intake.inputs import NewMessage
+from flux.errors import InvalidInput, Unauthorized
 from flux.roles import Runtime
 from flux.server.app import create_app
 from flux.server.oidc import Tokens
 from flux.settings import ApiKeys, Auth, Oidc, Settings
+from flux.store.database import LOCAL, one
 from flux.surfaces.cli.connect import EMBEDDED
 from tests.integration.auth.issuer import AUDIENCE, ISSUER, Issuer
 from tests.integration.roles.shop import USUAL, Shop
@@ -46,9 +49,9 @@ async def test_with_auth_on_a_runtime_knows_the_callers_of_its_tenant(tmp_path: 
             with pytest.raises(Unauthorized):
                 await nobody.get("/sessions")
             async with FluxClient(nobody.base_url, theirs) as stranger:
-                assert (await stranger.get("/sessions"))["items"] == []
-                with pytest.raises(SessionNotFound):
-                    await stranger.get(f"/sessions/{asked.session}/interrupts")
+                for path in ("/sessions", f"/sessions/{asked.session}/interrupts", "/workers"):
+                    with pytest.raises(Unauthorized):
+                        await stranger.get(path)
             async with FluxClient(nobody.base_url, ours) as admin:
                 (question,) = (await admin.get(f"/sessions/{asked.session}/interrupts"))["items"]
                 await admin.post(f"/sessions/{asked.session}/interrupts/{question['id']}", {"decision": "approve"})
@@ -87,6 +90,18 @@ async def test_sessions_of_a_runtime_run_where_its_functions_are(tmp_path: Path)
             assert "labels runtime=acme" in (await client.get("/agents/counter"))["problems"][-1]
     async with shop.open(tmp_path) as runtime:
         assert (await runtime.settled("desk")).text == "All done."
+
+
+@pytest.mark.behaviour("roles:runtime:own-tenant")
+async def test_the_workers_of_a_runtime_run_the_work_of_its_tenant_alone(tmp_path: Path) -> None:
+    """They have its functions, which anybody on the same database could name otherwise."""
+    async with Shop(USUAL).open(tmp_path) as runtime:
+        process = await runtime.process()
+        made = {"name": "evil", "model": "scripted/echo", "affinity": {"runtime": "acme"}, "tools": ["create_item"]}
+        await process.agents.put(LOCAL, define(made), create=True, update=False)
+        with pytest.raises(InvalidInput, match="run the work of that tenant alone"):
+            await process.sessions.start(LOCAL, "evil", NewMessage("create_item"))
+        assert await process.database.read(one("select count(*) from executions where tenant = 'default'")) == [(0,)]
 
 
 @asynccontextmanager

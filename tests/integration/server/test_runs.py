@@ -3,13 +3,17 @@
 import asyncio
 import json
 import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flux.client.reader import Event
 from flux.client.sse import Parser, ServerEvent
-from flux.events import type_of
+from flux.errors import WorkflowNotFound
+from flux.events import Progress, type_of
 from tests.integration.server.flows import ran, registered
 from tests.integration.server.serving import Served, serving
 from tests.integration.server.test_errors import JSON, error_of
@@ -225,6 +229,34 @@ async def test_a_stream_tells_the_states_and_the_progress_by_name(served: Served
     assert [one["state"] for one in summaries] == ["SCHEDULED", "CLAIMED", "RUNNING", "COMPLETED"]
     assert len({one["execution_id"] for one in summaries}) == 1
     assert all(frame.id.count(".") == 2 for frame in frames)
+
+
+@pytest.mark.behaviour("server:runs:followed")
+async def test_who_starts_it_can_follow_its_log_from_the_first_event(served: Served) -> None:
+    await registered(served)
+    async with served.client.running_workflow("default/tells") as (handle, events):
+        seen = [event.event async for event in stopping(events, "WORKFLOW_COMPLETED")]
+    assert [type_of(one) for one in seen if not isinstance(one, Progress)] == [
+        "WORKFLOW_SCHEDULED", "WORKFLOW_CLAIMED", "WORKFLOW_STARTED", "TASK_STARTED", "TASK_COMPLETED",
+        "WORKFLOW_COMPLETED",
+    ]  # fmt: skip
+    assert [one.value for one in seen if isinstance(one, Progress)] == [{"n": 0}, {"n": 1}, {"n": 2}]
+    assert (await handle.info())["state"] == "COMPLETED"
+    paused = await call(served, "POST", f"{RUN}/in_turn/run/sync", 200)
+    resumed = served.client.resuming_workflow("default/in_turn", paused["execution_id"], "one", after=paused["head"])
+    async with resumed as (_, events):
+        types = [type_of(event.event) async for event in stopping(events, "WORKFLOW_PAUSED")]
+    assert (types[0], types[-1]) == ("interrupt_answered", "WORKFLOW_PAUSED")
+    with pytest.raises(WorkflowNotFound):
+        await served.client.running_workflow("default/nothing").__aenter__()
+
+
+async def stopping(events: AsyncGenerator[Event, None], end: str) -> AsyncGenerator[Event, None]:
+    async with aclosing(events):
+        async for event in events:
+            yield event
+            if type_of(event.event) == end:
+                return
 
 
 @pytest.mark.behaviour("server:runs:stream")

@@ -158,31 +158,35 @@ async def begun(served: Served, agent: str) -> str:
                 return str(row["id"])
 
 
-@pytest.mark.behaviour("conversation:sessions:timed")
-async def test_an_answer_may_wake_by_itself(stored: Served) -> None:
-    text = (
+def timed(after: int) -> str:
+    """The source of a workflow that waits so many seconds for a message, and holds when it is told to."""
+    return (
         "import asyncio\nfrom flux import task\n"
         + FLOW
         + "@task\nasync def holds():\n    await asyncio.Event().wait()\n"
         "@workflow\nasync def talk(ctx):\n"
-        f'    given = await pause("x", output={MESSAGE}, after=1.5)\n'
+        f'    given = await pause("x", output={MESSAGE}, after={after})\n'
         '    if given == {"message": "hold"}:\n        await holds()\n'
         '    return {"given": given}\n'
     )
-    await call(stored, "PUT", "/agents/timed?create=true", 200, agent_of("timed", text))
-    late = (await stored.client.start_session("timed")).id
-    assert (await until(stored, late, "waiting"))["waiting_for"] == "message"
-    answered = (await stored.client.start_session("timed")).id
-    await until(stored, answered, "waiting")
-    await told(stored, answered, "hello")
-    stopped = (await stored.client.start_session("timed")).id
-    await until(stored, stopped, "waiting")
-    await stored.client.session(stopped).post("hold")
-    await until(stored, stopped, "running")
-    await stored.client.session(stopped).cancel()
-    for id, given in ((answered, {"message": "hello"}), (late, None), (stopped, None)):
-        await until(stored, id, "ended")
-        assert (await call(stored, "GET", f"/executions/{id}", 200))["output"] == {"given": given}
+
+
+@pytest.mark.behaviour("conversation:sessions:timed")
+async def test_an_answer_may_wake_by_itself(stored: Served) -> None:
+    ids: dict[int, str] = {}
+    for after in (5, 2, 600):  # to be stopped meanwhile, to be late, to be answered
+        await call(stored, "PUT", f"/agents/timed{after}?create=true", 200, agent_of(f"timed{after}", timed(after)))
+        ids[after] = (await stored.client.start_session(f"timed{after}")).id
+        if after == 5:
+            assert (await until(stored, ids[5], "waiting"))["waiting_for"] == "message"
+            await stored.client.session(ids[5]).post("hold")
+            await until(stored, ids[5], "running")
+            await stored.client.session(ids[5]).cancel()
+    await until(stored, ids[600], "waiting")
+    await told(stored, ids[600], "hello")
+    for after, given in ((600, {"message": "hello"}), (2, None), (5, None)):
+        await until(stored, ids[after], "ended")
+        assert (await call(stored, "GET", f"/executions/{ids[after]}", 200))["output"] == {"given": given}
 
 
 @pytest.mark.behaviour("conversation:file:types")

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from flux.errors import AgentNotFound, Fenced, PrincipalNotFound, ScheduleNotFound, SessionNotFound, WorkflowNotFound
+from flux.errors import (
+    AgentNotFound,
+    Fenced,
+    PrincipalNotFound,
+    ScheduleNotFound,
+    SessionExists,
+    SessionNotFound,
+    WorkflowNotFound,
+)
 from flux.events import Cancelled, CancelRequested, SessionStarted, UsageCounted
 from flux.messages import Usage
 from flux.store import (
@@ -81,6 +89,7 @@ def _ask(scope: Scope, id: str, question: str) -> Steps[Any]:
 
 BOB = Presence("bob")
 HELLO_SAID = CancelRequested(run="r")
+STARTED = SessionStarted(agent="helper", instance="i", name="default", definition_digest="")
 TIMES = schedules.Given(target="agent", agent="helper", message="hi", spec='{"type":"interval","seconds":60}')
 
 
@@ -146,6 +155,9 @@ CALLS: dict[str, tuple[Call, Any]] = {
     "driven.chain": (lambda s, id, q: driven.chain(s, id), []),
     "driven.children": (lambda s, id, q: driven.children(s, id, id), []),
     "driven.drive": (lambda s, id, q: driven.drive(s, Driver(id, 1, "w", id), "child", None, None, "r"), Fenced),
+    "driven.hold": (lambda s, id, q: driven.hold(s, Driver(id, 1, "w", id)), Fenced),
+    "driven.make": (lambda s, id, q: driven.make(s, Driver(id, 1, "w", id), id, STARTED), SessionExists),
+    "driven.remove": (lambda s, id, q: driven.remove(s, Driver(id, 1, "w", id), "child"), Fenced),
     "driven.tell": (lambda s, id, q: driven.tell(s, [id], CancelRequested(run="r")), {}),
     "executions.create_session": (_create, None),
     "executions.create_workflow": (

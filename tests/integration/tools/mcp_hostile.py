@@ -120,7 +120,7 @@ def _bad(how: str) -> Answer:
                 sys.stdout.write("this is no JSON\n" * 1000)
             case "flood":
                 note = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "x"}}
-                sys.stdout.write((json.dumps(note) + "\n") * 20_000)
+                sys.stdout.write((json.dumps(note) + "\n") * 5_000)
             case "die":
                 sys.stderr.write("these were my last words\n")
                 sys.stderr.flush()

@@ -112,6 +112,8 @@ async def test_a_view_with_a_function_that_writes_is_refused(postgres_url: str) 
         ("catalog", "needs settings"),
         ({"catalog": {"url": "x", "url_env": "Y"}}, "give url_env"),
         ({"catalog": {}}, "give url_env"),
+        ({"catalog": {"url": "postgresql://ann:s3cret@db/shop"}}, "url holds a password"),
+        ({"catalog": {"url": "postgresql://db/shop?password=s3cret"}}, "url holds a password"),
         ({"catalog": {"urll": "x"}}, "did you mean 'url'"),
         ({"catalog": {"url": "x", "max_rows": 0}}, "max_rows"),
     ],

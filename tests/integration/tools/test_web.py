@@ -183,7 +183,6 @@ async def test_the_address_that_was_looked_at_is_the_one_that_is_used(
 @pytest.mark.behaviour("tools:web:capped")
 async def test_a_page_is_read_up_to_a_limit_of_bytes_and_of_time(server: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "MAX_BYTES", 1_000)
-    monkeypatch.setattr(web, "SECONDS", 0.3)
     server.page("/long", "x" * 5_000, "Content-Type: text/plain")
     server.page("/bomb", gzip.compress(b"x" * 50_000_000), "Content-Type: text/plain", "Content-Encoding: gzip")
     server.page("/deep", "<div>" * 300 + "x", "Content-Type: text/html")
@@ -191,6 +190,7 @@ async def test_a_page_is_read_up_to_a_limit_of_bytes_and_of_time(server: Web, mo
         shown = await fetch(server.url(path), "localhost")
         assert shown == Done(f"{server.url(path)}\n\n{'x' * 1_000}\n[only the first 1,000 bytes were read]")
     assert isinstance(await fetch(server.url("/deep"), "localhost"), Done)
+    monkeypatch.setattr(web, "SECONDS", 0.3)
     assert await fetch(server.url("/hang"), "localhost") == Failed(
         f"{server.url('/hang')}: not there after 0.3 seconds", timeout=True
     )

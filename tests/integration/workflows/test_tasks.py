@@ -224,6 +224,6 @@ async def test_a_failure_is_the_same_when_it_comes_from_the_journal(machine: Mac
 @pytest.mark.behaviour("workflows:options:unknown-refused")
 def test_an_unknown_option_is_refused_by_name() -> None:
     with pytest.raises(InvalidInput, match="no option retries"):
-        task.with_options(retries=3)(instead)
+        task.with_options(retries=3)(instead)  # type: ignore[call-arg]
     with pytest.raises(InvalidInput, match="no option queue"):
-        workflow.with_options(queue="x")
+        workflow.with_options(queue="x")  # type: ignore[call-arg]

@@ -53,7 +53,7 @@ def tried(work: Callable[[], Any]) -> Any:
         ("a: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
         ("a: !!python/name:os.system", "could not determine a constructor"),
         ("a: b\n---\na: c\n", "agent.yaml: line"),
-        ("[" * 5000, "agent.yaml: "),
+        ("[" * 5000, "agent.yaml: lists or mappings are nested too deeply"),
         ("a: \x00", "agent.yaml: "),
         ("a: 2024-13-45", "agent.yaml: "),
         ("? [a, b]\n: c", "agent.yaml: "),
@@ -155,7 +155,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         load_fields(big, {})
     promptless = tmp_path / "agent.yaml"
     promptless.write_text("name: a\nmodel: test/one\n")
-    with pytest.raises(DefinitionInvalid, match="missing field 'system_prompt'"):
+    with pytest.raises(DefinitionInvalid, match=r"missing field 'system_prompt'$"):
+        define_from(promptless, {})
+    promptless.write_text("name: a\nmodel: test/one\nsystem_prompt_file: x\n")
+    with pytest.raises(DefinitionInvalid, match="missing field 'system_prompt'; unknown field 'system_prompt_file'"):
         define_from(promptless, {})
 
 

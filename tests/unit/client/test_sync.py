@@ -62,7 +62,7 @@ def script(client: SyncFluxClient) -> None:
 @pytest.mark.behaviour("client:sync:typed")
 def test_names_and_results_are_shown() -> None:
     shown = inspect.signature(SyncSession.send)
-    assert [*shown.parameters] == ["self", "text", "mode", "model", "key"]
+    assert [*shown.parameters] == ["self", "text", "mode", "model", "key", "files"]
     assert shown.return_annotation == "Generator[Event, None, None]"
     assert inspect.get_annotations(script) == {"client": SyncFluxClient, "return": None}
 

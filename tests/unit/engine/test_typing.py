@@ -7,6 +7,9 @@ import pytest
 
 import flux
 from flux import task
+from flux.engine.workflows.options import TaskOptions, TaskWords
+from flux.engine.workflows.workflow import WorkflowOptions, WorkflowWords
+from flux.errors import InvalidInput
 
 pytestmark = pytest.mark.behaviour("public:types")
 
@@ -45,3 +48,10 @@ def test_the_package_says_that_it_is_typed() -> None:
 
 def test_what_flux_offers_can_be_listed() -> None:
     assert set(flux.__all__) <= set(dir(flux))
+
+
+def test_the_words_for_type_checkers_are_the_options() -> None:
+    assert list(TaskWords.__annotations__) == list(TaskOptions.__struct_fields__)
+    assert list(WorkflowWords.__annotations__) == list(WorkflowOptions.__struct_fields__)
+    with pytest.raises(InvalidInput, match="no option retries"):
+        task.with_options(retries=3)  # type: ignore[call-arg]

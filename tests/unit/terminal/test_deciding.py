@@ -69,6 +69,15 @@ def test_a_key_after_a_pause_in_the_middle_of_a_text_is_confirmed() -> None:
     assert asked.deciding.draft == "please ad"
 
 
+@pytest.mark.behaviour("terminal:approval:silence")
+def test_enter_behind_a_text_says_which_keys_decide() -> None:
+    asked = Asked()
+    assert [asked.key(key, SHORT) for key in "no"] == [None] * 2
+    assert asked.deciding.hint == ""
+    assert asked.key("\r", SHORT) is None
+    assert (asked.deciding.draft, asked.deciding.hint) == ("no\n", "(a, A, r decide; text is kept) ")
+
+
 def test_a_key_that_was_pressed_too_early_may_be_pressed_again() -> None:
     asked = Asked()
     assert asked.key("a", SHORT) is None

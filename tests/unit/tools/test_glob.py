@@ -26,7 +26,7 @@ def test_patterns(pattern: str, matching: list[str], other: list[str]) -> None:
     assert [path for path in other if matches(path)] == []
 
 
-NAMES = st.text("ab.*?[]{},-!", min_size=1, max_size=5)
+NAMES = st.text("ab.*?[]{},-!", min_size=1, max_size=5).filter(lambda name: name != "..")
 
 
 @given(st.lists(NAMES, min_size=1, max_size=6), st.lists(st.text("ab.", min_size=1), min_size=1, max_size=6))
@@ -45,3 +45,10 @@ def test_a_hostile_pattern_is_answered() -> None:
     assert not matcher("**/*a" * 20 + "*b")("/".join(["a" * 200] * 30))
     with pytest.raises(ValueError, match="more than 200 alternatives"):
         matcher("{a,b}" * 12)
+
+
+@pytest.mark.parametrize("pattern", ["..", "../*.py", "src/../../**"])
+@pytest.mark.behaviour("tools:search:glob-up")
+def test_a_pattern_that_goes_up_is_refused(pattern: str) -> None:
+    with pytest.raises(ValueError, match="name the directory in `path`"):
+        matcher(pattern)

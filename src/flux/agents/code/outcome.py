@@ -17,6 +17,7 @@ from flux.events import (
     AssistantSaid,
     Cancelled,
     ChatResponse,
+    CompactDone,
     Entry,
     RunEnd,
     RunFailed,
@@ -86,4 +87,18 @@ def response_of(outcome: Outcome, spent: Spent, model: PromptModel, result: Resu
             raise ResultUnavailableError(told.removeprefix(GAVE_UP), outcome.said)
         case RunFailed(message=told):
             raise AgentFailed(told)
+    raise AbortError(CANCELLED)
+
+
+def compacted_of(entries: Sequence[Stored], request: str) -> bool:
+    """Whether anything was summarised.
+
+    :raises AgentFailed: the model gave no summary
+    :raises AbortError: it was stopped
+    """
+    match outcome_of(entries, request).end:
+        case CompactDone(compacted=compacted):
+            return compacted
+        case RunFailed(message=message):
+            raise AgentFailed(message)
     raise AbortError(CANCELLED)

@@ -16,8 +16,12 @@ T = TypeVar("T")
 
 
 class PromptCost(Struct, frozen=True):
-    """US dollars, as far as prices are known."""
+    """US dollars, as far as prices are known: the parts are 0 where only the total is."""
 
+    input: float = 0.0
+    output: float = 0.0
+    cache_read: float = 0.0
+    cache_write: float = 0.0
     total: float = 0.0
 
 
@@ -78,13 +82,14 @@ class PromptResult(Struct, Generic[T], frozen=True):
 def usage_of(spent: Spent) -> PromptUsage:
     """What was spent, as an operation tells it."""
     tokens: Usage = spent.tokens
+    costs = tokens.costs
     return PromptUsage(
         tokens.input,
         tokens.output,
         tokens.cache_read,
         tokens.cache_write,
         tokens.total,
-        PromptCost(spent.cost),
+        PromptCost(costs.input, costs.output, costs.cache_read, costs.cache_write, spent.cost),
     )
 
 

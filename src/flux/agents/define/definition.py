@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator, model_validator
 
 from flux.agents.define.approval import Approvals
-from flux.agents.define.memory import LongTermMemory
+from flux.agents.define.memory import FIELD, LongTermMemory
 from flux.agents.define.typed_plan import TypedPlan
 from flux.agents.define.workflow_file import PATH_OR_FILE, WorkflowFile
 from flux.engine.dispatching.pools import pool_of
@@ -108,7 +108,7 @@ class AgentDefinition(_Frozen):
     max_tool_calls: int = Field(default=10, ge=1, le=1000)
     max_turns: int | None = Field(default=None, ge=1, le=10_000)
     max_concurrent_tools: int = Field(default=4, ge=1, le=64)
-    max_tokens: int = Field(default=4096, ge=1)
+    max_tokens: int = Field(default=4096, ge=1, le=10_000_000)
     stream: bool = True
     approval_mode: Literal["default", "always", "never"] = "default"
     tool_approvals: dict[str, bool] = {}
@@ -233,19 +233,37 @@ def define(fields: Any) -> AgentDefinition:
         raise DefinitionInvalid(faults_of(error)) from None
 
 
+#: What fields that are mappings hold, by their place.
+PARTS: dict[str, type[BaseModel]] = {
+    "budget": Budget,
+    **{f"budget.{name}": Limit for name in Budget.model_fields},
+    "compaction": CompactionConfig,
+    "mcp_servers": McpServer,
+    FIELD: LongTermMemory,
+}
+
+
 def faults_of(error: ValidationError) -> str:
     """What is wrong with fields, in one line."""
     faults = error.errors(include_url=False)
     return "; ".join(_fault(fault) for fault in faults if not {NO_COMPACTION, MAPPING} & {*fault["loc"][-1:]})
 
 
+def _fields_beside(place: tuple[int | str, ...]) -> list[str]:
+    """The fields that could have stood there; none where that is not known."""
+    *above, _ = (part for part in place if isinstance(part, str) and part != CompactionConfig.__name__)
+    model = PARTS.get(".".join(above), _Frozen) if above else AgentDefinition
+    return list(model.model_fields)
+
+
 def _fault(fault: Any) -> str:
     # Of what may be False or fields, pydantic names the choice too.
     where = ".".join(str(part) for part in fault["loc"] if part not in (CompactionConfig.__name__, TEXT))
     if fault["type"] == "extra_forbidden":
-        valid = set(AgentDefinition.model_fields) if len(fault["loc"]) == 1 else set()
+        valid = _fields_beside(fault["loc"])
         like = nearest(str(fault["loc"][-1]), valid)
-        return f"unknown field {where!r}" + (f"; did you mean {like!r}?" if like else "")
+        hint = f"; did you mean {like!r}?" if like else f"; valid: {', '.join(valid)}" if len(fault["loc"]) > 1 else ""
+        return f"unknown field {where!r}" + (hint if valid else "")
     if fault["type"] == "missing":
         return f"missing field {where!r}"
     if fault["type"] == "model_type":

@@ -92,6 +92,8 @@ def long_term_memory(provider: Place | None = None, scope: str | None = None) ->
 
     :raises DefinitionInvalid: the connection or the scope cannot be used
     """
+    if provider is not None and not isinstance(provider, Place):
+        raise DefinitionInvalid(f"{FIELD}: provider must be sqlite(...), postgresql(...) or in_memory()")
     given: dict[str, Any] = {"scope": scope} | (provider._asdict() if provider else {})
     try:
         return LongTermMemory(**{name: value for name, value in given.items() if value is not None})

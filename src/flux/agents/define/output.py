@@ -29,6 +29,9 @@ def output_schema(type_: type[BaseModel]) -> OutputSchema:
 
     :raises InvalidInput: it is not an object, or has a field without a JSON Schema
     """
+    given: Any = type_
+    if not (isinstance(given, type) and issubclass(given, BaseModel)):
+        raise InvalidInput(f"response_format: must be a class of Pydantic models, not {repr(given)[:60]}")
     try:
         schema = type_.model_json_schema()
     except PydanticUserError as error:

@@ -67,12 +67,14 @@ def define_from(
 ) -> AgentDefinition:
     """The definition in a file or directory; see `load_fields`."""
     fields = load_fields(path, environment, strict=strict, warn=warn)
-    if "system_prompt" not in fields:
-        raise DefinitionInvalid(f"{path}: missing field 'system_prompt'")
+    missing = [] if "system_prompt" in fields else ["missing field 'system_prompt'"]
     try:
-        return define(fields)
+        made = define({"system_prompt": ""} | fields)
     except DefinitionInvalid as error:
-        raise DefinitionInvalid(f"{path}: {error}") from error
+        raise DefinitionInvalid(f"{path}: {'; '.join([*missing, str(error)])}") from None
+    if missing:
+        raise DefinitionInvalid(f"{path}: {missing[0]}")
+    return made
 
 
 def to_yaml(definition: AgentDefinition) -> str:

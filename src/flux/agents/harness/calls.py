@@ -36,6 +36,10 @@ class CallHandle(Awaitable[T], Generic[T]):
         """Whether it is over."""
         return self._task.done()
 
+    def then(self, callback: Callable[[], object]) -> None:
+        """Call this when it is over."""
+        self._task.add_done_callback(lambda _: callback())
+
     async def ended(self) -> None:
         """Return when it is over, however that was."""
         await asyncio.wait((self._task,))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 from pydantic import BaseModel
 
 from flux.agents.code.errors import AbortError
-from flux.agents.code.outcome import CANCELLED, outcome_of, response_of, spent_in
+from flux.agents.code.outcome import CANCELLED, compacted_of, outcome_of, response_of, spent_in
 from flux.agents.code.stores import SessionKey, exported
 from flux.agents.code.types import PromptResponse, PromptResult, model_of
 from flux.agents.define.called import TASK
@@ -34,7 +34,6 @@ from flux.errors import AgentFailed, InvalidInput
 from flux.events import (
     AssistantSaid,
     Cancelled,
-    CompactDone,
     CompactRequested,
     Entry,
     RunFailed,
@@ -297,13 +296,7 @@ class Session:
     async def _compact(self, signal: CancelSignal) -> bool:
         asked = CompactRequested(id=str(uuid.uuid4()), by=self._host.scope.principal)
         given = self._harness.given(Wanted(model=self._harness.any_model))
-        end = outcome_of(await self._run([asked], given, signal, text=""), asked.id).end
-        match end:
-            case CompactDone(compacted=compacted):
-                return compacted
-            case RunFailed(message=message):
-                raise AgentFailed(message)
-        raise AbortError("the run was cancelled")
+        return compacted_of(await self._run([asked], given, signal, text=""), asked.id)
 
     async def _delete(self, signal: CancelSignal) -> None:
         await self._host.check_rests(self.id)

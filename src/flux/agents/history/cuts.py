@@ -9,12 +9,14 @@ from msgspec import Struct
 from flux.agents.history.items import AnswerItem, Item, SummaryItem, UserItem
 from flux.agents.history.transcript import Transcript
 from flux.events import ToolDone
-from flux.messages import ImagePart, text_of
+from flux.messages import FilePart, ImagePart, UserPart, text_of
 
 CHARS_PER_TOKEN = 4
 #: What an item costs besides its text, and an image, whatever is in it.
 PER_ITEM = 4
 PER_IMAGE = 1_500
+#: Of a document, in base64.
+FILE_BYTES_PER_CHAR = 5
 #: A spilled result keeps this part of the tokens to keep.
 SPILLED_PART = 4
 
@@ -102,12 +104,21 @@ def _length(done: ToolDone) -> int:
     return len(done.content)
 
 
+def _chars(part: UserPart) -> int:
+    """How long a part of a message is, as text of so many tokens would be."""
+    match part:
+        case ImagePart():
+            return PER_IMAGE * CHARS_PER_TOKEN
+        case FilePart():
+            return max(PER_IMAGE * CHARS_PER_TOKEN, len(part.data) // FILE_BYTES_PER_CHAR)
+    return len(part.text)
+
+
 def size(item: Item) -> int:
     """A rough number of tokens."""
     match item:
         case UserItem():
-            images = sum(isinstance(part, ImagePart) for part in item.said.parts)
-            chars = sum(len(part.text) for part in item.said.parts) + images * PER_IMAGE * CHARS_PER_TOKEN
+            chars = sum(map(_chars, item.said.parts))
         case AnswerItem():
             chars = len(text_of(item.said.parts)) + sum(map(_length, item.results.values()))
             chars += sum(len(repr(call.args)) for call in item.said.calls)

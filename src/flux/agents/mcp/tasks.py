@@ -99,7 +99,6 @@ class McpClient:
         self._server = server
         self._provider = provider
         self._options = options
-        self._again = 0
         self._own = AsyncExitStack()
         self._alone: tuple[McpPool, Vault] | None = None
 
@@ -113,12 +112,6 @@ class McpClient:
         """The server's tools; a task, so a workflow that goes on does not ask again."""
         listed = await task(self._list).with_options(name=f"mcp_{self.name}_discover", effect="read")()
         return ToolSet(self, listed)
-
-    async def rediscover(self) -> ToolSet:
-        """The server's tools as they are now."""
-        self._again += 1
-        listing = task(self._list).with_options(name=f"mcp_{self.name}_rediscover_{self._again}", effect="read")
-        return ToolSet(self, await listing())
 
     async def _list(self) -> list[dict[str, Any]]:
         connections: Any = importlib.import_module("flux.tools.mcp.connection")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+from msgspec.structs import replace
+
+from flux import redaction
 from flux.agents.define.definition import AgentDefinition
 from flux.agents.memory.providers import MemoryStores
 from flux.agents.memory.store import MemoryStore, check_key
@@ -28,7 +32,7 @@ class Memories:
         :raises Unavailable: its memory cannot be reached
         """
         store, area = await self._where(scope, agent, area)
-        return await store.page(scope, area, after, limit)
+        return list(map(_shown, await store.page(scope, area, after, limit)))
 
     async def get(self, scope: Scope, key: str, *, agent: str | None, area: str | None) -> Memory:
         """A memory. Without agent and area the one that has this key.
@@ -37,7 +41,7 @@ class Memories:
         :raises InvalidInput: several have it, or the agent has no memory
         """
         store, area = await self._where(scope, agent, area)
-        return await _found(store, scope, key, area)
+        return _shown(await _found(store, scope, key, area))
 
     async def forget(self, scope: Scope, key: str, *, agent: str | None, area: str | None) -> Memory:
         """Forget a memory, and return what it was. Without agent and area the one that has this key.
@@ -49,7 +53,7 @@ class Memories:
         found = await _found(store, scope, key, area)
         if not await store.forget(scope, found.area, key):
             raise _none(key, area)
-        return found
+        return _shown(found)
 
     async def _where(self, scope: Scope, agent: str | None, area: str | None) -> tuple[MemoryStore, str | None]:
         if agent is None:
@@ -59,6 +63,13 @@ class Memories:
         if chosen is None:
             raise InvalidInput(f"the agent {agent!r} has no long_term_memory")
         return await self._stores.of(scope, chosen), area or chosen.scope or agent
+
+
+def _shown(memory: Memory) -> Memory:
+    """A memory as people see it: it may have been noted down before this process knew of a secret in it."""
+    if not redaction.holds(memory.value.encode()):
+        return memory
+    return replace(memory, value=msgspec.json.encode(redaction.value(msgspec.json.decode(memory.value))).decode())
 
 
 async def _found(store: MemoryStore, scope: Scope, key: str, area: str | None) -> Memory:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from flux import redaction
 from flux.agents.memory.recall import asked, begins, indexed, ranked, search
 from flux.errors import DatabaseLocked, DatabaseUnavailable, InvalidInput, TooLarge, Unavailable
 from flux.store import memories
@@ -76,16 +77,18 @@ def check_key(key: str) -> None:
         raise InvalidInput(f"memory key: use 1 to {MAX_KEY} characters, not {len(key)}")
     if _CONTROL.search(key) or key != key.strip() or key in (".", ".."):
         raise InvalidInput(f"memory key: {key[:80]!r} cannot be one; use plain text on one line without spaces around")
+    if redaction.text(key) != key:
+        raise InvalidInput("memory key: it holds a secret; name the memory by something else")
 
 
 def encode_value(value: Any) -> str:
-    """The stored form of a value.
+    """The stored form of a value, without the secrets that are known.
 
     :raises InvalidInput: it is not JSON
     :raises TooLarge: it takes more than `MAX_VALUE` bytes
     """
     try:
-        encoded = msgspec.json.encode(value)
+        encoded = msgspec.json.encode(redaction.value(msgspec.to_builtins(value)))
     except (TypeError, ValueError, RecursionError) as error:  # ValueError: half of a surrogate pair
         raise InvalidInput("memory value: it is not text or JSON") from error
     if len(encoded) > MAX_VALUE:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from flux.agents.service.forking import ID_SHOWN, Fork, checked_cut, plan_fork
-from flux.engine.running.driving import child_id, message_of
+from flux.engine.running.driving import child_id, message_of, session_key
 from flux.engine.workflows.conversation import MESSAGE
 from flux.entries.workflows import TaskCancelled, TaskCompleted, TaskFailed, TaskStarted, WorkflowPaused
 from flux.errors import Conflict
@@ -23,6 +24,9 @@ from flux.store import driven, log
 from flux.store.database import Database, Scope
 from flux.store.executions import Execution
 from flux.store.forks import NewFork, Under
+
+#: Sessions of a name that a workflow may have deleted before the one that is copied.
+MOST_DELETED = 100
 
 
 async def plan_talk_fork(
@@ -127,7 +131,8 @@ async def _below(
 
 def _key(child: Execution, driver: str) -> str | None:
     """The key of a session that is driven again and again; None: it was that of one call."""
-    keys = (child.name or "", f"{child.agent}/{child.instance}/{child.name}")
+    named = partial(session_key, child.agent or "", child.instance or "", child.name or "")
+    keys = (child.name or "", *map(named, range(MOST_DELETED)))
     return next((key for key in keys if child_id(driver, key) == child.id), None)
 
 

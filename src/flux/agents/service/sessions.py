@@ -356,7 +356,8 @@ class Sessions:
 
         :raises TooLarge: it is
         """
-        size = len(message.text.encode()) if message else 0
+        texts = (message.text, *(part.text for part in message.beside)) if message else ()
+        size = sum(len(text.encode()) for text in texts)
         if size > self._max_message:
             raise TooLarge(
                 f"the message has {size:,} bytes, the limit is {self._max_message:,}; send a file's path instead"
@@ -366,6 +367,8 @@ class Sessions:
 def _check_options(message: NewMessage | None) -> None:
     if message is not None and message.options.get("model"):
         raise InvalidInput("model: this agent talks by a workflow of its own, which chooses its models")
+    if message is not None and message.beside:
+        raise InvalidInput("images and files: this agent talks by a workflow of its own, which is given text alone")
 
 
 def _check_workspace(workspace: str | None) -> None:

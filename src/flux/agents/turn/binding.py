@@ -51,7 +51,9 @@ class Bound:
         predicates: Mapping[str, Predicate] | None = None,
     ) -> None:
         self.definition = definition
-        self.predicates = predicates or {}
+        self.predicates = dict(predicates or {})
+        for kit in kits:
+            self.predicates |= kit.predicates
         self._offers = [kit.withheld for kit in kits if kit.withheld is not None]
         offered = {} if definition.approval_mode == "never" else _together(tools, kits)
         self.tools = {name: tool for name, tool in offered.items() if not any(held(name) for held in self._offers)}

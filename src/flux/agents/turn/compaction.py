@@ -19,7 +19,17 @@ from flux.agents.turn.model_calls import delay_of
 from flux.engine.running.run import Run
 from flux.errors import Unavailable
 from flux.events import Compacted
-from flux.messages import AssistantMessage, ImagePart, ModelFailure, TextPart, Usage, UserMessage, text_of
+from flux.messages import (
+    AssistantMessage,
+    FilePart,
+    ImagePart,
+    ModelFailure,
+    TextPart,
+    Usage,
+    UserMessage,
+    UserPart,
+    text_of,
+)
 from flux.models.base import Model, ModelRequest
 
 SYSTEM = """You summarise a conversation between a person and an assistant so that the assistant can go on
@@ -141,8 +151,17 @@ def _told(past: Summary, items: Sequence[Item]) -> str:
 
 
 def _said(item: UserItem) -> str:
-    """A message in words; the summary's model need not see images."""
-    return " ".join("[an image]" if isinstance(part, ImagePart) else part.text for part in item.said.parts)
+    """A message in words; the summary's model need not see images and documents."""
+    return " ".join(map(_in_words, item.said.parts))
+
+
+def _in_words(part: UserPart) -> str:
+    match part:
+        case ImagePart():
+            return "[an image]"
+        case FilePart():
+            return f"[the file {part.name}]"
+    return part.text
 
 
 def _answer(item: AnswerItem) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from flux.agents.define.approval import Predicate
 from flux.agents.define.definition import AgentDefinition
 from flux.agents.history.window import WorkingMemory
 from flux.engine.workflows.task import task
@@ -25,6 +26,7 @@ class Kit(Struct, frozen=True):
     A part that changes by itself says so: `stale` when it would bring something else by now, `outdates` when a
     frozen prompt has to be made anew for what it brings. `absent` says why tools whose names begin so are not here.
     `withheld` tells which tools the session's owner may not let an agent use, whoever brings them.
+    `predicates` are those that rules of its tools name.
     `readable`: there is something behind its readers now, so a model needs a tool that reads addresses.
     """
 
@@ -36,6 +38,7 @@ class Kit(Struct, frozen=True):
     absent: Mapping[str, str] = {}
     withheld: Callable[[str], bool] | None = None
     readable: bool = False
+    predicates: Mapping[str, Predicate] = {}
 
 
 class Code(Struct, frozen=True):

@@ -27,7 +27,7 @@ class Limits(Struct, frozen=True):
     @classmethod
     def of(cls, settings: Settings) -> Limits:
         """Those of the settings."""
-        return cls(settings.max_queued_messages, settings.max_queued_runs, settings.max_runs)
+        return cls(settings.max_queued_messages, settings.max_queued_runs, settings.runs)
 
 
 UNLIMITED = Limits()

@@ -18,6 +18,8 @@ from msgspec import Meta, Struct
 from flux.errors import InvalidInput
 
 DEFAULT = "default"
+#: The label of workers that have what one tenant's runtime has; its value is the tenant.
+RUNTIME = "runtime"
 #: A worker of n labels may serve 2**n pools.
 MAX_LABELS = 8
 MAX_CHARS = 100
@@ -104,6 +106,17 @@ def pools_of(labels: Mapping[str, str]) -> tuple[str, ...]:
     pairs = _pairs(labels)
     chosen = (itertools.combinations(pairs, n) for n in range(1, len(pairs) + 1))
     return (DEFAULT, *(",".join(some) for some in itertools.chain.from_iterable(chosen)))
+
+
+def check_tenant(pool: str, tenant: str) -> None:
+    """Refuse work for the workers of another tenant's runtime, which have its functions and connections.
+
+    :raises InvalidInput: it is such work
+    """
+    for pair in pool.split(","):
+        label, _, owner = pair.partition("=")
+        if label == RUNTIME and owner != tenant:
+            raise InvalidInput(f"affinity: the workers with the label {pair[:80]} run the work of that tenant alone")
 
 
 def pool_of_agent(definition: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from flux import redaction
 from flux.engine.dispatching.dispatch import Dispatch
 from flux.engine.dispatching.limits import UNLIMITED, Limits, check_runs, full
+from flux.engine.dispatching.pools import check_tenant
 from flux.engine.intake.answers import Admitted, Written, open_row, write_entries
 from flux.engine.intake.inputs import NewCompaction, NewMessage, NewSession, NewWorkflow
 from flux.entries.workflows import WorkflowScheduled
@@ -44,7 +45,9 @@ def start_workflow_steps(
     `fresh`: the id to give it unless `new` has one.
 
     :raises TooManyRequests: a limit is reached; nothing was written
+    :raises InvalidInput: it is for the workers of another tenant; nothing was written
     """
+    check_tenant(new.pool, scope.tenant)
     id = new.id or fresh or str(uuid.uuid4())
     made = executions.create_workflow(
         scope,
@@ -84,7 +87,9 @@ def start_session_steps(
     """The program that starts a session, with its history and its first message if there are any.
 
     :raises SessionExists: an open session has this agent, instance and name; nothing was written
+    :raises InvalidInput: it is for the workers of another tenant; nothing was written
     """
+    check_tenant(session.pool, scope.tenant)
     id = str(uuid.uuid4())
     instance = session.instance or f"s-{id}"
     yield from executions.create_session(

@@ -8,19 +8,21 @@ from typing import Any
 from msgspec import Struct
 
 from flux.events import CompactRequested, Mode, UserSaid
-from flux.messages import TextPart
+from flux.messages import TextPart, UserPart
 
 
 class NewMessage(Struct, frozen=True):
-    """A message to admit. `options` are those of its run."""
+    """A message to admit. `options` are those of its run, `beside` are images and files that stand beside the text."""
 
     text: str
     mode: Mode = "queue"
     options: dict[str, Any] = {}
+    beside: tuple[UserPart, ...] = ()
 
     def entry(self, by: str) -> UserSaid:
         """It in the log, under a new id."""
-        return UserSaid(id=str(uuid.uuid4()), mode=self.mode, parts=(TextPart(self.text),), options=self.options)
+        parts = (TextPart(self.text), *self.beside)
+        return UserSaid(id=str(uuid.uuid4()), mode=self.mode, parts=parts, options=self.options)
 
 
 class NewCompaction(Struct, frozen=True, tag=True):

@@ -10,6 +10,7 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct
@@ -22,6 +23,7 @@ from flux.events import (
     QUESTIONS,
     RUN_ENDS,
     CancelRequested,
+    CompactRequested,
     Entry,
     Forked,
     Question,
@@ -62,7 +64,7 @@ class Order(Struct, frozen=True):
     """What a child is told to do: who it is, its message, and what it begins with."""
 
     started: SessionStarted
-    said: UserSaid
+    said: UserSaid | CompactRequested
     history: log.History = driven.NO_HISTORY
 
 
@@ -71,9 +73,20 @@ def child_id(driver: str, key: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{driver}/child/{key}"))
 
 
+def session_key(agent: str, instance: str, name: str, after: int = 0) -> str:
+    """The key of a session by its name, whatever characters that has, `after` so many of that name were deleted."""
+    plain = f"{agent}/{quote(instance, safe='')}/{quote(name, safe='')}"
+    return f"{after}:{plain}" if after else plain
+
+
 def message_of(child: str, key: str) -> str:
     """The id of the message that a key sends to a child."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{child}/message/{key}"))
+
+
+def driver_of(run: Run) -> Driver:
+    """A run as it drives children."""
+    return Driver(run.id, run.epoch, run.execution.worker or "", run.execution.root)
 
 
 async def drive(run: Run, id: str, order: Order, executor: Executor, link: Link) -> Ended | Waiting:
@@ -118,7 +131,7 @@ async def stop(run: Run, id: str, executor: Executor, link: Link) -> Spent:
 
 
 async def _take(run: Run, id: str, order: Order | None, link: Link) -> Run:
-    driver = Driver(run.id, run.epoch, run.execution.worker or "", run.execution.root)
+    driver = driver_of(run)
     taken = await run.database.write(
         driven.drive(
             run.scope,

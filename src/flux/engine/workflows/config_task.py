@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from flux.engine.workflows.elsewhere import elsewhere
 from flux.engine.workflows.journal import journal_here
 from flux.engine.workflows.task import task
 from flux.errors import InvalidInput
@@ -16,6 +17,8 @@ async def get_config(name: str) -> Any:
     :raises ConfigNotFound: it is not set
     :raises InvalidInput: outside a workflow
     """
+    if (way := elsewhere()) is not None:
+        return await way.ask("config", name=name)
     journal = journal_here()
     if journal is None:
         raise InvalidInput("get_config() works inside a workflow only")

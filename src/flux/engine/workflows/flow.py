@@ -7,8 +7,9 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
-from flux.engine.encoding.values import decode_value, encode_value, reference_of
+from flux.engine.encoding.values import decode_value, encode_value, json_value, reference_of
 from flux.engine.workflows.calls import failed_entry, failure_of
+from flux.engine.workflows.elsewhere import elsewhere
 from flux.engine.workflows.journal import Journal, journal_here
 from flux.engine.workflows.pause import has_ended
 from flux.engine.workflows.place import Place, here
@@ -62,6 +63,8 @@ async def call(workflow: Any, input: Any = None, mode: Literal["sync", "async"] 
     name = name if "/" in name else f"default/{name}"
     if mode not in ("sync", "async"):
         raise InvalidInput(f"the mode of call() must be sync or async, not {mode!r}")
+    if (way := elsewhere()) is not None:
+        return await way.ask("call", workflow=name, input=json_value(input), mode=mode)
     if journal is None or place is None:
         raise InvalidInput("call() works inside a workflow only; outside, use .run() of the workflow")
     encoded = await _Child(journal, place, name, input, mode).result()

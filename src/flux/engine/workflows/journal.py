@@ -81,6 +81,8 @@ class Journal(Recorded):
         self.quiet = asyncio.Event()
         self.suspended = False
         self.branches: set[asyncio.Future[Any]] = set()
+        #: What parts outside of the engine remember as long as this code runs, by their names.
+        self.beside: dict[str, Any] = {}
         self._bodies: set[Body] = set()
         self._notes: list[Entry] = []
         self._soon: asyncio.TimerHandle | None = None

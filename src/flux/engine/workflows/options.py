@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from datetime import timedelta
+from typing import Any, TypedDict
 
 from msgspec import Struct
 
@@ -33,6 +34,25 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     output_storage: OutputStorage | None = None
     effect: str | None = None
     requires_approval: bool | Function = False
+
+
+class TaskWords(TypedDict, total=False):
+    """The options of a task as keywords, for type checkers; TaskOptions says what they mean."""
+
+    name: str | None
+    retry_max_attempts: int
+    retry_delay: float
+    retry_backoff: float
+    timeout: float | timedelta
+    fallback: Function | None
+    rollback: Function | None
+    cache: bool
+    metadata: bool
+    secret_requests: Sequence[str]
+    config_requests: Sequence[str]
+    output_storage: OutputStorage | None
+    effect: str | None
+    requires_approval: bool | Function
 
 
 class TaskMetadata(Struct, frozen=True):

@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
-from flux.engine.encoding.values import decode_value, encode_value
+from flux.engine.encoding.values import decode_value, encode_value, json_value
 from flux.engine.workflows import conversation
+from flux.engine.workflows.elsewhere import elsewhere
 from flux.engine.workflows.journal import TIMED_OUT, Journal, Refused, journal_here
 from flux.engine.workflows.place import Place, here
 from flux.entries.workflows import TaskCompleted, TaskStarted
@@ -34,9 +35,13 @@ async def pause(
 
     :raises InvalidInput: outside a workflow, or with more than one of `until` and `after`
     """
-    journal, place = _inside("pause")
     if until is not None and after is not None:
         raise InvalidInput("pause() takes `until` or `after`, not both")
+    if (way := elsewhere()) is not None:
+        return await way.ask(
+            "pause", name=name, output=json_value(output), until=until, after=after, on_complete=on_complete
+        )
+    journal, place = _inside("pause")
     call = place.mint(f"pause:{name}", (), {})
     done = journal.finished.get(call)
     if isinstance(done, TaskCompleted):
@@ -54,6 +59,9 @@ async def sleep(duration: float | timedelta) -> None:
     """Sleep for seconds (or a timedelta); no restart shortens or prolongs it, and a long one holds no memory."""
     journal, place = journal_here(), here()
     seconds = _seconds(duration)
+    if (way := elsewhere()) is not None:
+        await way.ask("sleep", duration=seconds)
+        return
     if journal is None or place is None:
         await asyncio.sleep(seconds)
         return

@@ -60,7 +60,7 @@ class Place:
 
     def mint(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         """The id of the next call of a task with these arguments."""
-        same = hashlib.blake2b(_encoded([self.path, name, _plain(args), _plain(kwargs)]), digest_size=8).hexdigest()
+        same = hashlib.blake2b(_encoded([self.path, name, plain(args), plain(kwargs)]), digest_size=8).hexdigest()
         count = self._calls[same] = self._calls.get(same, 0) + 1
         return f"{name}_{same}" if count == 1 else f"{name}_{same}_{count}"
 
@@ -109,12 +109,12 @@ class _Factory:
         return asyncio.Task(coro, loop=loop, **options) if self._before is None else self._before(loop, coro, **options)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Arguments as far as they are JSON; what is not counts by the name of its type."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     try:
         return encode_value(value)
     except ValueNotStorable:

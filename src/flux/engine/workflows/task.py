@@ -7,13 +7,14 @@ import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 import msgspec
 
 from flux.engine.workflows.calls import Call
+from flux.engine.workflows.elsewhere import elsewhere
 from flux.engine.workflows.journal import journal_here
-from flux.engine.workflows.options import Called, TaskOptions
+from flux.engine.workflows.options import Called, TaskOptions, TaskWords
 from flux.engine.workflows.place import here
 from flux.errors import InvalidInput
 
@@ -30,13 +31,29 @@ class Decorator(Protocol):
         ...
 
 
+class Options(Protocol):
+    """`task.with_options` itself."""
+
+    def __call__(self, **options: Unpack[TaskWords]) -> Decorator:
+        """Decorate a function as a task with options."""
+        ...
+
+
+class NewOptions(Protocol[P, R]):
+    """`with_options` of a task."""
+
+    def __call__(self, **options: Unpack[TaskWords]) -> task[P, R]:
+        """The task with other options; those that are not given stay."""
+        ...
+
+
 class _WithOptions:
     """`task.with_options(...)` decorates a function; on a task it returns a copy with other options."""
 
     @overload
-    def __get__(self, instance: None, owner: type[task[..., Any]]) -> Callable[..., Decorator]: ...
+    def __get__(self, instance: None, owner: type[task[..., Any]]) -> Options: ...
     @overload
-    def __get__(self, instance: task[P, R], owner: type[task[..., Any]]) -> Callable[..., task[P, R]]: ...
+    def __get__(self, instance: task[P, R], owner: type[task[..., Any]]) -> NewOptions[P, R]: ...
     def __get__(self, instance: task[..., Any] | None, owner: type[task[..., Any]]) -> Callable[..., Any]:
         if instance is None:
             return functools.partial(_decorator, owner)
@@ -75,10 +92,12 @@ class task(Generic[P, R]):  # noqa: N801 - a decorator
         """
         place, journal = here(), journal_here()
         if place is None or journal is None:
+            if (way := elsewhere()) is not None:
+                return await way.task(self, args, kwargs)
             value: Any = self.function(*args, **kwargs)
             return await value if inspect.isawaitable(value) else value
         arguments = self.arguments(args, kwargs)
-        called = Called(self._named(arguments), self.function, self.options, args, kwargs, arguments)
+        called = Called(self.named(arguments), self.function, self.options, args, kwargs, arguments)
         return await Call(called, journal, place).result()
 
     @overload
@@ -90,7 +109,11 @@ class task(Generic[P, R]):  # noqa: N801 - a decorator
         calls: Callable[..., Any] = self
         return list(await asyncio.gather(*(calls(*items) for items in zip(*iterables, strict=False))))
 
-    def _named(self, arguments: Mapping[str, Any]) -> str:
+    def named(self, arguments: Mapping[str, Any]) -> str:
+        """What a call with these arguments is called.
+
+        :raises InvalidInput: the name has a field that is none of them
+        """
         if "{" not in self.name:
             return self.name
         try:

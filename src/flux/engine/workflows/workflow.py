@@ -8,7 +8,7 @@ import inspect
 import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from msgspec import Struct
 
@@ -37,6 +37,18 @@ class WorkflowOptions(Struct, frozen=True, kw_only=True):
     output_storage: OutputStorage | None = None
 
 
+class WorkflowWords(TypedDict, total=False):
+    """The options of a workflow as keywords, for type checkers; WorkflowOptions says what they mean."""
+
+    name: str | None
+    namespace: str
+    affinity: Mapping[str, str] | None
+    requests: Any
+    schedule: Any
+    secret_requests: Sequence[str]
+    output_storage: OutputStorage | None
+
+
 class workflow:  # noqa: N801 - a decorator
     """An async function of an ExecutionContext, as a workflow."""
 
@@ -51,7 +63,7 @@ class workflow:  # noqa: N801 - a decorator
         declared.add(self)
 
     @staticmethod
-    def with_options(**options: Any) -> Callable[[WorkflowFunction], workflow]:
+    def with_options(**options: Unpack[WorkflowWords]) -> Callable[[WorkflowFunction], workflow]:
         """Decorate a function as a workflow with options (the fields of WorkflowOptions).
 
         :raises InvalidInput: there is no such option, or it is not valid

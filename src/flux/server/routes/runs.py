@@ -48,7 +48,11 @@ async def run_workflow(
     input: Input = None,
     version: Version = None,
 ) -> Response:
-    """Start an execution; the body is its input. `sync` answers when it rests, `async` at once, `stream` streams."""
+    """Start an execution; the body is its input.
+
+    `sync` answers when it rests, `async` at once. `stream` tells the states and the progress until it rests, and
+    `async` with Accept: text/event-stream the events of its log.
+    """
     _check_run(request, namespace, name, input)
     contract, scope = process_of(request).contract, scope_of(request)
     admitted = await contract.start(scope, f"{namespace}/{name}", input, version=version, key=how.key)
@@ -67,7 +71,10 @@ async def resume_workflow(
     input: Input = None,
     pause: str | None = None,
 ) -> Response:
-    """Answer a pause; the body is what it returns. `pause` names it where several are open."""
+    """Answer a pause; the body is what it returns. `pause` names it where several are open.
+
+    The modes are those of a run.
+    """
     contract, scope = process_of(request).contract, scope_of(request)
     admitted = await contract.resume(scope, f"{namespace}/{name}", id, input, pause, key=how.key)
     waiter = await waiter_for(request, scope, admitted, talks=namespace == AGENTS)

@@ -14,8 +14,9 @@ from flux.agents.service.sessions import Sessions
 from flux.engine.intake.answers import Admitted, Decision
 from flux.engine.intake.inputs import NewMessage
 from flux.engine.service.identity import TALK
-from flux.errors import SessionNotFound
+from flux.errors import InvalidInput, SessionNotFound
 from flux.events import CompactRequested, UserSaid, decode
+from flux.server.attached import parts_of
 from flux.server.context import events_page, limits_of, process_of, scope_of, stream, wants_events
 from flux.server.rbac import check
 from flux.server.rules import REGISTER
@@ -60,7 +61,10 @@ async def start_session(request: Request, body: StartSession, key: Key = None) -
     # A directory is chosen by who may run code there anyway.
     check(request, TALK, "agent:{agent}:start", *([REGISTER] if body.workspace else []), agent=body.agent)
     sessions, scope = process_of(request).sessions, scope_of(request)
-    message = NewMessage(body.message, options=_options(body.model)) if body.message else None
+    beside = parts_of(body.images, body.files)
+    if beside and not body.message:
+        raise InvalidInput("images and files stand beside a message: add one")
+    message = NewMessage(body.message, options=_options(body.model), beside=beside) if body.message else None
     admitted = await sessions.start(
         scope, body.agent, message, instance=body.instance, name=body.name, workspace=body.workspace, key=key
     )
@@ -141,7 +145,7 @@ async def send_message(
     Those begin behind Last-Event-ID, or where the session was; headers say which it is, and where that is.
     """
     sessions, scope = process_of(request).sessions, scope_of(request)
-    message = NewMessage(body.message, body.mode, _options(body.model))
+    message = NewMessage(body.message, body.mode, _options(body.model), parts_of(body.images, body.files))
     row = await sessions.get(scope, id)
     if body.agent not in (None, row.agent):
         raise SessionNotFound(f"session {id} is not one of {str(body.agent)[:80]}")

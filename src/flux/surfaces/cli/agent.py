@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from flux.client.agents import AgentsClient
-from flux.errors import AgentNotFound, InvalidInput
+from flux.errors import AgentNotFound, InvalidInput, Unauthorized
 from flux.surfaces.cli.connect import connect, run
 from flux.surfaces.cli.find import find_session
 from flux.surfaces.cli.options import (
@@ -28,6 +28,7 @@ from flux.surfaces.cli.options import (
 )
 from flux.surfaces.cli.rows import asked, first, listed
 from flux.surfaces.cli.session import session
+from flux.surfaces.terminal.problems import page_problem, start_problem
 
 FIELDS = (
     click.option("--file", "file", type=click.Path(exists=True, path_type=Path), help="A YAML file, or a directory."),
@@ -46,7 +47,7 @@ FIELDS = (
     click.option("--skills-dir", type=click.Path(), help="A directory of skills; they are stored with the agent."),
     click.option("--strict", is_flag=True, help="Refuse skills that break the published rules."),
     click.option("--planning/--no-planning", default=None, help="Let the agent make plans and work by them."),
-    click.option("--max-tool-calls", type=int, metavar="N", help="Calls of tools that one run may make."),
+    click.option("--max-tool-calls", type=int, metavar="N", help="Answers of one run that may call tools."),
     click.option("--max-tokens", type=int, metavar="N", help="Longest visible answer, in tokens."),
     click.option(
         "--reasoning-effort",
@@ -233,15 +234,19 @@ def delete(name: str, server: str | None) -> None:
 @server_option
 def start(name: str, mode: str, session_id: str | None, model: str | None, server: str | None, **where: Any) -> int:
     """Talk to an agent, here or on a page, or serve it over HTTP."""
-    if mode == "web":
-        from flux.surfaces.cli.page import Shown, page
+    try:
+        if mode == "web":
+            from flux.surfaces.cli.page import Shown, page
 
-        return page(settings_for(server), Shown(name, session_id, model), **where)
-    if mode == "api":
-        from flux.surfaces.cli.api import serve
+            return page(settings_for(server), Shown(name, session_id, model), **where)
+        if mode == "api":
+            from flux.surfaces.cli.api import serve
 
-        return serve(settings_for(server), name, session_id, model, **where)
-    return run(_talk(server, name, session_id, model))
+            return serve(settings_for(server), name, session_id, model, **where)
+        return run(_talk(server, name, session_id, model))
+    except Unauthorized as error:
+        click.echo(page_problem(error) if mode == "web" else start_problem(error), err=True)
+        return 1
 
 
 @agent.command()

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from flux.client import FluxClient
-from flux.client.execution import ExecutionHandle
+from flux.client.execution import Begun
 from flux.errors import InvalidInput
 from flux.events import encode, type_of
 from flux.surfaces.cli.connect import connect, run
@@ -136,26 +136,24 @@ async def _send(
     server: str | None, workflow: str, mode: str, input: Any, format_: str, detailed: bool, version: int | None
 ) -> int:
     async with connect(settings_for(server)) as client:
-        asked = "async" if mode == "stream" else mode
-        shown = await client.run_workflow(qualified(workflow), input, mode=asked, version=version)
-        return await _told(client, shown, mode, format_, detailed=detailed)
+        if mode == "stream":
+            return await _watch(client.running_workflow(qualified(workflow), input, version=version))
+        shown = await client.run_workflow(qualified(workflow), input, mode=mode, version=version)
+        return show_execution(await _info(client, shown) if detailed else shown, format_)
 
 
 async def _resume(server: str | None, id: str, mode: str, input: Any, format_: str, pause: str | None) -> int:
     async with connect(settings_for(server)) as client:
         row = await client.execution(await find_execution(client, id)).info()
-        asked = "async" if mode == "stream" else mode
-        shown = await client.resume_workflow(row["workflow"], row["execution_id"], input, pause=pause, mode=asked)
-        return await _told(client, shown, mode, format_, after=row["head"])
+        if mode == "stream":
+            place = {"pause": pause, "after": row["head"]}
+            return await _watch(client.resuming_workflow(row["workflow"], row["execution_id"], input, **place))
+        shown = await client.resume_workflow(row["workflow"], row["execution_id"], input, pause=pause, mode=mode)
+        return show_execution(shown, format_)
 
 
-async def _told(
-    client: FluxClient, shown: dict[str, Any], mode: str, format_: str, *, detailed: bool = False, after: int = 0
-) -> int:
-    handle = client.execution(shown["execution_id"], str(after))
-    if mode == "stream":
-        return await _watch(handle)
-    return show_execution(await handle.info(detailed=True) if detailed else shown, format_)
+async def _info(client: FluxClient, shown: dict[str, Any]) -> dict[str, Any]:
+    return await client.execution(shown["execution_id"]).info(detailed=True)
 
 
 async def _status(server: str | None, id: str, detailed: bool, format_: str) -> None:
@@ -187,17 +185,17 @@ async def until_rest(client: FluxClient, row: dict[str, Any]) -> None:
                 return
 
 
-async def _watch(handle: ExecutionHandle) -> int:
+async def _watch(begun: Begun) -> int:
     """Show the events of an execution as they come, a JSON object a line, until it ends or waits for a person."""
-    click.echo(f"Execution: {handle.id}", err=True)
-    async with aclosing(handle.events()) as events:
+    async with begun as (handle, events):
+        click.echo(f"Execution: {handle.id}", err=True)
         async for event in events:
             click.echo(encode(event.event))
             if type_of(event.event) in ENDS:
                 break
             if type_of(event.event) == "WORKFLOW_PAUSED" and (await handle.info())["waiting_for"] in ANSWERED:
                 break
-    return 1 if (await handle.info())["state"] in FAILED else 0
+        return 1 if (await handle.info())["state"] in FAILED else 0
 
 
 def show_execution(row: dict[str, Any], format_: str) -> int:

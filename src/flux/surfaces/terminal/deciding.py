@@ -43,7 +43,9 @@ class Deciding:
     def hint(self) -> str:
         """What the person must still do."""
         meaning = self._keys.get(self.candidate)
-        return f"{meaning}? Enter or {self.candidate} again: " if meaning else ""
+        if meaning:
+            return f"{meaning}? Enter or {self.candidate} again: "
+        return f"({', '.join(self._keys)} decide; text is kept) " if "\n" in self.draft else ""
 
     def heard(self) -> None:
         """A key came, whichever."""
@@ -122,7 +124,7 @@ def question_keys(
         if len(event.data) == 1 and event.data.isprintable():
             alone = all(press.key in _ENTER for press in event.key_processor.input_queue)
             show(event, deciding.press(event.data, alone=alone))
-            tell(deciding.hint)
+            tell(deciding.hint if deciding.candidate else "")
 
     @bindings.add("<bracketed-paste>", eager=True)
     def _pasted(event: KeyPressEvent) -> None:
@@ -135,6 +137,7 @@ def question_keys(
     def _enter(event: KeyPressEvent) -> None:
         deciding.heard()
         show(event, deciding.confirm())
+        tell(deciding.hint)
 
     @bindings.add("backspace", eager=True)
     def _erase(event: KeyPressEvent) -> None:

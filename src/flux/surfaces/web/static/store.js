@@ -76,6 +76,9 @@ export function status(state) {
 }
 
 const textOf = (parts) => (parts || []).filter((part) => part.type === "text").map((part) => part.text).join("");
+// What stands beside a text, in words.
+const besideOf = (parts) => (parts || []).filter((part) => part.type === "image" || part.type === "file")
+  .map((part) => part.name || "an image").join(", ");
 const reasoningOf = (parts) =>
   (parts || []).filter((part) => part.type === "reasoning").map((part) => part.text).join("\n\n");
 
@@ -145,14 +148,16 @@ class Draft {
       delete this.state.said[id];
       this.state.lastUser = said.text;
       const cut = (said.behind ? seq : said.seq) - 1;
-      this.put({ key: `u-${id}`, kind: "user", text: said.text, seq: said.seq, cut, ...fields }, beforeKey);
+      this.put({ key: `u-${id}`, kind: "user", text: said.text, beside: said.beside, seq: said.seq, cut,
+                 ...fields }, beforeKey);
     }
   }
 
   // --- messages
 
   on_user_message(data) {
-    const said = { id: data.id, text: textOf(data.parts), mode: data.mode, seq: data.seq, behind: !!this.state.run };
+    const said = { id: data.id, text: textOf(data.parts), beside: besideOf(data.parts), mode: data.mode, seq: data.seq,
+                   behind: !!this.state.run };
     this.state.said[data.id] = said;
   }
 

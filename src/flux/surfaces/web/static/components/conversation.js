@@ -147,6 +147,7 @@ class Item extends Component {
 
 const Said = ({ item, onFork }) => html`<article class="said">
   <p>${item.text}</p>
+  ${item.beside && html`<small>with ${item.beside}</small>`}
   ${item.unread && html`<small>stopped before it was read</small>`}
   ${onFork && html`<button type="button" class="fork" title="Go on from before this message in a new session"
     onClick=${() => onFork(item)}>Fork</button>`}
