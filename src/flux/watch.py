@@ -10,6 +10,7 @@ from flux.events import (
     AssistantSaid,
     Cancelled,
     InterruptAnswered,
+    Paused,
     Question,
     RunStarted,
     SessionEndedEntry,
@@ -36,11 +37,14 @@ class RunWatch:
         self._asked: dict[str, str] = {}
         self._inside: dict[str, str] = {}  # questions that the code of a call asks: it may be working beside them
         self._parked: set[str] = set()
+        #: Pauses before any run: what a workflow that talks waits for first, with the message queued behind it.
+        self._first: set[str] | None = set()
 
     def feed(self, entry: Any) -> Rest:
         """Take one more entry; deltas and unknown entries change nothing."""
         if isinstance(entry, RunStarted):
             self._ours = self._message is None or self._message in entry.inputs
+            self._first = None
             self._open, self._asked, self._inside, self._parked = set(), {}, {}, set()
         elif isinstance(entry, AssistantSaid):
             self._ours = self._ours or self._message in entry.inputs
@@ -49,6 +53,7 @@ class RunWatch:
             self._ask(entry)
         elif isinstance(entry, InterruptAnswered):
             self._asked.pop(entry.id, None)
+            (self._first or set()).discard(entry.id)
             self._parked.discard(self._inside.pop(entry.id, ""))
         else:
             self._call(entry)
@@ -60,6 +65,8 @@ class RunWatch:
         if within is not None:
             self._inside[question.id] = within
             return
+        if self._first is not None and isinstance(question, Paused):
+            self._first.add(question.id)
         self._asked[question.id] = question.call or question.id
         self._open.add(question.call or question.id)
 
@@ -78,4 +85,5 @@ class RunWatch:
             self.end = entry
             return "ended"
         resting = {*self._asked.values(), *(self._parked & set(self._inside.values()))}
-        return "waiting" if self._ours and self._open and self._open <= resting else "working"
+        behind = self._first or (self._ours and self._open and self._open <= resting)
+        return "waiting" if behind else "working"

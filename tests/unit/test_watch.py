@@ -124,6 +124,14 @@ def test_a_question_of_another_run_is_not_waited_for() -> None:
     assert told("m2", [started("m1"), answer("a"), asked("a"), said("m2")]) == ["working"] * 4
 
 
+@pytest.mark.behaviour("events:watch:waits-for-a-person")
+def test_a_pause_before_any_run_is_waited_for() -> None:
+    first = Paused(id="q-x", name="x")
+    assert told("m1", [said("m1"), first, answered("x"), started("m1"), END]) == [
+        "working", "waiting", "working", "working", "ended",
+    ]  # fmt: skip
+
+
 @pytest.mark.behaviour("events:watch:ends-with-its-run")
 def test_the_end_is_kept() -> None:
     watch = RunWatch("m1")
