@@ -21,6 +21,10 @@ from flux.entries.base import entry_types
 from flux.entries.compaction import CompactDone as CompactDone  # noqa: PLC0414 - everybody takes these from here
 from flux.entries.compaction import Compacted as Compacted  # noqa: PLC0414
 from flux.entries.compaction import CompactRequested as CompactRequested  # noqa: PLC0414
+from flux.entries.families import ChildDone as ChildDone  # noqa: PLC0414
+from flux.entries.families import Forked as Forked  # noqa: PLC0414
+from flux.entries.families import SubagentChanged as SubagentChanged  # noqa: PLC0414
+from flux.entries.families import UsageCounted as UsageCounted  # noqa: PLC0414
 from flux.entries.plans import PlanChanged as PlanChanged  # noqa: PLC0414
 from flux.entries.plans import Planned as Planned  # noqa: PLC0414
 from flux.entries.plans import PlanState as PlanState  # noqa: PLC0414
@@ -259,41 +263,6 @@ class CancelRequested(Entry, frozen=True, tag="cancel_requested", kw_only=True):
 
     run: str
     by: str = ""
-
-
-class SubagentChanged(Entry, frozen=True, tag="subagent", kw_only=True):
-    """A child session that a call drives was started, waits, or has ended."""
-
-    child: str
-    status: Literal["started", "waiting", "done", "failed", "cancelled"]
-    agent: str
-    call: str
-
-
-class ChildDone(Entry, frozen=True, tag="child_done", kw_only=True):
-    """A child execution ended."""
-
-    child: str
-    outcome: str = ""
-
-
-class UsageCounted(Entry, frozen=True, tag="usage", kw_only=True):
-    """Tokens spent outside the session's own model calls: by the session `child`, which it drives."""
-
-    tokens: Usage
-    cost: float | None = None
-    child: str | None = None
-
-
-class Forked(Entry, frozen=True, tag="forked", kw_only=True):
-    """This session began as a copy of another, up to and with its seq `upto`.
-
-    `dropped` are the ids of messages that no run had taken up there: they are not answered here.
-    """
-
-    source: str = msgspec.field(name="from")
-    upto: int
-    dropped: tuple[str, ...] = ()
 
 
 class SessionEndedEntry(Entry, frozen=True, tag="session_end", kw_only=True):
