@@ -12,15 +12,14 @@ from flux.agents.code.ids import check_id
 from flux.agents.define.agent import AgentCreateContext, CreatedAgent, Resolved, extended, resolve
 from flux.agents.define.profile import AgentProfile
 from flux.agents.define.tool import ToolDefinition
-from flux.agents.harness.harness import DEFAULT, Harness, checked_sandbox
+from flux.agents.harness.harness import DEFAULT, Harness
+from flux.agents.harness.instance import checked_sandbox
 from flux.agents.harness.session import Session
-from flux.agents.harness.workflow_session import WorkflowSession
-from flux.engine.running.driving import child_id, session_key
+from flux.agents.harness.workflow_session import SessionsHere, WorkflowSession
 from flux.engine.workflows.context import ExecutionContext
 from flux.engine.workflows.journal import Journal, journal_here
 from flux.errors import InvalidInput, SessionNotFound
 from flux.sandboxes.base import Sandbox
-from flux.tools.cancel import CancelSignal
 
 
 async def init_in(
@@ -48,25 +47,12 @@ async def init_in(
     return WorkflowHarness(resolved, instance, name, await checked_sandbox(resolved), journal)
 
 
-class SessionsHere:
-    """What the code of an execution has done with sessions, by its harnesses; the same when it is run again."""
-
-    def __init__(self) -> None:
-        #: What is done now, by the ids of sessions.
-        self.busy: dict[str, CancelSignal] = {}
-        #: Those that were made by name and not only by using them.
-        self.made: set[str] = set()
-        #: Agent, instance and name of those that were deleted.
-        self.deleted: list[tuple[str, str, str]] = []
-
-
 class WorkflowHarness(Harness):
     """A harness whose sessions are driven by an execution."""
 
     def __init__(self, resolved: Resolved, id: str, name: str, sandbox: Sandbox, journal: Journal) -> None:
         super().__init__(resolved, id, name, sandbox, None)
-        self.journal = journal
-        self.sessions_here: SessionsHere = journal.beside.setdefault("sessions", SessionsHere())
+        self.sessions_here: SessionsHere = journal.beside.setdefault("sessions", SessionsHere(journal))
         self.sessions = WorkflowSessions(self)
 
     async def session(self, name: str = DEFAULT) -> Session:
@@ -75,13 +61,7 @@ class WorkflowHarness(Harness):
 
     def named(self, name: str) -> WorkflowSession:
         """The session of that name."""
-        return WorkflowSession(self, check_id("the name of a session", name))
-
-    def id_of(self, name: str) -> str:
-        """The id of the session of a name: the same when the code is run again, another one once that was deleted."""
-        deleted = self.sessions_here.deleted.count((self.agent, self.id, name))
-        key = session_key(self.agent, self.id, name, deleted)
-        return child_id(self.journal.run.id, key)
+        return WorkflowSession(self, self.sessions_here, check_id("the name of a session", name))
 
 
 class WorkflowSessions:

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
 from pydantic import BaseModel
 
@@ -20,6 +20,7 @@ from flux.agents.define.skills import SkillReference
 from flux.agents.harness.calls import CallHandle
 from flux.agents.harness.commands import Command, CommandRun
 from flux.agents.harness.host import Host, Shown
+from flux.agents.harness.instance import Instance
 from flux.agents.harness.texts import skill_text
 from flux.agents.harness.wanted import Wanted, wanted
 from flux.agents.history import prompt
@@ -47,9 +48,6 @@ from flux.sandboxes.verbs import Files
 from flux.store.interrupts import Interrupt
 from flux.tools.cancel import CancelSignal
 
-if TYPE_CHECKING:
-    from flux.agents.harness.harness import Harness
-
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 R_co = TypeVar("R_co", covariant=True)
@@ -66,16 +64,16 @@ class Work(Protocol[R_co]):
 class Session:
     """One conversation of one instance of an agent. It is the same wherever it is reached from."""
 
-    def __init__(self, harness: Harness, host: Any, id: str, name: str) -> None:
+    def __init__(self, instance: Instance, host: Any, id: str, name: str) -> None:
         self.name = name
         self.id = id
-        self._harness = harness
+        self._instance = instance
         self._host: Host = host
 
     @property
     def fs(self) -> Files:
         """The files of the sandbox, without a record in the conversation."""
-        return self._harness.fs
+        return self._instance.fs
 
     @overload
     def prompt(
@@ -189,7 +187,7 @@ class Session:
         fork = await plan_fork(host.process.database, host.scope, row, at, name=name)
         made = await host.process.database.write(fork_steps(host.scope, fork))
         copy = await host.row(made[0].id)
-        return Session(self._harness, host, copy.id, copy.name or "")
+        return Session(self._instance, host, copy.id, copy.name or "")
 
     async def history(self) -> list[Message]:
         """The conversation as the model is shown it: messages, answers and results of tools."""
@@ -237,7 +235,7 @@ class Session:
 
     async def _prompt(self, text: str, options: Mapping[str, Any], message: str, signal: CancelSignal) -> Any:
         asked = wanted(**options)
-        return await self._ask(text, asked, self._harness.given(asked), signal, message)
+        return await self._ask(text, asked, self._instance.given(asked), signal, message)
 
     async def _skill(
         self,
@@ -247,8 +245,8 @@ class Session:
         signal: CancelSignal,
     ) -> Any:
         asked = wanted(**options)
-        found = await self._harness.skill(skill)
-        given = self._harness.given(asked, () if isinstance(skill, str) else (skill,))
+        found = await self._instance.skill(skill)
+        given = self._instance.given(asked, () if isinstance(skill, str) else (skill,))
         return await self._ask(skill_text(found, args), asked, given, signal)
 
     async def _ask(
@@ -264,7 +262,7 @@ class Session:
         self, text: str, agent: str | None, cwd: str | None, options: Mapping[str, Any], signal: CancelSignal
     ) -> Any:
         asked = wanted(**options)
-        name, given, child = self._harness.for_task(agent, asked, cwd)
+        name, given, child = self._instance.for_task(agent, asked, cwd)
         args = {"prompt": text, "agent": name}
         call, run = ToolCall(f"call_{uuid.uuid4().hex}", TASK, args), str(uuid.uuid4())
         said = self._said(text, Wanted(), {ONLY_CALLS: True, DETACHED: True})
@@ -285,28 +283,28 @@ class Session:
         return response_of(outcome, spent_in(entries), model_of(child.definition.model), asked.result)
 
     async def _shell(self, command: Command, signal: CancelSignal) -> ShellResult:
-        given, run = self._harness.given(Wanted(model=self._harness.any_model)), str(uuid.uuid4())
+        given, run = self._instance.given(Wanted(model=self._instance.any_model)), str(uuid.uuid4())
         said = command.said(str(uuid.uuid4()))
         began, call = command.entries(run, said, given.definition)
         executor = self._host.process.session_executor
-        work = CommandRun(command, call, self._harness.sandbox, executor.settle)
+        work = CommandRun(command, call, self._instance.sandbox, executor.settle)
         await self._recorded([said, *began], work, signal, run, command.text)
         return work.came_to()
 
     async def _compact(self, signal: CancelSignal) -> bool:
         asked = CompactRequested(id=str(uuid.uuid4()), by=self._host.scope.principal)
-        given = self._harness.given(Wanted(model=self._harness.any_model))
+        given = self._instance.given(Wanted(model=self._instance.any_model))
         return compacted_of(await self._run([asked], given, signal, text=""), asked.id)
 
     async def _delete(self, signal: CancelSignal) -> None:
         await self._host.check_rests(self.id)
-        if self._harness.store is not None:  # before: what is deleted must not come back from there
-            await self._harness.store.delete(self._key)
+        if self._instance.store is not None:  # before: what is deleted must not come back from there
+            await self._instance.store.delete(self._key)
         await self._host.delete(self.id)
 
     @property
     def _key(self) -> SessionKey:
-        return SessionKey(self._harness.agent, self._harness.id, self.name)
+        return SessionKey(self._instance.agent, self._instance.id, self.name)
 
     def _said(
         self, text: Any, asked: Wanted, more: Mapping[str, Any] | None = None, message: str | None = None
@@ -328,8 +326,8 @@ class Session:
     ) -> list[Stored]:
         """Do something in the session, and tell its store."""
         written = await self._host.run(self.id, entries, work, signal, run_id=run, text=text)
-        if self._harness.store is not None:
-            await self._harness.store.save(self._key, exported(await self._host.written(self.id)))
+        if self._instance.store is not None:
+            await self._instance.store.save(self._key, exported(await self._host.written(self.id)))
         return written
 
 

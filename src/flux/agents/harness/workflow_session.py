@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -17,14 +17,16 @@ from flux.agents.code.types import PromptResponse, PromptResult, model_of
 from flux.agents.harness.calls import CallHandle
 from flux.agents.harness.commands import Command
 from flux.agents.harness.host import Shown
+from flux.agents.harness.instance import Instance
 from flux.agents.harness.remembered import Commanding, body_here, found_in, kept_of, since, until, written
 from flux.agents.harness.session import Session, Work, conversation
 from flux.agents.harness.wanted import Wanted, wanted
 from flux.agents.service.forking import fork_steps, plan_fork
 from flux.agents.turn.kits import Given
 from flux.engine.intake.answers import Admitted, Written
-from flux.engine.running.driving import child_id, driver_of
+from flux.engine.running.driving import child_id, driver_of, session_key
 from flux.engine.running.run import Executor, Run
+from flux.engine.workflows.journal import Journal
 from flux.engine.workflows.place import Body
 from flux.engine.workflows.task import task
 from flux.errors import Conflict, ExecutionError, SessionBusy, SessionExists, SessionNotFound
@@ -37,9 +39,6 @@ from flux.store.forks import Under
 from flux.store.log import History
 from flux.tools.cancel import CancelSignal
 
-if TYPE_CHECKING:
-    from flux.agents.harness.in_workflow import WorkflowHarness
-
 #: Is shown what happens in a session.
 Show = Callable[[Entry | DeltaEvent], None]
 #: So much of its call names a fork that was given no name.
@@ -50,16 +49,32 @@ ANSWERED_OUTSIDE = (
 )
 
 
+class SessionsHere:
+    """What the code of an execution has done with sessions, by its harnesses; the same when it is run again."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        #: What is done now, by the ids of sessions.
+        self.busy: dict[str, CancelSignal] = {}
+        #: Those that were made by name and not only by using them.
+        self.made: set[str] = set()
+        #: Agent, instance and name of those that were deleted.
+        self.deleted: list[tuple[str, str, str]] = []
+
+    def id_of(self, instance: Instance, name: str) -> str:
+        """The id of the session of a name: the same when the code is run again, another one once that was deleted."""
+        deleted = self.deleted.count((instance.agent, instance.id, name))
+        return child_id(self.journal.run.id, session_key(instance.agent, instance.id, name, deleted))
+
+
 class WorkflowSession(Session):
     """A session that an execution drives."""
 
-    _harness: WorkflowHarness
-
-    def __init__(self, harness: WorkflowHarness, name: str) -> None:
-        self._journal = harness.journal
-        self._here = harness.sessions_here
+    def __init__(self, instance: Instance, here: SessionsHere, name: str) -> None:
+        self._journal = here.journal
+        self._here = here
         self._shown: dict[str, Show] = {}
-        super().__init__(harness, None, harness.id_of(name), name)
+        super().__init__(instance, None, here.id_of(instance, name), name)
 
     async def stream(
         self, text: str, *, signal: CancelSignal | None = None, **options: Any
@@ -116,14 +131,14 @@ class WorkflowSession(Session):
         async def fork(at: int | None, name: str | None) -> str:
             body = body_here()
             to = name or f"fork-{child_id(self.id, body.call)[:ID_SHOWN]}"
-            await self._journal.outside(self._copied(at, to, self._harness.id_of(to)))
+            await self._journal.outside(self._copied(at, to, self._here.id_of(self._instance, to)))
             return to
 
         if name is not None:
             self._check_new(check_id("the name of a session", name))
         made: str = await self._remembered("fork", fork, at, name)
-        self._here.made.add(self._harness.id_of(made))
-        return self._harness.named(made)
+        self._here.made.add(self._here.id_of(self._instance, made))
+        return WorkflowSession(self._instance, self._here, made)
 
     async def cancel(self) -> None:
         """Stop what is under way in this session; nothing to do is no error."""
@@ -149,10 +164,9 @@ class WorkflowSession(Session):
 
     def _call(self, work: Work[Any], signal: CancelSignal | None) -> CallHandle[Any]:
         async def operation(own: CancelSignal) -> Any:
-            harness = self._harness
             if self.id in self._here.busy:
                 raise SessionBusy("an operation is under way in this session; wait for it, or use another session")
-            if self.id != harness.id_of(self.name):
+            if self.id != self._here.id_of(self._instance, self.name):
                 raise SessionNotFound("there is no such session any more; it was deleted")
             self._here.busy[self.id] = own
             try:
@@ -171,7 +185,7 @@ class WorkflowSession(Session):
         **options: Any,
     ) -> Any:
         """Do something as a task; what it raises is raised, now and when it is remembered."""
-        doing = task(work).with_options(name=f"{self._harness.agent}_{what}", **options)
+        doing = task(work).with_options(name=f"{self._instance.agent}_{what}", **options)
         try:
             return await until(doing(*args), signal or CancelSignal())
         except ExecutionError as error:
@@ -194,12 +208,12 @@ class WorkflowSession(Session):
         run = self._journal.run
         driver = driver_of(run)
         yield from driven.hold(run.scope, driver)
-        given = self._harness.given(Wanted(model=self._harness.any_model))
+        given = self._instance.given(Wanted(model=self._instance.any_model))
         rows = yield from driven.make(run.scope, driver, self.id, self._started(given), history)
         return Admitted(self.id, len(rows)), rows
 
     def _check_new(self, name: str) -> None:
-        if self._harness.id_of(name) in self._here.made:
+        if self._here.id_of(self._instance, name) in self._here.made:
             raise SessionExists(_EXISTS.format(name))
 
     async def _copied(self, at: int | None, name: str, id: str) -> None:
@@ -224,11 +238,11 @@ class WorkflowSession(Session):
         run.feed.publish(admitted.id, rows)
 
     async def _compact(self, signal: CancelSignal) -> bool:
-        given = self._harness.given(Wanted(model=self._harness.any_model))
+        given = self._instance.given(Wanted(model=self._instance.any_model))
 
         async def compact(name: str) -> bool:
             body = body_here()
-            if self._harness.store is None and not await written(self._journal, self.id):
+            if self._instance.store is None and not await written(self._journal, self.id):
                 return False
             asked = await self._drive(body, given)
             request = CompactRequested(id=asked.message(0), by=self._journal.run.scope.principal)
@@ -242,13 +256,13 @@ class WorkflowSession(Session):
     async def _delete(self, signal: CancelSignal) -> None:
         async def delete(name: str) -> None:
             run = self._journal.run
-            if self._harness.store is not None:
-                await self._harness.store.delete(self._key)
+            if self._instance.store is not None:
+                await self._instance.store.delete(self._key)
             await self._journal.outside(run.database.write(driven.remove(run.scope, driver_of(run), self.id)))
 
         await self._remembered("delete", delete, self.name, signal=signal)
         self._here.made.discard(self.id)
-        self._here.deleted.append((self._harness.agent, self._harness.id, self.name))
+        self._here.deleted.append((self._instance.agent, self._instance.id, self.name))
 
     async def _ask(
         self, text: str, asked: Wanted, given: Given, signal: CancelSignal, message: str | None = None
@@ -259,7 +273,7 @@ class WorkflowSession(Session):
         self, text: str, agent: str | None, cwd: str | None, options: Mapping[str, Any], signal: CancelSignal
     ) -> Any:
         asked = wanted(**options)
-        _, _, child = self._harness.for_task(agent, asked, cwd)
+        _, _, child = self._instance.for_task(agent, asked, cwd)
         return await self._as_task(
             "task", text, asked, child, lambda body: child_id(self._journal.run.id, body.call), signal
         )
@@ -299,12 +313,12 @@ class WorkflowSession(Session):
         return response_of(outcome, spent, model_of(given.definition.model), asked.result)
 
     async def _shell(self, command: Command, signal: CancelSignal) -> ShellResult:
-        given = self._harness.given(Wanted(model=self._harness.any_model))
+        given = self._instance.given(Wanted(model=self._instance.any_model))
 
         async def shell(text: str) -> dict[str, Any]:
             body = body_here()
             executor = await self._journal.outside(session_executor(self._journal))
-            work = Commanding(command, given, self._harness.sandbox, executor.settle)
+            work = Commanding(command, given, self._instance.sandbox, executor.settle)
             driven = await self._drive(body, given, work)
             work.said = msgspec.structs.replace(command.said(driven.message(0)), mode="queue")
             await driven.until_end(work.said)
@@ -324,20 +338,20 @@ class WorkflowSession(Session):
     def _started(self, given: Given) -> SessionStarted:
         return SessionStarted(
             agent=given.definition.name,
-            instance=self._harness.id,
+            instance=self._instance.id,
             name=self.name,
             definition_digest=given.definition.digest,
         )
 
     async def _history(self) -> History:
-        store = self._harness.store
+        store = self._instance.store
         if store is None or await written(self._journal, self.id):
             return History()
         return await loaded(store, self._key)
 
     async def _save(self) -> None:
-        if self._harness.store is not None:
-            await self._harness.store.save(self._key, exported(await written(self._journal, self.id)))
+        if self._instance.store is not None:
+            await self._instance.store.save(self._key, exported(await written(self._journal, self.id)))
 
 
 def _held(run: Run, program: Steps[Written]) -> Steps[Written]:
