@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import msgspec
+from fastapi import Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from flux.agents.define.memory import shown
@@ -16,6 +17,7 @@ from flux.events import AssistantSaid, Mode, ToolDone, UserSaid, decode
 from flux.messages import tokens_of
 from flux.server.attached import Files, Images
 from flux.store.agents import AgentVersion
+from flux.store.database import NEWEST
 from flux.store.executions import Execution
 from flux.store.interrupts import Interrupt
 from flux.store.log import LogRow
@@ -23,6 +25,8 @@ from flux.store.schedules import Missed, Overlap
 from flux.store.workflows import WorkflowVersion
 
 MAX_PAGE = 200
+#: How many items a page of a list may have.
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 MAX_DEPTH = 100
 #: What a database keeps as a number of an entry.
 MAX_SEQ = (1 << 31) - 1
@@ -334,3 +338,14 @@ def decode_cursor(text: str | None, *types: type) -> list[Any] | None:
     if len(parts) != len(types) or not all(isinstance(part, cls) for part, cls in zip(parts, types, strict=True)):
         raise InvalidInput("cursor: use the next_cursor of the page before")
     return parts
+
+
+def version_of(cursor: str | None) -> int:
+    """The version below which a page of versions begins.
+
+    :raises InvalidInput: the cursor is none of ours
+    """
+    (version,) = decode_cursor(cursor, int) or [NEWEST]
+    if not 0 < version <= NEWEST:
+        raise InvalidInput("cursor: use the next_cursor of the page before")
+    return int(version)

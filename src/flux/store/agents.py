@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from flux.errors import AgentExists, AgentNotFound
-from flux.store.database import Scope, Steps
+from flux.store.database import NEWEST, Scope, Steps
 
 
 class AgentVersion(Struct, frozen=True):
@@ -55,11 +55,12 @@ def list_current(scope: Scope, after: str = "", limit: int = 50) -> Steps[list[A
     return [AgentVersion(*row) for row in rows]
 
 
-def versions(scope: Scope, name: str) -> Steps[list[AgentVersion]]:
-    """Every version of an agent, newest first."""
+def versions(scope: Scope, name: str, before: int = NEWEST, limit: int = 50) -> Steps[list[AgentVersion]]:
+    """The versions of an agent below `before`, newest first."""
     rows = yield (
-        f"select {COLUMNS} from agent_versions v where tenant = :tenant and name = :name order by version desc",
-        {"tenant": scope.tenant, "name": name},
+        f"select {COLUMNS} from agent_versions v where tenant = :tenant and name = :name and version < :before"
+        " order by version desc limit :limit",
+        {"tenant": scope.tenant, "name": name, "before": before, "limit": limit},
     )
     return [AgentVersion(*row) for row in rows]
 

@@ -33,6 +33,8 @@ OWN = Reach()
 EVERYBODYS = Reach(True, None)
 
 
+#: Sorts behind every version.
+NEWEST = 2**31 - 1
 #: Passwords that stand among the parameters of a URL.
 _PASSWORDS = re.compile(r"([?&](?:ssl)?password=)[^&]*", re.IGNORECASE)
 

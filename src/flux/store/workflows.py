@@ -6,13 +6,11 @@ import msgspec
 from msgspec import Struct
 
 from flux.errors import WorkflowNotFound
-from flux.store.database import Scope, Steps
+from flux.store.database import NEWEST, Scope, Steps
 
 #: The namespace of workflows that talk for agents, and the name there that stands for agents without one.
 AGENTS = "agents"
 AGENT_CHAT = "agent_chat"
-#: Sorts behind every version.
-NEWEST = 2**31 - 1
 
 
 class WorkflowVersion(Struct, frozen=True):

@@ -21,6 +21,9 @@ async def test_an_agent_is_created_shown_changed_and_deleted(served: Served) -> 
     assert made.pop("problems") == changed.pop("problems") == []
     versions = await call(served, "GET", "/agents/crud/versions", 200)
     assert versions == {"items": [changed, made], "next_cursor": None}
+    first = await call(served, "GET", "/agents/crud/versions?limit=1", 200)
+    rest = await call(served, "GET", f"/agents/crud/versions?limit=1&cursor={first['next_cursor']}", 200)
+    assert (first["items"], rest) == ([changed], {"items": [made], "next_cursor": None})
     await call(served, "DELETE", "/agents/crud", 204)
     for method, path in (("GET", ""), ("GET", "/versions"), ("DELETE", "")):
         assert await refused(served, method, f"/agents/crud{path}", 404) == "agent_not_found"

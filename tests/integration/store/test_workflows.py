@@ -11,7 +11,7 @@ from flux.engine.sources.catalog import read_source
 from flux.engine.sources.source import CatalogCode, SourceLoader
 from flux.errors import WorkflowNotFound
 from flux.store import artifacts, executions, interrupts, retention, waits, workflows
-from flux.store.database import Database, one
+from flux.store.database import NEWEST, Database, one
 from flux.store.workflows import WorkflowVersion
 from tests.integration.states import ANN, BOB, EVE, HELLO, Sessions
 
@@ -47,7 +47,7 @@ async def test_each_new_source_is_a_version_and_the_same_again_is_none(database:
     assert await registered.get(ANN, "default", "hello", 1) == first[1]
     current = await registered.get(ANN, "default", "hello")
     assert (current.version, current.author, current.source) == (2, "bob", source(2).decode())
-    before, limit = workflows.NEWEST, 9
+    before, limit = NEWEST, 9
     assert [v.version for v in await registered.versions(ANN, "default", "hello", before, limit)] == [2, 1]
     await registered.delete(ANN, "default", "hello")
     assert await registered.get(ANN, "default", "hello", 1) == first[1]
@@ -68,11 +68,11 @@ async def test_many_that_register_at_once_make_one_version_of_each_source(
         for n in range(8):
             group.start_soon(register, (database, other_database)[n % 2], 1)
     registered = Workflows(database)
-    assert len(await registered.versions(ANN, "default", "hello", workflows.NEWEST, 50)) == 1
+    assert len(await registered.versions(ANN, "default", "hello", NEWEST, 50)) == 1
     async with anyio.create_task_group() as group:
         for n in range(2, 10):
             group.start_soon(register, (database, other_database)[n % 2], n)
-    found = await registered.versions(ANN, "default", "hello", workflows.NEWEST, 50)
+    found = await registered.versions(ANN, "default", "hello", NEWEST, 50)
     assert [one.version for one in found] == list(range(9, 0, -1))
     assert (await registered.get(ANN, "default", "hello")).version == 9
 

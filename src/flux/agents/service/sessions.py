@@ -111,13 +111,13 @@ class Agents:
         except DefinitionInvalid:
             return []
 
-    async def versions(self, scope: Scope, name: str) -> list[AgentVersion]:
-        """Every version, newest first.
+    async def versions(self, scope: Scope, name: str, before: int, limit: int) -> list[AgentVersion]:
+        """The versions below `before`, newest first.
 
         :raises AgentNotFound: there is none
         """
         await self.get(scope, name)
-        return await self._database.read(agents.versions(scope, name))
+        return await self._database.read(agents.versions(scope, name, before, limit))
 
     async def page(self, scope: Scope, after: str, limit: int) -> list[AgentVersion]:
         """Agents by name."""

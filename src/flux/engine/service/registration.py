@@ -13,7 +13,7 @@ from flux.engine.service.scheduling import put_from_options
 from flux.engine.sources.catalog import Declaration, Source, read_source
 from flux.errors import InvalidInput, SourceInvalid
 from flux.store import audit, workflows
-from flux.store.database import Database, Scope, Steps
+from flux.store.database import NEWEST, Database, Scope, Steps
 from flux.store.workflows import AGENT_CHAT, AGENTS, WorkflowVersion
 
 
@@ -70,7 +70,7 @@ class Workflows:
         :raises WorkflowNotFound: there is none
         """
         found = await self._database.read(workflows.versions(scope, namespace, name, before, limit))
-        if not found and before == workflows.NEWEST:
+        if not found and before == NEWEST:
             raise workflows.not_found(namespace, name)
         return found
 

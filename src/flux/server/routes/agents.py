@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query, Request
+from fastapi import APIRouter, Body, Request
 from pydantic import AfterValidator
 
 from flux.agents.define.definition import AgentDefinition, define
@@ -17,7 +17,7 @@ from flux.server.context import chosen, process_of, scope_of
 from flux.server.definitions import needs_of, without_code
 from flux.server.rbac import check, choosy, may
 from flux.server.rules import REGISTER
-from flux.server.wire import MAX_PAGE, agent_row, decode_cursor, encode_cursor, page, shallow
+from flux.server.wire import Limit, agent_row, decode_cursor, encode_cursor, page, shallow, version_of
 from flux.store.agents import AgentVersion
 
 router = APIRouter(prefix="/agents", tags=["agents"])
@@ -38,9 +38,7 @@ async def create_agent(request: Request, definition: Definition) -> dict[str, An
 
 
 @router.get("")
-async def list_agents(
-    request: Request, limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50, cursor: str | None = None
-) -> dict[str, Any]:
+async def list_agents(request: Request, limit: Limit = 50, cursor: str | None = None) -> dict[str, Any]:
     """Agents by name."""
     after, agents = decode_cursor(cursor, str), process_of(request).agents
     readable = choosy(request, "agent:{name}:read", lambda one: {"name": one.name})
@@ -67,10 +65,11 @@ async def get_agent(request: Request, name: str) -> dict[str, Any]:
 
 
 @router.get("/{name}/versions")
-async def list_versions(request: Request, name: str) -> dict[str, Any]:
-    """Every version of an agent, newest first."""
-    found = await process_of(request).agents.versions(scope_of(request), name)
-    return page([_row(request, agent) for agent in found], None)
+async def list_versions(request: Request, name: str, limit: Limit = 50, cursor: str | None = None) -> dict[str, Any]:
+    """The versions of an agent, newest first."""
+    found = await process_of(request).agents.versions(scope_of(request), name, version_of(cursor), limit + 1)
+    more = encode_cursor(found[limit - 1].version) if len(found) > limit else None
+    return page([_row(request, agent) for agent in found[:limit]], more)
 
 
 @router.put("/{name}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from flux.server.context import process_of, scope_of
-from flux.server.wire import MAX_PAGE, decode_cursor, encode_cursor, page
+from flux.server.wire import Limit, decode_cursor, encode_cursor, page
 from flux.store.artifacts import Artifact
 
 router = APIRouter(tags=["sessions"])
@@ -30,9 +30,7 @@ SAFE = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default
 
 
 @router.get("/sessions/{id}/artifacts")
-async def list_artifacts(
-    request: Request, id: str, limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50, cursor: str | None = None
-) -> dict[str, Any]:
+async def list_artifacts(request: Request, id: str, limit: Limit = 50, cursor: str | None = None) -> dict[str, Any]:
     """The artifacts of a session, oldest first."""
     after = decode_cursor(cursor, float, str)
     place = (after[0], after[1]) if after else None

@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 
 from flux.server.context import process_of, scope_of
-from flux.server.wire import MAX_PAGE, Text, decode_cursor, encode_cursor, page
+from flux.server.wire import Limit, Text, decode_cursor, encode_cursor, page
 from flux.store import audit
 from flux.store.audit import Act
 
@@ -24,7 +24,7 @@ async def list_acts(
     principal: Filter = None,
     subject: Filter = None,
     since: float | None = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+    limit: Limit = 50,
     cursor: str | None = None,
 ) -> dict[str, Any]:
     """Acts, newest first. `action` is one, or a noun for all of its verbs; `since` in seconds since the epoch."""

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 
 from flux.engine.configuration.configs import AGENT
 from flux.server.context import chosen, process_of, scope_of
 from flux.server.definitions import without_code
 from flux.server.rbac import check, choosy, may
 from flux.server.rules import REGISTER
-from flux.server.wire import MAX_PAGE, PutConfig, decode_cursor, names_page
+from flux.server.wire import Limit, PutConfig, decode_cursor, names_page
 
 router = APIRouter(prefix="/configs", tags=["configs"])
 
 
 @router.get("")
-async def list_configs(
-    request: Request, limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50, cursor: str | None = None
-) -> dict[str, Any]:
+async def list_configs(request: Request, limit: Limit = 50, cursor: str | None = None) -> dict[str, Any]:
     """Names of the values that are set."""
     after, configs = decode_cursor(cursor, str), process_of(request).configs
     readable = choosy(request, "config:{name}:read", lambda name: {"name": name})

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Request
 from fastapi.responses import JSONResponse, Response
 
 from flux.engine.intake.answers import Decision
 from flux.engine.workflows import history
 from flux.server.context import events_page, process_of, scope_of, stream, wants_events
-from flux.server.wire import MAX_PAGE, Decide, Rename, approval_row, decode_cursor, encode_cursor, page
+from flux.server.wire import Decide, Limit, Rename, approval_row, decode_cursor, encode_cursor, page
 from flux.store.feed import Cursor
 from flux.store.interrupts import Interrupt
 
 router = APIRouter(tags=["executions"])
 
-Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 ShownState = Literal["SCHEDULED", "RESUMING", "RUNNING", "PAUSED", "COMPLETED", "FAILED", "CANCELLED"]
 Status = Literal["open", "approved", "rejected", "cancelled", "expired"]
 EVENTS = {200: {"content": {"text/event-stream": {}}, "description": "The events, as they happen"}}

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from flux.permissions import quoted
 from flux.server.context import chosen, process_of, scope_of
 from flux.server.rbac import check, choosy
-from flux.server.wire import MAX_PAGE, Text, decode_cursor, encode_cursor, page
+from flux.server.wire import Limit, Text, decode_cursor, encode_cursor, page
 from flux.store.memories import Memory
 
 #: Characters of a value in a list.
@@ -27,7 +27,7 @@ async def list_memories(
     request: Request,
     agent: Agent = None,
     scope: Scope = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+    limit: Limit = 50,
     cursor: str | None = None,
 ) -> dict[str, Any]:
     """Memories by scope and key; values are cut."""

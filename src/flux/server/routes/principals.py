@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from pydantic import Field
 
 from flux.engine.service.principals import Known
 from flux.server.context import process_of, scope_of
-from flux.server.wire import MAX_PAGE, Body, Text, decode_cursor, encode_cursor, page
+from flux.server.wire import Body, Limit, Text, decode_cursor, encode_cursor, page
 from flux.store.principals import ApiKey, PrincipalState
 
 router = APIRouter(prefix="/principals", tags=["principals"])
@@ -45,7 +45,7 @@ async def create_principal(request: Request, body: CreatePrincipal) -> dict[str,
 async def list_principals(
     request: Request,
     kind: Kind | None = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+    limit: Limit = 50,
     cursor: str | None = None,
 ) -> dict[str, Any]:
     """Principals by subject."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Request
 from fastapi.responses import JSONResponse, Response
 
 from flux.errors import WorkflowNotFound
@@ -12,14 +12,13 @@ from flux.server.context import events_page, process_of, scope_of, stream
 from flux.server.rbac import check
 from flux.server.rules import WORKFLOW
 from flux.server.waiting import waiter_for
-from flux.server.wire import MAX_PAGE, StartRun
+from flux.server.wire import Limit, StartRun
 from flux.store.feed import Cursor
 from flux.suggest import unknown
 
 router = APIRouter(tags=["projects"])
 
 Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=256)]
-Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 STATUS = {"COMPLETED": "completed", "FAILED": "failed", "CANCELLED": "cancelled", "PAUSED": "waiting"}
 EVENTS = {200: {"content": {"text/event-stream": {}}, "description": "The events, as they happen"}}
 

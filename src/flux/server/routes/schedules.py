@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 
 from flux.engine.encoding.values import readable
 from flux.engine.service.identity import to_start
 from flux.engine.service.scheduling import NewSchedule
 from flux.server.context import chosen, process_of, scope_of
 from flux.server.rbac import check, choosy
-from flux.server.wire import MAX_PAGE, CreateSchedule, PutSchedule, decode_cursor, encode_cursor, page
+from flux.server.wire import CreateSchedule, Limit, PutSchedule, decode_cursor, encode_cursor, page
 from flux.store.schedules import Schedule, ScheduleRun
 
 router = APIRouter(prefix="/schedules", tags=["schedules"])
-
-Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 
 
 @router.post("", status_code=201)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 
 from flux.server.context import process_of, scope_of
-from flux.server.wire import MAX_PAGE, PutSecret, RotateKey, decode_cursor, names_page
+from flux.server.wire import Limit, PutSecret, RotateKey, decode_cursor, names_page
 
 router = APIRouter(prefix="/secrets", tags=["secrets"])
 
 
 @router.get("")
-async def list_secrets(
-    request: Request, limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50, cursor: str | None = None
-) -> dict[str, Any]:
+async def list_secrets(request: Request, limit: Limit = 50, cursor: str | None = None) -> dict[str, Any]:
     """Names of the secrets that are set."""
     after = decode_cursor(cursor, str)
     found = await process_of(request).secrets.names(scope_of(request), after[0] if after else "", limit + 1)

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from flux.agents.service.exporting import Format, exported
@@ -22,9 +22,9 @@ from flux.server.rbac import check
 from flux.server.rules import REGISTER
 from flux.server.sse import Begun
 from flux.server.wire import (
-    MAX_PAGE,
     AnswerInterrupt,
     ForkSession,
+    Limit,
     Rename,
     SendMessage,
     StartSession,
@@ -43,7 +43,6 @@ from flux.watch import RunWatch
 router = APIRouter(tags=["sessions"])
 
 Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=256)]
-Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 EVENTS = {200: {"content": {"text/event-stream": {}}, "description": "The events of the run, until it rests"}}
 
 #: Media type and ending of the file of each format.

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from pydantic import Field
 
 from flux.server.context import process_of, scope_of
-from flux.server.wire import MAX_PAGE, Body, Text, decode_cursor, encode_cursor, page
+from flux.server.wire import Body, Limit, Text, decode_cursor, encode_cursor, page
 from flux.store.webhooks import Delivery, DeliveryState, Webhook
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
-
-Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 
 
 class CreateWebhook(Body):

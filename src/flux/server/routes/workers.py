@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 
 from flux.engine.service.fleet import labels_of, resources_of
 from flux.server.context import chosen, process_of
 from flux.server.rbac import choosy
-from flux.server.wire import MAX_PAGE, decode_cursor, encode_cursor, page
+from flux.server.wire import Limit, decode_cursor, encode_cursor, page
 from flux.store.workers import WorkerRow
 
 router = APIRouter(prefix="/workers", tags=["workers"])
-
-Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 
 
 @router.get("")

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request, UploadFile
+from fastapi import APIRouter, Path, Request, UploadFile
 
 from flux.engine.sources.catalog import MAX_SOURCE_BYTES
 from flux.errors import InvalidInput
 from flux.server.context import chosen, process_of, scope_of
 from flux.server.rbac import check, choosy
 from flux.server.rules import REGISTER
-from flux.server.wire import MAX_PAGE, decode_cursor, encode_cursor, page, workflow_row
-from flux.store.workflows import AGENTS, NEWEST, WorkflowVersion
+from flux.server.wire import Limit, decode_cursor, encode_cursor, page, version_of, workflow_row
+from flux.store.database import NEWEST
+from flux.store.workflows import AGENTS, WorkflowVersion
 
 router = APIRouter(prefix="/workflows", tags=["workflows"])
 
-Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 Version = Annotated[int, Path(ge=1, lt=NEWEST)]
 
 
@@ -63,7 +63,7 @@ async def list_workflow_versions(
     request: Request, namespace: str, name: str, limit: Limit = 50, cursor: str | None = None
 ) -> dict[str, Any]:
     """The versions of a workflow, newest first."""
-    before = _version((decode_cursor(cursor, int) or [NEWEST])[0])
+    before = version_of(cursor)
     found = await process_of(request).workflows.versions(scope_of(request), namespace, name, before, limit + 1)
     more = encode_cursor(found[limit - 1].version) if len(found) > limit else None
     return page([workflow_row(one) for one in found[:limit]], more)
@@ -89,12 +89,6 @@ def _check_source(request: Request, source: bool) -> None:
     """The code that an agent ships is for those who could register it."""
     shipped = source and request.path_params["namespace"] == AGENTS
     check(request, *([REGISTER] if shipped else []), knows="workflow:{namespace}:{name}:read")
-
-
-def _version(number: int) -> int:
-    if not 0 < number <= NEWEST:
-        raise InvalidInput("cursor: use the next_cursor of the page before")
-    return number
 
 
 async def _only_a_file(request: Request) -> None:

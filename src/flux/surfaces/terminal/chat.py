@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -236,8 +237,8 @@ class Chat:
         try:
             agent = await self._client.get(path)
             if version not in (None, agent["version"]):
-                versions = (await self._client.get(f"{path}/versions"))["items"]
-                agent = next((row for row in versions if row["version"] == version), agent)
+                async with aclosing(self._client.pages(f"{path}/versions")) as versions:
+                    agent = await anext((row async for row in versions if row["version"] == version), agent)
         except AgentNotFound:
             return "the agent's own"
         return f"{agent['definition']['model']} (the agent's own)"
