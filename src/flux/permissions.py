@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterable
 
 from flux.errors import InvalidInput
+from flux.suggest import unknown
 
 REST = "*"
 PATTERN = re.compile(r"[^\s:*]+|\*")
 MOST_CHARS = 512
+#: What a permission is about: its first segment.
+AREAS = ("admin", "agent", "config", "execution", "memory", "schedule", "secret", "worker", "workflow")
 #: Answers that are remembered of one set of permissions.
 MOST_KNOWN = 1_000
 
@@ -94,7 +97,7 @@ def unquoted(segment: str) -> str:
 def check_pattern(pattern: str) -> str:
     """The pattern.
 
-    :raises InvalidInput: it is none
+    :raises InvalidInput: it is none, or stands for nothing that anybody asks for
     """
     parts = pattern.split(":")
     if len(pattern) > MOST_CHARS or not pattern.isprintable() or not all(map(PATTERN.fullmatch, parts)):
@@ -102,4 +105,6 @@ def check_pattern(pattern: str) -> str:
             f"permission {pattern[:80]!r}: segments between colons, such as agent:helper:start, in which * is a "
             "whole segment (at the end: all the rest); a name's own colon is written %3A"
         )
+    if parts[0] not in (*AREAS, REST):
+        raise InvalidInput(f"permission {pattern[:80]!r}: {unknown('first segment', parts[0], AREAS)}")
     return pattern

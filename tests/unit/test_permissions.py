@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from flux.errors import InvalidInput
 from flux.permissions import BUILT_IN, Permissions, check_pattern, quoted, unquoted
+from flux.server.rules import RULES
 
 WORDS = st.sampled_from(["a", "b", "agents", "*"])
 NAMES = st.sampled_from(["a", "b", "agents"])
@@ -69,6 +70,16 @@ def test_any_text_is_a_pattern_or_refused(text: str) -> None:
 def test_what_is_no_pattern_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="segments between colons"):
         check_pattern(text)
+
+
+@pytest.mark.behaviour("auth:permissions:names")
+def test_what_nobody_asks_for_is_refused_and_all_that_is_asked_for_is_a_pattern() -> None:
+    with pytest.raises(InvalidInput, match="did you mean 'agent'"):
+        check_pattern("agnet:*:read")
+    asked = {one for rule in RULES.values() for one in (*getattr(rule, "all", ()), getattr(rule, "knows", None)) if one}
+    assert len(asked) > 20
+    for one in (*asked, *(pattern for patterns in BUILT_IN.values() for pattern in patterns)):
+        check_pattern(re.sub(r"\{\w+\}", "name", one))
 
 
 @pytest.mark.behaviour("auth:speed:check")

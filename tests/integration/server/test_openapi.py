@@ -99,11 +99,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Background]:
         yield running
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.behaviour("server:openapi:true")
 def test_every_answer_is_one_that_the_openapi_document_knows(server: _Background) -> None:
     judge_all(server, EXAMPLES)
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.behaviour("server:openapi:true")
 @pytest.mark.parametrize("role", ["admin", "viewer"])
 def test_so_it_is_with_a_key(tmp_path: Path, role: str) -> None:
