@@ -29,7 +29,10 @@ PAIRS = {
     WorkflowsClient: sync.SyncWorkflows,
 }
 #: What has another form, or no use, where calls block.
-OTHERWISE = {"aclose", "answered", "connect", "connected", "posted", "wait", "saying", "with_token"}
+OTHERWISE = {
+    "aclose", "answered", "begun", "connect", "connected", "posted", "resuming_workflow", "running_workflow", "saying",
+    "wait", "with_token",
+}  # fmt: skip
 
 
 def public(cls: type) -> dict[str, Any]:
