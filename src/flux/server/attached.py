@@ -24,7 +24,7 @@ class Image(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     data: str = Field(min_length=1)
-    mime_type: str = Field(pattern=r"^image/[\w.+-]{1,60}$")
+    mime_type: str = Field(pattern=r"^image/[A-Za-z0-9.+_-]{1,60}$")
 
 
 class File(BaseModel):
