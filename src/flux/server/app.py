@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from importlib import import_module
 from typing import Any, cast, get_type_hints
 
 from fastapi import Depends, FastAPI, Request
@@ -22,7 +23,6 @@ from flux.server.auth import Authentication
 from flux.server.context import whole_segments
 from flux.server.limits import ServerLimits
 from flux.server.measure import Counts, RequestCounter
-from flux.server.oidc import Tokens
 from flux.server.rbac import require
 from flux.server.routes import (
     agents,
@@ -112,8 +112,10 @@ def create_app(
 
 
 def _ask_who_calls(app: FastAPI, process: Process) -> None:
-    auth, tenant = process.settings.auth, process.operator.tenant
-    tokens = Tokens(process.identities, auth.oidc, tenant=tenant) if auth.oidc.enabled else None
+    auth, tenant, tokens = process.settings.auth, process.operator.tenant, None
+    if auth.oidc.enabled:
+        oidc: Any = import_module("flux.server.oidc")  # its signatures cost what most servers never use
+        tokens = oidc.Tokens(process.identities, auth.oidc, tenant=tenant)
     app.add_middleware(
         Authentication, identities=process.identities, tenant=tenant, keys=auth.api_keys.enabled, tokens=tokens
     )

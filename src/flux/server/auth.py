@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,7 +16,6 @@ from flux.errors import FluxError, Unauthorized
 from flux.http.guard import refuse, refuse_socket
 from flux.http.streaming import first_done
 from flux.permissions import NOTHING
-from flux.server.oidc import Tokens
 from flux.store.database import Scope as Principal
 
 #: What a header can carry as a token: visible ASCII.
@@ -29,6 +29,13 @@ NOBODY = Caller(Principal("", ""), "unknown", (), NOTHING)
 REMEDY = "run `flux auth login`, or set FLUX_AUTH_TOKEN"
 MISSING = f"Missing or invalid Authorization header; {REMEDY}"
 UNKNOWN = f"the token is not valid: it is unknown, has expired, or its principal is disabled; {REMEDY}"
+
+
+class Tokens(Protocol):
+    """The tokens of an identity provider."""
+
+    async def caller(self, token: str) -> Caller | None:
+        """Whose token it is; None: nobody's who may call. Unavailable: the provider does not answer."""
 
 
 class Authentication:
