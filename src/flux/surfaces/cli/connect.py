@@ -120,7 +120,6 @@ def settle_memory() -> None:
     """What start-up has made stays for good: keep the garbage collector from walking it again and again."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 def run(work: Coroutine[Any, Any, T], *, long_lived: bool = False) -> T:
