@@ -179,7 +179,10 @@ class _Author:
         if kind == 3:
             self.entries.append(failed(retry_at=NOW))
         elif kind == 4 and len(self.entries) > 2:
-            self.entries.append(Compacted(upto=1 + detail % (len(self.entries) - 1), summary="Before."))
+            least = max((entry.upto for entry in self.entries if isinstance(entry, Compacted)), default=1)
+            # A summary never takes back what another one took.
+            upto = least + detail % max(1, len(self.entries) - least)
+            self.entries.append(Compacted(upto=upto, summary="Before."))
         elif kind == 5:
             self._end(RunFailed(message="no"))
         elif kind in (6, 7):
