@@ -73,3 +73,24 @@ class CallHandle(Awaitable[T], Generic[T]):
         self._forget()
         if not task.cancelled():
             task.exception()  # who awaits it hears of it
+
+
+async def until(work: Awaitable[T], signal: CancelSignal) -> T:
+    """What work comes to, which the signal stops.
+
+    :raises AbortError: it did
+    """
+    running = asyncio.ensure_future(work)
+
+    def stop(_: Any) -> None:
+        running.cancel()
+
+    forget = signal.then(stop)
+    try:
+        return await running
+    except asyncio.CancelledError:
+        if signal.cancelled:
+            raise AbortError(signal.reason) from None
+        raise
+    finally:
+        forget()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from msgspec.structs import replace
 
-from flux.agents.code.errors import AbortError
 from flux.agents.code.given import given_for
 from flux.agents.code.kit import check_tools, skills_beside
 from flux.agents.code.place import open_sandbox, seen_from
@@ -17,7 +14,7 @@ from flux.agents.code.stores import SessionStore, check_store
 from flux.agents.define.agent import Resolved, extended, of_profile
 from flux.agents.define.called import built_in
 from flux.agents.define.skills import SkillReference
-from flux.agents.harness.calls import CallHandle
+from flux.agents.harness.calls import CallHandle, until
 from flux.agents.harness.commands import Command, run_command
 from flux.agents.harness.wanted import Wanted
 from flux.agents.turn.kits import Code, Given
@@ -108,21 +105,7 @@ class Instance:
         return found[skill]
 
     async def _shell(self, command: Command, signal: CancelSignal) -> ShellResult:
-        running = asyncio.create_task(run_command(self.sandbox, command))
-
-        def stop(_: Any) -> None:
-            running.cancel()
-
-        forget = signal.then(stop)
-        try:
-            return await running
-        except asyncio.CancelledError:
-            if signal.cancelled:
-                raise AbortError(signal.reason) from None
-            raise
-        finally:
-            forget()
-            running.cancel()
+        return await until(run_command(self.sandbox, command), signal)
 
 
 async def checked_sandbox(resolved: Resolved) -> Sandbox:

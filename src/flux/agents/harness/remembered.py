@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -20,7 +19,6 @@ from flux.events import Stored, UserSaid
 from flux.sandboxes.base import Sandbox, ShellResult
 from flux.store import log
 from flux.store.executions import Spent
-from flux.tools.cancel import CancelSignal
 
 
 class Commanding:
@@ -50,27 +48,6 @@ class Commanding:
         if self._inner is None:
             raise AbortError(CANCELLED)
         return self._inner.came_to()
-
-
-async def until(work: Awaitable[Any], signal: CancelSignal) -> Any:
-    """The result of a task, which the signal stops.
-
-    :raises AbortError: it did
-    """
-    running = asyncio.ensure_future(work)
-
-    def stop(_: Any) -> None:
-        running.cancel()
-
-    forget = signal.then(stop)
-    try:
-        return await running
-    except asyncio.CancelledError:
-        if signal.cancelled:
-            raise AbortError(signal.reason) from None
-        raise
-    finally:
-        forget()
 
 
 async def written(journal: Journal, id: str) -> list[Stored]:

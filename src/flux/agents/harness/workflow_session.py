@@ -14,11 +14,11 @@ from flux.agents.code.ids import check_id
 from flux.agents.code.outcome import compacted_of, outcome_of, response_of, spent_in
 from flux.agents.code.stores import exported, loaded
 from flux.agents.code.types import PromptResponse, PromptResult, model_of
-from flux.agents.harness.calls import CallHandle
+from flux.agents.harness.calls import CallHandle, until
 from flux.agents.harness.commands import Command
 from flux.agents.harness.host import Shown
 from flux.agents.harness.instance import Instance
-from flux.agents.harness.remembered import Commanding, body_here, found_in, kept_of, since, until, written
+from flux.agents.harness.remembered import Commanding, body_here, found_in, kept_of, since, written
 from flux.agents.harness.session import Session, Work, conversation
 from flux.agents.harness.wanted import Wanted, wanted
 from flux.agents.service.forking import fork_steps, plan_fork
