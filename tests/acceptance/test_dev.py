@@ -76,4 +76,5 @@ def test_a_workflow_of_the_project_runs_without_a_server(flux: Flux, tmp_path: P
     complains(flux("run", "greet", "--project", "nowhere"), 2, "there is no folder")
     complains(flux("init", "shop"), 2, "not empty")
     complains(flux("init", "../9"), 2, "cannot be called")
+    complains(flux("init", "."), 2, "not empty")
     complains(flux("dev", "--host", "0.0.0.0"), 2, "--allow-remote")

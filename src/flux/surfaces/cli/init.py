@@ -89,17 +89,19 @@ FILES = {
 @click.command()
 @click.argument("name")
 def init(name: str) -> None:
-    """Write a project with an agent and a workflow into a new folder NAME."""
+    """Write a project with an agent and a workflow into a new folder NAME, or into this one, empty, as `.`."""
     root = Path(name)
-    if not NAME.fullmatch(root.name):
-        raise InvalidInput(f"a project cannot be called {root.name!r}; use letters, digits, _ and -, a letter first")
+    called = root.resolve().name
+    if not NAME.fullmatch(called):
+        raise InvalidInput(f"a project cannot be called {called!r}; use letters, digits, _ and -, a letter first")
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise InvalidInput(f"{root} exists and is not empty; choose another name")
     for path, text in FILES.items():
         file = root / path
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text.format(name=root.name) if path == "README.md" else text)
+            file.write_text(text.format(name=called) if path == "README.md" else text)
         except OSError as error:
             raise InvalidInput(f"cannot write {file}: {error.strerror or error}") from error
-    click.echo(f"Wrote {root}. Next: cd {root} && flux dev")
+    here = root.resolve() == Path.cwd()
+    click.echo(f"Wrote {called}. Next: flux dev" if here else f"Wrote {root}. Next: cd {root} && flux dev")
